@@ -1,0 +1,92 @@
+"""The base of every configuration, and typed overrides by dotted name. Knows no particular configuration."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import pydantic
+
+from unclip.errors import ConfigError, did_you_mean
+
+__all__ = ["Config", "load_config", "override"]
+
+
+class Config(pydantic.BaseModel):
+    """A frozen configuration. Fields are keyword-only, unknown ones are refused, a field's docstring is its help."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
+    )
+
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed; raises `ConfigError` like `load_config`."""
+        return load_config(type(self), dict(self) | changes)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(cls: type[C], mapping: Mapping[str, Any]) -> C:
+    """Build `cls` from a mapping; raises `ConfigError` naming the field, what was found and what is allowed."""
+    try:
+        return cls.model_validate(dict(mapping))
+    except pydantic.ValidationError as error:
+        raise ConfigError("; ".join(_explain(cls, detail) for detail in error.errors())) from None
+
+
+def override(config: C, changes: Mapping[str, str]) -> C:
+    """A copy of `config` with dotted fields set from text: `{"model.depth": "6"}`.
+
+    Values are read as JSON where that works ("6", "[1, 2]", "true"); otherwise, and for a `str` field, as text. Raises
+    `ConfigError` for an unknown field (with the nearest name) and for a value of the wrong kind.
+    """
+    values = config.model_dump()
+    for name, text in changes.items():
+        _set(values, config, name, text)
+    return load_config(type(config), values)
+
+
+def _set(values: dict[str, Any], config: pydantic.BaseModel, name: str, text: str) -> None:
+    *parents, last = name.split(".")
+    for key in parents:
+        _require(config, key, name)
+        values, config = values[key], getattr(config, key)
+        if not isinstance(config, pydantic.BaseModel):
+            raise ConfigError(f"{name}: {key!r} has no fields of its own.")
+    _require(config, last, name)
+    values[last] = text if type(config).model_fields[last].annotation is str else _parse(text)
+
+
+def _require(config: pydantic.BaseModel, key: str, name: str) -> None:
+    fields = type(config).model_fields
+    if key not in fields:
+        raise ConfigError(
+            f"unknown setting {name!r}: {type(config).__name__} has no {key!r}; {did_you_mean(key, fields)}"
+        )
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _explain(cls: type[Config], detail: Any) -> str:
+    place = ".".join(str(part) for part in detail["loc"]) or cls.__name__
+    if detail["type"] == "extra_forbidden":
+        cls = _class_at(cls, detail["loc"][:-1])
+        return f"unknown setting {place!r} of {cls.__name__}; {did_you_mean(str(detail['loc'][-1]), cls.model_fields)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    found = "" if detail["type"] in {"missing", "value_error"} else f" (found {detail['input']!r})"
+    return f"{place}: {message}{found}"
+
+
+def _class_at(cls: type[Config], place: Sequence[int | str]) -> type[Config]:
+    """The configuration class at a path of field names; stops at a field that is not a configuration."""
+    for key in place:
+        field = cls.model_fields.get(str(key))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Config)):
+            break
+        cls = field.annotation
+    return cls

@@ -1,0 +1,85 @@
+"""Pixels: the one place that knows ranges and layouts. Knows no network and no data set.
+
+A batch of pictures is a float32 tensor (batch, channels, height, width) in [-1, 1]; numpy pictures are uint8
+(batch, height, width, channels); PIL pictures are RGB.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from unclip.errors import InputError
+from unclip.files import atomic_path
+from unclip.shapes import Images
+
+__all__ = ["from_pil", "from_uint8", "grid", "resize", "save_png", "to_pil", "to_uint8", "to_unit"]
+
+Uint8Images = UInt8[np.ndarray, "batch height width channels"]
+
+
+def from_uint8(pixels: Uint8Images) -> Images:
+    """uint8 (batch, height, width, channels) to float32 (batch, channels, height, width) in [-1, 1]."""
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_unit(images: Images) -> Float32[np.ndarray, "batch height width channels"]:
+    """Images to float32 (batch, height, width, channels) in [0, 1], clamped."""
+    return images.detach().float().add(1.0).mul(0.5).clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_uint8(images: Images) -> Uint8Images:
+    """Images to uint8 (batch, height, width, channels): clamped and rounded."""
+    return np.rint(to_unit(images) * 255.0).astype(np.uint8)
+
+
+def from_pil(images: Sequence[Image.Image]) -> Images:
+    """PIL pictures of one size to a batch; raises `InputError` when sizes differ or none is given."""
+    sizes = {image.size for image in images}
+    if len(sizes) != 1:
+        raise InputError(f"a batch holds pictures of one size; found {len(images)} pictures of sizes {sorted(sizes)}.")
+    return from_uint8(np.stack([np.asarray(image.convert("RGB")) for image in images]))
+
+
+def to_pil(images: Images) -> list[Image.Image]:
+    """A batch to RGB PIL pictures."""
+    return [Image.fromarray(pixels) for pixels in to_uint8(images)]
+
+
+def resize(images: Images, size: int | tuple[int, int]) -> Float[Tensor, "batch channels new_height new_width"]:
+    """Bicubic, antialiased when shrinking; `size` is the side of a square or (height, width). Values are not clamped.
+
+    Computed in float32, since the antialiased kernel has no bfloat16 form on a CPU.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] == (height, width):
+        return images
+    resized = F.interpolate(images.float(), (height, width), mode="bicubic", align_corners=False, antialias=True)
+    return resized.to(images.dtype)
+
+
+def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+    """A contact sheet on white, row by row; cells take the size of the first picture."""
+    if not images:
+        raise InputError("a grid needs at least one picture; found 0.")
+    width, height = images[0].size
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for index, image in enumerate(images):
+        sheet.paste(image, ((index % columns) * (width + gap), (index // columns) * (height + gap)))
+    return sheet
+
+
+def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a PNG atomically, with `metadata` as text chunks (UTF-8); raises `InputError` when it cannot."""
+    chunks = PngInfo()
+    for key, value in (metadata or {}).items():
+        chunks.add_itxt(key, value)
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=chunks)

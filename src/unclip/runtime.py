@@ -1,0 +1,87 @@
+"""Devices, number formats and random numbers. Knows no network; sets nothing globally."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from unclip.errors import InputError
+
+__all__ = ["NoiseSource", "autocast", "forked_random_state", "inference_dtype", "resolve_device", "seeded"]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is the first of cuda, mps, cpu that is there. Raises `InputError`."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used ({reason}); use auto, cpu, cuda or mps.") from None
+    return device
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu":
+        fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Autocast to `dtype` on `device`; a context that does nothing for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def seeded(*parts: int) -> torch.Generator:
+    """A CPU generator whose stream depends on all of `parts` (each in [0, 2^63)), for example (seed, rank, step)."""
+    state = 0
+    for part in parts:
+        # splitmix64: neighbouring seeds give unrelated streams.
+        state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return torch.Generator().manual_seed(state & 0x7FFFFFFFFFFFFFFF)
+
+
+@contextmanager
+def forked_random_state(seed: int) -> Iterator[None]:
+    """Seed torch's own random state (weight initialisation, dropout) inside the block and put it back afterwards."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+class NoiseSource:
+    """Standard normal noise with one generator per sample, so a sample does not depend on its batch.
+
+    Numbers are drawn on the CPU in float32 and moved afterwards: a seed means the same noise on every device.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = tuple(generators)
+
+    @classmethod
+    def from_seeds(cls, seeds: Sequence[int]) -> "NoiseSource":
+        """One generator per seed, each seeded by that number alone."""
+        return cls([torch.Generator().manual_seed(seed) for seed in seeds])
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def __call__(
+        self, shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Noise of shape (batch, *shape), where `shape` is that of one sample."""
+        draws = [torch.randn((1, *shape), generator=generator) for generator in self.generators]
+        return torch.cat(draws).to(device=device, dtype=dtype)

@@ -1,0 +1,18 @@
+"""The legend of shapes, as annotations that the tests check. Knows no values.
+
+batch: pictures or prompts; dim: size of a CLIP embedding; length: tokens of a prompt; width: channels of a token;
+channels, height, width: of a picture. Pixels are float32 in [-1, 1] unless a docstring says otherwise.
+"""
+
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+__all__ = ["Embeddings", "Hidden", "Images", "Sample", "Timesteps", "TokenIds", "TokenMask"]
+
+Images = Float[Tensor, "batch channels height width"]
+Embeddings = Float[Tensor, "batch dim"]
+Hidden = Float[Tensor, "batch length width"]
+TokenMask = Bool[Tensor, "batch length"]
+TokenIds = Int64[Tensor, "batch length"]
+Timesteps = Float[Tensor, "batch"]
+Sample = Float[Tensor, "batch *shape"]
