@@ -1,0 +1,63 @@
+"""Diffusion: schedules, denoisers, losses, samplers and their wrappers. Mathematics on tensors; it knows no network."""
+
+from unclip.diffusion.clipping import clip_x0, dynamic_threshold
+from unclip.diffusion.ddim import ddim
+from unclip.diffusion.ddpm import ddpm
+from unclip.diffusion.denoiser import BoundDenoiser, Denoiser, bind
+from unclip.diffusion.dpmpp_2m import dpmpp_2m
+from unclip.diffusion.dpmpp_2m_sde import dpmpp_2m_sde
+from unclip.diffusion.guidance import guide
+from unclip.diffusion.heun import heun
+from unclip.diffusion.loss import Weighting, diffusion_loss, loss_weight
+from unclip.diffusion.prediction import Prediction, PredictionType
+from unclip.diffusion.process import add_noise, posterior, training_target
+from unclip.diffusion.sampler import Sampler, SamplerSpec, SamplerStep
+from unclip.diffusion.samplers import SAMPLERS, get_sampler
+from unclip.diffusion.schedules import (
+    CosineSchedule,
+    DiscreteSchedule,
+    NoiseSchedule,
+    ScheduleName,
+    cosine_schedule,
+    half_log_snr,
+    linear_schedule,
+    make_schedule,
+)
+from unclip.diffusion.time_grid import Spacing, time_grid
+
+__all__ = [
+    "SAMPLERS",
+    "BoundDenoiser",
+    "CosineSchedule",
+    "Denoiser",
+    "DiscreteSchedule",
+    "NoiseSchedule",
+    "Prediction",
+    "PredictionType",
+    "Sampler",
+    "SamplerSpec",
+    "SamplerStep",
+    "ScheduleName",
+    "Spacing",
+    "Weighting",
+    "add_noise",
+    "bind",
+    "clip_x0",
+    "cosine_schedule",
+    "ddim",
+    "ddpm",
+    "diffusion_loss",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dynamic_threshold",
+    "get_sampler",
+    "guide",
+    "half_log_snr",
+    "heun",
+    "linear_schedule",
+    "loss_weight",
+    "make_schedule",
+    "posterior",
+    "time_grid",
+    "training_target",
+]
