@@ -1,0 +1,22 @@
+"""Data: the emoji set, its shards, and sets of pictures with captions. Knows no model and no training loop."""
+
+from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
+from unclip.data._image_text_set import ImageTextSet, load_shards
+from unclip.data._order import batch_indices, epoch_order
+from unclip.data._rasterize import rasterize
+from unclip.data._shards import write_emoji_shards, write_shards
+
+__all__ = [
+    "DESIGNS",
+    "SPLITS",
+    "EmojiItem",
+    "ImageTextSet",
+    "batch_indices",
+    "emoji_items",
+    "emoji_source",
+    "epoch_order",
+    "load_shards",
+    "rasterize",
+    "write_emoji_shards",
+    "write_shards",
+]
