@@ -1,0 +1,18 @@
+"""CLIP: images and texts in one embedding space (arXiv 2103.00020). Knows nothing of diffusion."""
+
+from unclip.clip.config import ClipConfig, clip_preset
+from unclip.clip.encoder import TextImageEncoder
+from unclip.clip.loss import contrastive_loss
+from unclip.clip.model import Clip, TextFeatures
+from unclip.clip.tokenizer import TokenBatch, Tokenizer
+
+__all__ = [
+    "Clip",
+    "ClipConfig",
+    "TextFeatures",
+    "TextImageEncoder",
+    "TokenBatch",
+    "Tokenizer",
+    "clip_preset",
+    "contrastive_loss",
+]

@@ -1,0 +1,96 @@
+"""The shape of a CLIP model and its named presets. Knows no tensors."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from unclip.config import Config
+from unclip.errors import InputError, did_you_mean
+
+
+class ClipConfig(Config):
+    """Architecture of a CLIP model: a ViT over patches and a causal transformer over tokens."""
+
+    embedding_dim: int = Field(ge=1)
+    """Size of the space that images and texts share."""
+    image_size: int = Field(ge=1)
+    """Side of the square picture that the vision tower sees, in pixels; others are resized to it."""
+    patch_size: int = Field(ge=1)
+    """Side of a patch in pixels; must divide image_size."""
+    vision_width: int = Field(ge=1)
+    """Width of the vision tower's hidden states."""
+    vision_layers: int = Field(ge=1)
+    """Blocks of the vision tower."""
+    vision_heads: int = Field(ge=1)
+    """Attention heads of the vision tower; must divide vision_width."""
+    text_width: int = Field(ge=1)
+    """Width of the text tower's hidden states."""
+    text_layers: int = Field(ge=1)
+    """Blocks of the text tower."""
+    text_heads: int = Field(ge=1)
+    """Attention heads of the text tower; must divide text_width."""
+    vocab_size: int = Field(ge=3)
+    """Number of tokens; the last two are start and end of text."""
+    context_length: int = Field(default=77, ge=3)
+    """Tokens of a prompt, start and end included."""
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    """Nonlinearity of the MLPs: OpenAI's weights use quick_gelu, most later ones gelu."""
+
+    @model_validator(mode="after")
+    def _check_divisions(self) -> "ClipConfig":
+        pairs = [("image_size", "patch_size"), ("vision_width", "vision_heads"), ("text_width", "text_heads")]
+        for whole, part in pairs:
+            number, divisor = getattr(self, whole), getattr(self, part)
+            if number % divisor:
+                below = number // divisor * divisor
+                allowed = f"{below} or {below + divisor}" if below else f"{divisor}"
+                raise ValueError(f"{whole}={number} is not divisible by {part}={divisor}; use {allowed}.")
+        return self
+
+    @property
+    def end_token(self) -> int:
+        """Id of the end-of-text token, whose hidden state becomes the text embedding."""
+        return self.vocab_size - 1
+
+
+def _openai(image_size: int, patch_size: int, vision_width: int, vision_layers: int, text_width: int) -> ClipConfig:
+    """CLIP paper, table 20: text towers have 12 layers, heads are 64 wide, the shared space is as wide as the text."""
+    return ClipConfig(
+        embedding_dim=text_width,
+        image_size=image_size,
+        patch_size=patch_size,
+        vision_width=vision_width,
+        vision_layers=vision_layers,
+        vision_heads=vision_width // 64,
+        text_width=text_width,
+        text_layers=12,
+        text_heads=text_width // 64,
+        vocab_size=49408,
+    )
+
+
+_TINY = {
+    "embedding_dim": 16,
+    "text_layers": 2,
+    "vision_heads": 4,
+    "text_heads": 4,
+    "vocab_size": 640,
+    "context_length": 16,
+}
+PRESETS = {
+    "tiny": _openai(16, 8, 64, 2, 64).replace(**_TINY),
+    "vit-b-32": _openai(224, 32, 768, 12, 512),
+    "vit-b-16": _openai(224, 16, 768, 12, 512),
+    "vit-l-14": _openai(224, 14, 1024, 24, 768),
+    "vit-l-14-336": _openai(336, 14, 1024, 24, 768),
+}
+
+
+def clip_preset(name: str) -> ClipConfig:
+    """The named architecture: "tiny" (for tests) or one that OpenAI released, such as "vit-l-14".
+
+    Raises InputError that lists the presets when there is none of that name.
+    """
+    if name not in PRESETS:
+        raise InputError(f"there is no CLIP preset {name!r}; {did_you_mean(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,84 @@
+"""CLIP as the rest of the package sees it: pictures and prompts in, features out. Knows no stage that uses them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from unclip.checkpoint import Storage, load_tensors, load_weights, save_module
+from unclip.clip.config import ClipConfig
+from unclip.clip.model import Clip, TextFeatures
+from unclip.clip.tokenizer import TokenBatch, Tokenizer
+from unclip.config import load_config
+from unclip.errors import CheckpointError, ConfigError
+from unclip.shapes import Embeddings, Images
+
+WEIGHTS_FILE, TOKENIZER_FILE = "clip.safetensors", "tokenizer.json"
+
+
+class TextImageEncoder:
+    """A CLIP with its tokenizer, for use: it gives no gradients (train the `Clip` by itself)."""
+
+    def __init__(self, clip: Clip, tokenizer: Tokenizer) -> None:
+        """Join both; raises ConfigError when the tokenizer's ids do not fit the network's vocabulary."""
+        found, wanted = (tokenizer.vocab_size, tokenizer.end_token), (clip.config.vocab_size, clip.config.end_token)
+        if found != wanted:
+            raise ConfigError(
+                f"the tokenizer has {found[0]} tokens and ends a text with {found[1]}, but CLIP was made for "
+                f"{wanted[0]} and {wanted[1]}; use the tokenizer it was trained with."
+            )
+        self.clip = clip
+        self.tokenizer = tokenizer
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of image and text embeddings."""
+        return self.clip.config.embedding_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.clip.logit_scale.device
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextImageEncoder":
+        """Move the weights, and change their number format if one is given."""
+        self.clip.to(device=device, dtype=dtype)
+        return self
+
+    @torch.no_grad()
+    def encode_image(self, images: Images) -> Embeddings:
+        """Embeddings (batch, embedding_dim), float32, not normalised, of pixels in [-1, 1] of any size."""
+        return self.clip.encode_pixels(images.to(self.device))
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> TextFeatures:
+        """Features of the prompts, padded to the context length; what does not fit is left out (see `cut_text`)."""
+        return self.clip.encode_tokens(self._tokenize(prompts).ids.to(self.device))
+
+    def cut_text(self, prompts: Sequence[str]) -> list[str]:
+        """The end of each prompt that the context has no room for; "" where all of it fits."""
+        return self._tokenize(prompts).cut
+
+    def save(self, folder: str | Path, storage: Storage = "float32") -> None:
+        """Write `clip.safetensors` and `tokenizer.json` into `folder`."""
+        save_module(Path(folder) / WEIGHTS_FILE, self.clip, self.clip.config, "clip", storage)
+        self.tokenizer.save(Path(folder) / TOKENIZER_FILE)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "TextImageEncoder":
+        """Read what `save` wrote; raises CheckpointError when a file is missing, cut short or of another kind."""
+        path = Path(folder) / WEIGHTS_FILE
+        tensors, metadata = load_tensors(path)
+        if metadata.get("kind") != "clip":
+            raise CheckpointError(
+                f"{path} holds {metadata.get('kind', 'unknown weights')!r}, not 'clip'; give a model folder."
+            )
+        clip = Clip(load_config(ClipConfig, json.loads(metadata["config"])))
+        load_weights(clip, tensors, path)
+        return cls(clip, Tokenizer.load(Path(folder) / TOKENIZER_FILE)).to(device, dtype)
+
+    def _tokenize(self, prompts: Sequence[str]) -> TokenBatch:
+        return self.tokenizer.encode(prompts, self.clip.config.context_length)

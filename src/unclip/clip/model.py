@@ -1,0 +1,126 @@
+"""CLIP's two towers (arXiv 2103.00020). Knows pixels in [-1, 1] and token ids; not text, files or training."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unclip.clip.config import ClipConfig
+from unclip.clip.transformer import blocks, linear
+from unclip.images import resize
+from unclip.nn import LayerNorm32
+from unclip.shapes import Embeddings, Hidden, Images, TokenIds, TokenMask
+
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Mean of OpenAI's training pictures per channel, for pixels in [0, 1]."""
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Their standard deviation."""
+
+
+class TextFeatures(NamedTuple):
+    """What the text tower says about prompts; float32 whatever the weights' dtype."""
+
+    embedding: Embeddings
+    """(batch, embedding_dim), not normalised."""
+    hidden: Hidden
+    """(batch, length, text_width) after the final layer norm; meaningless where mask is False."""
+    mask: TokenMask
+    """(batch, length), True from the start token to the first end token."""
+
+
+def normalize_pixels(images: Images) -> Images:
+    """Pixels from [-1, 1] to the zero mean and unit variance that CLIP was trained on."""
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return (images.float() - (2 * mean - 1)) / (2 * std)
+
+
+def first_end(ids: TokenIds, end_token: int) -> Tensor:
+    """(batch,) index of each row's first end token; 0 where there is none."""
+    return (ids == end_token).int().argmax(dim=-1)
+
+
+def token_mask(ids: TokenIds, end_token: int) -> TokenMask:
+    """True from the start token to the first end token, False on the padding after it."""
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    return positions <= first_end(ids, end_token)[:, None]
+
+
+def normal_parameter(*shape: int, std: float) -> nn.Parameter:
+    """A parameter drawn from a normal distribution of standard deviation `std`."""
+    return nn.Parameter(torch.randn(*shape) * std)
+
+
+class VisionTower(nn.Module):
+    """A ViT whose class token becomes the image embedding."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        width, std = config.vision_width, config.vision_width**-0.5
+        num_patches = (config.image_size // config.patch_size) ** 2
+        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
+        self.class_embedding = normal_parameter(width, std=std)
+        self.position_embedding = normal_parameter(num_patches + 1, width, std=std)
+        self.pre_norm = LayerNorm32(width)
+        self.blocks = blocks(width, config.vision_heads, config.vision_layers, config.activation, causal=False)
+        self.final_norm = LayerNorm32(width)
+        self.projection = linear(width, config.embedding_dim, std=std, bias=False)
+
+    def forward(self, pixels: Images) -> Embeddings:
+        """Embeddings of pictures that already have the tower's size and statistics."""
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, L - 1, W)
+        first = self.class_embedding.expand(len(patches), 1, -1)
+        x = self.pre_norm(torch.cat([first, patches], dim=1) + self.position_embedding)  # (B, L, W)
+        return self.projection(self.final_norm(self.blocks(x)[:, 0]))
+
+
+class TextTower(nn.Module):
+    """A causal transformer over tokens."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        width = config.text_width
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        self.position_embedding = normal_parameter(config.context_length, width, std=0.01)
+        self.blocks = blocks(width, config.text_heads, config.text_layers, config.activation, causal=True)
+        self.final_norm = LayerNorm32(width)
+        self.projection = linear(width, config.embedding_dim, std=width**-0.5, bias=False)
+
+    def forward(self, ids: TokenIds) -> Hidden:
+        """Hidden states after the final norm."""
+        x = self.token_embedding(ids) + self.position_embedding[: ids.shape[1]]
+        return self.final_norm(self.blocks(x))
+
+
+class Clip(nn.Module):
+    """Images and texts in one space.
+
+    Embeddings are not normalised. `logit_scale` is the logarithm of the inverse temperature.
+    """
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTower(config)
+        self.text = TextTower(config)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def encode_pixels(self, images: Images) -> Embeddings:
+        """Image embeddings (batch, embedding_dim), float32, of pixels in [-1, 1] of any size (squashed to a square)."""
+        size = self.config.image_size
+        if images.shape[-2:] != (size, size):
+            images = resize(images, size)
+        pixels = normalize_pixels(images).to(self.vision.patch_embedding.weight.dtype)
+        return self.vision(pixels).float()
+
+    def encode_tokens(self, ids: TokenIds) -> TextFeatures:
+        """Text features of token ids (batch, length <= context_length); every row must hold an end token.
+
+        Being causal, a row's features do not depend on its padding, so `ids` may be cut to the longest prompt.
+        """
+        hidden = self.text(ids)
+        end = first_end(ids, self.config.end_token)
+        pooled = hidden[torch.arange(len(ids), device=ids.device), end]
+        mask = token_mask(ids, self.config.end_token)
+        return TextFeatures(self.text.projection(pooled).float(), hidden.float(), mask)

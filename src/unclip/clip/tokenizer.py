@@ -1,0 +1,165 @@
+"""CLIP's byte-pair encoding, through `tokenizers`. Knows text and token ids; not the network that reads them."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import tokenizers
+import torch
+from tokenizers import Encoding, Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from unclip.clip.bpe import learn_merges
+from unclip.clip.model import token_mask
+from unclip.errors import CheckpointError, InputError
+from unclip.files import atomic_write
+from unclip.shapes import TokenIds, TokenMask
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORD_END = "</w>"
+PAD_ID = 0
+WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""What OpenAI takes for a word: specials, English contractions, runs of letters, single digits, runs of the rest."""
+
+
+class TokenBatch(NamedTuple):
+    """Prompts as token ids."""
+
+    ids: TokenIds
+    """(batch, context_length) start, tokens, end, then zeros."""
+    mask: TokenMask
+    """True from the start token to the first end token."""
+    cut: list[str]
+    """The end of each prompt that did not fit; "" where all of it did."""
+
+
+class Tokenizer:
+    """Text to token ids, as OpenAI's CLIP does it: NFC, lower case, byte-level BPE with a mark at the end of a word."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Wrap a `tokenizers.Tokenizer`; raises CheckpointError when it lacks CLIP's start and end tokens."""
+        start, end = backend.token_to_id(START), backend.token_to_id(END)
+        if start is None or end is None:
+            raise CheckpointError(
+                f"this is not a CLIP tokenizer: {START} or {END} is missing; use the one CLIP was trained with."
+            )
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self.start_token, self.end_token = int(start), int(end)
+        self.vocab_size = backend.get_vocab_size()
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a `tokenizer.json`; raises CheckpointError when it is missing or is not one."""
+        return cls(_parse(path, lambda: tokenizers.Tokenizer.from_str(_read(path))))
+
+    @classmethod
+    def from_vocab_and_merges(cls, vocab: str | Path, merges: str | Path) -> "Tokenizer":
+        """Read OpenAI's `vocab.json` and `merges.txt`; raises CheckpointError when they cannot be used."""
+        return cls(_parse(merges, lambda: _backend(json.loads(_read(vocab)), _read_merges(merges))))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Learn merges from `texts` and lay out `vocab_size` ids as OpenAI did.
+
+        That is: bytes, bytes that end a word, merges, start, end. As every byte has its id in both forms, any string
+        can be encoded. Raises InputError when `vocab_size` is below 514 or above what the texts yield.
+        """
+        byte_tokens = _byte_tokens()
+        smallest = len(byte_tokens) + 2
+        if vocab_size < smallest:
+            raise InputError(f"vocab_size={vocab_size} is too small: bytes and specials take {smallest}; use more.")
+        merges = _learn_merges(texts, vocab_size)[: vocab_size - smallest]
+        found = smallest + len(merges)
+        if vocab_size > found:
+            raise InputError(f"vocab_size={vocab_size} is more than these texts yield; use at most {found}.")
+        tokens = [*byte_tokens, *(first + second for first, second in merges), START, END]
+        return cls(_backend({token: index for index, token in enumerate(tokens)}, merges))
+
+    def save(self, path: str | Path) -> None:
+        """Write a `tokenizer.json` atomically."""
+        atomic_write(path, self._backend.to_str(pretty=True))
+
+    def encode(self, prompts: Sequence[str], context_length: int) -> TokenBatch:
+        """Ids of the prompts, each cut to `context_length` tokens with start and end, then padded with zeros."""
+        if isinstance(prompts, str):
+            raise InputError(f"prompts must be a list of texts, found the text {prompts!r}; give [{prompts!r}].")
+        # A lone surrogate, as an undecodable byte of a command line becomes, is not text to `tokenizers`.
+        texts = [prompt.encode(errors="replace").decode() for prompt in prompts]
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        room = context_length - 2
+        rows = [[self.start_token, *encoding.ids[:room], self.end_token] for encoding in encodings]
+        ids = torch.tensor([row + [PAD_ID] * (context_length - len(row)) for row in rows], dtype=torch.int64)
+        ids = ids.view(len(rows), context_length)
+        cut = [_left_over(prompt, encoding, room) for prompt, encoding in zip(texts, encodings, strict=True)]
+        return TokenBatch(ids, token_mask(ids, self.end_token), cut)
+
+
+def _left_over(prompt: str, encoding: Encoding, room: int) -> str:
+    """The part of the prompt from its first token without room on."""
+    return prompt[encoding.offsets[room][0] :].strip() if len(encoding.ids) > room else ""
+
+
+def _byte_tokens() -> list[str]:
+    """The 256 bytes as OpenAI's printable characters, in its order, then the same at the end of a word."""
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return [*symbols, *(symbol + WORD_END for symbol in symbols)]
+
+
+def _backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    """CLIP's pipeline around a BPE vocabulary."""
+    model = models.BPE(vocab=vocab, merges=merges, unk_token=END, end_of_word_suffix=WORD_END)
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    if START in vocab and END in vocab:
+        backend.add_special_tokens([START, END])
+        backend.post_processor = processors.RobertaProcessing(
+            (END, vocab[END]), (START, vocab[START]), trim_offsets=False, add_prefix_space=False
+        )
+    return backend
+
+
+def _learn_merges(texts: Iterable[str], num_tokens: int) -> list[tuple[str, str]]:
+    """Merges that each make a new token, most frequent first."""
+    backend = _backend({END: 0}, [])
+    words: Counter[tuple[str, ...]] = Counter()
+    for text in texts:
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)):
+            words[(*word[:-1], word[-1] + WORD_END)] += 1
+    merges: dict[str, tuple[str, str]] = {}
+    for first, second in learn_merges(words, num_tokens):
+        merges.setdefault(first + second, (first, second))
+    return list(merges.values())
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); give a tokenizer file.") from None
+
+
+def _read_merges(path: str | Path) -> list[tuple[str, str]]:
+    pairs = [line.split() for line in _read(path).split("\n") if line and not line.startswith("#version:")]
+    return [(first, second) for first, second in pairs]
+
+
+def _parse(path: str | Path, parse: Callable[[], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
+    try:
+        return parse()
+    except CheckpointError:
+        raise
+    except Exception as error:  # tokenizers raises nothing narrower
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} does not hold a tokenizer ({reason}); fetch it again.") from None
