@@ -1,0 +1,28 @@
+"""The networks and their configs. They know tensors in and out; not diffusion, CLIP or pipelines."""
+
+from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.counting import count_flops, count_parameters
+from unclip.models.decoder import Decoder, DecoderConfig
+from unclip.models.presets import decoder_preset, prior_preset, upsampler_preset
+from unclip.models.prior import Prior, PriorConfig, TextCache
+from unclip.models.unet import UNet, UNetConfig
+from unclip.models.upsampler import Upsampler, UpsamplerConfig
+
+__all__ = [
+    "Decoder",
+    "DecoderConfig",
+    "PredictionType",
+    "Prior",
+    "PriorConfig",
+    "ScheduleName",
+    "TextCache",
+    "UNet",
+    "UNetConfig",
+    "Upsampler",
+    "UpsamplerConfig",
+    "count_flops",
+    "count_parameters",
+    "decoder_preset",
+    "prior_preset",
+    "upsampler_preset",
+]

@@ -1,0 +1,159 @@
+"""The decoder network: noisy picture and CLIP image embedding to a prediction. Knows no schedule and no guidance."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from unclip.config import Config
+from unclip.errors import ConfigError, InputError
+from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.unet import UNet, UNetConfig, check_size
+from unclip.nn import LayerNorm32, TimeEmbedding
+from unclip.shapes import Timesteps, TokenMask
+
+__all__ = ["Decoder", "DecoderConfig"]
+
+
+class DecoderConfig(Config):
+    """Shape of a decoder, and the diffusion that its output belongs to."""
+
+    image_size: PositiveInt
+    """Side in pixels that it is trained at; other sizes and shapes work where the levels divide them."""
+    embedding_dim: PositiveInt
+    """Size of the CLIP image (and text) embedding."""
+    text_dim: NonNegativeInt = 0
+    """Width of the CLIP text tokens; 0 = no text at all."""
+    base_channels: PositiveInt
+    """Width that `channel_mult` multiplies."""
+    channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Width of each level, finest first."""
+    num_res_blocks: PositiveInt
+    """Residual blocks per level on the way down."""
+    attention_resolutions: tuple[PositiveInt, ...]
+    """Side, in grid cells at `image_size`, of the levels that have attention; `patch_size` divides the finest."""
+    head_dim: PositiveInt = 64
+    """Channels of an attention head."""
+    num_image_tokens: PositiveInt = 4
+    """Context tokens projected from the image embedding."""
+    context_dim: PositiveInt
+    """Width of the context tokens."""
+    patch_size: PositiveInt = 1
+    """Side of the pixel blocks that become channels: the finest grid is image_size / patch_size."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout probability inside residual blocks."""
+    learned_variance: bool = True
+    """Whether it also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
+    prediction_type: PredictionType = "eps"
+    """What the first channels of the output are."""
+    schedule: ScheduleName = "cosine"
+    """Noise schedule that it is trained with."""
+    num_timesteps: PositiveInt = 1000
+    """Length of that schedule's table."""
+    in_channels: PositiveInt = 3
+    """Channels of a picture."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "DecoderConfig":
+        self.unet().check(self.image_size)
+        return self
+
+    def unet(self) -> UNetConfig:
+        """The trunk. Raises `ConfigError` if no level has one of the `attention_resolutions`."""
+        return UNetConfig(
+            in_channels=self.in_channels,
+            out_channels=self.in_channels * (2 if self.learned_variance else 1),
+            base_channels=self.base_channels,
+            channel_mult=self.channel_mult,
+            num_res_blocks=self.num_res_blocks,
+            attention_levels=self._attention_levels(),
+            head_dim=self.head_dim,
+            context_dim=self.context_dim,
+            patch_size=self.patch_size,
+            conditioning="adaptive",
+            dropout=self.dropout,
+        )
+
+    def _attention_levels(self) -> tuple[int, ...]:
+        check_size("image_size", self.image_size, self.patch_size, len(self.channel_mult), ConfigError)
+        grids = [self.image_size // self.patch_size // 2**level for level in range(len(self.channel_mult))]
+        for resolution in self.attention_resolutions:
+            if resolution not in grids:
+                allowed = ", ".join(map(str, grids))
+                raise ConfigError(f"attention_resolutions has {resolution}, but the U-Net's grids are {allowed}.")
+        return tuple(level for level, grid in enumerate(grids) if grid in self.attention_resolutions)
+
+
+class Decoder(nn.Module):
+    """unCLIP's decoder (paper, section 2.1): ADM U-Net conditioned on an image embedding and, optionally, on text.
+
+    The embedding is added to the time embedding and projected to context tokens. Where it is absent a learned vector
+    stands in, for guidance. The buffers `embedding_mean` and `embedding_std` standardise it first; they start as the
+    identity.
+    """
+
+    embedding_mean: Tensor
+    embedding_std: Tensor
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        trunk = config.unet()
+        self.register_buffer("embedding_mean", torch.zeros(config.embedding_dim))
+        self.register_buffer("embedding_std", torch.ones(config.embedding_dim))
+        self.null_image_embedding = nn.Parameter(torch.zeros(config.embedding_dim))
+        self.time_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
+        self.image_embedding = nn.Linear(config.embedding_dim, trunk.embedding_dim)
+        self.image_tokens = nn.Linear(config.embedding_dim, config.num_image_tokens * config.context_dim)
+        if config.text_dim:
+            self.text_embedding = nn.Linear(config.embedding_dim, trunk.embedding_dim)
+            self.text_tokens = nn.Linear(config.text_dim, config.context_dim)
+            self.text_norm = LayerNorm32(config.context_dim)
+        self.unet = UNet(trunk)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        timestep: Timesteps,
+        image_embedding: Float[Tensor, "batch dim"],
+        image_present: Bool[Tensor, " batch"] | None = None,
+        text_embedding: Float[Tensor, "batch dim"] | None = None,
+        text_hidden: Float[Tensor, "batch length text_dim"] | None = None,
+        text_mask: TokenMask | None = None,
+    ) -> Float[Tensor, "batch out_channels height width"]:
+        """Predict from a noisy picture; the output has twice the channels if the variance is learned.
+
+        `image_present` is False where the learned null embedding replaces the given one (None: all are present).
+        `text_mask` is True for real tokens. Raises `InputError` for sizes that the levels do not divide, and for text
+        that is missing or that the model has no use for.
+        """
+        self._check_text(text_embedding, text_hidden)
+        embedding = self._image(image_embedding, image_present)
+        emb = self.time_embedding(timestep) + self.image_embedding(embedding)
+        context = rearrange(
+            self.image_tokens(embedding), "batch (tokens dim) -> batch tokens dim", tokens=self.config.num_image_tokens
+        )
+        mask = None
+        if text_embedding is not None and text_hidden is not None:
+            dtype = self.text_tokens.weight.dtype
+            emb = emb + self.text_embedding(text_embedding.to(dtype))
+            context = torch.cat([context, self.text_norm(self.text_tokens(text_hidden.to(dtype)))], dim=1)
+            if text_mask is not None:
+                mask = nn.functional.pad(text_mask, (self.config.num_image_tokens, 0), value=True)
+        prediction: Tensor = self.unet(x_t, emb, context, mask)
+        return prediction
+
+    def _image(self, image_embedding: Tensor, image_present: Tensor | None) -> Tensor:
+        embedding = (image_embedding.float() - self.embedding_mean.float()) / self.embedding_std.float()
+        embedding = embedding.to(self.null_image_embedding.dtype)
+        if image_present is None:
+            return embedding
+        return torch.where(image_present[:, None], embedding, self.null_image_embedding)
+
+    def _check_text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> None:
+        given = (text_embedding is not None, text_hidden is not None)
+        if self.config.text_dim and not all(given):
+            raise InputError('this decoder needs text_embedding and text_hidden; encode "" for no text.')
+        if not self.config.text_dim and any(given):
+            raise InputError("this decoder takes no text (text_dim=0); pass neither text_embedding nor text_hidden.")

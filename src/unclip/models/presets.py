@@ -1,0 +1,63 @@
+"""Named shapes of the networks: tiny ones for tests, the paper's, and those of published weights."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from unclip.config import Config
+from unclip.errors import InputError, did_you_mean
+from unclip.models.decoder import DecoderConfig
+from unclip.models.prior import PriorConfig
+from unclip.models.upsampler import UpsamplerConfig
+
+__all__ = ["decoder_preset", "prior_preset", "upsampler_preset"]
+
+C = TypeVar("C", bound=Config)
+
+_PRIORS = {
+    "tiny": {"embedding_dim": 32, "num_text_tokens": 16, "width": 64, "depth": 2, "num_heads": 2},
+    "reference": {"embedding_dim": 768, "num_text_tokens": 77, "width": 1024, "depth": 24, "num_heads": 16},
+    "karlo": {"embedding_dim": 768, "num_text_tokens": 77, "width": 2048, "depth": 20, "num_heads": 32},
+}
+
+_TINY_UNET = {"base_channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1}
+_KARLO_UNET = {"base_channels": 320, "channel_mult": (1, 2, 3, 4), "num_res_blocks": 3}
+
+_DECODERS = {
+    "tiny": _TINY_UNET
+    | {"image_size": 16, "embedding_dim": 32, "context_dim": 32, "attention_resolutions": (8,), "head_dim": 32},
+    "karlo": _KARLO_UNET
+    | {
+        "image_size": 64,
+        "embedding_dim": 768,
+        "text_dim": 768,
+        "context_dim": 1536,
+        "attention_resolutions": (32, 16, 8),
+        "dropout": 0.1,
+    },
+}
+
+_UPSAMPLERS = {
+    "tiny": _TINY_UNET | {"image_size": 32, "low_res_size": 8},
+    "karlo": _KARLO_UNET | {"image_size": 256, "low_res_size": 64},
+}
+
+
+def prior_preset(name: str) -> PriorConfig:
+    """The prior called "tiny", "reference" (the paper's depth and heads) or "karlo" (1.02B); else `InputError`."""
+    return _preset(PriorConfig, _PRIORS, name)
+
+
+def decoder_preset(name: str) -> DecoderConfig:
+    """The decoder called "tiny" (16 px, no text) or "karlo" (893M parameters, 64 px, with text); else `InputError`."""
+    return _preset(DecoderConfig, _DECODERS, name)
+
+
+def upsampler_preset(name: str) -> UpsamplerConfig:
+    """The upsampler called "tiny" (8 to 32 px) or "karlo" (692M parameters, 64 to 256 px); else `InputError`."""
+    return _preset(UpsamplerConfig, _UPSAMPLERS, name)
+
+
+def _preset(cls: type[C], presets: Mapping[str, Mapping[str, Any]], name: str) -> C:
+    if name not in presets:
+        raise InputError(f"no {cls.__name__} preset is called {name!r}; {did_you_mean(name, presets)}")
+    return cls(**presets[name])

@@ -1,0 +1,182 @@
+"""The prior network: text features and a noisy image embedding to a prediction. Knows no schedule and no guidance."""
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from unclip.config import Config
+from unclip.errors import ConfigError, InputError
+from unclip.models.choices import PredictionType, ScheduleName
+from unclip.nn import LayerNorm32, TimeEmbedding, TransformerBlock
+from unclip.shapes import Hidden, Timesteps, TokenMask
+
+__all__ = ["Prior", "PriorConfig", "TextCache"]
+
+TextCache = Float[Tensor, "batch depth 2 heads keys head_dim"]
+
+# Tokens behind the text tokens: text embedding, time, noised image embedding, learned query.
+_NUM_EXTRA = 4
+
+
+class PriorConfig(Config):
+    """Shape of a prior, and the diffusion that its output belongs to."""
+
+    embedding_dim: PositiveInt
+    """Size of the CLIP image embedding."""
+    text_embedding_dim: PositiveInt | None = None
+    """Size of the CLIP text embedding; None = `embedding_dim`."""
+    text_dim: PositiveInt | None = None
+    """Width of the CLIP text tokens; None = `embedding_dim`."""
+    num_text_tokens: NonNegativeInt
+    """Longest text, in tokens; 0 = no text tokens, the text embedding alone."""
+    width: PositiveInt
+    """Channels of a token."""
+    depth: PositiveInt
+    """Transformer blocks."""
+    num_heads: PositiveInt
+    """Attention heads; they divide `width`."""
+    ff_mult: PositiveInt = 4
+    """Hidden width of the MLPs, in multiples of `width`."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout probability of the residual branches."""
+    prediction_type: PredictionType = "x0"
+    """What the output is."""
+    schedule: ScheduleName = "cosine"
+    """Noise schedule that it is trained with."""
+    num_timesteps: PositiveInt = 1000
+    """Length of that schedule's table."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "PriorConfig":
+        if self.width % self.num_heads or self.width % 2:
+            raise ConfigError(f"width={self.width} is not divisible by 2 and by num_heads={self.num_heads}.")
+        return self
+
+
+class Prior(nn.Module):
+    """unCLIP's diffusion prior (paper, section 2.2): a causal transformer whose last token's output is the prediction.
+
+    Sequence: text tokens, text embedding, time, noised image embedding, learned query. It works on standardised
+    embeddings; the buffers `embedding_mean` and `embedding_std`, measured on data, start as the identity.
+    """
+
+    embedding_mean: Tensor
+    embedding_std: Tensor
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("embedding_mean", torch.zeros(config.embedding_dim))
+        self.register_buffer("embedding_std", torch.ones(config.embedding_dim))
+        if config.num_text_tokens:
+            self.text_tokens = nn.Linear(config.text_dim or config.embedding_dim, config.width)
+        self.text_embedding = nn.Linear(config.text_embedding_dim or config.embedding_dim, config.width)
+        self.time_embedding = TimeEmbedding(config.width, config.width)
+        self.noised_embedding = nn.Linear(config.embedding_dim, config.width)
+        self.query = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.positions = nn.Parameter(torch.empty(1, config.num_text_tokens + _NUM_EXTRA, config.width))
+        nn.init.normal_(self.positions, std=0.02)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                config.width, config.num_heads, depth=config.depth, ff_mult=config.ff_mult, dropout=config.dropout
+            )
+            for _ in range(config.depth)
+        )
+        self.norm_out = LayerNorm32(config.width)
+        self.out = nn.Linear(config.width, config.embedding_dim)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "batch dim"],
+        timestep: Timesteps,
+        text_embedding: Float[Tensor, "batch text_dim"] | None = None,
+        text_hidden: Hidden | None = None,
+        text_mask: TokenMask | None = None,
+        cache: TextCache | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """Predict from standardised noisy embeddings.
+
+        `text_mask` is True for real tokens (None: all are). Texts may be cut to the longest of the batch: padding never
+        changes the result. `cache`, from `text_cache`, replaces `text_embedding` and `text_hidden` but not `text_mask`.
+        Raises `InputError` for text that is missing, too long, or that the model has no use for.
+        """
+        tail = self._noised_tokens(x_t, timestep)
+        if cache is None:
+            x = torch.cat([self._text(text_embedding, text_hidden), tail], dim=1)  # (N, L + 4, width)
+            mask = _visible(text_mask, x.shape[1], x.shape[1], x)
+        else:
+            x = tail  # (N, 3, width)
+            mask = _visible(text_mask, 3, cache.shape[4] + 3, x)
+        for index, block in enumerate(self.blocks):
+            x, _ = block(x, mask, None if cache is None else cache[:, index])
+        prediction: Tensor = self.out(self.norm_out(x[:, -1]))
+        return prediction
+
+    def text_cache(
+        self,
+        text_embedding: Float[Tensor, "batch text_dim"],
+        text_hidden: Hidden | None = None,
+        text_mask: TokenMask | None = None,
+    ) -> TextCache:
+        """Keys and values of the text, once per prompt: causality makes them the same at every time step.
+
+        One tensor, batch first, so that it can be indexed and concatenated like any other conditioning.
+        """
+        x = self._text(text_embedding, text_hidden)
+        mask = _visible(text_mask, x.shape[1], x.shape[1], x)
+        cached = []
+        for block in self.blocks:
+            x, keys_values = block(x, mask)
+            cached.append(keys_values)
+        return torch.stack(cached, dim=1)
+
+    def standardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """CLIP's image embedding to the numbers that are diffused: mean 0 and standard deviation 1 per dimension."""
+        return (embedding.float() - self.embedding_mean.float()) / self.embedding_std.float()
+
+    def unstandardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """The inverse of `standardize`."""
+        return embedding.float() * self.embedding_std.float() + self.embedding_mean.float()
+
+    def _text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> Tensor:
+        if text_embedding is None:
+            raise InputError("this prior needs text_embedding, or a cache made from it.")
+        pooled = self.text_embedding(text_embedding.to(self.out.weight.dtype))[:, None]
+        tokens = [pooled] if text_hidden is None else [self._tokens(text_hidden), pooled]
+        if self.config.num_text_tokens and text_hidden is None:
+            raise InputError(f"this prior needs text_hidden, up to {self.config.num_text_tokens} tokens.")
+        x = torch.cat(tokens, dim=1)
+        return x + self._positions(x.shape[1] - 1)[:, : x.shape[1]]
+
+    def _tokens(self, text_hidden: Tensor) -> Tensor:
+        if not self.config.num_text_tokens:
+            raise InputError("this prior takes no text tokens (num_text_tokens=0); leave text_hidden out.")
+        if text_hidden.shape[1] > self.config.num_text_tokens:
+            raise InputError(
+                f"text_hidden has {text_hidden.shape[1]} tokens; this prior takes {self.config.num_text_tokens}."
+            )
+        tokens: Tensor = self.text_tokens(text_hidden.to(self.out.weight.dtype))
+        return tokens
+
+    def _noised_tokens(self, x_t: Tensor, timestep: Tensor) -> Tensor:
+        time = self.time_embedding(timestep)
+        noised = self.noised_embedding(x_t.to(self.out.weight.dtype))
+        query = self.query.expand(len(x_t), -1, -1)
+        return torch.cat([time[:, None], noised[:, None], query], dim=1) + self.positions[:, -3:]
+
+    def _positions(self, num_tokens: int) -> Tensor:
+        return torch.cat([self.positions[:, :num_tokens], self.positions[:, -_NUM_EXTRA:]], dim=1)
+
+
+def _visible(
+    text_mask: Tensor | None, num_queries: int, num_keys: int, like: Tensor
+) -> Bool[Tensor, "n 1 queries keys"]:
+    """Causal, without padding; every token sees itself, so that no row of the softmax is empty."""
+    offset = num_keys - num_queries
+    order = torch.ones(num_queries, num_keys, dtype=torch.bool, device=like.device)
+    causal, itself = order.tril(offset), order.tril(offset).triu(offset)
+    if text_mask is None:
+        return causal[None, None]
+    real = nn.functional.pad(text_mask, (0, num_keys - text_mask.shape[1]), value=True)
+    return (causal & (real[:, None] | itself))[:, None]

@@ -1,0 +1,117 @@
+"""The upsampler network: a noisy large picture and a small clean one to a prediction. Knows no schedule, no text."""
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unclip.config import Config
+from unclip.errors import ConfigError, InputError
+from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.unet import UNet, UNetConfig
+from unclip.nn import TimeConditioning, TimeEmbedding
+from unclip.shapes import Timesteps
+
+__all__ = ["Upsampler", "UpsamplerConfig"]
+
+# An augmentation level in [0, 1] is embedded on the scale of time steps, so that the sinusoids resolve it.
+_LEVEL_SCALE = 1000.0
+
+
+class UpsamplerConfig(Config):
+    """Shape of an upsampler, and the diffusion that its output belongs to."""
+
+    image_size: PositiveInt
+    """Side in pixels of what it makes; crops and other shapes work where the levels divide them."""
+    low_res_size: PositiveInt
+    """Side in pixels of what it is given at `image_size`."""
+    base_channels: PositiveInt
+    """Width that `channel_mult` multiplies."""
+    channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Width of each level, finest first."""
+    num_res_blocks: PositiveInt
+    """Residual blocks per level on the way down."""
+    patch_size: PositiveInt = 1
+    """Side of the pixel blocks that become channels."""
+    conditioning: TimeConditioning = "additive"
+    """How the time embedding enters a residual block."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout probability inside residual blocks."""
+    noise_conditioning: bool = False
+    """Whether it is told how strongly the small picture was augmented."""
+    learned_variance: bool = False
+    """Whether it also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
+    prediction_type: PredictionType = "eps"
+    """What the first channels of the output are."""
+    schedule: ScheduleName = "cosine"
+    """Noise schedule that it is trained with."""
+    num_timesteps: PositiveInt = 1000
+    """Length of that schedule's table."""
+    in_channels: PositiveInt = 3
+    """Channels of a picture."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "UpsamplerConfig":
+        self.unet().check(self.image_size)
+        if self.low_res_size >= self.image_size:
+            raise ConfigError(f"low_res_size={self.low_res_size} is not below image_size={self.image_size}.")
+        return self
+
+    def unet(self) -> UNetConfig:
+        """The trunk: fully convolutional, so that what is learned on crops holds for the whole picture."""
+        return UNetConfig(
+            in_channels=2 * self.in_channels,
+            out_channels=self.in_channels * (2 if self.learned_variance else 1),
+            base_channels=self.base_channels,
+            channel_mult=self.channel_mult,
+            num_res_blocks=self.num_res_blocks,
+            attention_levels=(),
+            head_dim=1,
+            context_dim=0,
+            patch_size=self.patch_size,
+            conditioning=self.conditioning,
+            dropout=self.dropout,
+        )
+
+
+class Upsampler(nn.Module):
+    """unCLIP's upsampler (paper, section 2.3): ADM U-Net without attention, the enlarged small picture as input too."""
+
+    def __init__(self, config: UpsamplerConfig) -> None:
+        super().__init__()
+        self.config = config
+        trunk = config.unet()
+        self.time_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
+        if config.noise_conditioning:
+            self.augmentation_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
+        self.unet = UNet(trunk)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        timestep: Timesteps,
+        low_res: Float[Tensor, "batch channels low_height low_width"],
+        augmentation: Float[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch out_channels height width"]:
+        """Predict from a noisy picture; the output has twice the channels if the variance is learned.
+
+        `low_res` is enlarged here (bicubic, antialiased) unless it has the size of `x_t` already. `augmentation` in
+        [0, 1] says how strongly it was noised (None: not at all). Raises `InputError` for sizes that the levels do not
+        divide, and for an augmentation that the model cannot be told.
+        """
+        emb = self.time_embedding(timestep)
+        if self.config.noise_conditioning:
+            level = torch.zeros_like(timestep) if augmentation is None else augmentation
+            emb = emb + self.augmentation_embedding(level * _LEVEL_SCALE)
+        elif augmentation is not None:
+            raise InputError("this upsampler is not told an augmentation (noise_conditioning=False); leave it out.")
+        prediction: Tensor = self.unet(torch.cat([x_t.float(), _enlarge(low_res, x_t)], dim=1), emb)
+        return prediction
+
+
+def _enlarge(low_res: Tensor, x_t: Tensor) -> Tensor:
+    low_res = low_res.float()  # The antialiased kernel has no bfloat16 on a CPU.
+    if low_res.shape[2:] == x_t.shape[2:]:
+        return low_res
+    return F.interpolate(low_res, size=x_t.shape[2:], mode="bicubic", align_corners=False, antialias=True)

@@ -1,0 +1,26 @@
+"""Building blocks of the networks. They know tensors; not diffusion, CLIP or configs."""
+
+from unclip.nn.attention import Context, SpatialAttention, attention, split_heads
+from unclip.nn.embeddings import TimeEmbedding, timestep_embedding
+from unclip.nn.init import zeroed
+from unclip.nn.norms import GroupNorm32, LayerNorm32
+from unclip.nn.resblock import Resample, ResBlock, TimeConditioning, resample
+from unclip.nn.transformer import KeysValues, TransformerBlock
+
+__all__ = [
+    "Context",
+    "GroupNorm32",
+    "KeysValues",
+    "LayerNorm32",
+    "ResBlock",
+    "Resample",
+    "SpatialAttention",
+    "TimeConditioning",
+    "TimeEmbedding",
+    "TransformerBlock",
+    "attention",
+    "resample",
+    "split_heads",
+    "timestep_embedding",
+    "zeroed",
+]

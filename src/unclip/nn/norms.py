@@ -1,0 +1,35 @@
+"""Normalisation with float32 statistics that hands back the type it was given. Knows nothing of what it normalises.
+
+PyTorch's kernels sum bfloat16 and float16 input in float32 already; what is left to do is to undo the promotion of the
+result that autocast makes on CUDA, so that the layers behind run in the low precision that was asked for.
+"""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["GroupNorm32", "LayerNorm32"]
+
+
+class GroupNorm32(nn.GroupNorm):
+    """Group normalisation over 32 groups, or over gcd(32, channels) where 32 does not divide the channels."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(math.gcd(32, channels), channels, eps=eps)
+
+    def forward(self, input: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
+        """Normalise; statistics float32, result in the type of `input`."""
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps).to(input.dtype)
+
+
+class LayerNorm32(nn.LayerNorm):
+    """Layer normalisation over the last axis."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__(width, eps=eps)
+
+    def forward(self, input: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Normalise; statistics float32, result in the type of `input`."""
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps).to(input.dtype)

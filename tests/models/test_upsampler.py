@@ -1,0 +1,63 @@
+"""The upsampler: the small picture, crops, the augmentation level and sizes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from unclip.errors import InputError
+from unclip.models import Upsampler, upsampler_preset
+
+
+def filled(**changes: object) -> nn.Module:
+    upsampler = Upsampler(upsampler_preset("tiny").replace(**changes))
+    with torch.no_grad():
+        for parameter in upsampler.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return upsampler.eval()
+
+
+X_T, TIME, LOW = torch.sin(torch.arange(6144.0)).view(2, 3, 32, 32), torch.tensor([3.0, 700.0]), torch.rand(2, 3, 8, 8)
+
+
+def test_every_input_reaches_the_prediction() -> None:
+    upsampler = filled(noise_conditioning=True)
+    expected = upsampler(X_T, TIME, LOW, torch.zeros(2))
+    assert expected.shape == X_T.shape
+    for changed in (
+        upsampler(X_T + 0.5, TIME, LOW, torch.zeros(2)),
+        upsampler(X_T, TIME + 50, LOW, torch.zeros(2)),
+        upsampler(X_T, TIME, LOW + 0.5, torch.zeros(2)),
+        upsampler(X_T, TIME, LOW, torch.full((2,), 0.3)),
+    ):
+        assert (changed - expected).abs().max() > 1e-4
+
+
+def test_the_small_picture_is_enlarged_by_antialiased_bicubic_unless_it_is_large() -> None:
+    upsampler = filled()
+    large = F.interpolate(LOW, size=(32, 32), mode="bicubic", antialias=True)
+    torch.testing.assert_close(upsampler(X_T, TIME, LOW), upsampler(X_T, TIME, large), rtol=0, atol=1e-6)
+
+
+def test_no_augmentation_is_level_zero() -> None:
+    upsampler = filled(noise_conditioning=True)
+    assert torch.equal(upsampler(X_T, TIME, LOW), upsampler(X_T, TIME, LOW, torch.zeros(2)))
+
+
+def test_an_augmentation_that_it_cannot_be_told_is_refused() -> None:
+    with pytest.raises(InputError, match=r"not told an augmentation \(noise_conditioning=False\)"):
+        filled()(X_T, TIME, LOW, torch.zeros(2))
+
+
+def test_any_shape_works_with_adaptive_conditioning_patches_and_learned_variance() -> None:
+    upsampler = filled(conditioning="adaptive", patch_size=2, learned_variance=True)
+    assert upsampler(torch.randn(1, 3, 16, 24), TIME[:1], torch.randn(1, 3, 4, 6)).shape == (1, 6, 16, 24)
+    with pytest.raises(InputError, match=r"^height=18 is not divisible by 4 .*; use 16 or 20\.$"):
+        upsampler(torch.randn(1, 3, 18, 24), TIME[:1], LOW[:1])
+
+
+def test_bfloat16_weights_stay_near_float32() -> None:
+    upsampler = filled()
+    expected = upsampler(X_T, TIME, LOW)
+    actual = upsampler.bfloat16()(X_T, TIME, LOW.bfloat16())
+    assert (actual.float() - expected).square().mean() < 1e-3 * expected.square().mean()
