@@ -1,0 +1,29 @@
+"""`unclip data …`: data sets as shards. Knows options; the data part makes the shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["data_app"]
+
+data_app = typer.Typer(help="Make data sets.", rich_markup_mode=None)
+
+
+@data_app.callback()
+def data() -> None:
+    """Make data sets."""
+
+
+@data_app.command()
+def emoji(
+    out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
+    image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+) -> None:
+    """Rasterise the emoji set into WebDataset shards."""
+    from unclip.cli.progress import show_progress
+    from unclip.data import write_emoji_shards
+
+    write_emoji_shards(out, image_size, split, progress=lambda done, total: show_progress(split, done, total))
+    print(out)

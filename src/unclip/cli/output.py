@@ -1,0 +1,55 @@
+"""Where pictures go: from `-o` to file names, checked before the work, written together. Knows paths and PNG files."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from PIL import Image
+
+from unclip.errors import InputError
+from unclip.files import atomic_path
+from unclip.images import save_png
+
+__all__ = ["check_writable", "image_paths", "save_images"]
+
+MAX_SLUG = 40
+
+
+def image_paths(out: str | None, prompt: str, seeds: Sequence[int]) -> list[Path]:
+    """The file of each picture.
+
+    `out` ending in .png is the file itself, numbered from 1 where there are several pictures; anything else is a
+    folder (None: the current one), in which a file is called after prompt and seed. Raises `InputError` for the name
+    of another kind of picture.
+    """
+    path = Path(out or ".")
+    is_folder = out is None or out.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
+    if is_folder:
+        return [path / f"{_slug(prompt)}-{seed}.png" for seed in seeds]
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{out}: pictures are written as PNG; use {path.with_suffix('.png')} or a folder.")
+    if len(seeds) == 1:
+        return [path]
+    return [path.with_stem(f"{path.stem}-{number}") for number in range(1, len(seeds) + 1)]
+
+
+def check_writable(paths: Sequence[Path]) -> None:
+    """Raise `InputError` when a file could not be made at one of `paths`, so that no time is spent on drawing it."""
+    for path in paths:
+        there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        if path.is_dir() or not (there == path or there.is_dir()) or not os.access(there, os.W_OK):
+            raise InputError(f"cannot write {path}: {there} is not a place to write to; choose another with -o.")
+
+
+def save_images(images: Sequence[Image.Image], paths: Sequence[Path], metadata: Sequence[Mapping[str, str]]) -> None:
+    """Write all pictures, or none: the files appear together at the end. Raises `InputError` when one cannot be."""
+    with ExitStack() as stack:
+        for image, path, chunks in zip(images, paths, metadata, strict=True):
+            save_png(image, stack.enter_context(atomic_path(path)), chunks)
+
+
+def _slug(prompt: str) -> str:
+    words = re.sub(r"\W+", "-", prompt.lower()).strip("-")
+    return words[:MAX_SLUG].rstrip("-") or "image"

@@ -1,0 +1,38 @@
+"""A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
+
+from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.folder import Defaults, ModelConfig, find_model, shipped_models
+from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
+from unclip.pipelines.model import Model
+from unclip.pipelines.prior_stage import PriorStage, best_candidate
+from unclip.pipelines.result import OutputType, Result
+from unclip.pipelines.sampling import last
+from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, image_seeds
+from unclip.pipelines.text_to_image import Progress, text_to_image
+from unclip.pipelines.unclip import UnClip
+from unclip.pipelines.upsampler_stage import UpsamplerStage
+
+__all__ = [
+    "DecoderStage",
+    "Defaults",
+    "Model",
+    "ModelConfig",
+    "ModelInfo",
+    "OutputType",
+    "PerStage",
+    "PriorStage",
+    "Progress",
+    "Result",
+    "StageInfo",
+    "StageSettings",
+    "UnClip",
+    "UpsamplerStage",
+    "best_candidate",
+    "check_prompts",
+    "describe_model",
+    "find_model",
+    "image_seeds",
+    "last",
+    "shipped_models",
+    "text_to_image",
+]

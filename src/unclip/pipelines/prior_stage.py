@@ -1,0 +1,108 @@
+"""The prior as a stage: text features to image embeddings. Knows CLIP's features and a sampler; not text or pixels."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from unclip.clip import TextFeatures
+from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide, make_schedule
+from unclip.models import Prior
+from unclip.pipelines.sampling import last, sample_steps, trim_texts
+from unclip.pipelines.settings import StageSettings
+from unclip.runtime import NoiseSource
+from unclip.shapes import Embeddings
+
+__all__ = ["PriorStage", "best_candidate"]
+
+# In standard deviations: an embedding further out is noise (Karlo clamps at 10 too).
+X0_BOUND = 10.0
+
+
+# Best of n, unCLIP section 2.2: the candidate with the greatest dot product with z_t.
+def best_candidate(
+    candidates: Float[Tensor, "batch candidates dim"], text_embedding: Float[Tensor, "batch dim"]
+) -> Float[Tensor, "batch dim"]:
+    """The image embedding of each row that points most along its text embedding (dot product of unit vectors)."""
+    scores = torch.einsum("bnd,bd->bn", F.normalize(candidates, dim=-1), F.normalize(text_embedding, dim=-1))
+    return candidates[torch.arange(len(candidates), device=candidates.device), scores.argmax(dim=1)]
+
+
+@dataclass(frozen=True, eq=False)
+class PriorStage:
+    """A prior network and how it is sampled unless a caller says otherwise."""
+
+    network: Prior
+    defaults: StageSettings
+
+    @cached_property
+    def schedule(self) -> DiscreteSchedule:
+        """The noise schedule that the network was trained on."""
+        return make_schedule(self.network.config.schedule, self.network.config.num_timesteps)
+
+    def denoiser(
+        self, text: TextFeatures, null: TextFeatures, settings: StageSettings, num_candidates: int = 1
+    ) -> Denoiser:
+        """Denoiser of standardised image embeddings for `text`, guided away from `null` (features of the empty prompt).
+
+        It takes `num_candidates` neighbouring rows for each row of `text`.
+        """
+        text, null = trim_texts(text, null)
+        conditional = bind(
+            self.network, self.schedule, self.network.config.prediction_type, self._conditioning(text, num_candidates)
+        )
+        if settings.guidance_scale == 1.0:
+            return clip_x0(conditional, X0_BOUND)
+        conditioning = self._conditioning(null, len(text.embedding) * num_candidates)
+        unconditional = bind(self.network, self.schedule, self.network.config.prediction_type, conditioning)
+        return clip_x0(guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval), X0_BOUND)
+
+    def steps(
+        self,
+        text: TextFeatures,
+        null: TextFeatures,
+        noise: NoiseSource,
+        settings: StageSettings,
+        num_candidates: int = 1,
+    ) -> Iterator[SamplerStep]:
+        """Sampler steps over standardised embeddings, (batch * num_candidates, dim), from fresh noise.
+
+        The candidates of a row draw from the row's own generator, so no row depends on the others.
+        """
+        shape, device = (num_candidates, self.network.config.embedding_dim), text.embedding.device
+
+        def draw() -> Tensor:
+            return noise(shape, device).flatten(0, 1)
+
+        denoiser = self.denoiser(text, null, settings, num_candidates)
+        return sample_steps(denoiser, self.schedule, draw(), settings, draw)
+
+    def finish(self, x_0: Float[Tensor, "rows dim"], text: TextFeatures) -> Embeddings:
+        """Image embeddings from the result of `steps`: statistics put back, the best candidate of each row kept."""
+        candidates = self.network.unstandardize(x_0).unflatten(0, (len(text.embedding), -1))
+        return best_candidate(candidates, text.embedding)
+
+    def sample(
+        self,
+        text: TextFeatures,
+        null: TextFeatures,
+        noise: NoiseSource,
+        settings: StageSettings | None = None,
+        num_candidates: int = 1,
+    ) -> Embeddings:
+        """Image embeddings (batch, dim) for text features, at CLIP's own scale."""
+        return self.finish(last(self.steps(text, null, noise, settings or self.defaults, num_candidates)), text)
+
+    def _conditioning(self, text: TextFeatures, repeats: int) -> Mapping[str, Tensor | None]:
+        reads_tokens = self.network.config.num_text_tokens > 0
+        hidden, mask = (text.hidden, text.mask) if reads_tokens else (None, None)
+        # Keys and values of the text do not depend on the time: computed once, not once per step and candidate.
+        cache = self.network.text_cache(text.embedding, hidden, mask)
+        return {
+            "cache": cache.repeat_interleave(repeats, dim=0),
+            "text_mask": None if mask is None else mask.repeat_interleave(repeats, dim=0),
+        }

@@ -1,0 +1,49 @@
+"""What a task hands back. Knows pixels in three forms; not how they were made."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from unclip.errors import InputError, did_you_mean
+from unclip.images import to_pil, to_unit
+from unclip.shapes import Embeddings, Images
+
+__all__ = ["OutputType", "Result", "check_output_type", "convert"]
+
+OutputType = Literal["pil", "np", "pt"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Pictures and what made them; lists have one entry per picture, prompt by prompt."""
+
+    images: list[Any]
+    """PIL pictures, float32 arrays (height, width, 3) in [0, 1], or float32 tensors (3, height, width) in [-1, 1]."""
+    prompts: list[str]
+    """The prompt of each picture."""
+    seeds: list[int]
+    """The seed of each picture."""
+    image_embeddings: Embeddings
+    """(pictures, dim): what the prior made of the prompt, at CLIP's own scale."""
+    settings: dict[str, Any]
+    """Image size, number of candidates and the sampling settings of each stage, ready for JSON."""
+    cut: list[str]
+    """The end of each picture's prompt that was too long to be read; "" where all of it was."""
+
+
+def check_output_type(output_type: str) -> None:
+    """Raise `InputError` unless `output_type` is one there is."""
+    if output_type not in get_args(OutputType):
+        raise InputError(f"unknown output_type {output_type!r}; {did_you_mean(output_type, get_args(OutputType))}")
+
+
+def convert(images: Images, output_type: OutputType) -> list[Image.Image] | list[np.ndarray] | list[Tensor]:
+    """A batch in [-1, 1] as a list of PIL pictures, arrays or tensors."""
+    if output_type == "pil":
+        return to_pil(images)
+    if output_type == "np":
+        return list(to_unit(images))
+    return list(images.float().clamp(-1.0, 1.0))

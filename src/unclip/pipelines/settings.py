@@ -1,0 +1,123 @@
+"""What a caller may set, checked: prompts, seeds, and settings per stage. Knows names and numbers, no tensors."""
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import pydantic
+
+from unclip.config import Config
+from unclip.diffusion import get_sampler
+from unclip.errors import InputError, did_you_mean
+
+__all__ = ["PerStage", "StageSettings", "check_count", "check_prompts", "image_seeds", "settle"]
+
+T = TypeVar("T")
+PerStage: TypeAlias = T | Mapping[str, T] | None
+
+# torch.Generator takes no more.
+MAX_SEED = 2**63
+
+
+class StageSettings(Config):
+    """How one stage is sampled."""
+
+    num_steps: int = pydantic.Field(ge=1)
+    """Steps of the sampler."""
+    sampler: str
+    """Name of the sampler: ddpm, ddim, heun, dpm++ or dpm++sde."""
+    spacing: Literal["uniform", "logsnr"] = "uniform"
+    """Steps even in the schedule's table, or even in log-SNR."""
+    guidance_scale: float = pydantic.Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """Classifier-free guidance; 1 is off. The upsamplers use none."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Times t between which guidance acts; outside them the unconditional pass is saved."""
+    augmentation: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
+    """Standard deviation of noise added to an upsampler's small picture, which hides a decoder's flaws; 0 is none."""
+
+
+def settle(
+    defaults: Mapping[str, StageSettings],
+    unguided: Sequence[str] = (),
+    *,
+    num_steps: PerStage[int] = None,
+    guidance_scale: PerStage[float] = None,
+    sampler: PerStage[str] = None,
+) -> dict[str, StageSettings]:
+    """The settings of every stage in `defaults`: what was asked for, else the default.
+
+    A single guidance scale goes to the stages that are not in `unguided`; naming one of those in a mapping is refused.
+    Raises `InputError` for an unknown stage or sampler, for fewer than one step, and for a guidance scale that is
+    negative, infinite or not a number.
+    """
+    guided = [stage for stage in defaults if stage not in unguided]
+    steps = {
+        stage: check_count("num_steps", value, stage) for stage, value in _spread("num_steps", num_steps, defaults)
+    }
+    scales = {stage: _check_scale(value, stage) for stage, value in _spread("guidance_scale", guidance_scale, guided)}
+    samplers = {stage: get_sampler(value).name for stage, value in _spread("sampler", sampler, defaults)}
+    return {
+        stage: default.replace(
+            num_steps=steps.get(stage, default.num_steps),
+            guidance_scale=scales.get(stage, default.guidance_scale),
+            sampler=samplers.get(stage, default.sampler),
+        )
+        for stage, default in defaults.items()
+    }
+
+
+def check_prompts(prompts: str | Sequence[str]) -> list[str]:
+    """One prompt or several as a list; raises `InputError` when there is none or one says nothing."""
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not texts:
+        raise InputError("no prompt was given; give at least one text.")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"prompt {index} is a {type(text).__name__}; a prompt is a text.")
+        if not text.strip():
+            raise InputError(f"prompt {index} is empty; say what to draw.")
+    return texts
+
+
+def image_seeds(seed: int | None, num_images: int) -> list[int]:
+    """Seeds of the images of a prompt: image k has `seed` + k, without a seed from a random one below 2^32.
+
+    Raises `InputError` for fewer than one image and for a seed that a generator does not take.
+    """
+    check_count("num_images", num_images)
+    if seed is None:
+        seed = secrets.randbelow(2**32)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED - num_images:
+        raise InputError(f"seed={seed!r} cannot be used; give a whole number from 0 to 2^63 - num_images.")
+    return [seed + index for index in range(num_images)]
+
+
+def check_count(name: str, value: Any, stage: str | None = None) -> int:
+    """`value` when it is a whole number of at least 1; raises `InputError` naming the setting and the stage."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{_label(name, stage)}={value!r} is not possible; give a whole number of at least 1.")
+    return value
+
+
+def _check_scale(value: Any, stage: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise InputError(
+            f"{_label('guidance_scale', stage)}={value!r} is not possible; give a number from 0 up (1 = off)."
+        )
+    return float(value)
+
+
+def _spread(name: str, given: PerStage[T], stages: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, T]]:
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        return [(stage, given) for stage in stages]
+    for stage in given:
+        if stage not in stages:
+            raise InputError(f"{name}: there is no stage {stage!r} to set it for; {did_you_mean(str(stage), stages)}")
+    return list(given.items())
+
+
+def _label(name: str, stage: str | None) -> str:
+    return name if stage is None else f"{name} of {stage}"

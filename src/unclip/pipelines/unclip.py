@@ -1,0 +1,119 @@
+"""The face of the package: a loaded model and one method per task. Knows tasks; the work is done in their files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from unclip.checkpoint import Storage
+from unclip.clip import TextImageEncoder
+from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.model import Model
+from unclip.pipelines.prior_stage import PriorStage
+from unclip.pipelines.result import OutputType, Result
+from unclip.pipelines.settings import PerStage
+from unclip.pipelines.text_to_image import Progress, text_to_image
+from unclip.pipelines.upsampler_stage import UpsamplerStage
+
+__all__ = ["UnClip"]
+
+
+class UnClip:
+    """A text-to-image model, ready to draw.
+
+    >>> pipe = UnClip.load("emoji")
+    >>> result = pipe.text_to_image(["a cat with sunglasses"], num_images=4, seed=7)
+    >>> result.images[0].save("cat.png")
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @classmethod
+    def load(
+        cls, name_or_folder: str | Path, device: torch.device | str = "auto", dtype: torch.dtype | None = None
+    ) -> Self:
+        """Load a shipped model by name, or a model folder.
+
+        `device` is auto, cpu, cuda or mps. `dtype` is the number format of the weights, by default bfloat16 where the
+        device multiplies it natively, else float32. Raises `InputError` for an unknown name (with the nearest one) and
+        `CheckpointError` for a folder whose files are missing, cut short or do not fit each other.
+        """
+        return cls(Model.load(name_or_folder, device, dtype))
+
+    def save(self, folder: str | Path, storage: Storage = "float32") -> None:
+        """Write a model folder that `load` reads. `storage` is float32, bfloat16 or int8 (per output channel)."""
+        self.model.save(folder, storage)
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.model.name
+
+    @property
+    def clip(self) -> TextImageEncoder:
+        """CLIP with its tokenizer."""
+        return self.model.clip
+
+    @property
+    def prior(self) -> PriorStage:
+        """Text features to image embeddings."""
+        return self.model.prior
+
+    @property
+    def decoder(self) -> DecoderStage:
+        """Image embeddings to small pictures."""
+        return self.model.decoder
+
+    @property
+    def upsamplers(self) -> Mapping[int, UpsamplerStage]:
+        """Small pictures to larger ones, by the size that they make."""
+        return self.model.upsamplers
+
+    def text_to_image(
+        self,
+        prompts: str | Sequence[str],
+        num_images: int = 1,
+        *,
+        seed: int | None = None,
+        image_size: int | None = None,
+        num_steps: PerStage[int] = None,
+        guidance_scale: PerStage[float] = None,
+        sampler: PerStage[str] = None,
+        num_candidates: int | None = None,
+        output_type: OutputType = "pil",
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Draw `num_images` pictures of each prompt, in the order of the prompts.
+
+        Image k of every prompt has the seed `seed` + k (a random one where `seed` is None) and its own generator: it
+        does not depend on `num_images` or on the other prompts. Noise is drawn in the order prior start, prior steps,
+        decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
+        picture draw from its generator, and the one nearest to the text is drawn.
+
+        `num_steps`, `guidance_scale` (1 = off) and `sampler` (ddpm, ddim, heun, dpm++, dpm++sde) are one value for all
+        stages or a mapping such as `{"prior": 25, "decoder": 25, "upsampler_256": 7}`; upsamplers take no guidance.
+        What is not given is the model's own default. `image_size` is one that the model draws. `output_type` is "pil",
+        "np" (float32, (height, width, 3), [0, 1]) or "pt" (float32, (3, height, width), [-1, 1]). `batch_size` pictures
+        go through a network together: 1 on a CPU, where it makes every bit of a picture independent of the others, else
+        8. `progress` is called as progress(stage, steps_done, num_steps); an exception from it stops the drawing.
+
+        A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
+        `InputError` for an empty prompt and for any setting that cannot be, before anything is drawn.
+        """
+        return text_to_image(
+            self.model,
+            prompts,
+            num_images,
+            seed=seed,
+            image_size=image_size,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            num_candidates=num_candidates,
+            output_type=output_type,
+            batch_size=batch_size,
+            progress=progress,
+        )

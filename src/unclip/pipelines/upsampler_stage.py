@@ -1,0 +1,73 @@
+"""An upsampler as a stage: small pictures to larger ones. Knows pixels and a sampler; not CLIP or the decoder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, make_schedule
+from unclip.images import resize
+from unclip.models import Upsampler
+from unclip.pipelines.sampling import last, sample_steps
+from unclip.pipelines.settings import StageSettings
+from unclip.runtime import NoiseSource
+from unclip.shapes import Images
+
+__all__ = ["UpsamplerStage"]
+
+LargeImages = Float[Tensor, "batch channels large_height large_width"]
+
+
+@dataclass(frozen=True, eq=False)
+class UpsamplerStage:
+    """An upsampler network and how it is sampled unless a caller says otherwise. It uses no guidance."""
+
+    network: Upsampler
+    defaults: StageSettings
+
+    @cached_property
+    def schedule(self) -> DiscreteSchedule:
+        """The noise schedule that the network was trained on."""
+        return make_schedule(self.network.config.schedule, self.network.config.num_timesteps)
+
+    @property
+    def image_size(self) -> int:
+        """Side of its pictures in pixels."""
+        return self.network.config.image_size
+
+    @property
+    def name(self) -> str:
+        """What the stage is called in settings and files."""
+        return f"upsampler_{self.image_size}"
+
+    def denoiser(self, low_res: Images, augmentation: float = 0.0) -> Denoiser:
+        """Denoiser of large pictures given small ones that hold noise of standard deviation `augmentation`."""
+        config = self.network.config
+        conditioning = {"low_res": low_res}
+        if config.noise_conditioning:
+            conditioning["augmentation"] = torch.full((len(low_res),), augmentation, device=low_res.device)
+        return clip_x0(bind(self.network, self.schedule, config.prediction_type, conditioning, config.learned_variance))
+
+    def steps(self, low_res: Images, noise: NoiseSource, settings: StageSettings) -> Iterator[SamplerStep]:
+        """Sampler steps over pixels from fresh noise; the `x_t` of the last is the picture in [-1, 1].
+
+        After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
+        """
+        shape, device = (3, self.image_size, self.image_size), low_res.device
+
+        def draw() -> Tensor:
+            return noise(shape, device)
+
+        x_T = draw()
+        if settings.augmentation > 0.0:
+            low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
+        # Enlarged once, as the network would do in every step.
+        denoiser = self.denoiser(resize(low_res, self.image_size), settings.augmentation)
+        return sample_steps(denoiser, self.schedule, x_T, settings, draw)
+
+    def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
+        """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
+        return last(self.steps(low_res, noise, settings or self.defaults))

@@ -1,0 +1,96 @@
+"""A whole model of a few hundred thousand random weights: every file and code path of a real one, in milliseconds.
+
+Knows the stages' configurations. Its pictures are noise, but other prompts, seeds and settings give other noise.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
+from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
+from unclip.pipelines import DecoderStage, Model, PriorStage, StageSettings, UnClip, UpsamplerStage
+from unclip.runtime import forked_random_state
+
+__all__ = ["TINY_TEXTS", "tiny_model", "tiny_pipeline", "tiny_tokenizer"]
+
+TINY_TEXTS = (
+    "a red apple, noto style",
+    "a cat with sunglasses",
+    "a blue heart and a green tree, fluent style",
+    "an old house near the yellow sun",
+)
+"""What the tiny tokenizer is trained on."""
+
+CLIP = clip_preset("tiny").replace(vocab_size=560)
+PRIOR = PriorConfig(
+    embedding_dim=CLIP.embedding_dim,
+    text_dim=CLIP.text_width,
+    num_text_tokens=CLIP.context_length,
+    width=32,
+    depth=2,
+    num_heads=2,
+)
+DECODER = DecoderConfig(
+    image_size=16,
+    embedding_dim=CLIP.embedding_dim,
+    text_dim=CLIP.text_width,
+    base_channels=32,
+    channel_mult=(1, 2),
+    num_res_blocks=1,
+    attention_resolutions=(8,),
+    head_dim=32,
+    context_dim=32,
+)
+UPSAMPLER = UpsamplerConfig(
+    image_size=32, low_res_size=16, base_channels=32, channel_mult=(1,), num_res_blocks=1, noise_conditioning=True
+)
+ZERO_STD = 0.1
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A tokenizer trained on `TINY_TEXTS`; it encodes any text."""
+    return Tokenizer.train(TINY_TEXTS * 3, CLIP.vocab_size)
+
+
+def tiny_model(folder: str | Path, *, seed: int = 0) -> Path:
+    """Write the tiny model to `folder` as a real one is written, and return it; weights depend on `seed` alone.
+
+    It draws 16 and 32 px, reads 16 tokens, and has everything a model can have: text in prior and decoder, learned
+    variance, noise conditioning of the upsampler.
+    """
+    tiny_pipeline(seed=seed).save(folder)
+    return Path(folder)
+
+
+def tiny_pipeline(*, seed: int = 0) -> UnClip:
+    """The tiny model in memory, float32 on the CPU."""
+    tokenizer = tiny_tokenizer()
+    upsampler = UpsamplerStage(_random(lambda: Upsampler(UPSAMPLER), seed + 3), _settings(2, sampler="ddim"))
+    return UnClip(
+        Model(
+            name="tiny",
+            clip=TextImageEncoder(_random(lambda: Clip(CLIP), seed), tokenizer),
+            prior=PriorStage(_random(lambda: Prior(PRIOR), seed + 1), _settings(3, guidance_scale=2.0)),
+            decoder=DecoderStage(_random(lambda: Decoder(DECODER), seed + 2), _settings(3, guidance_scale=3.0)),
+            upsamplers={upsampler.image_size: upsampler},
+        )
+    )
+
+
+def _settings(num_steps: int, *, guidance_scale: float = 1.0, sampler: str = "ddpm") -> StageSettings:
+    return StageSettings(num_steps=num_steps, guidance_scale=guidance_scale, sampler=sampler)
+
+
+def _random(build: Callable[[], N], seed: int) -> N:
+    """Build a network from `seed` alone; what starts at zero is drawn too, else tests would be blind to it."""
+    with forked_random_state(seed):
+        network = build()
+        for parameter in network.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=ZERO_STD)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,245 @@
+"""`unclip generate`: the files it writes, what they say about themselves, and every wrong input in one line."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import unclip as package
+from unclip.cli.output import image_paths
+from unclip.errors import InputError
+
+Program = Callable[..., Any]
+
+PROMPT = "a red apple"
+LONG = "a red apple and a blue heart and a green tree and an old house near the yellow sun with a cat"
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_picture_to_the_named_file_and_nothing_else(generate: Program, tmp_path: Path) -> None:
+    done = generate(PROMPT, "--seed", "7", "-o", "out.png")
+    assert (done.code, done.out) == (0, "out.png\n")
+    assert files(tmp_path) == ["out.png"]
+    with Image.open("out.png") as image:
+        assert (image.mode, image.size) == ("RGB", (32, 32))
+
+
+def test_the_same_seed_gives_the_same_bytes(generate: Program, tmp_path: Path) -> None:
+    for name, seed in [("a.png", "7"), ("b.png", "7"), ("c.png", "8")]:
+        assert generate(PROMPT, "--seed", seed, "-o", name).code == 0
+    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
+    assert a == b
+    assert a != c
+
+
+def test_picture_k_has_the_same_bytes_whatever_n(generate: Program, tmp_path: Path) -> None:
+    assert generate(PROMPT, "-n", "4", "--seed", "7", "-o", "folder/").code == 0
+    assert files(tmp_path) == [f"folder/a-red-apple-{seed}.png" for seed in (10, 7, 8, 9)]
+    assert generate(PROMPT, "-n", "2", "--seed", "7", "-o", "two.png").code == 0
+    assert generate(PROMPT, "--seed", "8", "-o", "one.png").code == 0
+    second = (tmp_path / "folder/a-red-apple-8.png").read_bytes()
+    assert (tmp_path / "two-2.png").read_bytes() == second
+    assert (tmp_path / "one.png").read_bytes() == second
+
+
+def test_metadata_says_how_to_draw_it_again(generate: Program) -> None:
+    assert generate("ein roter Äpfel 🍎", "--seed", "7", "--steps", "decoder=2", "-o", "out.png").code == 0
+    with Image.open("out.png") as image:
+        text = dict(image.text)  # type: ignore[attr-defined]
+    assert text.keys() == {"prompt", "seed", "model", "version", "settings"}
+    assert text["prompt"] == "ein roter Äpfel 🍎"
+    assert (text["seed"], text["model"], text["version"]) == ("7", "tiny", package.__version__)
+    settings = json.loads(text["settings"])
+    assert settings["decoder"]["num_steps"] == 2
+    assert settings["image_size"] == 32
+
+
+def test_json_is_one_line(generate: Program, tmp_path: Path) -> None:
+    done = generate(
+        PROMPT, "-n", "2", "--seed", "7", "--size", "16", "--guidance", "prior=1,decoder=2.5",
+        "--sampler", "ddim", "--steps", "2", "--candidates", "3", "-o", tmp_path / "x.png", "--json",
+    )  # fmt: skip
+    assert done.code == 0
+    assert done.out.count("\n") == 1
+    line = json.loads(done.out)
+    assert line["images"] == [str(tmp_path / "x-1.png"), str(tmp_path / "x-2.png")]
+    assert line["seeds"] == [7, 8]
+    assert line["prompt"] == PROMPT
+    assert line["settings"]["image_size"] == 16
+    assert line["settings"]["num_candidates"] == 3
+    assert line["settings"]["prior"]["guidance_scale"] == 1.0
+    assert line["settings"]["decoder"]["guidance_scale"] == 2.5
+    assert {line["settings"][stage]["num_steps"] for stage in ("prior", "decoder")} == {2}
+    assert {line["settings"][stage]["sampler"] for stage in ("prior", "decoder")} == {"ddim"}
+
+
+def test_without_a_seed_pictures_differ_and_say_their_seed(generate: Program) -> None:
+    seeds = [json.loads(generate(PROMPT, "--json").out)["seeds"][0] for _ in range(2)]
+    assert seeds[0] != seeds[1]
+    assert Path(f"a-red-apple-{seeds[0]}.png").exists()
+
+
+def test_a_long_prompt_is_drawn_and_the_part_cut_is_named(generate: Program) -> None:
+    done = generate(LONG, "--seed", "7", "-o", "out.png", "--json")
+    assert done.code == 0
+    cut = json.loads(done.out)["cut"]
+    assert cut
+    assert LONG.endswith(cut)
+    notes = [line for line in done.err.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1
+    assert cut in notes[0]
+    assert Path("out.png").exists()
+
+
+def test_plain_progress_lines_where_there_is_no_terminal(generate: Program) -> None:
+    done = generate(PROMPT, "-n", "2", "-o", "out.png")
+    assert done.err.splitlines() == ["prior: 6 steps", "decoder: 6 steps", "upsampler_32: 4 steps"]
+
+
+def test_the_process_keeps_its_matmul_precision(generate: Program) -> None:
+    before = torch.get_float32_matmul_precision()
+    assert generate(PROMPT, "-o", "out.png").code == 0
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "prompt 0 is empty"),
+        (["  \n"], "prompt 0 is empty"),
+        ([PROMPT, "--guidance", "nan"], "guidance_scale of prior=nan"),
+        ([PROMPT, "--guidance", "-1"], "guidance_scale of prior=-1.0"),
+        ([PROMPT, "--guidance", "decoder=inf"], "guidance_scale of decoder=inf"),
+        ([PROMPT, "--guidance", "strong"], "--guidance: 'strong' is not a number"),
+        ([PROMPT, "--steps", "0"], "num_steps of prior=0"),
+        ([PROMPT, "--steps", "2.5"], "--steps: '2.5' is not a whole number"),
+        ([PROMPT, "--steps", "2000"], "num_steps=2000 exceeds the 1000 steps"),
+        ([PROMPT, "--steps", "=5"], "--steps '=5' cannot be read"),
+        ([PROMPT, "--steps", "decodr=5"], "did you mean 'decoder'?"),
+        ([PROMPT, "--sampler", "ddmp"], "did you mean 'ddpm'?"),
+        ([PROMPT, "--size", "64"], "image_size=64 is not one that the model 'tiny' draws; use one of: 16, 32."),
+        ([PROMPT, "-n", "0"], "num_images=0"),
+        ([PROMPT, "-n", "many"], "'--num-images'"),
+        ([PROMPT, "--candidates", "0"], "num_candidates=0"),
+        ([PROMPT, "--seed", "-1"], "seed=-1"),
+        ([PROMPT, "--model", "nowhere"], "there is no model 'nowhere'"),
+        ([PROMPT, "--device", "abacus"], "device 'abacus' cannot be used"),
+        ([PROMPT, "-o", "out.jpg"], "pictures are written as PNG; use out.png"),
+        ([PROMPT, "-o", "note.txt/out.png"], "cannot write note.txt/out.png"),
+        ([PROMPT, "-o", "note.txt/"], "cannot write note.txt/"),
+        ([PROMPT, "--colour", "red"], "No such option"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    generate: Program, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "note.txt").write_text("kept")
+    done = generate(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("unclip: ")
+    assert done.err.count("\n") == 1
+    assert message in done.err
+    assert files(tmp_path) == ["note.txt"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that refuses even root")
+def test_a_write_that_fails_in_the_end_is_one_line_too(generate: Program) -> None:
+    done = generate(PROMPT, "-o", "/proc/nowhere/out.png")
+    assert (done.code, done.out) == (2, "")
+    *progress, line = done.err.splitlines()
+    assert len(progress) == 3
+    assert line.startswith("unclip: cannot write /proc/nowhere/out.png")
+
+
+@pytest.mark.parametrize("name", ["clip.safetensors", "decoder.safetensors", "config.json", "tokenizer.json"])
+def test_a_truncated_model_is_one_line(unclip: Program, tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    model = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    (model / name).write_bytes((model / name).read_bytes()[:200])
+    done = unclip("generate", PROMPT, "--model", model, "-o", tmp_path / "out" / "x.png")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert name in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def target(model: Path, folder: Path) -> list[str]:
+    return ["--model", str(model), "-o", str(folder / "new" / "x.png")]
+
+
+PROGRAM = "import sys; from unclip.cli import main; sys.argv[0] = 'unclip'; main()"
+
+
+def test_a_full_disk_leaves_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    """A file-size limit of 1 KiB stands for the full disk: the write itself fails, half way."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); "
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", limit + PROGRAM, "generate", PROMPT, "-n", "2", *target(tiny_folder, tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_ends_with_130_and_leaves_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            PROGRAM,
+            "generate",
+            PROMPT,
+            "--steps",
+            "prior=1,decoder=1000",
+            "-n",
+            "50",
+            *target(tiny_folder, tmp_path),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "prior: 50 steps\n"
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == 130
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v1.5").mkdir()
+    cases = {
+        (None, 1): ["a-red-apple-7.png"],
+        ("x.png", 1): ["x.png"],
+        ("x.PNG", 2): ["x-1.PNG", "x-2.PNG"],
+        ("new", 1): ["new/a-red-apple-7.png"],
+        ("new.d/", 1): ["new.d/a-red-apple-7.png"],
+        ("v1.5", 2): ["v1.5/a-red-apple-7.png", "v1.5/a-red-apple-8.png"],
+    }
+    for (out, count), expected in cases.items():
+        assert [str(path) for path in image_paths(out, "A red apple!", range(7, 7 + count))] == expected
+    assert image_paths(None, "../../etc/passwd", [7]) == [Path("etc-passwd-7.png")]
+    assert image_paths(None, "🍎", [7]) == [Path("image-7.png")]
+    assert len(image_paths(None, "very " * 99, [7])[0].name) < 60
+    with pytest.raises(InputError, match=r"use x\.png"):
+        image_paths("x.webp", "a", [7])
