@@ -1,0 +1,29 @@
+"""Loaded before any test: annotations are checked, threads and random numbers are fixed, the network is off."""
+
+import os
+
+import hypothesis
+import jaxtyping
+import pytest
+import torch
+
+# Every shape and type annotation of the package becomes a check; this stands before the first import of unclip.
+jaxtyping.install_import_hook("unclip", "annotations.check")
+
+# One thread: sums do not depend on the machine's cores, and two pytest processes do not fight for two cores.
+torch.set_num_threads(1)
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+
+hypothesis.settings.register_profile("unclip", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("unclip")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_random_numbers() -> None:
+    """A test that builds a network or draws without a generator of its own gives the same numbers in any order."""
+    torch.manual_seed(0)

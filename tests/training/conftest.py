@@ -1,0 +1,43 @@
+"""A tiny data set and a tiny CLIP that the training tests share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unclip.data import emoji_items, write_shards
+from unclip.recipes import get_recipe
+from unclip.training import TrainConfig, train
+
+SIDE = 64
+NUM_ITEMS = 16
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    write_shards(folder, emoji_items("train")[:NUM_ITEMS], SIDE, "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "clip"
+    train(_tiny("emoji/clip", shards, folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(shards: Path, clip_folder: Path) -> Callable[[str], TrainConfig]:
+    """The smoke variant of a recipe by name, on the tests' data and CLIP."""
+    return lambda name: _tiny(name, shards, clip_folder)
+
+
+def _tiny(name: str, shards: Path, clip: Path) -> TrainConfig:
+    """The smoke variant of a recipe on the test's own data, in float32 so that numbers are exact."""
+    config = get_recipe(name, smoke=True)
+    data = config.data.replace(folder=shards, source_size=SIDE, limit=NUM_ITEMS)
+    task = config.task.replace(clip=clip) if "clip" in type(config.task).model_fields else config.task
+    return config.replace(
+        data=data, task=task, num_images=64, checkpoint_images=32, preview_images=64, precision="float32"
+    )

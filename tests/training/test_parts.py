@@ -1,0 +1,92 @@
+"""Learning rate, weight average, augmentation and blur against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from unclip.runtime import seeded
+from unclip.training.config import OptimizerConfig
+from unclip.training.ema import Ema, ema_decay
+from unclip.training.optimizer import learning_rate, make_optimizer
+from unclip.training.tasks.clip import augment, degrade
+from unclip.training.tasks.common import draw_captions, draw_times, seeded_network
+from unclip.training.tasks.upsampler import blur
+
+
+def test_warm_up_is_linear_and_the_cosine_ends_at_a_hundredth() -> None:
+    config = OptimizerConfig(learning_rate=2.0, warmup_images=99, decay="cosine")
+    assert learning_rate(config, 49, 1099) == pytest.approx(1.0)
+    assert learning_rate(config, 99, 1099) == pytest.approx(2.0)
+    assert learning_rate(config, 599, 1099) == pytest.approx(2.0 * (0.01 + 0.99 * 0.5))
+    assert learning_rate(config, 1099, 1099) == pytest.approx(0.02)
+
+
+def test_a_weight_loses_half_its_share_in_one_half_life() -> None:
+    assert math.prod(ema_decay(10, 10**9, 1000.0) for _ in range(100)) == pytest.approx(0.5)
+
+
+def test_the_half_life_is_a_tenth_of_the_images_seen_in_the_beginning() -> None:
+    assert ema_decay(10, 1000, 1e9) == pytest.approx(0.5 ** (10 / 100))
+
+
+def test_the_average_moves_by_one_minus_the_decay() -> None:
+    network = torch.nn.Linear(3, 3)
+    ema = Ema(network, 1000.0)
+    before = network.weight.detach().clone()
+    with torch.no_grad():
+        network.weight.add_(1.0)
+    ema.update(network, 10, 10**9)
+    torch.testing.assert_close(ema.network.weight, before + 1.0 - ema_decay(10, 10**9, 1000.0))
+
+
+def test_only_matrices_are_decayed() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    groups = make_optimizer(network, OptimizerConfig(learning_rate=1e-3, weight_decay=0.3)).param_groups
+    assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.3, 1), (0.0, 3)]
+
+
+def test_times_are_table_points_and_every_batch_covers_all_of_them_evenly() -> None:
+    t = draw_times(50, 1000, seeded(1))
+    index = t * 1000 - 1
+    torch.testing.assert_close(index, index.round(), atol=1e-9, rtol=0)
+    assert torch.equal((index.sort().values // 20).long(), torch.arange(50))
+
+
+def test_captions_are_dropped_at_the_given_rate() -> None:
+    drawn = draw_captions([["a", "b"]], [0] * 4000, seeded(3), drop_prob=0.25)  # type: ignore[arg-type]
+    share = drawn.count("") / 4000
+    assert abs(share - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 4000)
+    assert abs(drawn.count("a") / 4000 - 0.375) < 0.03
+
+
+def test_a_network_depends_on_its_seed_alone_and_leaves_the_global_state() -> None:
+    before = torch.get_rng_state()
+    first = seeded_network(lambda: torch.nn.Linear(4, 4), 5, torch.device("cpu"))
+    second = seeded_network(lambda: torch.nn.Linear(4, 4), 5, torch.device("cpu"))
+    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_augmentation_without_range_changes_nothing_and_keeps_white_white() -> None:
+    images = torch.rand(4, 3, 16, 16, generator=seeded(0)) * 2 - 1
+    torch.testing.assert_close(augment(images, 0.0, 0.0, seeded(1)), images, atol=1e-5, rtol=0)
+    white = torch.ones(4, 3, 16, 16)
+    torch.testing.assert_close(augment(white, 0.3, 45.0, seeded(1)), white, atol=1e-5, rtol=0)
+
+
+def test_degrading_keeps_the_mean_and_touches_only_the_chosen() -> None:
+    images = torch.rand(8, 3, 32, 32, generator=seeded(0)) * 2 - 1
+    assert torch.equal(degrade(images, 0.0, seeded(2)), images)
+    degraded = degrade(images, 1.0, seeded(2))
+    torch.testing.assert_close(degraded.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=0.02, rtol=0)
+    assert degraded.var().item() < images.var().item()
+
+
+def test_blur_of_an_impulse_is_a_normalised_gaussian() -> None:
+    image = torch.zeros(1, 1, 9, 9)
+    image[0, 0, 4, 4] = 1.0
+    row = blur(image, torch.tensor([0.8]))[0, 0].sum(dim=0)
+    weights = torch.exp(-0.5 * (torch.arange(-2, 3) / 0.8) ** 2)
+    torch.testing.assert_close(row[2:7], weights / weights.sum())
+    torch.testing.assert_close(row.sum(), torch.tensor(1.0))
