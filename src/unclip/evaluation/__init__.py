@@ -1,0 +1,5 @@
+"""Measures of pictures. Knows pictures, captions and CLIP; never a pipeline."""
+
+from unclip.evaluation.retrieval import Retrieval, concept_ranks, retrieval
+
+__all__ = ["Retrieval", "concept_ranks", "retrieval"]

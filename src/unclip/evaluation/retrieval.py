@@ -1,0 +1,57 @@
+"""Does CLIP find the right concept in a picture? Knows pictures and an encoder; not where the pictures come from."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unclip.clip import TextImageEncoder
+from unclip.errors import InputError
+from unclip.shapes import Images
+
+__all__ = ["Retrieval", "concept_ranks", "retrieval"]
+
+TEXT_BATCH = 256
+
+
+class Retrieval(NamedTuple):
+    """Shares in [0, 1] of pictures whose right concept is ranked first, or among the first five."""
+
+    top1: float
+    top5: float
+    num_images: int
+
+
+def retrieval(
+    encoder: TextImageEncoder, batches: Iterable[Images], targets: Sequence[int], concepts: Sequence[str]
+) -> Retrieval:
+    """Rank all `concepts` by cosine similarity with each picture; `targets` number the right one of each picture.
+
+    Raises `InputError` when there are not as many targets as pictures.
+    """
+    ranks = concept_ranks(encoder, batches, targets, concepts)
+    return Retrieval((ranks < 1).float().mean().item(), (ranks < 5).float().mean().item(), len(ranks))
+
+
+@torch.inference_mode()
+def concept_ranks(
+    encoder: TextImageEncoder, batches: Iterable[Images], targets: Sequence[int], concepts: Sequence[str]
+) -> Tensor:
+    """How many other concepts are closer to each picture than its own: 0 is a hit. Raises like `retrieval`."""
+    texts = _normalized_texts(encoder, concepts)
+    images = torch.cat([F.normalize(encoder.encode_image(batch).float(), dim=-1) for batch in batches])
+    if len(images) != len(targets):
+        raise InputError(f"{len(images)} pictures but {len(targets)} targets; give one target for each picture.")
+    scores = images @ texts.T
+    own = scores.gather(1, torch.tensor(list(targets), device=scores.device)[:, None])
+    return (scores > own).sum(dim=1)
+
+
+def _normalized_texts(encoder: TextImageEncoder, concepts: Sequence[str]) -> Tensor:
+    parts = [
+        encoder.encode_text(concepts[start : start + TEXT_BATCH]).embedding
+        for start in range(0, len(concepts), TEXT_BATCH)
+    ]
+    return F.normalize(torch.cat(parts).float(), dim=-1)

@@ -1,0 +1,162 @@
+"""The recipes of the shipped emoji model. Knows settings only.
+
+All four train in order with `make train-emoji MINUTES=120`; each alone with `unclip train emoji/<stage> --out …`.
+FLOPs are those of one forward pass of one picture; training costs three times as much.
+"""
+
+from pathlib import Path
+
+from unclip.clip import ClipConfig
+from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.training import (
+    ClipTaskConfig,
+    DataConfig,
+    DecoderTaskConfig,
+    OptimizerConfig,
+    PriorTaskConfig,
+    TrainConfig,
+    UpsamplerTaskConfig,
+)
+
+__all__ = ["clip", "decoder", "prior", "upsampler_256"]
+
+ROOT = Path("runs/emoji")
+CLIP_FOLDER = ROOT / "clip"
+CLIP = ClipConfig(
+    embedding_dim=192,
+    image_size=48,
+    patch_size=8,
+    vision_width=192,
+    vision_layers=6,
+    vision_heads=3,
+    text_width=128,
+    text_layers=4,
+    text_heads=2,
+    context_length=32,
+    vocab_size=4096,
+    activation="gelu",
+)
+CLIP_SMOKE = CLIP.replace(
+    embedding_dim=32, image_size=16, vision_width=32, vision_layers=1, vision_heads=1, text_width=32, text_layers=1,
+    text_heads=1, vocab_size=600,
+)  # fmt: skip
+SMOKE_IMAGES = 96
+
+
+def _data(smoke: bool) -> DataConfig:
+    if smoke:
+        return DataConfig(folder=ROOT / "shards-64-smoke", emoji_split="train", source_size=64, limit=32)
+    return DataConfig(folder=ROOT / "shards-256", emoji_split="train", source_size=256)
+
+
+def _smoke(config: TrainConfig) -> TrainConfig:
+    return config.replace(
+        batch_size=8, num_images=SMOKE_IMAGES, checkpoint_images=48, preview_images=48, ema_images=100, log_every=1
+    )
+
+
+def clip(smoke: bool = False) -> TrainConfig:
+    """CLIP on all captions of the emoji set.
+
+    `unclip train emoji/clip --out runs/emoji/clip`
+    """
+    model = CLIP_SMOKE if smoke else CLIP
+    config = TrainConfig(
+        name="emoji/clip",
+        task=ClipTaskConfig(model=model),
+        data=_data(smoke),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=20_000, decay="cosine"
+        ),
+        batch_size=256,
+        num_images=320_000,
+        ema_images=10_000,
+    )
+    return _smoke(config) if smoke else config
+
+
+def prior(smoke: bool = False) -> TrainConfig:
+    """A causal transformer from text features to image embeddings, predicting x0.
+
+    `unclip train emoji/prior --out runs/emoji/prior`, after `emoji/clip`.
+    """
+    clip_model = CLIP_SMOKE if smoke else CLIP
+    model = PriorConfig(
+        embedding_dim=clip_model.embedding_dim,
+        text_dim=clip_model.text_width,
+        num_text_tokens=clip_model.context_length,
+        width=32 if smoke else 256,
+        depth=1 if smoke else 6,
+        num_heads=1 if smoke else 4,
+        prediction_type="x0",
+        dropout=0.1,
+    )
+    config = TrainConfig(
+        name="emoji/prior",
+        task=PriorTaskConfig(model=model, clip=CLIP_FOLDER),
+        data=_data(smoke),
+        optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
+        batch_size=256,
+        num_images=600_000,
+        ema_images=20_000,
+    )
+    return _smoke(config) if smoke else config
+
+
+def decoder(smoke: bool = False) -> TrainConfig:
+    """A U-Net at 32 px that works on a 16 px grid (pixel-unshuffle 2), conditioned on the image embedding.
+
+    `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip`.
+    """
+    model = DecoderConfig(
+        image_size=16 if smoke else 32,
+        embedding_dim=(CLIP_SMOKE if smoke else CLIP).embedding_dim,
+        text_dim=0,
+        base_channels=32 if smoke else 96,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        attention_resolutions=(8,),
+        head_dim=32,
+        context_dim=64 if smoke else 256,
+        patch_size=2,
+        dropout=0.0,
+        learned_variance=True,
+        prediction_type="v",
+    )
+    config = TrainConfig(
+        name="emoji/decoder",
+        task=DecoderTaskConfig(model=model, clip=CLIP_FOLDER),
+        data=_data(smoke),
+        optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.01),
+        batch_size=64,
+        num_images=3_000_000,
+        ema_images=20_000,
+    )
+    return _smoke(config) if smoke else config
+
+
+def upsampler_256(smoke: bool = False) -> TrainConfig:
+    """A convolutional U-Net 32 to 256 px on 64 px crops.
+
+    `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage.
+    """
+    model = UpsamplerConfig(
+        image_size=64 if smoke else 256,
+        low_res_size=16 if smoke else 32,
+        base_channels=32 if smoke else 96,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        patch_size=4,
+        prediction_type="v",
+        noise_conditioning=True,
+    )
+    config = TrainConfig(
+        name="emoji/upsampler_256",
+        task=UpsamplerTaskConfig(model=model, crop_size=32 if smoke else 64),
+        data=_data(smoke),
+        optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.01),
+        batch_size=64,
+        num_images=1_000_000,
+        ema_images=20_000,
+    )
+    return _smoke(config) if smoke else config

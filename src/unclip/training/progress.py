@@ -1,0 +1,66 @@
+"""Progress of a run: a bar on a terminal, plain lines elsewhere. Knows reports; not how a step is made."""
+
+import sys
+import time
+from typing import Any
+
+from unclip.training.config import TrainConfig
+from unclip.training.log import StepReport
+from unclip.training.state import Position
+
+__all__ = ["Reporter"]
+
+LINE_SECONDS = 15.0
+
+
+class Reporter:
+    """Shows images seen, loss, images per second and the time left."""
+
+    def __init__(self, config: TrainConfig, position: Position, minutes: float | None) -> None:
+        self.config = config
+        self.start = position.images_seen
+        self.started = time.monotonic()
+        self.budget = None if minutes is None else 60.0 * minutes
+        self.average: float | None = None
+        self.last_line = 0.0
+        self.bar = self._make_bar() if sys.stderr.isatty() else None
+
+    def step(self, report: StepReport) -> None:
+        """Show one step."""
+        self.average = report.loss if self.average is None else 0.98 * self.average + 0.02 * report.loss
+        elapsed = time.monotonic() - self.started
+        rate = (report.images_seen - self.start) / elapsed
+        text = f"loss {self.average:.4f}  {rate:.1f} images/s  {_clock(self._left(report, rate, elapsed))} left"
+        if self.bar is not None:
+            progress, task = self.bar
+            progress.update(task, completed=report.images_seen, description=f"{self.config.name}  {text}")
+        elif elapsed - self.last_line >= LINE_SECONDS or report.images_seen == self.config.num_images:
+            self.last_line = elapsed
+            print(f"{self.config.name}  step {report.step}  {report.images_seen:,} images  {text}", file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        """Show one line between steps."""
+        print(f"{self.config.name}  {text}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar[0].stop()
+
+    def _left(self, report: StepReport, rate: float, elapsed: float) -> float:
+        left = (self.config.num_images - report.images_seen) / rate
+        return left if self.budget is None else min(left, self.budget - elapsed)
+
+    def _make_bar(self) -> tuple[Any, Any]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        progress = Progress(*columns, console=Console(stderr=True))
+        progress.start()
+        return progress, progress.add_task(self.config.name, total=self.config.num_images, completed=self.start)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,31 @@
+"""One task per stage, and the table that finds them. Knows no loop."""
+
+import torch
+
+from unclip.training.config import (
+    ClipTaskConfig,
+    DecoderTaskConfig,
+    PriorTaskConfig,
+    TrainConfig,
+    UpsamplerTaskConfig,
+)
+from unclip.training.task import Task
+from unclip.training.tasks.clip import ClipTask
+from unclip.training.tasks.decoder import DecoderTask
+from unclip.training.tasks.prior import PriorTask
+from unclip.training.tasks.upsampler import UpsamplerTask
+
+__all__ = ["ClipTask", "DecoderTask", "PriorTask", "UpsamplerTask", "make_task"]
+
+
+def make_task(config: TrainConfig, device: torch.device) -> Task:
+    """The task that `config` describes, its network initialised from `config.seed` and moved to `device`."""
+    match config.task:
+        case ClipTaskConfig():
+            return ClipTask(config, config.task, device)
+        case PriorTaskConfig():
+            return PriorTask(config, config.task, device)
+        case DecoderTaskConfig():
+            return DecoderTask(config, config.task, device)
+        case UpsamplerTaskConfig():
+            return UpsamplerTask(config, config.task, device)

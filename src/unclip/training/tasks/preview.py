@@ -1,0 +1,42 @@
+"""Sample grids during training: fixed pictures, fixed noise, few steps. Knows any pixel stage; no files."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.diffusion import bind, clip_x0, get_sampler, make_schedule, time_grid
+from unclip.images import from_uint8, grid, to_pil
+from unclip.models import DecoderConfig, UpsamplerConfig
+from unclip.runtime import NoiseSource
+
+__all__ = ["preview_grid"]
+
+NUM_STEPS = 16
+COLUMNS = 12
+
+
+def preview_grid(
+    network: nn.Module,
+    model: DecoderConfig | UpsamplerConfig,
+    conditioning: Mapping[str, Tensor],
+    real: np.ndarray,
+    device: torch.device,
+) -> Image.Image:
+    """`real` (uint8, batch first) in the odd rows, samples for `conditioning` in the rows below."""
+    schedule = make_schedule(model.schedule, model.num_timesteps)
+    bound = bind(network, schedule, model.prediction_type, conditioning, model.learned_variance)
+    noise = NoiseSource.from_seeds(range(len(real)))
+    start = noise((3, model.image_size, model.image_size), device)
+    steps = get_sampler("dpm++").sample(clip_x0(bound), start, time_grid(schedule, NUM_STEPS), None)
+    *_, last = steps
+    pairs = to_pil(from_uint8(np.asarray(real))), to_pil(last.x_t)
+    columns = min(COLUMNS, len(real))
+    rows = []
+    for first in range(0, len(real), columns):
+        for pictures in pairs:
+            row = pictures[first : first + columns]
+            rows += row + [Image.new("RGB", row[0].size, "white")] * (columns - len(row))
+    return grid(rows, columns)
