@@ -1,6 +1,6 @@
 """Draw the contact sheet of README and model card: 64 fixed prompts, one picture each.
 
-    python benchmarks/contact_sheet.py [--model emoji] [--out docs/contact_sheet.png]
+python benchmarks/contact_sheet.py [--model emoji] [--out docs/contact_sheet.png]
 """
 
 import argparse

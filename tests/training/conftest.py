@@ -9,7 +9,7 @@ from unclip.data import emoji_items, write_shards
 from unclip.recipes import get_recipe
 from unclip.training import TrainConfig, train
 
-SIDE = 64
+SIDE = 256
 NUM_ITEMS = 16
 
 
@@ -36,7 +36,7 @@ def tiny_recipe(shards: Path, clip_folder: Path) -> Callable[[str], TrainConfig]
 def _tiny(name: str, shards: Path, clip: Path) -> TrainConfig:
     """The smoke variant of a recipe on the test's own data, in float32 so that numbers are exact."""
     config = get_recipe(name, smoke=True)
-    data = config.data.replace(folder=shards, source_size=SIDE, limit=NUM_ITEMS)
+    data = config.data.replace(folder=shards, source_size=SIDE, limit=None)
     task = config.task.replace(clip=clip) if "clip" in type(config.task).model_fields else config.task
     return config.replace(
         data=data, task=task, num_images=64, checkpoint_images=32, preview_images=64, precision="float32"

@@ -11,7 +11,7 @@ __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe, for example emoji/decoder.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe, such as emoji/decoder, or emoji for all its stages.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; else runs/RECIPE.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop and save after this time.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key=value.")] = None,
@@ -26,11 +26,19 @@ def train(
     from unclip import recipes, training
     from unclip.config import override
 
+    folder = out or Path("runs") / recipe
+    if recipe in recipes.SERIES:
+        if overrides or dry_run:
+            raise InputError(
+                f"--set and --dry-run change one recipe; {recipe!r} is a series: name {recipe}/decoder, say."
+            )
+        recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device)
+        return
     config = override(recipes.get_recipe(recipe, smoke=smoke), overrides)
     if dry_run:
         print(config.model_dump_json(indent=2))
         return
-    training.train(config, out or Path("runs") / recipe, minutes=minutes, device=device)
+    training.train(config, folder, minutes=minutes, device=device)
 
 
 def parse_change(change: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unclip.clip import ClipConfig
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.pipelines import Defaults, StageSettings
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -18,7 +19,7 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 
-__all__ = ["clip", "decoder", "prior", "upsampler_256"]
+__all__ = ["DEFAULTS", "clip", "decoder", "prior", "upsampler_256"]
 
 ROOT = Path("runs/emoji")
 CLIP_FOLDER = ROOT / "clip"
@@ -41,11 +42,20 @@ CLIP_SMOKE = CLIP.replace(
     text_heads=1, vocab_size=600,
 )  # fmt: skip
 SMOKE_IMAGES = 96
+DEFAULTS = Defaults(
+    image_size=256,
+    num_candidates=2,
+    stages={
+        "prior": StageSettings(num_steps=20, sampler="dpm++", guidance_scale=1.0),
+        "decoder": StageSettings(num_steps=20, sampler="dpm++", guidance_scale=2.0),
+        "upsampler_256": StageSettings(num_steps=8, sampler="dpm++", augmentation=0.05),
+    },
+)
 
 
 def _data(smoke: bool) -> DataConfig:
     if smoke:
-        return DataConfig(folder=ROOT / "shards-64-smoke", emoji_split="train", source_size=64, limit=32)
+        return DataConfig(folder=ROOT / "shards-256-smoke", emoji_split="train", source_size=256, limit=16)
     return DataConfig(folder=ROOT / "shards-256", emoji_split="train", source_size=256)
 
 
@@ -109,15 +119,15 @@ def decoder(smoke: bool = False) -> TrainConfig:
     `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip`.
     """
     model = DecoderConfig(
-        image_size=16 if smoke else 32,
+        image_size=32,
         embedding_dim=(CLIP_SMOKE if smoke else CLIP).embedding_dim,
         text_dim=0,
-        base_channels=32 if smoke else 96,
-        channel_mult=(1, 2),
+        base_channels=32 if smoke else 64,
+        channel_mult=(1, 2) if smoke else (1, 2, 4),
         num_res_blocks=1,
-        attention_resolutions=(8,),
+        attention_resolutions=(8,) if smoke else (8, 4),
         head_dim=32,
-        context_dim=64 if smoke else 256,
+        context_dim=64 if smoke else 192,
         patch_size=2,
         dropout=0.0,
         learned_variance=True,
@@ -141,8 +151,8 @@ def upsampler_256(smoke: bool = False) -> TrainConfig:
     `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage.
     """
     model = UpsamplerConfig(
-        image_size=64 if smoke else 256,
-        low_res_size=16 if smoke else 32,
+        image_size=256,
+        low_res_size=32,
         base_channels=32 if smoke else 96,
         channel_mult=(1, 2),
         num_res_blocks=1,
@@ -152,7 +162,7 @@ def upsampler_256(smoke: bool = False) -> TrainConfig:
     )
     config = TrainConfig(
         name="emoji/upsampler_256",
-        task=UpsamplerTaskConfig(model=model, crop_size=32 if smoke else 64),
+        task=UpsamplerTaskConfig(model=model, crop_size=64),
         data=_data(smoke),
         optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.01),
         batch_size=64,

@@ -76,7 +76,7 @@ class DecoderTaskConfig(Config):
     text_drop_prob: Probability = 0.5
     """Share of captions replaced by the empty prompt, where the decoder reads text (paper: 50 %)."""
     embedding_noise: float = 0.0
-    """Standard deviation of noise on the image embeddings, in units of their own deviation: predicted ones are inexact."""
+    """Noise on the image embeddings, in units of their deviation, since those that a prior predicts are inexact."""
     weighting: Weighting = "min_snr"
 
 

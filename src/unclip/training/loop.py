@@ -18,6 +18,7 @@ from unclip.training.log import RunLog, StepReport
 from unclip.training.optimizer import learning_rate, make_optimizer
 from unclip.training.progress import Reporter
 from unclip.training.state import Position, TrainState
+from unclip.training.stop import stop_on_signal
 from unclip.training.task import Task
 from unclip.training.tasks import make_task
 
@@ -31,7 +32,7 @@ def train(config: TrainConfig, out: Path, *, minutes: float | None = None, devic
     """Train until `num_images` or the time budget is reached; the same call again resumes exactly.
 
     Writes to `out`: `config.json`, `log.jsonl`, `tensorboard/`, `samples/`, the last two checkpoints and, with each,
-    the stage as the pipeline loads it (averaged weights). An interrupt writes a checkpoint before it is passed on.
+    the stage as the pipeline loads it (averaged weights). SIGINT and SIGTERM end the run after the current step, saved.
     Raises `TrainingError` when the folder holds a run of other settings or the loss stays non-finite.
     """
     out = Path(out)
@@ -111,26 +112,29 @@ def _run(
     log = RunLog(out, position.step)
     steps = train_steps(task, state, position, config)
     try:
-        while position.images_seen < config.num_images and (deadline is None or time.monotonic() < deadline):
-            report = next(steps)
-            log.write(report)
-            reporter.step(report)
-            before, position = position, Position(report.step, report.images_seen)
-            if _crossed(before, position, config.checkpoint_images):
-                save(task, state, position, config, out)
-            if _crossed(before, position, config.preview_images):
-                _preview(task, state, position, log)
-    except KeyboardInterrupt:
-        save(task, state, position, config, out)
-        reporter.note(f"interrupted; saved at {position.images_seen:,} images. The same command again resumes.")
-        raise
-    else:
-        save(task, state, position, config, out)
-        _preview(task, state, position, log)
+        with stop_on_signal() as stopped:
+            while position.images_seen < config.num_images and not (stopped or _late(deadline)):
+                report = next(steps)
+                log.write(report)
+                reporter.step(report)
+                before, position = position, Position(report.step, report.images_seen)
+                if _crossed(before, position, config.checkpoint_images):
+                    save(task, state, position, config, out)
+                if _crossed(before, position, config.preview_images):
+                    _preview(task, state, position, log)
+            save(task, state, position, config, out)
+        if stopped:
+            reporter.note(f"{stopped.name}: saved at {position.images_seen:,} images; the same command resumes.")
+        else:
+            _preview(task, state, position, log)
     finally:
         log.close()
         reporter.close()
     return position
+
+
+def _late(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
 
 
 def save(task: Task, state: TrainState, position: Position, config: TrainConfig, out: Path) -> None:

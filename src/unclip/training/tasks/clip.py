@@ -28,7 +28,7 @@ class ClipTask(Task):
         self.num_items = len(self.pictures.keys)
         texts = [caption for captions in self.pictures.captions for caption in captions]
         self.tokenizer = Tokenizer.train(texts, task.model.vocab_size)
-        self.network = seeded_network(lambda: Clip(task.model), config.seed, device)
+        self.network = self.clip = seeded_network(lambda: Clip(task.model), config.seed, device)
 
     def loss(self, indices: np.ndarray, generator: torch.Generator) -> TaskLoss:
         images = from_uint8(np.asarray(self.pictures.images[indices])).to(self.device)
@@ -37,10 +37,10 @@ class ClipTask(Task):
         tokens = self.tokenizer.encode(
             draw_captions(self.pictures.captions, indices, generator), self.task.model.context_length
         )
-        image_embeddings = self.network.encode_pixels(images)
+        image_embeddings = self.clip.encode_pixels(images)
         longest = int(tokens.mask.sum(dim=1).max())
-        text = self.network.encode_tokens(tokens.ids[:, :longest].to(self.device))
-        loss = contrastive_loss(image_embeddings, text.embedding, self.network.logit_scale)
+        text = self.clip.encode_tokens(tokens.ids[:, :longest].to(self.device))
+        loss = contrastive_loss(image_embeddings, text.embedding, self.clip.logit_scale)
         return TaskLoss(loss, {"top1": _top1(image_embeddings, text.embedding)})
 
     def preview(self, network: nn.Module) -> Image.Image | None:

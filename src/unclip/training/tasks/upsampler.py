@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unclip.checkpoint import Storage, save_module
 from unclip.diffusion import add_noise, diffusion_loss, make_schedule
 from unclip.errors import ConfigError
-from unclip.images import from_uint8
+from unclip.images import from_uint8, resize
 from unclip.models import Upsampler
 from unclip.training.config import TrainConfig, UpsamplerTaskConfig
 from unclip.training.task import Task, TaskLoss
@@ -22,6 +22,7 @@ __all__ = ["UpsamplerTask", "blur"]
 
 NUM_PREVIEWS = 4
 BLUR_TAPS = 5
+MARGIN = 2  # reach of the bicubic kernel, in pixels of the small picture
 
 
 class UpsamplerTask(Task):
@@ -46,6 +47,7 @@ class UpsamplerTask(Task):
         model = self.task.model
         x0, low_res = self._crops(indices, generator)
         low_res, augmentation = self._damage(low_res, generator)
+        low_res = self._enlarge(low_res)
         noise = torch.randn(x0.shape, generator=generator).to(self.device)
         t = draw_times(len(x0), model.num_timesteps, generator).to(self.device)
         x_t = add_noise(self.schedule, x0, noise, t)
@@ -56,12 +58,25 @@ class UpsamplerTask(Task):
         return TaskLoss(losses.mean(), {})
 
     def _crops(self, indices: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Crops of the large pictures and the same places of the small ones; corners lie on the small one's grid."""
+        """Crops of the large pictures, and the same places of the small ones with `MARGIN` pixels around them.
+
+        Corners lie on the small picture's grid; beyond its edge the edge is repeated.
+        """
         size = self.task.crop_size // self.factor
         corners = torch.randint(0, self.task.model.low_res_size - size + 1, (len(indices), 2), generator=generator)
-        large = [_cut(self.pictures.images[i], c * self.factor, self.task.crop_size) for i, c in zip(indices, corners)]
-        small = [_cut(self.small.images[i], c, size) for i, c in zip(indices, corners)]
+        places = list(zip(indices, corners.tolist(), strict=True))
+        large = [
+            _cut(self.pictures.images[i], y * self.factor, x * self.factor, self.task.crop_size) for i, (y, x) in places
+        ]
+        border = ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
+        small = [_cut(np.pad(self.small.images[i], border, "edge"), y, x, size + 2 * MARGIN) for i, (y, x) in places]
         return from_uint8(np.stack(large)).to(self.device), from_uint8(np.stack(small)).to(self.device)
+
+    def _enlarge(self, low_res: Tensor) -> Tensor:
+        """What the network sees of a small crop when it is enlarged as part of its whole picture: the margin goes."""
+        margin = MARGIN * self.factor
+        enlarged = resize(low_res, low_res.shape[-1] * self.factor)
+        return enlarged[..., margin:-margin, margin:-margin]
 
     def _damage(self, low_res: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random blur, then Gaussian noise of a random level; the level is returned for the network."""
@@ -99,6 +114,5 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     return flat.reshape(batch, channels, height, width)
 
 
-def _cut(picture: np.ndarray, corner: Tensor, size: int) -> np.ndarray:
-    top, left = int(corner[0]), int(corner[1])
+def _cut(picture: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
     return picture[top : top + size, left : left + size]
