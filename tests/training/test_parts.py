@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,7 +55,7 @@ def test_times_are_table_points_and_every_batch_covers_all_of_them_evenly() -> N
 
 
 def test_captions_are_dropped_at_the_given_rate() -> None:
-    drawn = draw_captions([["a", "b"]], [0] * 4000, seeded(3), drop_prob=0.25)  # type: ignore[arg-type]
+    drawn = draw_captions([["a", "b"]], np.zeros(4000, np.int64), seeded(3), drop_prob=0.25)
     share = drawn.count("") / 4000
     assert abs(share - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 4000)
     assert abs(drawn.count("a") / 4000 - 0.375) < 0.03

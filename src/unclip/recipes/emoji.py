@@ -105,8 +105,8 @@ def prior(smoke: bool = False) -> TrainConfig:
         name="emoji/prior",
         task=PriorTaskConfig(model=model, clip=CLIP_FOLDER),
         data=_data(smoke),
-        optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
-        batch_size=256,
+        optimizer=OptimizerConfig(learning_rate=7e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
+        batch_size=128,
         num_images=600_000,
         ema_images=20_000,
     )

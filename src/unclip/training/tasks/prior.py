@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from unclip.checkpoint import Storage, save_module
-from unclip.clip import TextImageEncoder
+from unclip.clip import TextFeatures, TextImageEncoder
 from unclip.diffusion import add_noise, diffusion_loss, make_schedule
 from unclip.models import Prior
 from unclip.training.config import PriorTaskConfig, TrainConfig
@@ -16,6 +16,8 @@ from unclip.training.task import Task, TaskLoss
 from unclip.training.tasks.common import draw_captions, draw_times, embed_images, load_pictures, seeded_network
 
 __all__ = ["PriorTask"]
+
+NUM_GROUPS = 4
 
 
 class PriorTask(Task):
@@ -42,14 +44,22 @@ class PriorTask(Task):
         noise = torch.randn(x0.shape, generator=generator).to(self.device)
         t = draw_times(len(x0), self.task.model.num_timesteps, generator).to(self.device)
         x_t = add_noise(self.schedule, x0, noise, t)
-        timestep = self.schedule.timestep(t).float()
-        longest = int(text.mask.sum(dim=1).max())
-        hidden, mask = text.hidden[:, :longest], text.mask[:, :longest]
-        output = self.network(x_t, timestep, text.embedding, hidden, mask)
+        output = self._predict(x_t, self.schedule.timestep(t).float(), text)
         losses = diffusion_loss(
             output, self.task.model.prediction_type, self.schedule, x0, noise, x_t, t, self.task.weighting
         )
         return TaskLoss(losses.mean(), {})
+
+    def _predict(self, x_t: Tensor, timestep: Tensor, text: TextFeatures) -> Tensor:
+        """The network's output, computed in groups of similar length: captions vary from 3 tokens to the context."""
+        lengths = text.mask.sum(dim=1)
+        order = lengths.argsort(stable=True)
+        outputs = []
+        for rows in order.chunk(NUM_GROUPS):
+            longest = int(lengths[rows].max())
+            hidden, mask = text.hidden[rows, :longest], text.mask[rows, :longest]
+            outputs.append(self.network(x_t[rows], timestep[rows], text.embedding[rows], hidden, mask))
+        return torch.cat(outputs)[order.argsort()]
 
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None
