@@ -1,6 +1,6 @@
 """Concept retrieval of the emoji model: text to image to CLIP, beside real pictures and shuffled captions.
 
-    python benchmarks/emoji_retrieval.py [--model emoji] [--num-images 640] [--shards runs/emoji]
+    python benchmarks/emoji_retrieval.py [--model emoji] [--num-images 256] [--shards runs/emoji]
 
 For each split: pictures drawn from captions, the real pictures (ceiling), and drawn pictures judged against another
 caption (floor). The judge is the model's own CLIP, trained on the train split alone; it ranks all 1,940 concepts.
@@ -28,7 +28,7 @@ def main() -> None:
     """Print a table of both splits and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="emoji")
-    parser.add_argument("--num-images", type=int, default=640, help="pictures drawn per split")
+    parser.add_argument("--num-images", type=int, default=256, help="pictures drawn per split")
     parser.add_argument("--shards", type=Path, default=Path("runs/emoji"), help="folder for the rasterised splits")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/emoji_retrieval.json"))
     arguments = parser.parse_args()
@@ -67,8 +67,8 @@ def measure(
 def draw(pipe: unclip.UnClip, captions: list[str]) -> Iterator[torch.Tensor]:
     """One picture a caption, seed 0, the model's default settings."""
     for start in range(0, len(captions), BATCH):
-        images = pipe.text_to_image(captions[start : start + BATCH], seed=0, output_type="pt").images
-        yield torch.stack(list(images)) if not isinstance(images, torch.Tensor) else images
+        images = pipe.text_to_image(captions[start : start + BATCH], seed=0, output_type="pt", batch_size=BATCH).images
+        yield torch.stack(images)
 
 
 def real(pictures: ImageTextSet, chosen: np.ndarray) -> Iterator[torch.Tensor]:

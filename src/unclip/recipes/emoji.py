@@ -79,7 +79,7 @@ def clip(smoke: bool = False) -> TrainConfig:
             learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=20_000, decay="cosine"
         ),
         batch_size=256,
-        num_images=320_000,
+        num_images=370_000,
         ema_images=10_000,
     )
     return _smoke(config) if smoke else config
@@ -107,7 +107,7 @@ def prior(smoke: bool = False) -> TrainConfig:
         data=_data(smoke),
         optimizer=OptimizerConfig(learning_rate=7e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
         batch_size=128,
-        num_images=600_000,
+        num_images=200_000,
         ema_images=20_000,
     )
     return _smoke(config) if smoke else config
@@ -130,17 +130,19 @@ def decoder(smoke: bool = False) -> TrainConfig:
         context_dim=64 if smoke else 192,
         patch_size=2,
         dropout=0.0,
-        learned_variance=True,
-        prediction_type="v",
+        learned_variance=False,
+        prediction_type="x0",
     )
     config = TrainConfig(
         name="emoji/decoder",
-        task=DecoderTaskConfig(model=model, clip=CLIP_FOLDER),
+        task=DecoderTaskConfig(model=model, clip=CLIP_FOLDER, weighting="uniform"),
         data=_data(smoke),
-        optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.01),
+        optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
         batch_size=64,
-        num_images=3_000_000,
-        ema_images=20_000,
+        num_images=210_000,
+        ema_images=10_000,
+        checkpoint_images=40_000,
+        preview_images=40_000,
     )
     return _smoke(config) if smoke else config
 
@@ -153,20 +155,22 @@ def upsampler_256(smoke: bool = False) -> TrainConfig:
     model = UpsamplerConfig(
         image_size=256,
         low_res_size=32,
-        base_channels=32 if smoke else 96,
+        base_channels=32 if smoke else 64,
         channel_mult=(1, 2),
         num_res_blocks=1,
         patch_size=4,
-        prediction_type="v",
+        prediction_type="x0",
         noise_conditioning=True,
     )
     config = TrainConfig(
         name="emoji/upsampler_256",
-        task=UpsamplerTaskConfig(model=model, crop_size=64),
+        task=UpsamplerTaskConfig(model=model, crop_size=64, weighting="uniform"),
         data=_data(smoke),
-        optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.01),
+        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01, warmup_images=4_000, decay="cosine"),
         batch_size=64,
-        num_images=1_000_000,
-        ema_images=20_000,
+        num_images=60_000,
+        ema_images=5_000,
+        checkpoint_images=30_000,
+        preview_images=30_000,
     )
     return _smoke(config) if smoke else config
