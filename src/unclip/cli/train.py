@@ -32,7 +32,7 @@ def train(
             raise InputError(
                 f"--set and --dry-run change one recipe; {recipe!r} is a series: name {recipe}/decoder, say."
             )
-        recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device)
+        print(recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device))
         return
     config = override(recipes.get_recipe(recipe, smoke=smoke), overrides)
     if dry_run:

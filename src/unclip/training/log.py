@@ -32,9 +32,12 @@ class RunLog:
     def __init__(self, folder: Path, resume_step: int) -> None:
         self.folder = folder
         self.path = folder / "log.jsonl"
-        _truncate(self.path, resume_step)
-        self.file = self.path.open("a")
-        self.events = _tensorboard(folder, resume_step)
+        try:
+            _truncate(self.path, resume_step)
+            self.file = self.path.open("a")
+            self.events = _tensorboard(folder, resume_step)
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def write(self, report: StepReport) -> None:
         """Write one step; raises `InputError` when the disk is full."""
@@ -43,7 +46,7 @@ class RunLog:
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
         except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}; make room and resume.") from None
+            raise self._unwritable(error) from None
         if self.events is not None:
             for name, value in {"loss": report.loss, **report.metrics}.items():
                 self.events.add_scalar(name, value, report.images_seen)
@@ -51,6 +54,9 @@ class RunLog:
     def picture(self, image: Image.Image, images_seen: int) -> None:
         """Write one sample grid to `folder/samples/`."""
         save_png(image, self.folder / "samples" / f"{images_seen:09d}.png")
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
 
     def close(self) -> None:
         """Flush and close both files."""

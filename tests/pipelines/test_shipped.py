@@ -1,0 +1,27 @@
+"""The model that ships draws what it is asked for, as its own CLIP sees it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unclip import UnClip
+
+PROMPTS = ["a red apple", "a zebra", "pizza", "sunflower", "rocket", "blue heart", "crying face", "flag: Japan"]
+
+
+@pytest.fixture(scope="module")
+def pipe() -> UnClip:
+    return UnClip.load("emoji")
+
+
+def test_most_pictures_are_nearest_to_their_own_prompt(pipe: UnClip) -> None:
+    result = pipe.text_to_image(PROMPTS, seed=7, output_type="pt", num_steps={"upsampler_256": 2})
+    images = F.normalize(pipe.clip.encode_image(torch.stack(result.images)), dim=-1)
+    texts = F.normalize(pipe.clip.encode_text(PROMPTS).embedding, dim=-1)
+    hits = ((images @ texts.T).argmax(dim=1) == torch.arange(len(PROMPTS))).sum().item()
+    assert hits >= 6, f"{hits} of {len(PROMPTS)} pictures are nearest to their own prompt"
+
+
+def test_sizes_and_storage_are_as_the_card_says(pipe: UnClip) -> None:
+    assert pipe.model.image_sizes == [32, 256]
+    assert pipe.model.clip.embedding_dim == 192
