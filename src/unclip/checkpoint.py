@@ -55,6 +55,7 @@ def save_tensors(
         except SafetensorError as error:
             raise OSError(str(error)) from error
         _sort_metadata(temporary)
+        temporary.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def load_tensors(path: Path | str) -> Checkpoint:

@@ -46,9 +46,9 @@ DEFAULTS = Defaults(
     image_size=256,
     num_candidates=2,
     stages={
-        "prior": StageSettings(num_steps=20, sampler="dpm++", guidance_scale=1.0),
-        "decoder": StageSettings(num_steps=20, sampler="dpm++", guidance_scale=2.0),
-        "upsampler_256": StageSettings(num_steps=8, sampler="dpm++", augmentation=0.05),
+        "prior": StageSettings(num_steps=12, sampler="dpm++", guidance_scale=1.5),
+        "decoder": StageSettings(num_steps=16, sampler="dpm++", guidance_scale=2.0),
+        "upsampler_256": StageSettings(num_steps=1, sampler="dpm++", augmentation=0.1),
     },
 )
 
