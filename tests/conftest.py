@@ -1,6 +1,7 @@
 """Loaded before any test: annotations are checked, threads and random numbers are fixed, the network is off."""
 
 import os
+from collections.abc import Iterator
 
 import hypothesis
 import jaxtyping
@@ -24,6 +25,8 @@ hypothesis.settings.load_profile("unclip")
 
 
 @pytest.fixture(autouse=True)
-def _fixed_random_numbers() -> None:
+def _fixed_random_numbers() -> Iterator[None]:
     """A test that builds a network or draws without a generator of its own gives the same numbers in any order."""
-    torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

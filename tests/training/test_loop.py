@@ -26,18 +26,19 @@ def final(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_an_interrupted_run_equals_an_uninterrupted_one(name: str, tiny_recipe: Recipe, tmp_path: Path) -> None:
     config = tiny_recipe(name)
+    # A cosine depends on the length of the run, which is what the first half changes here.
+    config = config.replace(optimizer=config.optimizer.replace(decay="constant"))
     train(config, tmp_path / "whole")
     train(config.replace(num_images=32), tmp_path / "halves")
     train(config, tmp_path / "halves")
     assert len(losses(tmp_path / "whole")) == 8
-    if config.optimizer.decay == "constant":
-        assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
-        whole, halves = final(tmp_path / "whole"), final(tmp_path / "halves")
-        assert whole.keys() == halves.keys()
-        assert all(torch.equal(whole[key], halves[key]) for key in whole)
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    whole, halves = final(tmp_path / "whole"), final(tmp_path / "halves")
+    assert whole.keys() == halves.keys()
+    assert all(torch.equal(whole[key], halves[key]) for key in whole)
 
 
-@pytest.mark.parametrize("name", ["emoji/clip", "emoji/prior"])
+@pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
     name: str, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

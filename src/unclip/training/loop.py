@@ -71,7 +71,8 @@ def train_steps(task: Task, state: TrainState, position: Position, config: Train
                 f"the loss was not finite for {skipped} steps in a row (step {step}); lower optimizer.learning_rate "
                 f"(now {config.optimizer.learning_rate}) and resume from the last checkpoint in another --out."
             )
-        state.ema.update(state.network, config.batch_size, images_seen)
+        if not skipped:
+            state.ema.update(state.network, config.batch_size, images_seen)
         yield StepReport(step, images_seen, loss, metrics, time.monotonic() - before)
 
 
