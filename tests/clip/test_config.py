@@ -58,7 +58,23 @@ def test_every_field_has_a_help_text() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_heads_of_presets_are_as_wide_as_openais(name: str) -> None:
+def test_heads_of_presets_are_as_wide_as_published(name: str) -> None:
     config = clip_preset(name)
-    width = 16 if name == "tiny" else 64
-    assert config.vision_width // config.vision_heads == config.text_width // config.text_heads == width
+    width = {"tiny": 16, "vit-h-14": 80, "vit-bigg-14": 104}.get(name, 64)
+    assert config.vision_width // config.vision_heads == width
+    assert config.text_width // config.text_heads == min(width, 64)
+
+
+# Counts of the published checkpoints: https://github.com/mlfoundations/open_clip, table of models.
+@pytest.mark.parametrize(("name", "expected"), [("vit-l-14", 427_616_513), ("vit-h-14", 986_109_441)])
+def test_published_counts(name: str, expected: int) -> None:
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in Clip(clip_preset(name)).parameters()) == expected
+
+
+def test_the_wide_mlp_of_bigg_is_counted() -> None:
+    with torch.device("meta"):
+        vision = Clip(clip_preset("vit-bigg-14")).vision
+    assert vision.blocks[0].ff_in.weight.shape == (8192, 1664)
+    # OpenCLIP's table: 1844.91 M for the vision tower.
+    assert round(sum(parameter.numel() for parameter in vision.parameters()) / 1e6, 2) == 1844.91

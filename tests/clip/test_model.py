@@ -115,7 +115,7 @@ def test_initial_state(clip: Clip) -> None:
     clip = Clip(CONFIG.replace(text_width=256, text_heads=4, vocab_size=2000))
     torch.testing.assert_close(clip.text.token_embedding.weight.std().item(), 0.02, rtol=0.02, atol=0)
     block = clip.text.blocks[0]
-    for layer, std in [(block.qkv, 256**-0.5), (block.out, (2 * 2 * 256) ** -0.5), (block.ff_in, (2 * 256) ** -0.5)]:
+    for layer, std in [(block.qkv, 256**-0.5), (block.out, (2 * 2 * 256) ** -0.5), (block.ff_in, 256**-0.5)]:
         torch.testing.assert_close(layer.weight.std().item(), std, rtol=0.03, atol=0)
         assert not layer.bias.any()
 

@@ -1,11 +1,10 @@
 """The shape of a CLIP model and its named presets. Knows no tensors."""
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
+from unclip.nn import Activation
 
 
 class ClipConfig(Config):
@@ -23,6 +22,8 @@ class ClipConfig(Config):
     """Blocks of the vision tower."""
     vision_heads: int = Field(ge=1)
     """Attention heads of the vision tower; must divide vision_width."""
+    vision_ff_dim: int | None = Field(default=None, ge=1)
+    """Hidden width of the vision tower's MLPs; None = 4 * vision_width."""
     text_width: int = Field(ge=1)
     """Width of the text tower's hidden states."""
     text_layers: int = Field(ge=1)
@@ -33,7 +34,7 @@ class ClipConfig(Config):
     """Number of tokens; the last two are start and end of text."""
     context_length: int = Field(default=77, ge=3)
     """Tokens of a prompt, start and end included."""
-    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    activation: Activation = "quick_gelu"
     """Nonlinearity of the MLPs: OpenAI's weights use quick_gelu, most later ones gelu."""
 
     @model_validator(mode="after")
@@ -83,11 +84,15 @@ PRESETS = {
     "vit-b-16": _openai(224, 16, 768, 12, 512),
     "vit-l-14": _openai(224, 14, 1024, 24, 768),
     "vit-l-14-336": _openai(336, 14, 1024, 24, 768),
+    "vit-h-14": _openai(224, 14, 1280, 32, 1024).replace(vision_heads=16, text_layers=24, activation="gelu"),
+    "vit-bigg-14": _openai(224, 14, 1664, 48, 1280).replace(
+        vision_heads=16, vision_ff_dim=8192, text_layers=32, activation="gelu"
+    ),
 }
 
 
 def clip_preset(name: str) -> ClipConfig:
-    """The named architecture: "tiny" (for tests) or one that OpenAI released, such as "vit-l-14".
+    """The named architecture: "tiny" (for tests), one that OpenAI released, such as "vit-l-14", or one of OpenCLIP's.
 
     Raises InputError that lists the presets when there is none of that name.
     """

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from unclip.clip.config import ClipConfig
-from unclip.clip.transformer import blocks, linear
 from unclip.images import resize
-from unclip.nn import LayerNorm32
+from unclip.nn import LayerNorm32, TransformerBlock
 from unclip.shapes import Embeddings, Hidden, Images, TokenIds, TokenMask
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -51,20 +50,42 @@ def normal_parameter(*shape: int, std: float) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape) * std)
 
 
+def projection(width: int, embedding_dim: int) -> nn.Linear:
+    """From a tower's width to the shared space."""
+    layer = nn.Linear(width, embedding_dim, bias=False)
+    nn.init.normal_(layer.weight, std=width**-0.5)
+    return layer
+
+
+class Blocks(nn.ModuleList):
+    """Transformer blocks in a row."""
+
+    def forward(self, x: Hidden) -> Hidden:
+        """Transform (batch, length, width)."""
+        for block in self:
+            x, _ = block(x)
+        return x
+
+
 class VisionTower(nn.Module):
     """A ViT whose class token becomes the image embedding."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
-        width, std = config.vision_width, config.vision_width**-0.5
+        width, depth = config.vision_width, config.vision_layers
         num_patches = (config.image_size // config.patch_size) ** 2
         self.patch_embedding = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
-        self.class_embedding = normal_parameter(width, std=std)
-        self.position_embedding = normal_parameter(num_patches + 1, width, std=std)
+        self.class_embedding = normal_parameter(width, std=width**-0.5)
+        self.position_embedding = normal_parameter(num_patches + 1, width, std=width**-0.5)
         self.pre_norm = LayerNorm32(width)
-        self.blocks = blocks(width, config.vision_heads, config.vision_layers, config.activation, causal=False)
+        self.blocks = Blocks(
+            TransformerBlock(
+                width, config.vision_heads, depth=depth, ff_dim=config.vision_ff_dim, activation=config.activation
+            )
+            for _ in range(depth)
+        )
         self.final_norm = LayerNorm32(width)
-        self.projection = linear(width, config.embedding_dim, std=std, bias=False)
+        self.projection = projection(width, config.embedding_dim)
 
     def forward(self, pixels: Images) -> Embeddings:
         """Embeddings of pictures that already have the tower's size and statistics."""
@@ -79,13 +100,15 @@ class TextTower(nn.Module):
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
-        width = config.text_width
+        width, heads, depth = config.text_width, config.text_heads, config.text_layers
         self.token_embedding = nn.Embedding(config.vocab_size, width)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         self.position_embedding = normal_parameter(config.context_length, width, std=0.01)
-        self.blocks = blocks(width, config.text_heads, config.text_layers, config.activation, causal=True)
+        self.blocks = Blocks(
+            TransformerBlock(width, heads, depth=depth, activation=config.activation, causal=True) for _ in range(depth)
+        )
         self.final_norm = LayerNorm32(width)
-        self.projection = linear(width, config.embedding_dim, std=width**-0.5, bias=False)
+        self.projection = projection(width, config.embedding_dim)
 
     def forward(self, ids: TokenIds) -> Hidden:
         """Hidden states after the final norm."""

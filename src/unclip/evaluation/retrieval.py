@@ -5,15 +5,18 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from unclip.clip import TextImageEncoder
 from unclip.errors import InputError
-from unclip.shapes import Images
 
 __all__ = ["Retrieval", "concept_ranks", "retrieval"]
 
 TEXT_BATCH = 256
+
+# Batches may differ in size: the checker looks at one of them and would bind a name to it.
+ImageBatch = Float[Tensor, "_ channels height width"]
 
 
 class Retrieval(NamedTuple):
@@ -25,7 +28,7 @@ class Retrieval(NamedTuple):
 
 
 def retrieval(
-    encoder: TextImageEncoder, batches: Iterable[Images], targets: Sequence[int], concepts: Sequence[str]
+    encoder: TextImageEncoder, batches: Iterable[ImageBatch], targets: Sequence[int], concepts: Sequence[str]
 ) -> Retrieval:
     """Rank all `concepts` by cosine similarity with each picture; `targets` number the right one of each picture.
 
@@ -37,7 +40,7 @@ def retrieval(
 
 @torch.inference_mode()
 def concept_ranks(
-    encoder: TextImageEncoder, batches: Iterable[Images], targets: Sequence[int], concepts: Sequence[str]
+    encoder: TextImageEncoder, batches: Iterable[ImageBatch], targets: Sequence[int], concepts: Sequence[str]
 ) -> Tensor:
     """How many other concepts are closer to each picture than its own: 0 is a hit. Raises like `retrieval`."""
     texts = _normalized_texts(encoder, concepts)

@@ -79,7 +79,11 @@ class Prior(nn.Module):
         nn.init.normal_(self.positions, std=0.02)
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                config.width, config.num_heads, depth=config.depth, ff_mult=config.ff_mult, dropout=config.dropout
+                config.width,
+                config.num_heads,
+                depth=config.depth,
+                ff_dim=config.ff_mult * config.width,
+                dropout=config.dropout,
             )
             for _ in range(config.depth)
         )

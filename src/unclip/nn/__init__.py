@@ -5,9 +5,10 @@ from unclip.nn.embeddings import TimeEmbedding, timestep_embedding
 from unclip.nn.init import zeroed
 from unclip.nn.norms import GroupNorm32, LayerNorm32
 from unclip.nn.resblock import Resample, ResBlock, TimeConditioning, resample
-from unclip.nn.transformer import KeysValues, TransformerBlock
+from unclip.nn.transformer import Activation, KeysValues, TransformerBlock
 
 __all__ = [
+    "Activation",
     "Context",
     "GroupNorm32",
     "KeysValues",
