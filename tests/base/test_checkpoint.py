@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unclip.checkpoint import (
-    dequantize,
     file_hash,
     load_tensors,
     load_weights,
-    quantize,
     read_metadata,
     save_module,
     save_tensors,
 )
+from unclip.checkpoint.weights import dequantize, quantize
 from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, InputError
 

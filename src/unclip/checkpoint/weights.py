@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with the configuration in the metadata. Knows modules and tensors, no one network.
+"""What the package writes: a module's state with its configuration. Knows modules and storages, no one network.
 
 Three storages: float32; bfloat16; int8 with one float32 scale per output channel (absolute maximum / 127) for tensors
 of two or more dimensions, the rest in float32. Reading always gives float32.
@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from unclip.checkpoint.streaming import LazyTensor, open_tensors, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError
-from unclip.files import atomic_path
 
 __all__ = [
     "Checkpoint",
@@ -49,13 +47,8 @@ def save_tensors(
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         stored |= _encode(name, tensor.detach().cpu(), storage)
-    with atomic_path(path) as temporary:
-        try:
-            save_file(stored, temporary, metadata=dict(metadata) | {"storage": storage})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-        _sort_metadata(temporary)
-        temporary.chmod(0o644)  # safetensors writes files that only their owner may read
+    lazy = {name: LazyTensor.of(tensor) for name, tensor in stored.items()}
+    write_tensors(path, lazy, dict(metadata) | {"storage": storage})
 
 
 def load_tensors(path: Path | str) -> Checkpoint:
@@ -63,24 +56,14 @@ def load_tensors(path: Path | str) -> Checkpoint:
 
     Raises `CheckpointError` for a file that is missing, cut short or not safetensors.
     """
-    path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a method of the file)
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from None
+    stored, metadata = open_tensors(path)
     names = [name for name in stored if not name.endswith(SCALE)]
     return Checkpoint({name: _decode(name, stored) for name in names}, metadata)
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
     """The metadata of a weights file without its tensors; raises like `load_tensors`."""
-    try:
-        with safe_open(Path(path), framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(Path(path), error) from None
+    return open_tensors(path).metadata
 
 
 def save_module(path: Path | str, module: nn.Module, config: Config, kind: str, storage: Storage = "float32") -> None:
@@ -114,18 +97,6 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sort_metadata(path: Path) -> None:
-    """Order the metadata by key: safetensors writes it in random order, and equal content should hash equal."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(content) <= size, (len(content), size)
-        file.seek(8)
-        file.write(content.ljust(size))
-
-
 def _encode(name: str, tensor: Tensor, storage: Storage) -> dict[str, Tensor]:
     if not tensor.is_floating_point() or storage == "float32" or (storage == "int8" and tensor.ndim < 2):
         return {name: tensor.contiguous()}
@@ -135,10 +106,10 @@ def _encode(name: str, tensor: Tensor, storage: Storage) -> dict[str, Tensor]:
     return {name: values, name + SCALE: scale}
 
 
-def _decode(name: str, stored: Mapping[str, Tensor]) -> Tensor:
-    tensor = stored[name]
+def _decode(name: str, stored: Mapping[str, LazyTensor]) -> Tensor:
+    tensor = stored[name].read()
     if name + SCALE in stored:
-        return dequantize(tensor, stored[name + SCALE])
+        return dequantize(tensor, stored[name + SCALE].read())
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
@@ -153,12 +124,3 @@ def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
 def dequantize(values: Tensor, scale: Tensor) -> Tensor:
     """float32 tensor from int8 values (channels, ...) and one scale per channel."""
     return values.float() * scale.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    if not path.exists():
-        return CheckpointError(f"{path} does not exist; give a weights file or a model folder.")
-    reason = str(error).splitlines()[0]
-    return CheckpointError(
-        f"{path} is not a whole safetensors file ({path.stat().st_size} bytes, {reason}); fetch it again."
-    )

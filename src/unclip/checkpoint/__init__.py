@@ -1,0 +1,28 @@
+"""Weights on disk: safetensors with the configuration in the metadata. Knows modules and tensors, no one network."""
+
+from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors
+from unclip.checkpoint.weights import (
+    Checkpoint,
+    Storage,
+    file_hash,
+    load_tensors,
+    load_weights,
+    read_metadata,
+    save_module,
+    save_tensors,
+)
+
+__all__ = [
+    "Checkpoint",
+    "LazyTensor",
+    "Storage",
+    "TensorFile",
+    "file_hash",
+    "load_tensors",
+    "load_weights",
+    "open_tensors",
+    "read_metadata",
+    "save_module",
+    "save_tensors",
+    "write_tensors",
+]

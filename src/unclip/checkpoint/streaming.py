@@ -1,0 +1,152 @@
+"""Safetensors files one tensor at a time: memory holds the largest tensor, not the file. Knows names, types and shapes.
+
+The format is that of https://github.com/huggingface/safetensors: eight bytes of header size, a JSON header, the data.
+`safetensors` itself checks a header; its own reader and writer hold or map the whole file.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from unclip.errors import CheckpointError
+from unclip.files import atomic_path
+
+__all__ = ["LazyTensor", "TensorFile", "open_tensors", "unreadable", "write_tensors"]
+
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+SIZE_BYTES = 8
+ALIGNMENT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LazyTensor:
+    """A tensor that is read when it is needed."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "LazyTensor":
+        """A tensor that is in memory already."""
+        return cls(tuple(tensor.shape), tensor.dtype, lambda: tensor)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its numbers."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+class TensorFile(NamedTuple):
+    """A safetensors file: its tensors, none of them read yet, and its metadata."""
+
+    tensors: dict[str, LazyTensor]
+    metadata: dict[str, str]
+
+
+def open_tensors(path: Path | str) -> TensorFile:
+    """The tensors of a safetensors file, in their stored types.
+
+    Raises `CheckpointError` for a file that is missing, cut short, not safetensors, or of a type torch does not have.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt"):  # checks the header, the offsets and the length
+            pass
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(SIZE_BYTES), "little")
+            header = json.loads(file.read(size))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+    metadata = header.pop("__metadata__", {})
+    start = SIZE_BYTES + size
+    return TensorFile({name: _lazy(path, name, entry, start) for name, entry in header.items()}, metadata)
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically, reading and writing one tensor after the other.
+
+    Equal content gives equal bytes. Raises `InputError` when the path cannot be written.
+    """
+    # Wide types first, so that every tensor starts at a multiple of its item size.
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            header = _header([(name, tensors[name]) for name in names], metadata)
+            file.write(len(header).to_bytes(SIZE_BYTES, "little") + header)
+            for name in names:
+                file.write(_bytes(name, tensors[name]))
+        temporary.chmod(0o644)
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error of a weights file that cannot be read."""
+    if not path.exists():
+        return CheckpointError(f"{path} does not exist; give a weights file or a model folder.")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CheckpointError(
+        f"{path} is not a whole safetensors file ({path.stat().st_size} bytes, {reason}); fetch it again."
+    )
+
+
+def _lazy(path: Path, name: str, entry: Mapping[str, object], start: int) -> LazyTensor:
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if code not in DTYPES:
+        raise CheckpointError(f"{path}: {name} is of type {code}, which is not read; allowed: {', '.join(DTYPES)}.")
+    assert isinstance(code, str)
+    assert isinstance(shape, list)
+    assert isinstance(offsets, list)
+    first, end = offsets
+    dtype, sizes = DTYPES[code], tuple(shape)
+
+    def read() -> Tensor:
+        if first == end:
+            return torch.empty(sizes, dtype=dtype)
+        buffer = bytearray(end - first)
+        with path.open("rb") as file:
+            file.seek(start + first)
+            if file.readinto(buffer) != len(buffer):
+                raise CheckpointError(f"{path} was cut short while it was read; fetch it again.")
+        return torch.frombuffer(buffer, dtype=dtype).reshape(sizes)
+
+    return LazyTensor(sizes, dtype, read)
+
+
+def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset = 0
+    for name, tensor in tensors:
+        end = offset + tensor.num_bytes
+        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content.ljust(-(-len(content) // ALIGNMENT) * ALIGNMENT)
+
+
+def _bytes(name: str, lazy: LazyTensor) -> bytes:
+    tensor = lazy.read().detach().cpu()
+    found = (tuple(tensor.shape), tensor.dtype)
+    assert found == (lazy.shape, lazy.dtype), f"{name} was announced as {lazy.shape} {lazy.dtype}, but is {found}"
+    # Rows of bytes: numpy knows neither bfloat16 nor float8.
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
