@@ -5,7 +5,8 @@ import sys
 
 PROGRAM = """
 import torch
-from unclip.models import Decoder, Prior, Upsampler, decoder_preset, prior_preset, upsampler_preset
+from unclip.models import Autoencoder, Decoder, Prior, Upsampler
+from unclip.models import autoencoder_preset, decoder_preset, prior_preset, upsampler_preset
 
 def one_graph(network, *args):
     compiled = torch.compile(network.eval(), fullgraph=True, backend="eager")
@@ -20,6 +21,7 @@ one_graph(prior, embedding, time, None, None, mask, prior.text_cache(embedding, 
 decoder = Decoder(decoder_preset("tiny").replace(text_dim=32))
 one_graph(decoder, torch.randn(2, 3, 16, 16), time, embedding, present, embedding, hidden, mask)
 one_graph(Upsampler(upsampler_preset("tiny")), torch.randn(2, 3, 32, 32), time, torch.rand(2, 3, 8, 8))
+one_graph(Autoencoder(autoencoder_preset("tiny")), torch.randn(2, 3, 16, 16))
 """
 
 

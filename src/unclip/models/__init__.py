@@ -3,12 +3,15 @@
 from unclip.models.choices import PredictionType, ScheduleName
 from unclip.models.counting import count_flops, count_parameters
 from unclip.models.decoder import Decoder, DecoderConfig
-from unclip.models.presets import decoder_preset, prior_preset, upsampler_preset
+from unclip.models.movq import Autoencoder, AutoencoderConfig
+from unclip.models.presets import autoencoder_preset, decoder_preset, prior_preset, upsampler_preset
 from unclip.models.prior import Prior, PriorConfig, TextCache
 from unclip.models.unet import UNet, UNetConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
 
 __all__ = [
+    "Autoencoder",
+    "AutoencoderConfig",
     "Decoder",
     "DecoderConfig",
     "PredictionType",
@@ -20,6 +23,7 @@ __all__ = [
     "UNetConfig",
     "Upsampler",
     "UpsamplerConfig",
+    "autoencoder_preset",
     "count_flops",
     "count_parameters",
     "decoder_preset",

@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
 from unclip.models.decoder import DecoderConfig
+from unclip.models.movq import AutoencoderConfig
 from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
 
-__all__ = ["decoder_preset", "prior_preset", "upsampler_preset"]
+__all__ = ["autoencoder_preset", "decoder_preset", "prior_preset", "upsampler_preset"]
 
 C = TypeVar("C", bound=Config)
 
@@ -41,6 +42,29 @@ _UPSAMPLERS = {
     "karlo": _KARLO_UNET | {"image_size": 256, "low_res_size": 64},
 }
 
+_AUTOENCODERS = {
+    "tiny": _TINY_UNET
+    | {
+        "attention_levels": (1,),
+        "bottleneck_channels": 4,
+        "latent_channels": 4,
+        "codebook_size": 64,
+        "norm": "spatial",
+    },
+    # Also that of 2.1. Its published config says scaling_factor 0.18215, which is a default that nobody applies: the
+    # decoders draw its latents as they are.
+    "kandinsky-2.2": {
+        "base_channels": 128,
+        "channel_mult": (1, 2, 2, 4),
+        "num_res_blocks": 2,
+        "attention_levels": (3,),
+        "bottleneck_channels": 4,
+        "latent_channels": 4,
+        "codebook_size": 16384,
+        "norm": "spatial",
+    },
+}
+
 
 def prior_preset(name: str) -> PriorConfig:
     """The prior called "tiny", "reference" (the paper's depth and heads) or "karlo" (1.02B); else `InputError`."""
@@ -55,6 +79,11 @@ def decoder_preset(name: str) -> DecoderConfig:
 def upsampler_preset(name: str) -> UpsamplerConfig:
     """The upsampler called "tiny" (8 to 32 px) or "karlo" (692M parameters, 64 to 256 px); else `InputError`."""
     return _preset(UpsamplerConfig, _UPSAMPLERS, name)
+
+
+def autoencoder_preset(name: str) -> AutoencoderConfig:
+    """The autoencoder called "tiny" (halves once) or "kandinsky-2.2" (67.8M parameters); else `InputError`."""
+    return _preset(AutoencoderConfig, _AUTOENCODERS, name)
 
 
 def _preset(cls: type[C], presets: Mapping[str, Mapping[str, Any]], name: str) -> C:

@@ -13,7 +13,7 @@ from unclip.errors import ConfigError, InputError, UnclipError
 from unclip.nn import Context, GroupNorm32, Resample, ResBlock, SpatialAttention, TimeConditioning, zeroed
 from unclip.shapes import Embeddings, Images, TokenMask
 
-__all__ = ["UNet", "UNetConfig", "check_size"]
+__all__ = ["UNet", "UNetConfig", "check_divisible", "check_size"]
 
 
 class UNetConfig(Config):
@@ -61,10 +61,14 @@ class UNetConfig(Config):
 
 def check_size(name: str, size: int, patch_size: int, num_levels: int, error: type[UnclipError]) -> None:
     """Raise `error` for a side that the U-Net cannot halve; the message names the nearest sides that it can."""
-    multiple = patch_size * 2 ** (num_levels - 1)
+    reason = f"patch_size {patch_size}, then the U-Net halves {num_levels - 1} times"
+    check_divisible(name, size, patch_size * 2 ** (num_levels - 1), reason, error)
+
+
+def check_divisible(name: str, size: int, multiple: int, reason: str, error: type[UnclipError]) -> None:
+    """Raise `error` for a side that is not a multiple; the message names the nearest ones and says `reason`."""
     if size % multiple or size < 1:
         lower = max(size // multiple, 1) * multiple
-        reason = f"patch_size {patch_size}, then the U-Net halves {num_levels - 1} times"
         raise error(f"{name}={size} is not divisible by {multiple} ({reason}); use {lower} or {lower + multiple}.")
 
 

@@ -1,0 +1,189 @@
+"""The VQ autoencoder whose latents a latent decoder draws: pictures to latents and back. Knows no diffusion."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unclip.config import Config
+from unclip.errors import ConfigError, InputError
+from unclip.models.movq_blocks import LatentNorm, Latents, Level
+from unclip.models.unet import check_divisible
+from unclip.shapes import Images
+
+__all__ = ["Autoencoder", "AutoencoderConfig"]
+
+Features = Float[Tensor, "batch bottleneck_channels latent_height latent_width"]
+
+# Latent pixels compared with the whole codebook at once: 64 MiB of distances for 16,384 codes.
+_CHUNK = 1024
+
+
+class AutoencoderConfig(Config):
+    """Shape of a VQ autoencoder: VQGAN's, or MoVQ's where `norm` is "spatial"."""
+
+    base_channels: PositiveInt
+    """Width that `channel_mult` multiplies."""
+    channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Width of each level, finest first; each level halves the grid of the one before."""
+    num_res_blocks: PositiveInt
+    """Residual blocks per level of the encoder; the decoder has one more."""
+    attention_levels: tuple[NonNegativeInt, ...]
+    """Levels whose blocks are followed by attention."""
+    middle_attention: bool = True
+    """Whether the middle, on the coarsest grid, has attention."""
+    bottleneck_channels: PositiveInt
+    """Channels between encoder or decoder and the 1 x 1 convolution beside the latent."""
+    latent_channels: PositiveInt
+    """Channels of a latent, which is the length of a codebook vector."""
+    codebook_size: PositiveInt
+    """Number of codebook vectors."""
+    norm: Literal["group", "spatial"]
+    """Norms of the decoder: "group", or "spatial" where the latent scales and shifts what they give (MoVQ)."""
+    in_channels: PositiveInt = 3
+    """Channels of a picture."""
+    scaling_factor: float = Field(default=1.0, gt=0.0)
+    """What latents are multiplied by before diffusion and divided by after it; `encode` and `decode` do neither."""
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, finest first."""
+        return [self.base_channels * mult for mult in self.channel_mult]
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels of a picture per pixel of a latent, along each side."""
+        return 2 ** (len(self.channel_mult) - 1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "AutoencoderConfig":
+        for level in self.attention_levels:
+            if level >= len(self.channel_mult):
+                allowed = ", ".join(str(known) for known in range(len(self.channel_mult)))
+                raise ConfigError(f"attention_levels has {level}, but the levels are {allowed}.")
+        return self
+
+
+class Autoencoder(nn.Module):
+    """VQGAN (Esser et al. 2021), with the spatial norms of MoVQ (Zheng et al. 2022) if the config asks for them.
+
+    `encode` and `decode` are what latent diffusion needs; it works on latents that are not quantised.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = LatentEncoder(config)
+        self.pre_quantize = nn.Conv2d(config.bottleneck_channels, config.latent_channels, 1)
+        # Uniform within 1 / codebook_size, as in VQGAN.
+        spread = 2 * torch.rand(config.codebook_size, config.latent_channels) - 1
+        self.codebook = nn.Parameter(spread / config.codebook_size)
+        self.post_quantize = nn.Conv2d(config.latent_channels, config.bottleneck_channels, 1)
+        self.decoder = LatentDecoder(config)
+
+    def forward(self, images: Images) -> Images:
+        """What is left of pictures in [-1, 1] after encoding, quantising and decoding; errors as for `encode`."""
+        return self.decode(self.encode(images), quantize=True)
+
+    def encode(self, images: Images) -> Latents:
+        """Latents of pictures in [-1, 1], not quantised: `latent_channels`, each side `downsampling` times shorter.
+
+        Raises `InputError` for pictures of other channels, or whose sides the levels do not divide.
+        """
+        _check_channels("images", images.shape[1], self.config.in_channels)
+        reason = f"the autoencoder halves {len(self.config.channel_mult) - 1} times"
+        for name, size in zip(("height", "width"), images.shape[2:], strict=True):
+            check_divisible(name, size, self.config.downsampling, reason, InputError)
+        latents: Tensor = self.pre_quantize(self.encoder(images.to(self.codebook.dtype)))
+        return latents
+
+    def decode(self, latents: Latents, quantize: bool = False) -> Images:
+        """Pictures near [-1, 1], not clipped, of latents, each replaced by its nearest codebook vector if `quantize`.
+
+        Raises `InputError` for latents of other channels.
+        """
+        _check_channels("latents", latents.shape[1], self.config.latent_channels)
+        latents = self.quantize(latents) if quantize else latents.to(self.codebook.dtype)
+        images: Tensor = self.decoder(self.post_quantize(latents), latents)
+        return images
+
+    def quantize(self, latents: Latents) -> Latents:
+        """Replace each latent pixel by its nearest codebook vector; no gradient reaches `latents`."""
+        return self.codebook[self.codes(latents)].permute(0, 3, 1, 2)
+
+    # Nearest codebook vector, VQGAN eq. 2. In float32: in half precision many of 16,384 distances are equal.
+    @torch.no_grad()
+    def codes(self, latents: Latents) -> Int64[Tensor, "batch latent_height latent_width"]:
+        """Index in the codebook of the vector nearest to each latent pixel."""
+        pixels = latents.permute(0, 2, 3, 1)
+        codebook = self.codebook.float()
+        nearest = [
+            # The shortcut through a matrix product would lose the digits that tell near vectors apart.
+            torch.cdist(chunk, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
+            for chunk in pixels.flatten(0, 2).float().split(_CHUNK)
+        ]
+        return torch.cat(nearest).view(pixels.shape[:3])
+
+
+class LatentEncoder(nn.Module):
+    """Pictures to bottleneck features: levels of residual blocks from fine to coarse, then the middle."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        channels = widths[0]
+        for level, width in enumerate(widths):
+            inputs = [channels] + [width] * (config.num_res_blocks - 1)
+            attended = [level in config.attention_levels] * len(inputs)
+            last = level == len(widths) - 1
+            self.down.append(Level(inputs, width, attended, "none" if last else "down"))
+            channels = width
+        self.middle = Level([channels] * 2, channels, [config.middle_attention, False], "none")
+        self.norm_out = LatentNorm(channels, 0)
+        self.conv_out = nn.Conv2d(channels, config.bottleneck_channels, 3, padding=1)
+
+    def forward(self, images: Images) -> Features:
+        """Bottleneck features of pictures."""
+        h = self.conv_in(images)
+        for level in self.down:
+            h = level(h)
+        features: Tensor = self.conv_out(F.silu(self.norm_out(self.middle(h), None)))
+        return features
+
+
+class LatentDecoder(nn.Module):
+    """Bottleneck features to pictures: the middle, then levels of residual blocks from coarse to fine."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        latent_channels = config.latent_channels if config.norm == "spatial" else 0
+        channels = config.widths[-1]
+        self.conv_in = nn.Conv2d(config.bottleneck_channels, channels, 3, padding=1)
+        self.middle = Level([channels] * 2, channels, [config.middle_attention, False], "none", latent_channels)
+        self.up = nn.ModuleList()
+        for level, width in reversed(list(enumerate(config.widths))):
+            inputs = [channels] + [width] * config.num_res_blocks
+            attended = [level in config.attention_levels] * len(inputs)
+            self.up.append(Level(inputs, width, attended, "up" if level else "none", latent_channels))
+            channels = width
+        self.norm_out = LatentNorm(channels, latent_channels)
+        self.conv_out = nn.Conv2d(channels, config.in_channels, 3, padding=1)
+
+    def forward(self, features: Features, latents: Latents) -> Images:
+        """Pictures of bottleneck features and of the latents that these were made from."""
+        h = self.middle(self.conv_in(features), latents)
+        for level in self.up:
+            h = level(h, latents)
+        images: Tensor = self.conv_out(F.silu(self.norm_out(h, latents)))
+        return images
+
+
+def _check_channels(name: str, found: int, allowed: int) -> None:
+    if found != allowed:
+        shape = f"(batch, {allowed}, height, width)"
+        raise InputError(f"{name} have {found} channels, but this autoencoder takes {allowed}; pass {shape}.")
