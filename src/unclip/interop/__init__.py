@@ -1,3 +1,3 @@
-"""Weights of other libraries: what they call each part of our networks. Knows names and shapes, not pipelines."""
+"""Foreign weights as native ones: names, layouts and configurations of other libraries. Knows no pipeline."""
 
 __all__: list[str] = []

@@ -1,0 +1,181 @@
+"""Options of a DALLE2-pytorch decoder, as our config of one of its U-Nets. Knows no tensors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unclip.config import load_config
+from unclip.errors import ConfigError
+from unclip.interop._dalle2_options import Options, schedule_options
+from unclip.models.dalle2_pytorch import Dalle2UNetConfig
+
+__all__ = ["num_unets", "unet_config"]
+
+# What the network did up to 1.3, where it differs from the last version; it had none of these options.
+_V1_1 = {"squared_attention_scale": False, "normalized_linear_attention": False}
+_SINCE_V1_1 = ("self_cond", "cosine_sim_self_attn", "cosine_sim_cross_attn", "resnet_weight_standardization")
+
+# Our field, their option and its default in the network's constructor.
+_NETWORK = {
+    "num_heads": ("attn_heads", 16),
+    "head_dim": ("attn_dim_head", 32),
+    "linear_attention": ("sparse_attn", False),
+    "cosine_self_attention": ("cosine_sim_self_attn", False),
+    "cosine_cross_attention": ("cosine_sim_cross_attn", False),
+    "num_time_tokens": ("num_time_tokens", 2),
+    "num_image_tokens": ("num_image_tokens", 4),
+    "add_image_to_time": ("add_image_embeds_to_time", True),
+    "num_text_tokens": ("max_text_len", 256),
+    "self_conditioning": ("self_cond", False),
+    "final_kernel": ("final_conv_kernel_size", 1),
+    "downsample_kernels": ("cross_embed_downsample_kernel_sizes", (2, 4)),
+    "memory_efficient": ("memory_efficient", False),
+    "scale_skips": ("scale_skip_connection", False),
+    "standardized_weights": ("resnet_weight_standardization", False),
+}
+
+_TRAINING = (
+    "loss_type",
+    "image_cond_drop_prob",
+    "text_cond_drop_prob",
+    "vb_loss_weight",
+    "p2_loss_weight_gamma",
+    "p2_loss_weight_k",
+    "random_crop_sizes",
+    "use_blur_for_lowres_cond",
+    "lowres_downsample_first",
+    "blur_prob",
+    "blur_sigma",
+    "blur_kernel_size",
+)
+_SAMPLING = (
+    "sample_timesteps",
+    "ddim_sampling_eta",
+    "clip_denoised",
+    "clip_x_start",
+    "use_dynamic_thres",
+    "dynamic_thres_percentile",
+    "lowres_noise_sample_level",
+)
+
+
+def num_unets(given: Mapping[str, Any]) -> int:
+    """How many U-Nets the decoder has, in a whole training config or its section "decoder"."""
+    return len(_unets(Options(given.get("decoder", given), "decoder")))
+
+
+def unet_config(given: Mapping[str, Any], index: int, *, old: bool) -> tuple[Dalle2UNetConfig, dict[str, str]]:
+    """The config of U-Net `index`, and the options that do not bear on it, with reasons; `old` is up to 1.3."""
+    decoder = Options(given.get("decoder", given), "decoder")
+    unets = _unets(decoder)
+    unet = Options(unets[index], f"decoder.unets.{index}")
+    fields = _decided_by_decoder(decoder, index, len(unets))
+    fields |= _conditioning(unet, reads=fields.pop("reads"), first=index == 0)
+    if old:
+        for name in _SINCE_V1_1:
+            unet.only(name, False, "versions up to 1.3 do not know it")
+        fields |= _V1_1
+    fields |= _network(unet, old)
+    unet.finish()
+    decoder.finish()
+    return load_config(Dalle2UNetConfig, fields), decoder.unread | unet.unread
+
+
+def _unets(decoder: Options) -> list[Any]:
+    unets = decoder.need("unets")
+    if not isinstance(unets, list | tuple) or not unets:
+        raise ConfigError("decoder.unets must be a list of the options of each U-Net.")
+    return list(unets)
+
+
+def _decided_by_decoder(decoder: Options, index: int, num: int) -> dict[str, Any]:
+    decoder.only("vae", None, "we have no latent diffusion")
+    decoder.only("predict_x_start_for_latent_diffusion", False, "we have no latent diffusion")
+    decoder.only("learned_variance_constrain_frac", False, "our samplers read a fraction in [-1, 1]")
+    decoder.leave(_TRAINING, "used in training alone")
+    decoder.leave(_SAMPLING, "a setting of sampling; give it there")
+    decoder.leave(("clip", "clip_adapter_overrides"), "belongs to CLIP")
+    decoder.leave(("auto_normalize_img",), "pixels are in [-1, 1] here")
+    schedule = decoder.each("beta_schedule", None, num)[index] or _default_schedule(index, num)
+    predicts_v = decoder.each("predict_v", False, num)[index]
+    predicts_x0 = decoder.each("predict_x_start", False, num)[index]
+    noised = _padded(decoder.take("use_noise_for_lowres_cond", False), num - 1, False)
+    return {
+        "reads": not decoder.take("unconditional", False),
+        "image_size": _image_sizes(decoder, num)[index],
+        "in_channels": decoder.take("channels", 3),
+        "learned_variance": _padded(decoder.take("learned_variance", True), num, False)[index],
+        "low_res": index > 0,
+        "low_res_noise": index > 0 and noised[index - num],
+        "prediction_type": "v" if predicts_v else "x0" if predicts_x0 else "eps",
+    } | schedule_options(schedule, decoder.take("timesteps", 1000), "decoder")
+
+
+def _default_schedule(index: int, num: int) -> str:
+    return "linear" if num > 1 and index == num - 1 else "cosine"
+
+
+def _padded(value: Any, num: int, fill: bool) -> tuple[bool, ...]:
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return values + (fill,) * (num - len(values))
+
+
+def _image_sizes(decoder: Options, num: int) -> list[int]:
+    one: Any = decoder.take("image_size", None)
+    several: Any = decoder.take("image_sizes", None)
+    if (one is None) == (several is None):
+        raise ConfigError("decoder needs one of image_size and image_sizes, and not both.")
+    sizes = [one] if several is None else sorted(set(several))
+    if len(sizes) != num:
+        raise ConfigError(f"decoder.image_sizes has {len(sizes)} different sizes; there are {num} U-Nets.")
+    return sizes
+
+
+def _conditioning(unet: Options, *, reads: bool, first: bool) -> dict[str, Any]:
+    decided = ("channels", "channels_out", "lowres_cond", "lowres_noise_cond", "cond_on_image_embeds")
+    unet.leave(decided, "the decoder decides it")
+    reads_text = reads and unet.take("cond_on_text_encodings", False)
+    embedding_dim, text_dim = unet.take("image_embed_dim", 0), unet.take("text_embed_dim", 0)
+    for wanted, size, name in (
+        (reads and first, embedding_dim, "image_embed_dim"),
+        (reads_text, text_dim, "text_embed_dim"),
+    ):
+        if wanted and not size:
+            raise ConfigError(f"{unet.place} has no {name!r}, which this U-Net needs.")
+    return {"embedding_dim": embedding_dim if reads and first else 0, "text_dim": text_dim if reads_text else 0}
+
+
+def _network(unet: Options, old: bool) -> dict[str, Any]:
+    base = unet.need("dim")
+    mults = tuple(unet.take("dim_mults", (1, 2, 4, 8)))
+    unet.only("init_dim", base, "their last block takes dim channels")
+    unet.only("combine_upsample_fmaps", False, "it resizes by a method of its own")
+    unet.leave(("out_dim", "attend_at_middle"), "never read by DALLE2-pytorch")
+    unet.leave(("checkpoint_during_training",), "used in training alone")
+    return {ours: unet.take(name, default) for ours, (name, default) in _NETWORK.items()} | {
+        "base_channels": base,
+        "channel_mult": mults,
+        "num_res_blocks": unet.each("num_resnet_blocks", 2, len(mults)),
+        "num_groups": unet.each("resnet_groups", 8, len(mults)),
+        "self_attention": tuple(bool(on) for on in unet.each("self_attn", False, len(mults))),
+        "context_dim": unet.take("cond_dim", base),
+        "stem_kernels": _stem_kernels(unet),
+        "downsample": _downsample(unet, old),
+        "upsample": "pixel_shuffle" if unet.take("pixel_shuffle_upsample", True) else "nearest",
+    }
+
+
+def _stem_kernels(unet: Options) -> tuple[int, ...]:
+    several, one = unet.take("init_cross_embed_kernel_sizes", (3, 7, 15)), unet.take("init_conv_kernel_size", 7)
+    if not unet.take("init_cross_embed", True):
+        return (one,)
+    if len(several) < 2:
+        raise ConfigError(
+            f"{unet.place}.init_cross_embed_kernel_sizes={several} is not supported; only two or more are."
+        )
+    return tuple(sorted(several))
+
+
+def _downsample(unet: Options, old: bool) -> str:
+    if unet.take("cross_embed_downsample", False):
+        return "cross_embed"
+    return "conv" if old else "unshuffle"
