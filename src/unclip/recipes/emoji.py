@@ -46,9 +46,9 @@ DEFAULTS = Defaults(
     image_size=256,
     num_candidates=2,
     stages={
-        "prior": StageSettings(num_steps=12, sampler="dpm++", guidance_scale=1.5),
-        "decoder": StageSettings(num_steps=16, sampler="dpm++", guidance_scale=2.0),
-        "upsampler_256": StageSettings(num_steps=1, sampler="dpm++", augmentation=0.1),
+        "prior": StageSettings(num_steps=25, sampler="ddpm", guidance_scale=2.5),
+        "decoder": StageSettings(num_steps=16, sampler="dpm++", guidance_scale=1.5),
+        "upsampler_256": StageSettings(num_steps=1, sampler="dpm++"),
     },
 )
 
@@ -139,7 +139,7 @@ def decoder(smoke: bool = False) -> TrainConfig:
         data=_data(smoke),
         optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
         batch_size=64,
-        num_images=210_000,
+        num_images=520_000,
         ema_images=10_000,
         checkpoint_images=40_000,
         preview_images=40_000,
@@ -168,7 +168,7 @@ def upsampler_256(smoke: bool = False) -> TrainConfig:
         data=_data(smoke),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01, warmup_images=4_000, decay="cosine"),
         batch_size=64,
-        num_images=60_000,
+        num_images=90_000,
         ema_images=5_000,
         checkpoint_images=30_000,
         preview_images=30_000,
