@@ -3,8 +3,9 @@
 import pytest
 import torch
 from diffusers import VQModel
-from torch import Tensor, nn
+from torch import nn
 
+from networks import carry_over, close, fill
 from unclip.errors import ConfigError, InputError
 from unclip.interop.movq_names import movq_names
 from unclip.models import Autoencoder, AutoencoderConfig, autoencoder_preset, count_parameters
@@ -32,34 +33,8 @@ def published(config: AutoencoderConfig) -> VQModel:
     ).eval()
 
 
-def carry_over(ours: nn.Module, theirs: dict[str, Tensor], names: dict[str, str | tuple[str, ...]]) -> None:
-    """Load `theirs` into `ours`; every tensor of both, and every name, must be used."""
-    state, left, unused = {}, dict(theirs), set(names)
-    for key, value in ours.state_dict().items():
-        module, _, leaf = key.rpartition(".")
-        known, suffix = (key, "") if key in names else (module, f".{leaf}")
-        sources = (names[known],) if isinstance(names[known], str) else names[known]
-        state[key] = torch.cat([left.pop(f"{source}{suffix}") for source in sources]).reshape(value.shape)
-        unused.discard(known)
-    assert (left, unused) == ({}, set())
-    ours.load_state_dict(state)
-
-
-def filled(module: nn.Module) -> nn.Module:
-    """Noise on every parameter: what starts as one or zero would hide a wrong name."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return module
-
-
 def epsilons(module: nn.Module) -> list[float]:
     return [part.eps for part in module.modules() if isinstance(part, nn.GroupNorm)]
-
-
-def close(actual: Tensor, expected: Tensor) -> None:
-    assert expected.std() > 0.1
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * expected.std().item())
 
 
 @torch.no_grad()
@@ -67,8 +42,9 @@ def close(actual: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("depth", ["shallow", "deep"])
 def test_it_equals_diffusers(norm: dict[str, object], depth: str) -> None:
     config = autoencoder_preset("tiny").replace(**(SHALLOW if depth == "shallow" else DEEP) | norm)
-    theirs, ours = filled(published(config)), Autoencoder(config).eval()
-    carry_over(ours, theirs.state_dict(), movq_names(config))
+    theirs, ours = published(config), Autoencoder(config).eval()
+    fill(theirs)
+    assert carry_over(ours, theirs.state_dict(), movq_names(config)) == set()
     assert epsilons(ours) == epsilons(theirs)  # Too small to show in numbers of this size.
     images = torch.rand(SIZES[depth]) * 2 - 1
     latents = theirs.encode(images).latents
@@ -86,12 +62,14 @@ def test_the_published_autoencoder_has_its_published_tensors() -> None:
         theirs, ours = published(config), Autoencoder(config)
     assert count_parameters(ours) == count_parameters(theirs) == 67_832_495
     assert len(theirs.state_dict()) == 431
-    carry_over(ours, theirs.state_dict(), movq_names(config))
+    assert carry_over(ours, theirs.state_dict(), movq_names(config)) == set()
 
 
 @pytest.fixture
 def autoencoder() -> nn.Module:
-    return filled(Autoencoder(autoencoder_preset("tiny"))).eval()
+    autoencoder = Autoencoder(autoencoder_preset("tiny"))
+    fill(autoencoder)
+    return autoencoder
 
 
 @torch.no_grad()

@@ -4,8 +4,9 @@ import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
-from torch import Tensor, nn
+from torch import nn
 
+from networks import carry_over, close, fill
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
 
 RES = {
@@ -56,32 +57,6 @@ def unet_names(num_levels: int, num_res_blocks: int) -> Names:
             names |= under(f"unet.{ours}.blocks.{j}.attention", f"{theirs}.attentions.{j}", ATTENTION)
         names |= under(f"unet.{ours}.resample", f"{theirs}.{ours.split('.')[0]}samplers.0", RES)
     return names
-
-
-def fill(*modules: nn.Module) -> None:
-    """Noise on every parameter: what starts at zero would hide a wrong name."""
-    with torch.no_grad():
-        for module in modules:
-            for parameter in module.eval().parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-
-
-def carry_over(ours: nn.Module, theirs: dict[str, Tensor], names: Names) -> None:
-    """Load `theirs` into `ours`; every tensor of both must be used."""
-    state, left = {}, dict(theirs)
-    for key in ours.state_dict():
-        module, _, leaf = key.rpartition(".")
-        sources = names[key] if key in names else names[module]
-        suffix = "" if key in names else f".{leaf}"
-        parts = [left.pop(f"{source}{suffix}") for source in ([sources] if isinstance(sources, str) else sources)]
-        state[key] = torch.cat(parts).reshape(ours.state_dict()[key].shape)
-    assert left == {}
-    ours.load_state_dict(state)
-
-
-def close(actual: Tensor, expected: Tensor) -> None:
-    assert expected.std() > 0.1
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * expected.std().item())
 
 
 TIMESTEP, EMBEDDING, TEXT = torch.tensor([7.0, 950.0]), torch.linspace(-1, 1, 48).view(2, 24).cos(), torch.randn(2, 24)

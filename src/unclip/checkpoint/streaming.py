@@ -18,7 +18,7 @@ from torch import Tensor
 from unclip.errors import CheckpointError
 from unclip.files import atomic_path
 
-__all__ = ["LazyTensor", "TensorFile", "open_tensors", "unreadable", "write_tensors"]
+__all__ = ["LazyTensor", "TensorFile", "open_tensors", "write_tensors"]
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -78,7 +78,7 @@ def open_tensors(path: Path | str) -> TensorFile:
             size = int.from_bytes(file.read(SIZE_BYTES), "little")
             header = json.loads(file.read(size))
     except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from None
+        raise _unreadable(path, error) from None
     metadata = header.pop("__metadata__", {})
     start = SIZE_BYTES + size
     return TensorFile({name: _lazy(path, name, entry, start) for name, entry in header.items()}, metadata)
@@ -100,8 +100,7 @@ def write_tensors(path: Path | str, tensors: Mapping[str, LazyTensor], metadata:
         temporary.chmod(0o644)
 
 
-def unreadable(path: Path, error: Exception) -> CheckpointError:
-    """The error of a weights file that cannot be read."""
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
     if not path.exists():
         return CheckpointError(f"{path} does not exist; give a weights file or a model folder.")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -144,9 +143,9 @@ def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, st
     return content.ljust(-(-len(content) // ALIGNMENT) * ALIGNMENT)
 
 
-def _bytes(name: str, lazy: LazyTensor) -> bytes:
+def _bytes(name: str, lazy: LazyTensor) -> memoryview:
     tensor = lazy.read().detach().cpu()
     found = (tuple(tensor.shape), tensor.dtype)
     assert found == (lazy.shape, lazy.dtype), f"{name} was announced as {lazy.shape} {lazy.dtype}, but is {found}"
     # Rows of bytes: numpy knows neither bfloat16 nor float8.
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data  # a view: no second copy

@@ -6,12 +6,11 @@ from typing import Any
 from unclip.config import load_config
 from unclip.errors import ConfigError
 from unclip.interop._dalle2_options import Options, schedule_options
-from unclip.models.dalle2_pytorch import Dalle2UNetConfig
+from unclip.models.dalle2_pytorch import V1_1_UNET, Dalle2UNetConfig
 
 __all__ = ["num_unets", "unet_config"]
 
-# What the network did up to 1.3, where it differs from the last version; it had none of these options.
-_V1_1 = {"squared_attention_scale": False, "normalized_linear_attention": False}
+# Options that versions up to 1.3 did not have.
 _SINCE_V1_1 = ("self_cond", "cosine_sim_self_attn", "cosine_sim_cross_attn", "resnet_weight_standardization")
 
 # Our field, their option and its default in the network's constructor.
@@ -73,7 +72,7 @@ def unet_config(given: Mapping[str, Any], index: int, *, old: bool) -> tuple[Dal
     if old:
         for name in _SINCE_V1_1:
             unet.only(name, False, "versions up to 1.3 do not know it")
-        fields |= _V1_1
+        fields |= V1_1_UNET
     fields |= _network(unet, old)
     unet.finish()
     decoder.finish()

@@ -8,16 +8,7 @@ from unclip.errors import ConfigError
 from unclip.interop._dalle2_options import Options, schedule_options
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig
 
-__all__ = ["V1_1_PRIOR", "prior_config"]
-
-# What the network did up to 1.3, where it differs from the last version.
-V1_1_PRIOR = {
-    "cosine_attention": False,
-    "position_bias_scale": 128.0,
-    "learned_nulls": False,
-    "null_hides_x_t": False,
-    "truncated_time": True,
-}
+__all__ = ["prior_config"]
 
 # Our field, their option and its default in the network's constructor.
 _NETWORK = {

@@ -16,9 +16,9 @@ from unclip.config import Config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop._dalle2_decoder import num_unets, unet_config
 from unclip.interop._dalle2_options import version_number
-from unclip.interop._dalle2_prior import V1_1_PRIOR, prior_config
+from unclip.interop._dalle2_prior import prior_config
 from unclip.interop._dalle2_tensors import check_schedule, check_tensors, sort_tensors
-from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
+from unclip.models.dalle2_pytorch import V1_1_PRIOR, Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
 
 __all__ = ["Imported", "decoder_from_checkpoint", "prior_from_checkpoint"]
 

@@ -1,6 +1,7 @@
 """The recipes of the shipped emoji model. Knows settings only.
 
-All four train in order with `make train-emoji MINUTES=120`; each alone with `unclip train emoji/<stage> --out …`.
+All four train in order with `make train-emoji MINUTES=180`; each alone with `unclip train emoji/<stage> --out …`.
+Minutes and losses are those of the shipped model on two cores with avx512_bf16, the losses means of its last 100 steps.
 FLOPs are those of one forward pass of one picture; training costs three times as much.
 """
 
@@ -68,7 +69,7 @@ def _smoke(config: TrainConfig) -> TrainConfig:
 def clip(smoke: bool = False) -> TrainConfig:
     """CLIP on all captions of the emoji set.
 
-    `unclip train emoji/clip --out runs/emoji/clip`
+    `unclip train emoji/clip --out runs/emoji/clip`; 370,000 pictures in 22 minutes, loss 0.33.
     """
     model = CLIP_SMOKE if smoke else CLIP
     config = TrainConfig(
@@ -88,7 +89,7 @@ def clip(smoke: bool = False) -> TrainConfig:
 def prior(smoke: bool = False) -> TrainConfig:
     """A causal transformer from text features to image embeddings, predicting x0.
 
-    `unclip train emoji/prior --out runs/emoji/prior`, after `emoji/clip`.
+    `unclip train emoji/prior --out runs/emoji/prior`, after `emoji/clip`; 146,000 pictures in 12 minutes, loss 0.119.
     """
     clip_model = CLIP_SMOKE if smoke else CLIP
     model = PriorConfig(
@@ -116,7 +117,8 @@ def prior(smoke: bool = False) -> TrainConfig:
 def decoder(smoke: bool = False) -> TrainConfig:
     """A U-Net at 32 px that works on a 16 px grid (pixel-unshuffle 2), conditioned on the image embedding.
 
-    `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip`.
+    `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip`; 520,000 pictures in 127 minutes, loss
+    0.026.
     """
     model = DecoderConfig(
         image_size=32,
@@ -150,7 +152,8 @@ def decoder(smoke: bool = False) -> TrainConfig:
 def upsampler_256(smoke: bool = False) -> TrainConfig:
     """A convolutional U-Net 32 to 256 px on 64 px crops.
 
-    `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage.
+    `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage;
+    90,000 crops in 15 minutes, loss 0.0125.
     """
     model = UpsamplerConfig(
         image_size=256,

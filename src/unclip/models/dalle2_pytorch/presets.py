@@ -1,10 +1,22 @@
 """The shapes of LAION's released weights, which version 1.1 of DALLE2-pytorch or an earlier one trained."""
 
+from typing import Any
+
 from unclip.errors import InputError, did_you_mean
 from unclip.models.dalle2_pytorch.prior import Dalle2PriorConfig
 from unclip.models.dalle2_pytorch.unet_config import Dalle2UNetConfig
 
-__all__ = ["dalle2_decoder_preset", "dalle2_prior_preset"]
+__all__ = ["V1_1_PRIOR", "V1_1_UNET", "dalle2_decoder_preset", "dalle2_prior_preset"]
+
+# What the networks did up to 1.3, where no option says so.
+V1_1_PRIOR: dict[str, Any] = {
+    "cosine_attention": False,
+    "position_bias_scale": 128.0,
+    "learned_nulls": False,
+    "null_hides_x_t": False,
+    "truncated_time": True,
+}
+V1_1_UNET: dict[str, Any] = {"squared_attention_scale": False, "normalized_linear_attention": False}
 
 
 def dalle2_prior_preset(name: str) -> Dalle2PriorConfig:
@@ -19,11 +31,7 @@ def dalle2_prior_preset(name: str) -> Dalle2PriorConfig:
         norm_ff=True,
         attention_dropout=0.05,
         ff_dropout=0.05,
-        cosine_attention=False,
-        position_bias_scale=128.0,
-        learned_nulls=False,
-        null_hides_x_t=False,
-        truncated_time=True,
+        **V1_1_PRIOR,
     )
 
 
@@ -45,8 +53,7 @@ def dalle2_decoder_preset(name: str) -> Dalle2UNetConfig:
         text_dim=768,
         memory_efficient=True,
         downsample="conv",
-        squared_attention_scale=False,
-        normalized_linear_attention=False,
+        **V1_1_UNET,
     )
 
 
