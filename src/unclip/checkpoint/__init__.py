@@ -1,5 +1,6 @@
 """Weights on disk: safetensors with the configuration in the metadata. Knows modules and tensors, no one network."""
 
+from unclip.checkpoint.network import NetworkWeights
 from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.checkpoint.weights import (
     Checkpoint,
@@ -15,6 +16,7 @@ from unclip.checkpoint.weights import (
 __all__ = [
     "Checkpoint",
     "LazyTensor",
+    "NetworkWeights",
     "Storage",
     "TensorFile",
     "file_hash",
