@@ -22,6 +22,7 @@ __all__ = [
     "Names",
     "Source",
     "Translation",
+    "Value",
     "heads",
     "row",
     "to_ours",
@@ -45,7 +46,8 @@ class Source(NamedTuple):
     layout: Layout
 
 
-Names = Mapping[str, str | tuple[str, ...] | Source]
+Value = str | tuple[str, ...] | Source
+Names = Mapping[str, Value]
 SAME = Layout(lambda tensor: tensor, lambda tensor: tensor)
 
 
@@ -64,10 +66,10 @@ def heads(name: str, parts: int, head_dim: int) -> Source:
     return Source((name,), Layout(lambda t: _swap(t, (-1, parts, head_dim)), lambda t: _swap(t, (parts, -1, head_dim))))
 
 
-def under(ours: str, theirs: str, names: Names) -> Names:
+def under(ours: str, theirs: str, names: Names) -> dict[str, Value]:
     """The table of a part that is called `ours` here and `theirs` there; "" leaves the names as they are."""
     first, second = (f"{prefix}." if prefix else "" for prefix in (ours, theirs))
-    placed: dict[str, Source] = {}
+    placed: dict[str, Value] = {}
     for key, value in names.items():
         source = _source(value)
         placed[first + key] = source._replace(theirs=tuple(second + name for name in source.theirs))
@@ -131,7 +133,7 @@ def to_theirs(
     return tensors
 
 
-def _source(value: str | tuple[str, ...] | Source) -> Source:
+def _source(value: Value) -> Source:
     if isinstance(value, Source):
         return value
     return Source((value,) if isinstance(value, str) else value, SAME)
