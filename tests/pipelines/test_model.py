@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from unclip.checkpoint import read_metadata
+from unclip.diffusion import time_grid
 from unclip.errors import CheckpointError, InputError
+from unclip.models import Upsampler
 from unclip.pipelines import Model, UnClip, describe_model, find_model, shipped_models
-from unclip.pipelines.folder import read_model_config
+from unclip.pipelines.folder import open_model, read_model_config, write_model
+from unclip.runtime import NoiseSource
 from unclip.testing import tiny_pipeline
 
 
@@ -121,8 +124,8 @@ def test_a_file_of_another_stage_is_refused(damaged: Path) -> None:
         ('{"format": "unclip", "version": 1, "name": "x"}', "config.json: .*required"),
         ('{"format": "unclip", "version": 9}', "config.json: version"),
         (
-            '{"format": "unclip", "version": 1, "name": "x", "stages": ["clip"], "defaults": {"stages": {}}}',
-            r"missing: \['prior', 'decoder'\]",
+            '{"format": "unclip", "version": 1, "name": "x", "stages": [], "defaults": {"stages": {}}}',
+            r"stages are \[\]",
         ),
         (
             '{"format": "unclip", "version": 1, "name": "x", "stages": ["clip", "prior", "decoder", "upsampler_big"], '
@@ -157,3 +160,57 @@ def test_stages_of_different_models_are_refused(model: Model) -> None:
     prior = replace(model.prior, network=type(model.prior.network)(other))
     with pytest.raises(CheckpointError, match="disagree on the image embedding: clip 16, prior 24, decoder 16"):
         replace(model, prior=prior)
+
+
+def test_low_memory_holds_the_weights_of_one_stage_at_a_time(pipe: UnClip, tiny_folder: Path) -> None:
+    loaded = UnClip.load(tiny_folder, "cpu", torch.float32, low_memory=True)
+    networks = {
+        "clip": loaded.clip.clip,
+        "prior": loaded.prior.network,
+        "decoder": loaded.decoder.network,
+        "upsampler_32": loaded.upsamplers[32].network,
+    }
+    held: dict[str, list[str]] = {}
+
+    def watch(stage: str, done: int, total: int) -> None:
+        held[stage] = [name for name, network in networks.items() if next(network.parameters()).device.type == "cpu"]
+
+    images = loaded.text_to_image("a red apple", seed=7, output_type="pt", progress=watch).images
+    assert held == {"prior": ["prior"], "decoder": ["decoder"], "upsampler_32": ["upsampler_32"]}
+    assert all(parameter.is_meta for network in networks.values() for parameter in network.parameters())
+    torch.testing.assert_close(images[0], drawn(pipe), atol=1e-4, rtol=1e-4)
+
+
+def test_a_missing_part_is_named_by_the_task_that_needs_it(tiny_folder: Path, tmp_path: Path) -> None:
+    source = open_model(tiny_folder)
+    networks = {name: weights for name, weights in source.networks.items() if name != "prior"}
+    stages = {name: settings for name, settings in source.defaults.stages.items() if name != "prior"}
+    write_model(replace(source, networks=networks, defaults=source.defaults.replace(stages=stages)), tmp_path)
+    loaded = UnClip.load(tmp_path, "cpu", torch.float32)
+    assert loaded.decoder.image_size == 16
+    with pytest.raises(InputError, match="the model 'tiny' has no prior"):
+        loaded.text_to_image("a cat")
+
+
+def test_a_second_network_of_an_upsampler_draws_the_last_step_alone(model: Model, tmp_path: Path) -> None:
+    """Of 2 steps the second comes from it: with the first network in both places nothing changes, else the end does."""
+    stage = model.upsamplers[32]
+    other = tiny_pipeline(seed=1).upsamplers[32].network
+    low_res, settings = torch.rand(1, 3, 16, 16) * 2 - 1, stage.defaults.replace(sampler="ddim", num_steps=2)
+
+    def steps(last: Upsampler | None) -> list[torch.Tensor]:
+        stage_of_two = replace(stage, last=last)
+        return [step.x_t for step in stage_of_two.steps(low_res, NoiseSource.from_seeds([9]), settings)]
+
+    alone, same, two = steps(None), steps(stage.network), steps(other)
+    assert torch.equal(alone[1], same[1])
+    assert torch.equal(alone[0], two[0])
+    assert not torch.allclose(alone[1], two[1], atol=1e-3)
+    alpha, sigma = (f(time_grid(stage.schedule, 2)[1]).float() for f in (stage.schedule.alpha, stage.schedule.sigma))
+    eps = other(two[0], torch.zeros(1), low_res, torch.zeros(1))
+    torch.testing.assert_close(two[1], ((two[0] - sigma * eps) / alpha).clamp(-1, 1), atol=1e-5, rtol=1e-5)
+
+    UnClip(replace(model, upsamplers={32: replace(stage, last=other)})).save(tmp_path)
+    loaded = UnClip.load(tmp_path, "cpu", torch.float32).upsamplers[32].last
+    assert loaded is not None
+    assert torch.equal(loaded.unet.conv_in.weight, other.unet.conv_in.weight)

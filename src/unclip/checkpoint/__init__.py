@@ -6,10 +6,13 @@ from unclip.checkpoint.weights import (
     Checkpoint,
     Storage,
     file_hash,
+    fill,
     load_tensors,
     load_weights,
+    open_weights,
     read_metadata,
     save_module,
+    save_network,
     save_tensors,
 )
 
@@ -20,11 +23,14 @@ __all__ = [
     "Storage",
     "TensorFile",
     "file_hash",
+    "fill",
     "load_tensors",
     "load_weights",
     "open_tensors",
+    "open_weights",
     "read_metadata",
     "save_module",
+    "save_network",
     "save_tensors",
     "write_tensors",
 ]

@@ -5,11 +5,12 @@ The format is that of https://github.com/huggingface/safetensors: eight bytes of
 """
 
 import json
+import mmap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -122,14 +123,20 @@ def _lazy(path: Path, name: str, entry: Mapping[str, object], start: int) -> Laz
     def read() -> Tensor:
         if first == end:
             return torch.empty(sizes, dtype=dtype)
-        buffer = bytearray(end - first)
         with path.open("rb") as file:
-            file.seek(start + first)
-            if file.readinto(buffer) != len(buffer):
-                raise CheckpointError(f"{path} was cut short while it was read; fetch it again.")
-        return torch.frombuffer(buffer, dtype=dtype).reshape(sizes)
+            if path.stat().st_size < start + end:
+                raise CheckpointError(f"{path} was cut short while it was open; fetch it again.")
+            return _map(file, start + first, end - first, dtype).reshape(sizes)
 
     return LazyTensor(sizes, dtype, read)
+
+
+def _map(file: BinaryIO, offset: int, num_bytes: int, dtype: torch.dtype) -> Tensor:
+    """Pages of the file as a tensor: memory is taken as they are touched, and given back when they are not needed."""
+    page = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    # A private copy: who writes to the tensor changes no file.
+    pages = mmap.mmap(file.fileno(), offset - page + num_bytes, access=mmap.ACCESS_COPY, offset=page)
+    return torch.frombuffer(pages, dtype=torch.uint8, offset=offset - page).view(dtype)
 
 
 def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, str]) -> bytes:

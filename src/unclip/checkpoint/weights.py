@@ -1,19 +1,21 @@
-"""What the package writes: a module's state with its configuration. Knows modules and storages, no one network.
+"""What the package writes: networks with their configuration. Knows modules and storages, no one network.
 
 Three storages: float32; bfloat16; int8 with one float32 scale per output channel (absolute maximum / 127) for tensors
-of two or more dimensions, the rest in float32. Reading always gives float32.
+of two or more dimensions, the rest in float32. What was imported is kept in the types that it came in.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint.streaming import LazyTensor, open_tensors, write_tensors
+from unclip.checkpoint.network import NetworkWeights
+from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError
 
@@ -21,10 +23,13 @@ __all__ = [
     "Checkpoint",
     "Storage",
     "file_hash",
+    "fill",
     "load_tensors",
     "load_weights",
+    "open_weights",
     "read_metadata",
     "save_module",
+    "save_network",
     "save_tensors",
 ]
 
@@ -44,21 +49,43 @@ def save_tensors(
     path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], storage: Storage = "float32"
 ) -> None:
     """Write tensors and metadata atomically. Floating tensors are stored as `storage` says, others as they are."""
-    stored: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        stored |= _encode(name, tensor.detach().cpu(), storage)
-    lazy = {name: LazyTensor.of(tensor) for name, tensor in stored.items()}
-    write_tensors(path, lazy, dict(metadata) | {"storage": storage})
+    _write(path, {name: LazyTensor.of(tensor.detach().cpu()) for name, tensor in tensors.items()}, metadata, storage)
 
 
-def load_tensors(path: Path | str) -> Checkpoint:
-    """Read a file written by `save_tensors`; floating tensors come back as float32 on the CPU.
+def save_network(path: Path | str, weights: NetworkWeights, kind: str, storage: Storage | None = None) -> None:
+    """Write a network atomically, one tensor after the other, with `kind` and its configuration in the metadata.
+
+    Without a `storage` the tensors keep the types that they have.
+    """
+    config = json.dumps(weights.config.model_dump(mode="json"))
+    metadata = {"format": "unclip", "kind": kind, "network": weights.network, "config": config}
+    _write(path, weights.tensors, metadata, storage)
+
+
+def save_module(path: Path | str, module: nn.Module, config: Config, kind: str, storage: Storage = "float32") -> None:
+    """Write a module's state with `kind` and its configuration (JSON) in the metadata."""
+    tensors = {name: LazyTensor.of(tensor.detach().cpu()) for name, tensor in module.state_dict().items()}
+    save_network(path, NetworkWeights(type(module).__name__, config, tensors, str(path)), kind, storage)
+
+
+def open_weights(path: Path | str) -> TensorFile:
+    """The tensors of a file of ours, none read yet; those of int8 storage are float32, others of their stored types.
 
     Raises `CheckpointError` for a file that is missing, cut short or not safetensors.
     """
     stored, metadata = open_tensors(path)
-    names = [name for name in stored if not name.endswith(SCALE)]
-    return Checkpoint({name: _decode(name, stored) for name in names}, metadata)
+    tensors = {
+        name: _dequantized(tensor, stored[name + SCALE]) if name + SCALE in stored else tensor
+        for name, tensor in stored.items()
+        if not name.endswith(SCALE)
+    }
+    return TensorFile(tensors, metadata)
+
+
+def load_tensors(path: Path | str) -> Checkpoint:
+    """Read a file written by `save_tensors`; floating tensors come back as float32 on the CPU. Raises as above."""
+    tensors, metadata = open_weights(path)
+    return Checkpoint({name: _as_float32(tensor.read()) for name, tensor in tensors.items()}, metadata)
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
@@ -66,29 +93,35 @@ def read_metadata(path: Path | str) -> dict[str, str]:
     return open_tensors(path).metadata
 
 
-def save_module(path: Path | str, module: nn.Module, config: Config, kind: str, storage: Storage = "float32") -> None:
-    """Write a module's state with `kind` and its configuration (JSON) in the metadata."""
-    metadata = {"format": "unclip", "kind": kind, "config": json.dumps(config.model_dump(mode="json"))}
-    save_tensors(path, module.state_dict(), metadata, storage)
-
-
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
     """Copy `tensors` into `module`, strictly; raises `CheckpointError` naming what is missing, unknown or misshapen."""
-    expected = module.state_dict()
-    problems = [
-        *(f"missing {name}" for name in expected.keys() - tensors.keys()),
-        *(f"unknown {name}" for name in tensors.keys() - expected.keys()),
-        *(
-            f"{name} is {tuple(tensors[name].shape)}, the network wants {tuple(expected[name].shape)}"
-            for name in expected.keys() & tensors.keys()
-            if tensors[name].shape != expected[name].shape
-        ),
-    ]
-    if problems:
-        shown = "; ".join(sorted(problems)[:4])
-        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise CheckpointError(f"{source} does not fit {type(module).__name__}: {shown}{more}.")
+    _check(module, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, source)
     module.load_state_dict(dict(tensors), strict=True)
+
+
+def fill(
+    module: nn.Module,
+    tensors: Mapping[str, LazyTensor],
+    source: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Put a module on `device` with `tensors` as its state; strict as `load_weights`. It may be on the meta device.
+
+    Parameters become `dtype`, those of convolutions channels-last; buffers (statistics) become float32. They are read
+    one after the other; on a CPU what is stored in `dtype` is not copied but mapped from the file.
+    """
+    _check(module, {name: tensor.shape for name, tensor in tensors.items()}, source)
+    parameters = dict(module.named_parameters()).keys()
+    state = {}
+    for name, lazy in tensors.items():
+        tensor = lazy.read()
+        if tensor.is_floating_point():
+            tensor = tensor.to(device, dtype if name in parameters else torch.float32)
+        if tensor.ndim == 4:
+            tensor = tensor.to(memory_format=torch.channels_last)
+        state[name] = tensor.to(device)
+    module.load_state_dict(state, strict=True, assign=True)
 
 
 def file_hash(path: Path | str) -> str:
@@ -97,19 +130,54 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _encode(name: str, tensor: Tensor, storage: Storage) -> dict[str, Tensor]:
-    if not tensor.is_floating_point() or storage == "float32" or (storage == "int8" and tensor.ndim < 2):
-        return {name: tensor.contiguous()}
-    if storage == "bfloat16":
-        return {name: tensor.to(torch.bfloat16).contiguous()}
-    values, scale = quantize(tensor)
-    return {name: values, name + SCALE: scale}
+def _check(module: nn.Module, found: Mapping[str, tuple[int, ...]], source: Path | str) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    problems = [
+        *(f"missing {name}" for name in expected.keys() - found.keys()),
+        *(f"unknown {name}" for name in found.keys() - expected.keys()),
+        *(
+            f"{name} is {found[name]}, the network wants {expected[name]}"
+            for name in expected.keys() & found.keys()
+            if found[name] != expected[name]
+        ),
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:4])
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise CheckpointError(f"{source} does not fit {type(module).__name__}: {shown}{more}.")
 
 
-def _decode(name: str, stored: Mapping[str, LazyTensor]) -> Tensor:
-    tensor = stored[name].read()
-    if name + SCALE in stored:
-        return dequantize(tensor, stored[name + SCALE].read())
+def _write(
+    path: Path | str, tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str], storage: Storage | None
+) -> None:
+    stored: dict[str, LazyTensor] = {}
+    for name, tensor in tensors.items():
+        stored |= _encode(name, tensor, storage)
+    write_tensors(path, stored, dict(metadata) | {"storage": storage or _types(stored)})
+
+
+def _types(tensors: Mapping[str, LazyTensor]) -> str:
+    """The floating types of tensors, such as float16, or "float16+float32"."""
+    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.dtype.is_floating_point}
+    return "+".join(sorted(found))
+
+
+def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str, LazyTensor]:
+    if storage is None or not tensor.dtype.is_floating_point:
+        return {name: tensor}
+    if storage == "int8" and len(tensor.shape) >= 2:
+        values = replace(tensor, dtype=torch.int8, read=lambda: quantize(tensor.read())[0])
+        scale = LazyTensor(tensor.shape[:1], torch.float32, lambda: quantize(tensor.read())[1])
+        return {name: values, name + SCALE: scale}
+    dtype = torch.bfloat16 if storage == "bfloat16" else torch.float32
+    return {name: replace(tensor, dtype=dtype, read=lambda: tensor.read().to(dtype))}
+
+
+def _dequantized(values: LazyTensor, scale: LazyTensor) -> LazyTensor:
+    return replace(values, dtype=torch.float32, read=lambda: dequantize(values.read(), scale.read()))
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 

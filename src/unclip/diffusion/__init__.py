@@ -7,6 +7,7 @@ from unclip.diffusion.denoiser import BoundDenoiser, Denoiser, bind
 from unclip.diffusion.dpmpp_2m import dpmpp_2m
 from unclip.diffusion.dpmpp_2m_sde import dpmpp_2m_sde
 from unclip.diffusion.guidance import guide
+from unclip.diffusion.handover import hand_over
 from unclip.diffusion.heun import heun
 from unclip.diffusion.loss import Weighting, diffusion_loss, loss_weight
 from unclip.diffusion.prediction import Prediction, PredictionType
@@ -53,6 +54,7 @@ __all__ = [
     "get_sampler",
     "guide",
     "half_log_snr",
+    "hand_over",
     "heun",
     "linear_schedule",
     "loss_weight",

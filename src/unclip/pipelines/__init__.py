@@ -1,6 +1,7 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
 from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.drawing import Progress
 from unclip.pipelines.folder import Defaults, ModelConfig, find_model, shipped_models
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
 from unclip.pipelines.model import Model
@@ -8,7 +9,7 @@ from unclip.pipelines.prior_stage import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.sampling import last
 from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, image_seeds
-from unclip.pipelines.text_to_image import Progress, text_to_image
+from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.unclip import UnClip
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 

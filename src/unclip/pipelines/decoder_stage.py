@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from unclip.clip import TextFeatures
-from unclip.diffusion import BoundDenoiser, Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide, make_schedule
+from unclip.diffusion import BoundDenoiser, Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.models import Decoder
-from unclip.pipelines.sampling import expand_text, last, sample_steps, trim_texts
+from unclip.pipelines.sampling import expand_text, last, sample_steps, trained_schedule, trim_texts
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images
 
 __all__ = ["DecoderStage"]
+
+# Pixels lie in [-1, 1].
+X0_BOUND = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,8 @@ class DecoderStage:
     @cached_property
     def schedule(self) -> DiscreteSchedule:
         """The noise schedule that the network was trained on."""
-        return make_schedule(self.network.config.schedule, self.network.config.num_timesteps)
+        config = self.network.config
+        return trained_schedule(config.schedule, config.num_timesteps, self.defaults)
 
     @property
     def image_size(self) -> int:
@@ -46,11 +50,12 @@ class DecoderStage:
         rows = len(image_embedding)
         present = torch.ones(rows, dtype=torch.bool, device=image_embedding.device)
         conditional = self._bind(image_embedding, present, text)
+        bound = settings.x0_bound or X0_BOUND
         if settings.guidance_scale != 1.0:
             unconditional = self._bind(image_embedding, ~present, expand_text(null, rows))
             guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
-            return clip_x0(guided)
-        return clip_x0(conditional)
+            return clip_x0(guided, bound)
+        return clip_x0(conditional, bound)
 
     def steps(
         self,
@@ -68,6 +73,10 @@ class DecoderStage:
 
         denoiser = self.denoiser(image_embedding, text, null, settings)
         return sample_steps(denoiser, self.schedule, draw(), settings, draw)
+
+    def finish(self, x_0: Images) -> Images:
+        """Pictures in [-1, 1] from the result of `steps`."""
+        return x_0.clamp(-1.0, 1.0)
 
     def sample(
         self,

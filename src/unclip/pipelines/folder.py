@@ -2,35 +2,51 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import pydantic
+import torch
 from torch import nn
 
-from unclip.checkpoint import load_tensors, load_weights
-from unclip.clip import Clip, ClipConfig
+from unclip.checkpoint import NetworkWeights, Storage, open_weights, save_network
+from unclip.clip import Clip, ClipConfig, Tokenizer
+from unclip.clip.encoder import TOKENIZER_FILE
 from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
-from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
+from unclip.files import atomic_write
+from unclip.models import (
+    Autoencoder,
+    AutoencoderConfig,
+    Decoder,
+    DecoderConfig,
+    Prior,
+    PriorConfig,
+    Upsampler,
+    UpsamplerConfig,
+)
+from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
 from unclip.pipelines.settings import StageSettings
 
 __all__ = [
     "Defaults",
     "ModelConfig",
-    "build_network",
+    "ModelSource",
+    "build",
     "find_model",
-    "load_network",
+    "open_model",
+    "open_network",
+    "open_stages",
     "read_model_config",
     "shipped_models",
+    "upsampler_names",
+    "write_model",
 ]
 
 CONFIG_FILE = "config.json"
-UPSAMPLER = "upsampler_"
 WEIGHTS = Path(__file__).parent.parent / "weights"
-
-N = TypeVar("N", bound=nn.Module)
 
 
 class Defaults(Config):
@@ -54,16 +70,15 @@ class ModelConfig(Config):
     name: str
     """What the model is called."""
     stages: tuple[str, ...]
-    """`clip`, `prior`, `decoder` and any `upsampler_<image size>`; each has `<stage>.safetensors`."""
+    """Its networks, of those that `STAGES` names; each has `<stage>.safetensors`."""
     defaults: Defaults
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> "ModelConfig":
-        missing = [stage for stage in ("clip", "prior", "decoder") if stage not in self.stages]
-        unknown = [stage for stage in self.stages if stage not in KINDS and not re.fullmatch(rf"{UPSAMPLER}\d+", stage)]
-        if missing or unknown:
-            raise ValueError(f"stages are {list(self.stages)}; missing: {missing}, unknown: {unknown}")
-        sampled = set(self.stages) - {"clip"}
+        unknown = [stage for stage in self.stages if not _networks(stage)]
+        if not self.stages or unknown:
+            raise ValueError(f"stages are {list(self.stages)}; unknown: {unknown}, allowed: {', '.join(STAGES)}")
+        sampled = {stage for stage in self.stages if stage in SAMPLED or re.fullmatch(UPSAMPLER, stage)}
         if set(self.defaults.stages) != sampled:
             raise ValueError(f"defaults are given for {sorted(self.defaults.stages)}, the stages are {sorted(sampled)}")
         return self
@@ -71,8 +86,20 @@ class ModelConfig(Config):
     @property
     def upsamplers(self) -> list[str]:
         """Names of the upsamplers, smallest first."""
-        names = [stage for stage in self.stages if stage.startswith(UPSAMPLER)]
-        return sorted(names, key=lambda name: int(name.removeprefix(UPSAMPLER)))
+        return upsampler_names(self.stages)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSource:
+    """A model that is not loaded: all its files are open, none is read."""
+
+    name: str
+    """What the model is called."""
+    networks: Mapping[str, NetworkWeights]
+    """By the names of `ModelConfig.stages`."""
+    tokenizers: Mapping[str, Tokenizer]
+    """By the network that reads their ids."""
+    defaults: Defaults
 
 
 def find_model(name_or_folder: str | Path, shipped: Path = WEIGHTS) -> Path:
@@ -113,31 +140,87 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def build_network(path: Path, stage: str, metadata: Mapping[str, str]) -> nn.Module:
-    """The untrained network that a file's metadata describe; raises `CheckpointError` when they are another stage's."""
-    kind = metadata.get("kind", "no named stage")
-    if kind != stage or "config" not in metadata:
+def open_model(folder: Path) -> ModelSource:
+    """The model in a folder of ours; raises `CheckpointError` for what is missing, cut short or of another kind."""
+    config = read_model_config(folder)
+    return open_stages(config.name, dict.fromkeys(config.stages, folder), config.defaults)
+
+
+def open_stages(name: str, folders: Mapping[str, Path], defaults: Defaults) -> ModelSource:
+    """Join stages of several folders: `folders` says where each is. Raises like `open_model`, and `ConfigError`."""
+    config = load_config(ModelConfig, {"name": name, "stages": tuple(folders), "defaults": defaults})
+    networks = {stage: open_network(folders[stage] / f"{stage}.safetensors", stage) for stage in config.stages}
+    tokenizers = {"clip": Tokenizer.load(folders["clip"] / TOKENIZER_FILE)} if "clip" in folders else {}
+    return ModelSource(name, networks, tokenizers, config.defaults)
+
+
+def open_network(path: Path, stage: str) -> NetworkWeights:
+    """The network in a file of ours, which must be one that `stage` can be; raises `CheckpointError`."""
+    tensors, metadata = open_weights(path)
+    allowed = _networks(stage)
+    kind, network = metadata.get("kind", "no named stage"), metadata.get("network", allowed[0])
+    if kind != stage or network not in allowed or "config" not in metadata:
         raise CheckpointError(f"{path} holds {kind!r}, not {stage!r}; put the weights of {stage} there.")
-    config_class, network_class = KINDS[UPSAMPLER if stage.startswith(UPSAMPLER) else stage]
     try:
-        return network_class(load_config(config_class, json.loads(metadata["config"])))
+        config = load_config(NETWORKS[network].config, json.loads(metadata["config"]))
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"{path} describes no {stage} that can be built: {error}") from None
+    return NetworkWeights(network, config, tensors, str(path))
 
 
-def load_network(folder: Path, stage: str, network_class: type[N]) -> N:
-    """The network of `stage` in float32 on the CPU, for inference; raises `CheckpointError` naming the file."""
-    path = folder / f"{stage}.safetensors"
-    tensors, metadata = load_tensors(path)
-    network = build_network(path, stage, metadata)
-    assert isinstance(network, network_class), f"{stage} is built as {type(network).__name__}"
-    load_weights(network, tensors, path)
-    return network.eval().requires_grad_(False)
+def write_model(source: ModelSource, folder: Path, storage: Storage | None = None) -> None:
+    """Write a model folder, reading and writing one tensor after the other.
+
+    `config.json` comes last, so that a folder without it was cut short.
+    """
+    for stage, weights in source.networks.items():
+        save_network(folder / f"{stage}.safetensors", weights, stage, storage)
+    for tokenizer in source.tokenizers.values():
+        tokenizer.save(folder / TOKENIZER_FILE)
+    config = ModelConfig(name=source.name, stages=tuple(source.networks), defaults=source.defaults)
+    atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
 
-KINDS: dict[str, tuple[type[Config], Callable[..., nn.Module]]] = {
-    "clip": (ClipConfig, Clip),
-    "prior": (PriorConfig, Prior),
-    "decoder": (DecoderConfig, Decoder),
-    UPSAMPLER: (UpsamplerConfig, Upsampler),
+def build(weights: NetworkWeights) -> Any:
+    """The network that `weights` name and describe, on the meta device: it takes no memory until it is filled."""
+    with torch.device("meta"):
+        return NETWORKS[weights.network].build(weights.config).eval().requires_grad_(False)
+
+
+def upsampler_names(stages: Iterable[str]) -> list[str]:
+    """The upsamplers among names of stages, smallest first."""
+    names = [stage for stage in stages if re.fullmatch(UPSAMPLER, stage)]
+    return sorted(names, key=lambda name: int(name.removeprefix("upsampler_")))
+
+
+class Network(NamedTuple):
+    """A class of networks, and that of their configurations."""
+
+    config: type[Config]
+    build: Callable[..., nn.Module]
+
+
+NETWORKS = {
+    "Clip": Network(ClipConfig, Clip),
+    "Prior": Network(PriorConfig, Prior),
+    "Decoder": Network(DecoderConfig, Decoder),
+    "Upsampler": Network(UpsamplerConfig, Upsampler),
+    "Autoencoder": Network(AutoencoderConfig, Autoencoder),
+    "Dalle2Prior": Network(Dalle2PriorConfig, Dalle2Prior),
+    "Dalle2UNet": Network(Dalle2UNetConfig, Dalle2UNet),
 }
+STAGES = {
+    "clip": ("Clip",),
+    "prior": ("Prior", "Dalle2Prior"),
+    "decoder": ("Decoder", "Dalle2UNet"),
+    "autoencoder": ("Autoencoder",),
+    "upsampler_<size>": ("Upsampler",),
+    "upsampler_<size>_last": ("Upsampler",),
+}
+SAMPLED = ("prior", "decoder")
+UPSAMPLER = r"upsampler_\d+"
+
+
+def _networks(stage: str) -> tuple[str, ...]:
+    """Classes of networks that a stage can be; the first one is meant where a file does not say."""
+    return STAGES.get(re.sub(r"^upsampler_\d+(?=$|_last$)", "upsampler_<size>", stage), ())

@@ -1,15 +1,12 @@
 """What a model folder holds, read from the files' headers. Knows files and configurations; loads no weights."""
 
-import json
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from unclip.checkpoint import read_metadata
 from unclip.config import Config
 from unclip.models import count_parameters
-from unclip.pipelines.folder import Defaults, build_network, find_model, read_model_config
+from unclip.pipelines.folder import Defaults, build, find_model, open_network, read_model_config
 
 __all__ = ["ModelInfo", "StageInfo", "describe_model"]
 
@@ -56,13 +53,11 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
 
 def _describe_stage(folder: Path, stage: str) -> StageInfo:
     path = folder / f"{stage}.safetensors"
-    metadata = read_metadata(path)
-    with torch.device("meta"):
-        network = build_network(path, stage, metadata)
+    weights = open_network(path, stage)
     return StageInfo(
         name=stage,
-        num_parameters=count_parameters(network),
+        num_parameters=count_parameters(build(weights)),
         num_bytes=path.stat().st_size,
-        storage=metadata.get("storage", "float32"),
-        config=json.loads(metadata["config"]),
+        storage=read_metadata(path).get("storage", "float32"),
+        config=weights.config.model_dump(mode="json"),
     )

@@ -1,66 +1,91 @@
-"""A model: its stages and where they run. Knows its folder; not what is done with the stages."""
+"""A model: its stages and where they run. Knows its networks and what fits together; not what is done with them."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import torch
 from torch import nn
 
-from unclip.checkpoint import Storage, save_module
+from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
 from unclip.clip import TextImageEncoder
-from unclip.config import load_config
 from unclip.diffusion import time_grid
-from unclip.errors import CheckpointError, InputError
-from unclip.files import atomic_write
-from unclip.models import Decoder, Prior, Upsampler
+from unclip.errors import InputError
 from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.folder import CONFIG_FILE, Defaults, ModelConfig, find_model, load_network, read_model_config
+from unclip.pipelines.fit import check_fit
+from unclip.pipelines.folder import (
+    Defaults,
+    ModelSource,
+    build,
+    find_model,
+    open_model,
+    open_stages,
+    upsampler_names,
+    write_model,
+)
 from unclip.pipelines.prior_stage import PriorStage
+from unclip.pipelines.residence import Residence, StageFiles
 from unclip.pipelines.settings import PerStage, StageSettings, settle
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.runtime import inference_dtype, resolve_device
 
-__all__ = ["Model"]
+__all__ = ["Model", "Stage"]
 
-N = TypeVar("N", bound=nn.Module)
+Stage: TypeAlias = PriorStage | DecoderStage | UpsamplerStage
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """CLIP, a prior, a decoder and any number of upsamplers that fit together. Tasks take one of these."""
+    """CLIP, a prior, a decoder and any number of upsamplers that fit together. Tasks take one of these.
+
+    Published models may lack a part; a task asks for those it needs by `need_clip` and so on.
+    """
 
     name: str
-    clip: TextImageEncoder
-    prior: PriorStage
-    decoder: DecoderStage
+    clip: TextImageEncoder | None
+    prior: PriorStage | None
+    decoder: DecoderStage | None
     upsamplers: Mapping[int, UpsamplerStage]
     """Upsamplers by the size that they make."""
     image_size: int | None = None
     """Side of the pictures unless a caller asks for another; None is the largest."""
     num_candidates: int = 2
     """Image embeddings to choose from unless a caller asks for another number."""
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
+    """Where the networks are, or will be."""
+    files: StageFiles | None = None
+    """Where networks are read from each time they are needed; None where all of them are in memory."""
 
     def __post_init__(self) -> None:
         """Raise `CheckpointError` where two stages disagree on the size of what passes between them."""
-        clip, prior, decoder = self.clip.clip.config, self.prior.network.config, self.decoder.network.config
-        _check_fit("image embedding", clip=clip.embedding_dim, prior=prior.embedding_dim, decoder=decoder.embedding_dim)
-        if prior.num_text_tokens:
-            _check_fit("token width", clip=clip.text_width, prior=prior.text_dim or prior.embedding_dim)
-            _check_fit("prompt length", clip=clip.context_length, prior=prior.num_text_tokens)
-        if decoder.text_dim:
-            _check_fit("token width", clip=clip.text_width, decoder=decoder.text_dim)
+        check_fit(
+            None if self.clip is None else self.clip.clip.config,
+            None if self.prior is None else self.prior.network.config,
+            None if self.decoder is None else self.decoder.network.config,
+        )
 
     @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self.prior.network.query.device
+    def need_clip(self) -> TextImageEncoder:
+        """CLIP; raises `InputError` where the model has none."""
+        return self._need(self.clip, "CLIP")
+
+    @property
+    def need_prior(self) -> PriorStage:
+        """The prior; raises `InputError` where the model has none."""
+        return self._need(self.prior, "prior")
+
+    @property
+    def need_decoder(self) -> DecoderStage:
+        """The decoder; raises `InputError` where the model has none."""
+        return self._need(self.decoder, "decoder")
 
     @property
     def image_sizes(self) -> list[int]:
         """Sides of the pictures that the model draws, smallest first."""
-        return [self.decoder.image_size, *sorted(self.upsamplers)]
+        return [self.need_decoder.image_size, *sorted(self.upsamplers)]
 
     def upsamplers_to(self, image_size: int | None) -> list[UpsamplerStage]:
         """The upsamplers to run in turn for `image_size`; raises `InputError` naming the sizes there are."""
@@ -72,17 +97,16 @@ class Model:
 
     def settle(
         self,
-        upsamplers: list[UpsamplerStage],
+        stages: Mapping[str, Stage],
         *,
         num_steps: PerStage[int] = None,
         guidance_scale: PerStage[float] = None,
         sampler: PerStage[str] = None,
     ) -> dict[str, StageSettings]:
-        """Settings of prior, decoder and `upsamplers`: what is asked for, else its own. Raises like `settle`."""
-        stages = self._sampled(upsamplers)
+        """Settings of `stages`: what is asked for, else its own. Raises like `settle`."""
         settings = settle(
             {name: stage.defaults for name, stage in stages.items()},
-            [stage.name for stage in upsamplers],
+            [name for name, stage in stages.items() if isinstance(stage, UpsamplerStage)],
             num_steps=num_steps,
             guidance_scale=guidance_scale,
             sampler=sampler,
@@ -91,20 +115,21 @@ class Model:
             time_grid(stage.schedule, settings[name].num_steps)
         return settings
 
-    def _sampled(self, upsamplers: list[UpsamplerStage]) -> dict[str, PriorStage | DecoderStage | UpsamplerStage]:
-        return {"prior": self.prior, "decoder": self.decoder, **{stage.name: stage for stage in upsamplers}}
+    def resident(self, part: TextImageEncoder | Stage) -> AbstractContextManager[None]:
+        """Inside the block the weights of `part` are in memory; without `load(low_memory=True)` they always are."""
+        return nullcontext() if self.files is None else self.files.resident(*_networks(part).values())
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path, device: torch.device | str = "auto", dtype: torch.dtype | None = None
+        cls,
+        name_or_folder: str | Path,
+        device: torch.device | str = "auto",
+        dtype: torch.dtype | None = None,
+        *,
+        low_memory: bool = False,
     ) -> Self:
-        """Read a shipped model or a folder. `dtype` is that of the weights, by default the fastest that is accurate.
-
-        Raises `InputError` for a name that is not known, `CheckpointError` for a folder that is not whole.
-        """
-        folder = find_model(name_or_folder)
-        config = read_model_config(folder)
-        return cls.assemble(config.name, dict.fromkeys(config.stages, folder), config.defaults, device, dtype)
+        """Read a shipped model or a folder; see `UnClip.load`."""
+        return cls.from_source(open_model(find_model(name_or_folder)), device, dtype, low_memory=low_memory)
 
     @classmethod
     def assemble(
@@ -119,53 +144,110 @@ class Model:
 
         `folders` and `defaults.stages` name the stages as `config.json` does. Raises like `load`.
         """
-        config = load_config(ModelConfig, {"name": name, "stages": tuple(folders), "defaults": defaults})
+        return cls.from_source(open_stages(name, folders, defaults), device, dtype)
+
+    @classmethod
+    def from_source(
+        cls,
+        source: ModelSource,
+        device: torch.device | str = "auto",
+        dtype: torch.dtype | None = None,
+        *,
+        low_memory: bool = False,
+    ) -> Self:
+        """Build the networks of a model that is not loaded; see `UnClip.load`."""
         device = resolve_device(str(device))
-        settings = defaults.stages
-
-        def network(stage: str, network_class: type[N]) -> N:
-            return place(load_network(folders[stage], stage, network_class), device, dtype or inference_dtype(device))
-
-        upsamplers = [UpsamplerStage(network(stage, Upsampler), settings[stage]) for stage in config.upsamplers]
+        networks = {stage: build(weights) for stage, weights in source.networks.items()}
+        residences = {
+            # CLIP in float32: one pass a picture costs little, and all that follows hangs on these numbers.
+            network: Residence(
+                source.networks[stage], device, torch.float32 if stage == "clip" else dtype or inference_dtype(device)
+            )
+            for stage, network in networks.items()
+        }
+        if not low_memory:
+            for network, residence in residences.items():
+                residence.fill(network)
+        parts = _parts(networks, source)
+        upsamplers = [part for part in parts.values() if isinstance(part, UpsamplerStage)]
         return cls(
-            name=name,
-            # In float32: one pass a picture costs little, and all that follows hangs on these numbers.
-            clip=TextImageEncoder.load(folders["clip"], device),
-            prior=PriorStage(network("prior", Prior), settings["prior"]),
-            decoder=DecoderStage(network("decoder", Decoder), settings["decoder"]),
+            name=source.name,
+            clip=_part(parts, "clip", TextImageEncoder),
+            prior=_part(parts, "prior", PriorStage),
+            decoder=_part(parts, "decoder", DecoderStage),
             upsamplers={stage.image_size: stage for stage in upsamplers},
-            image_size=defaults.image_size,
-            num_candidates=defaults.num_candidates,
+            image_size=source.defaults.image_size,
+            num_candidates=source.defaults.num_candidates,
+            device=device,
+            files=StageFiles(residences) if low_memory else None,
         )
 
     def save(self, folder: str | Path, storage: Storage = "float32") -> None:
-        """Write the model folder; `config.json` comes last, so a folder without it was cut short."""
-        folder = Path(folder)
-        self.clip.save(folder, storage)
-        stages = self._sampled(list(self.upsamplers.values()))
-        for name, stage in stages.items():
-            save_module(folder / f"{name}.safetensors", stage.network, stage.network.config, name, storage)
-        config = ModelConfig(
-            name=self.name,
-            stages=("clip", *stages),
-            defaults=Defaults(
-                image_size=self.image_size,
-                num_candidates=self.num_candidates,
-                stages={name: stage.defaults for name, stage in stages.items()},
-            ),
+        """Write the model folder."""
+        write_model(self.source(), Path(folder), storage)
+
+    def source(self) -> ModelSource:
+        """The model as it would be read from files."""
+        parts = {"clip": self.clip, **self._sampled()}
+        networks = {name: network for part in parts.values() if part for name, network in _networks(part).items()}
+        defaults = Defaults(
+            image_size=self.image_size,
+            num_candidates=self.num_candidates,
+            stages={name: stage.defaults for name, stage in self._sampled().items()},
         )
-        atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
+        tokenizers = {} if self.clip is None else {"clip": self.clip.tokenizer}
+        weights = {name: self._weights(name, network) for name, network in networks.items()}
+        return ModelSource(self.name, weights, tokenizers, defaults)
+
+    def _weights(self, name: str, network: Any) -> NetworkWeights:
+        if self.files is not None:
+            return self.files.residences[network].weights
+        tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
+        return NetworkWeights(type(network).__name__, network.config, tensors, name)
+
+    def _sampled(self) -> dict[str, Stage]:
+        stages = {"prior": self.prior, "decoder": self.decoder, **{s.name: s for s in self.upsamplers.values()}}
+        return {name: stage for name, stage in stages.items() if stage is not None}
+
+    def _need(self, part: P | None, what: str) -> P:
+        if part is None:
+            raise InputError(
+                f"the model {self.name!r} has no {what}, which this needs; use a model that has one, or convert this "
+                "one together with one."
+            )
+        return part
 
 
-def place(network: N, device: torch.device, dtype: torch.dtype) -> N:
-    """Move a network for inference: channels-last, parameters in `dtype`, buffers (statistics) in float32."""
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(dtype)
-    return network
+def _parts(networks: Mapping[str, Any], source: ModelSource) -> dict[str, TextImageEncoder | Stage]:
+    """Stages and encoders of networks, by the names of their files."""
+    settings = source.defaults.stages
+    parts: dict[str, TextImageEncoder | Stage] = {}
+    for name in upsampler_names(networks):
+        parts[name] = UpsamplerStage(networks[name], settings[name], networks.get(f"{name}_last"))
+    if "clip" in networks:
+        parts["clip"] = TextImageEncoder(networks["clip"], source.tokenizers["clip"])
+    if "prior" in networks:
+        parts["prior"] = PriorStage(networks["prior"], settings["prior"])
+    if "decoder" in networks:
+        parts["decoder"] = DecoderStage(networks["decoder"], settings["decoder"])
+    return parts
 
 
-def _check_fit(what: str, **sizes: int) -> None:
-    if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{stage} {size}" for stage, size in sizes.items())
-        raise CheckpointError(f"the stages disagree on the {what}: {found}; use stages that were trained together.")
+def _part(parts: Mapping[str, TextImageEncoder | Stage], name: str, kind: type[P]) -> P | None:
+    part = parts.get(name)
+    assert part is None or isinstance(part, kind), f"{name} is a {type(part).__name__}"
+    return part
+
+
+def _networks(part: TextImageEncoder | Stage) -> dict[str, nn.Module]:
+    """The networks of a part by the names of their files."""
+    match part:
+        case TextImageEncoder():
+            return {"clip": part.clip}
+        case PriorStage():
+            return {"prior": part.network}
+        case DecoderStage():
+            return {"decoder": part.network}
+        case UpsamplerStage():
+            last = {} if part.last is None else {f"{part.name}_last": part.last}
+            return {part.name: part.network, **last}

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unclip.clip import TextFeatures
-from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide, make_schedule
+from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.models import Prior
-from unclip.pipelines.sampling import last, sample_steps, trim_texts
+from unclip.pipelines.sampling import last, sample_steps, trained_schedule, trim_texts
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
@@ -42,7 +42,8 @@ class PriorStage:
     @cached_property
     def schedule(self) -> DiscreteSchedule:
         """The noise schedule that the network was trained on."""
-        return make_schedule(self.network.config.schedule, self.network.config.num_timesteps)
+        config = self.network.config
+        return trained_schedule(config.schedule, config.num_timesteps, self.defaults)
 
     def denoiser(
         self, text: TextFeatures, null: TextFeatures, settings: StageSettings, num_candidates: int = 1
@@ -55,11 +56,12 @@ class PriorStage:
         conditional = bind(
             self.network, self.schedule, self.network.config.prediction_type, self._conditioning(text, num_candidates)
         )
+        bound = settings.x0_bound or X0_BOUND
         if settings.guidance_scale == 1.0:
-            return clip_x0(conditional, X0_BOUND)
+            return clip_x0(conditional, bound)
         conditioning = self._conditioning(null, len(text.embedding) * num_candidates)
         unconditional = bind(self.network, self.schedule, self.network.config.prediction_type, conditioning)
-        return clip_x0(guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval), X0_BOUND)
+        return clip_x0(guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval), bound)
 
     def steps(
         self,

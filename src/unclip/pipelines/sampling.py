@@ -3,14 +3,21 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 from unclip.clip import TextFeatures
-from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, get_sampler, time_grid
+from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, get_sampler, make_schedule, time_grid
+from unclip.models import ScheduleName
 from unclip.pipelines.settings import StageSettings
 from unclip.shapes import Sample
 
-__all__ = ["expand_text", "last", "sample_steps", "select_text", "trim_texts"]
+__all__ = ["expand_text", "last", "sample_steps", "select_text", "trained_schedule", "trim_texts"]
+
+
+def trained_schedule(name: ScheduleName, num_timesteps: int, settings: StageSettings) -> DiscreteSchedule:
+    """The noise schedule that a network was trained on, in the precision that its sampling asks for."""
+    return make_schedule(name, num_timesteps, getattr(torch, settings.schedule_dtype))
 
 
 def sample_steps(

@@ -33,6 +33,10 @@ class StageSettings(Config):
     """Classifier-free guidance; 1 is off. The upsamplers use none."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Times t between which guidance acts; outside them the unconditional pass is saved."""
+    x0_bound: float | None = pydantic.Field(default=None, gt=0.0)
+    """Largest absolute value of a predicted x0; None is the stage's own: 10 for the prior, 1 for pixels."""
+    schedule_dtype: Literal["float64", "float32"] = "float64"
+    """What the schedule's table is multiplied up in: float32 repeats the rounding of diffusers."""
     augmentation: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
     """Standard deviation of noise added to an upsampler's small picture, which hides a decoder's flaws; 0 is none."""
 

@@ -9,11 +9,12 @@ import torch
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
 from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.drawing import Progress
 from unclip.pipelines.model import Model
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.settings import PerStage
-from unclip.pipelines.text_to_image import Progress, text_to_image
+from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 
 __all__ = ["UnClip"]
@@ -32,15 +33,22 @@ class UnClip:
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path, device: torch.device | str = "auto", dtype: torch.dtype | None = None
+        cls,
+        name_or_folder: str | Path,
+        device: torch.device | str = "auto",
+        dtype: torch.dtype | None = None,
+        *,
+        low_memory: bool = False,
     ) -> Self:
         """Load a shipped model by name, or a model folder.
 
         `device` is auto, cpu, cuda or mps. `dtype` is the number format of the weights, by default bfloat16 where the
-        device multiplies it natively, else float32. Raises `InputError` for an unknown name (with the nearest one) and
-        `CheckpointError` for a folder whose files are missing, cut short or do not fit each other.
+        device multiplies it natively, else float32; weights that a CPU can use as they are stored stay in their files,
+        mapped. With `low_memory` one stage at a time is in memory, read anew for each task. Raises `InputError` for an
+        unknown name (with the nearest one) and `CheckpointError` for a folder whose files are missing, cut short or do
+        not fit each other.
         """
-        return cls(Model.load(name_or_folder, device, dtype))
+        return cls(Model.load(name_or_folder, device, dtype, low_memory=low_memory))
 
     def save(self, folder: str | Path, storage: Storage = "float32") -> None:
         """Write a model folder that `load` reads. `storage` is float32, bfloat16 or int8 (per output channel)."""
@@ -54,17 +62,17 @@ class UnClip:
     @property
     def clip(self) -> TextImageEncoder:
         """CLIP with its tokenizer."""
-        return self.model.clip
+        return self.model.need_clip
 
     @property
     def prior(self) -> PriorStage:
         """Text features to image embeddings."""
-        return self.model.prior
+        return self.model.need_prior
 
     @property
     def decoder(self) -> DecoderStage:
         """Image embeddings to small pictures."""
-        return self.model.decoder
+        return self.model.need_decoder
 
     @property
     def upsamplers(self) -> Mapping[int, UpsamplerStage]:

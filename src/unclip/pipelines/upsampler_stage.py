@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, make_schedule
+from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, hand_over, time_grid
 from unclip.images import resize
 from unclip.models import Upsampler
-from unclip.pipelines.sampling import last, sample_steps
+from unclip.pipelines.sampling import last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
@@ -27,11 +27,14 @@ class UpsamplerStage:
 
     network: Upsampler
     defaults: StageSettings
+    last: Upsampler | None = None
+    """A second network for the last step alone, such as Karlo's."""
 
     @cached_property
     def schedule(self) -> DiscreteSchedule:
         """The noise schedule that the network was trained on."""
-        return make_schedule(self.network.config.schedule, self.network.config.num_timesteps)
+        config = self.network.config
+        return trained_schedule(config.schedule, config.num_timesteps, self.defaults)
 
     @property
     def image_size(self) -> int:
@@ -43,13 +46,15 @@ class UpsamplerStage:
         """What the stage is called in settings and files."""
         return f"upsampler_{self.image_size}"
 
-    def denoiser(self, low_res: Images, augmentation: float = 0.0) -> Denoiser:
-        """Denoiser of large pictures given small ones that hold noise of standard deviation `augmentation`."""
-        config = self.network.config
-        conditioning = {"low_res": low_res}
-        if config.noise_conditioning:
-            conditioning["augmentation"] = torch.full((len(low_res),), augmentation, device=low_res.device)
-        return clip_x0(bind(self.network, self.schedule, config.prediction_type, conditioning, config.learned_variance))
+    def denoiser(self, low_res: Images, augmentation: float = 0.0, last_time: float = 0.0) -> Denoiser:
+        """Denoiser of large pictures given small ones that hold noise of standard deviation `augmentation`.
+
+        From `last_time` on it is the network for the last step, where there is one.
+        """
+        first = self._bind(self.network, low_res, augmentation)
+        if self.last is None:
+            return clip_x0(first)
+        return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time))
 
     def steps(self, low_res: Images, noise: NoiseSource, settings: StageSettings) -> Iterator[SamplerStep]:
         """Sampler steps over pixels from fresh noise; the `x_t` of the last is the picture in [-1, 1].
@@ -65,9 +70,18 @@ class UpsamplerStage:
         if settings.augmentation > 0.0:
             low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
         # Enlarged once, as the network would do in every step.
-        denoiser = self.denoiser(resize(low_res, self.image_size), settings.augmentation)
+        enlarged = resize(low_res, self.image_size)
+        last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
+        denoiser = self.denoiser(enlarged, settings.augmentation, last_time)
         return sample_steps(denoiser, self.schedule, x_T, settings, draw)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
         """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
         return last(self.steps(low_res, noise, settings or self.defaults))
+
+    def _bind(self, network: Upsampler, low_res: Images, augmentation: float) -> Denoiser:
+        config = network.config
+        conditioning = {"low_res": low_res}
+        if config.noise_conditioning:
+            conditioning["augmentation"] = torch.full((len(low_res),), augmentation, device=low_res.device)
+        return bind(network, self.schedule, config.prediction_type, conditioning, config.learned_variance)

@@ -1,0 +1,103 @@
+"""From image embeddings to pictures, whatever made the embeddings. Knows decoder and upsamplers; no prior."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unclip.clip import TextFeatures
+from unclip.diffusion import SamplerStep
+from unclip.pipelines.model import Model
+from unclip.pipelines.sampling import select_text
+from unclip.pipelines.settings import StageSettings, check_count
+from unclip.pipelines.upsampler_stage import UpsamplerStage
+from unclip.runtime import NoiseSource
+
+__all__ = ["Batch", "Progress", "describe", "draw", "make_batches", "run_steps", "silent"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
+
+# Pictures that go through a network together. One on a CPU: bits then do not depend on how many are asked for.
+BATCH_SIZE = {"cpu": 1}
+DEFAULT_BATCH_SIZE = 8
+
+
+class Batch(NamedTuple):
+    """Pictures that are drawn together: the inputs that they are of, the text of each, and the noise of each."""
+
+    rows: list[int]
+    text: TextFeatures
+    noise: NoiseSource
+
+
+def make_batches(model: Model, text: TextFeatures, seeds: list[int], batch_size: int | None) -> list[Batch]:
+    """One picture for each row of `text` and each seed, rows first.
+
+    Without a `batch_size` the device decides. Raises `InputError` for one below 1.
+    """
+    default = BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
+    size = default if batch_size is None else check_count("batch_size", batch_size)
+    pictures = [(row, seed) for row in range(len(text.embedding)) for seed in seeds]
+    batches = []
+    for first in range(0, len(pictures), size):
+        rows, chosen = zip(*pictures[first : first + size], strict=True)
+        batches.append(Batch(list(rows), select_text(text, list(rows)), NoiseSource.from_seeds(chosen)))
+    return batches
+
+
+def draw(
+    model: Model,
+    batches: list[Batch],
+    embeddings: list[Tensor],
+    null: TextFeatures,
+    upsamplers: list[UpsamplerStage],
+    settings: Mapping[str, StageSettings],
+    report: Progress,
+) -> list[Tensor]:
+    """Pictures in [-1, 1] for the image embeddings of each batch, enlarged by `upsamplers` in turn."""
+    decoder = model.need_decoder
+    with model.resident(decoder):
+        pairs = zip(embeddings, batches, strict=True)
+        steps = (decoder.steps(z, batch.text, null, batch.noise, settings["decoder"]) for z, batch in pairs)
+        images = [decoder.finish(x_0) for x_0 in run_steps("decoder", steps, len(batches), report)]
+    for upsampler in upsamplers:
+        with model.resident(upsampler):
+            images = _enlarge(upsampler, batches, images, settings[upsampler.name], report)
+    return images
+
+
+def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress) -> list[Tensor]:
+    """The results of `count` samplers run one after the other, steps reported over all of them."""
+    results = []
+    for number, steps in enumerate(samplers):
+        for step in steps:
+            report(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
+        results.append(step.x_t)
+    return results
+
+
+def describe(images: list[Tensor], settings: Mapping[str, StageSettings]) -> dict[str, Any]:
+    """Size and settings of what was drawn, ready for JSON."""
+    stages = {stage: value.model_dump(mode="json") for stage, value in settings.items()}
+    return {"image_size": images[0].shape[-1], **stages}
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+def _enlarge(
+    upsampler: UpsamplerStage, batches: list[Batch], images: list[Tensor], settings: StageSettings, report: Progress
+) -> list[Tensor]:
+    pairs = zip(images, batches, strict=True)
+    steps = (upsampler.steps(low_res, batch.noise, settings) for low_res, batch in pairs)
+    return [large.clamp(-1.0, 1.0) for large in run_steps(upsampler.name, steps, len(batches), report)]
+
+
+def encode_prompts(model: Model, prompts: list[str]) -> TextFeatures:
+    """CLIP's features of prompts, a few at a time."""
+    size = BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
+    parts = [model.need_clip.encode_text(prompts[first : first + size]) for first in range(0, len(prompts), size)]
+    return TextFeatures(*(torch.cat(values) for values in zip(*parts, strict=True)))
