@@ -1,0 +1,165 @@
+"""Weights files and folders of other libraries: what is in them, before it is read. Knows formats, no model.
+
+A file is recognised by its first bytes, not by its name. Its tensors are read one by one, and checked as they are.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unclip.checkpoint import LazyTensor, open_tensors
+from unclip.errors import CheckpointError
+from unclip.interop._pickles import check_archive, load_leaves
+
+__all__ = ["ForeignFile", "open_component", "open_weights", "read_json"]
+
+ZIP = b"PK\x03\x04"
+PICKLE = b"\x80"
+LFS_POINTER = b"version https://git-lfs"
+WEB_PAGE = (b"<!doctype", b"<html")
+HEAD_BYTES = 64
+BRACE_AT = 8  # a safetensors file starts with the size of its header, then the header
+KINDS = ("safetensors", "bin")
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignFile:
+    """What a weights file holds; no tensor has been read."""
+
+    tensors: dict[str, LazyTensor]
+    """By name: keys of nested containers, and places in lists, joined by dots."""
+    values: dict[str, Any]
+    """All else, by name: versions, configs, steps. A container without a tensor is one value."""
+
+    def under(self, prefix: str) -> dict[str, LazyTensor]:
+        """The tensors of the container `prefix`, by their names in there."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+def open_weights(path: Path | str) -> ForeignFile:
+    """The content of one file: safetensors, `torch.save` in either format, or a TorchScript archive.
+
+    Values of safetensors are its metadata. Tensors are read when they are needed; that raises `CheckpointError` where
+    one holds NaN or infinity. A pickle that is no zip archive cannot be mapped and is held whole until another file is
+    read. Raises `CheckpointError` for a file that is missing, damaged, something else, or that asks to run code.
+    """
+    path = Path(path)
+    head = _head(path)
+    if head[BRACE_AT : BRACE_AT + 1] == b"{":
+        tensors, values = open_tensors(path)
+    elif head.startswith((ZIP, PICKLE)):
+        if head.startswith(ZIP):
+            check_archive(path)
+        leaves = _leaves(path, path.stat().st_mtime_ns)
+        tensors = {
+            name: LazyTensor(tuple(leaf.shape), leaf.dtype, partial(_read, path, name))
+            for name, leaf in leaves.items()
+            if isinstance(leaf, Tensor)
+        }
+        values = {name: leaf for name, leaf in leaves.items() if not isinstance(leaf, Tensor)}
+    else:
+        raise CheckpointError(
+            f"{path} is no weights file (it starts with {head[:8]!r}); give safetensors or a torch file."
+        )
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors; give a weights file.")
+    return ForeignFile({name: _checked(path, name, value) for name, value in tensors.items()}, values)
+
+
+def open_component(folder: Path | str, stems: Sequence[str]) -> dict[str, LazyTensor]:
+    """The tensors of a part of a model in the layout of diffusers and transformers: one file, or shards and an index.
+
+    `stems` are names without ending ("diffusion_pytorch_model"), the first one found is taken. Safetensors go before
+    pickles, a file without a variant ("fp16") before those that have one. Raises `CheckpointError` like `open_weights`,
+    and where shards and index differ.
+    """
+    folder = Path(folder)
+    path = _component_file(folder, stems)
+    if path.suffix != ".json":
+        return open_weights(path).tensors
+    shards = read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not all(Path(str(shard)).name == shard for shard in shards.values()):
+        raise CheckpointError(f"{path} has no weight_map of tensors to files beside it; fetch it again.")
+    tensors: dict[str, LazyTensor] = {}
+    for shard in sorted(set(shards.values())):
+        if not (folder / shard).exists():
+            raise CheckpointError(f"{folder / shard} is missing, a shard that {path.name} names; fetch it.")
+        found = open_weights(folder / shard).tensors
+        differing = sorted(found.keys() ^ {name for name, file in shards.items() if file == shard})
+        if differing:
+            fault = "holds {!r}, which is not in" if differing[0] in found else "lacks {!r}, which is in"
+            raise CheckpointError(f"{folder / shard} {fault.format(differing[0])} {path.name}; fetch both again.")
+        tensors |= found
+    return tensors
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """The object in a JSON file; raises `CheckpointError` where there is none."""
+    path = Path(path)
+    _head(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({str(error).splitlines()[0]}); fetch it again.") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object; fetch it again.")
+    return content
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, if it is there and is itself, not what stands for it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); give a file that is there.") from None
+    if not head:
+        raise CheckpointError(f"{path} is empty; fetch it again.")
+    if head.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is a Git LFS pointer; fetch the file itself (git lfs pull).")
+    if head.lstrip().lower().startswith(WEB_PAGE):
+        raise CheckpointError(f"{path} is a web page; fetch the file itself.")
+    return head
+
+
+def _component_file(folder: Path, stems: Sequence[str]) -> Path:
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for kind in KINDS:
+        for stem in stems:
+            pattern = rf"{re.escape(stem)}(\.\w+)?\.{kind}(\.index(\.\w+)?\.json)?"
+            found = [match for name in names if (match := re.fullmatch(pattern, name))]
+            if found:
+                return folder / min(found, key=lambda match: (bool(match[1] or match[3]), match[0]))[0]
+    allowed = " or ".join(f"{stem}.{kind}" for kind in KINDS for stem in stems)
+    raise CheckpointError(f"{folder} holds no weights; {allowed} should be there, or an index of shards.")
+
+
+# One file at a time: what has been read of a map counts as memory, until the map goes.
+@lru_cache(maxsize=1)
+def _leaves(path: Path, changed_ns: int) -> dict[str, Any]:
+    return load_leaves(path)
+
+
+def _read(path: Path, name: str) -> Tensor:
+    mapped: Tensor = _leaves(path, path.stat().st_mtime_ns)[name]
+    return mapped.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _checked(path: Path, name: str, lazy: LazyTensor) -> LazyTensor:
+    def read() -> Tensor:
+        tensor = lazy.read()
+        if tensor.is_floating_point() and tensor.numel() > 0:
+            low, high = (tensor if tensor.dtype.itemsize > 1 else tensor.float()).aminmax()
+            if not (low.isfinite() and high.isfinite()):  # one NaN makes both NaN
+                raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinity; fetch the file again.")
+        return tensor
+
+    return LazyTensor(lazy.shape, lazy.dtype, read)
