@@ -19,7 +19,7 @@ from unclip.errors import InputError
 from unclip.files import atomic_path
 from unclip.shapes import Images
 
-__all__ = ["from_pil", "from_uint8", "grid", "resize", "save_png", "to_pil", "to_uint8", "to_unit"]
+__all__ = ["crop_square", "from_pil", "from_uint8", "grid", "resize", "save_png", "to_pil", "to_uint8", "to_unit"]
 
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 
@@ -62,6 +62,15 @@ def resize(images: Images, size: int | tuple[int, int]) -> Float[Tensor, "batch 
         return images
     resized = F.interpolate(images.float(), (height, width), mode="bicubic", align_corners=False, antialias=True)
     return resized.to(images.dtype)
+
+
+# As the processor of `transformers` prepares pictures for CLIP, to the bit: the longer side is rounded down.
+def crop_square(image: Image.Image, size: int) -> Image.Image:
+    """The middle, (size, size) in RGB, of a picture whose shorter side was resized to `size` (bicubic on uint8)."""
+    width, height = (size * side // min(image.size) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + size, top + size))
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
