@@ -142,7 +142,9 @@ class Clip(nn.Module):
     def need_vision(self) -> VisionTower:
         """The vision tower; raises InputError where there is none."""
         if self.vision is None:
-            raise InputError("this CLIP has no vision tower, so it reads no pictures; use a model with an image encoder.")
+            raise InputError(
+                "this CLIP has no vision tower, so it reads no pictures; use a model with an image encoder."
+            )
         return self.vision
 
     def encode_tokens(self, ids: TokenIds) -> TextFeatures:
