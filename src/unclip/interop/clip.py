@@ -78,7 +78,7 @@ def clip_from_transformers(
     if vision is not None:
         seen = _fields(vision.config, _VISION, f"{source}: vision tower") | {"resize": resize}
         tensors |= vision.tensors
-    for name in fields.keys() & seen.keys():
+    for name in sorted(fields.keys() & seen.keys()):
         if seen[name] != fields[name]:
             found = f"{fields[name]!r} for texts and {seen[name]!r} for pictures"
             raise ConfigError(f"{source}: {_TEXT[name][0]} is {found}; a CLIP has one for both.")
@@ -137,7 +137,10 @@ def clip_to_transformers(clip: NetworkWeights) -> tuple[dict[str, Component], di
 def _component(clip: NetworkWeights, config: ClipConfig, tower: str, table: Mapping[str, tuple[str, Any]]) -> Component:
     fields = dict(config)
     fields[f"{tower}_ff_dim"] = fields[f"{tower}_ff_dim"] or 4 * fields[f"{tower}_width"]
-    theirs = {"architectures": [f"CLIP{tower.title()}ModelWithProjection"], "model_type": f"clip_{tower}_model"}
+    theirs: dict[str, Any] = {
+        "architectures": [f"CLIP{tower.title()}ModelWithProjection"],
+        "model_type": f"clip_{tower}_model",
+    }
     if tower == "text":
         theirs |= {"bos_token_id": config.end_token - 1, "eos_token_id": config.end_token, "pad_token_id": 0}
     theirs |= {option: fields[name] for name, (option, _) in table.items()}
