@@ -19,7 +19,7 @@ from unclip.errors import InputError
 from unclip.files import atomic_path
 from unclip.shapes import Images
 
-__all__ = ["from_pil", "from_uint8", "grid", "resize", "save_png", "to_pil", "to_uint8", "to_unit"]
+__all__ = ["crop_square", "from_pil", "from_uint8", "grid", "resize", "save_png", "to_pil", "to_uint8", "to_unit"]
 
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 
@@ -40,11 +40,11 @@ def to_uint8(images: Images) -> Uint8Images:
 
 
 def from_pil(images: Sequence[Image.Image]) -> Images:
-    """PIL pictures of one size to a batch; raises `InputError` when sizes differ or none is given."""
+    """PIL pictures of one size to a batch, transparency on white; raises `InputError` when sizes differ or none is there."""
     sizes = {image.size for image in images}
     if len(sizes) != 1:
         raise InputError(f"a batch holds pictures of one size; found {len(images)} pictures of sizes {sorted(sizes)}.")
-    return from_uint8(np.stack([np.asarray(image.convert("RGB")) for image in images]))
+    return from_uint8(np.stack([np.asarray(_on_white(image)) for image in images]))
 
 
 def to_pil(images: Images) -> list[Image.Image]:
@@ -62,6 +62,15 @@ def resize(images: Images, size: int | tuple[int, int]) -> Float[Tensor, "batch 
         return images
     resized = F.interpolate(images.float(), (height, width), mode="bicubic", align_corners=False, antialias=True)
     return resized.to(images.dtype)
+
+
+# As the processor of `transformers` prepares pictures for CLIP, to the bit: the longer side is rounded down.
+def crop_square(image: Image.Image, size: int) -> Image.Image:
+    """The middle, (size, size) in RGB, of a picture whose shorter side was resized to `size` (bicubic on uint8)."""
+    width, height = (size * side // min(image.size) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = _on_white(image).resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + size, top + size))
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
@@ -83,3 +92,9 @@ def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] |
         chunks.add_itxt(key, value)
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")

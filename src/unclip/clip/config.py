@@ -1,5 +1,7 @@
 """The shape of a CLIP model and its named presets. Knows no tensors."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from unclip.config import Config
@@ -12,15 +14,15 @@ class ClipConfig(Config):
 
     embedding_dim: int = Field(ge=1)
     """Size of the space that images and texts share."""
-    image_size: int = Field(ge=1)
+    image_size: int = Field(ge=0)
     """Side of the square picture that the vision tower sees, in pixels; others are resized to it."""
-    patch_size: int = Field(ge=1)
+    patch_size: int = Field(ge=0)
     """Side of a patch in pixels; must divide image_size."""
-    vision_width: int = Field(ge=1)
+    vision_width: int = Field(ge=0)
     """Width of the vision tower's hidden states."""
-    vision_layers: int = Field(ge=1)
-    """Blocks of the vision tower."""
-    vision_heads: int = Field(ge=1)
+    vision_layers: int = Field(ge=0)
+    """Blocks of the vision tower; 0 = there is none, and its sizes may be 0 too."""
+    vision_heads: int = Field(ge=0)
     """Attention heads of the vision tower; must divide vision_width."""
     vision_ff_dim: int | None = Field(default=None, ge=1)
     """Hidden width of the vision tower's MLPs; None = 4 * vision_width."""
@@ -30,18 +32,24 @@ class ClipConfig(Config):
     """Blocks of the text tower."""
     text_heads: int = Field(ge=1)
     """Attention heads of the text tower; must divide text_width."""
+    text_ff_dim: int | None = Field(default=None, ge=1)
+    """Hidden width of the text tower's MLPs; None = 4 * text_width."""
     vocab_size: int = Field(ge=3)
     """Number of tokens; the last two are start and end of text."""
     context_length: int = Field(default=77, ge=3)
     """Tokens of a prompt, start and end included."""
     activation: Activation = "quick_gelu"
     """Nonlinearity of the MLPs: OpenAI's weights use quick_gelu, most later ones gelu."""
+    resize: Literal["squash", "crop"] = "squash"
+    """How a picture file becomes square: squashed, or the middle of it; published weights learned from the middle."""
 
     @model_validator(mode="after")
     def _check_divisions(self) -> "ClipConfig":
-        pairs = [("image_size", "patch_size"), ("vision_width", "vision_heads"), ("text_width", "text_heads")]
-        for whole, part in pairs:
+        vision = [("image_size", "patch_size"), ("vision_width", "vision_heads")] if self.vision_layers else []
+        for whole, part in [*vision, ("text_width", "text_heads")]:
             number, divisor = getattr(self, whole), getattr(self, part)
+            if not (number and divisor):
+                raise ValueError(f"{whole}={number} and {part}={divisor} must be at least 1, or vision_layers 0.")
             if number % divisor:
                 below = number // divisor * divisor
                 allowed = f"{below} or {below + divisor}" if below else f"{divisor}"

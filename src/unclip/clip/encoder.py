@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from unclip.checkpoint import Storage, load_tensors, load_weights, save_module
 from unclip.clip.config import ClipConfig
 from unclip.clip.model import Clip, TextFeatures
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
 from unclip.config import load_config
-from unclip.errors import CheckpointError, ConfigError
+from unclip.errors import CheckpointError, ConfigError, InputError
+from unclip.images import crop_square, from_pil, resize
 from unclip.shapes import Embeddings, Images
 
 WEIGHTS_FILE, TOKENIZER_FILE = "clip.safetensors", "tokenizer.json"
@@ -50,6 +52,16 @@ class TextImageEncoder:
     def encode_image(self, images: Images) -> Embeddings:
         """Embeddings (batch, embedding_dim), float32, not normalised, of pixels in [-1, 1] of any size."""
         return self.clip.encode_pixels(images.to(self.device))
+
+    def encode_pictures(self, images: Sequence[Image.Image]) -> Embeddings:
+        """Embeddings of pictures of any sizes, each made square by itself as the config's `resize` says."""
+        self.clip.need_vision()
+        if not images:
+            raise InputError("encode_pictures needs at least one picture; found 0.")
+        size = self.clip.config.image_size
+        if self.clip.config.resize == "crop":
+            images = [crop_square(image, size) for image in images]
+        return self.encode_image(torch.cat([resize(from_pil([image]), size) for image in images]))
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> TextFeatures:

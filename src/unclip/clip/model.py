@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.clip.config import ClipConfig
+from unclip.errors import InputError
 from unclip.images import resize
 from unclip.nn import LayerNorm32, TransformerBlock
 from unclip.shapes import Embeddings, Hidden, Images, TokenIds, TokenMask
@@ -105,7 +106,10 @@ class TextTower(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         self.position_embedding = normal_parameter(config.context_length, width, std=0.01)
         self.blocks = Blocks(
-            TransformerBlock(width, heads, depth=depth, activation=config.activation, causal=True) for _ in range(depth)
+            TransformerBlock(
+                width, heads, depth=depth, ff_dim=config.text_ff_dim, activation=config.activation, causal=True
+            )
+            for _ in range(depth)
         )
         self.final_norm = LayerNorm32(width)
         self.projection = projection(width, config.embedding_dim)
@@ -125,17 +129,23 @@ class Clip(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision = VisionTower(config)
+        self.vision = VisionTower(config) if config.vision_layers else None
         self.text = TextTower(config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def encode_pixels(self, images: Images) -> Embeddings:
         """Image embeddings (batch, embedding_dim), float32, of pixels in [-1, 1] of any size (squashed to a square)."""
-        size = self.config.image_size
-        if images.shape[-2:] != (size, size):
-            images = resize(images, size)
-        pixels = normalize_pixels(images).to(self.vision.patch_embedding.weight.dtype)
-        return self.vision(pixels).float()
+        vision = self.need_vision()
+        pixels = normalize_pixels(resize(images, self.config.image_size))
+        return vision(pixels.to(vision.patch_embedding.weight.dtype)).float()
+
+    def need_vision(self) -> VisionTower:
+        """The vision tower; raises InputError where there is none."""
+        if self.vision is None:
+            raise InputError(
+                "this CLIP has no vision tower, so it reads no pictures; use a model with an image encoder."
+            )
+        return self.vision
 
     def encode_tokens(self, ids: TokenIds) -> TextFeatures:
         """Text features of token ids (batch, length <= context_length); every row must hold an end token.

@@ -1,5 +1,6 @@
 """CLIP's byte-pair encoding, through `tokenizers`. Knows text and token ids; not the network that reads them."""
 
+import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,9 @@ from unclip.errors import CheckpointError, InputError
 from unclip.files import atomic_write
 from unclip.shapes import TokenIds, TokenMask
 
+# OpenAI's list, cut to what CLIP uses of it; see NOTICE.
+VOCABULARY = Path(__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+NUM_MERGES = 48894
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 PAD_ID = 0
@@ -61,22 +65,33 @@ class Tokenizer:
         return cls(_parse(merges, lambda: _backend(json.loads(_read(vocab)), _read_merges(merges))))
 
     @classmethod
+    def from_folder(cls, folder: str | Path) -> "Tokenizer":
+        """Read `tokenizer.json`, or else `vocab.json` and `merges.txt`, out of a folder of `transformers`."""
+        whole = Path(folder) / "tokenizer.json"
+        if whole.exists():
+            return cls.load(whole)
+        return cls.from_vocab_and_merges(Path(folder) / "vocab.json", Path(folder) / "merges.txt")
+
+    @classmethod
+    def openai(cls, path: str | Path = VOCABULARY) -> "Tokenizer":
+        """OpenAI's own, as shipped here or from their `bpe_simple_vocab_16e6.txt.gz`."""
+        return cls(_parse(path, lambda: _from_merges(_read_merges(path)[:NUM_MERGES])))
+
+    @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """Learn merges from `texts` and lay out `vocab_size` ids as OpenAI did.
 
         That is: bytes, bytes that end a word, merges, start, end. As every byte has its id in both forms, any string
         can be encoded. Raises InputError when `vocab_size` is below 514 or above what the texts yield.
         """
-        byte_tokens = _byte_tokens()
-        smallest = len(byte_tokens) + 2
+        smallest = len(_byte_tokens()) + 2
         if vocab_size < smallest:
             raise InputError(f"vocab_size={vocab_size} is too small: bytes and specials take {smallest}; use more.")
         merges = _learn_merges(texts, vocab_size)[: vocab_size - smallest]
         found = smallest + len(merges)
         if vocab_size > found:
             raise InputError(f"vocab_size={vocab_size} is more than these texts yield; use at most {found}.")
-        tokens = [*byte_tokens, *(first + second for first, second in merges), START, END]
-        return cls(_backend({token: index for index, token in enumerate(tokens)}, merges))
+        return cls(_from_merges(merges))
 
     def save(self, path: str | Path) -> None:
         """Write a `tokenizer.json` atomically."""
@@ -106,6 +121,12 @@ def _byte_tokens() -> list[str]:
     """The 256 bytes as OpenAI's printable characters, in its order, then the same at the end of a word."""
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     return [*symbols, *(symbol + WORD_END for symbol in symbols)]
+
+
+def _from_merges(merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    """Ids in OpenAI's order: bytes, merges, start, end."""
+    tokens = [*_byte_tokens(), *(first + second for first, second in merges), START, END]
+    return _backend({token: index for index, token in enumerate(tokens)}, merges)
 
 
 def _backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
@@ -145,13 +166,14 @@ def _learn_merges(texts: Iterable[str], num_tokens: int) -> list[tuple[str, str]
 
 def _read(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        content = Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); give a tokenizer file.") from None
+    return (gzip.decompress(content) if Path(path).suffix == ".gz" else content).decode()
 
 
 def _read_merges(path: str | Path) -> list[tuple[str, str]]:
-    pairs = [line.split() for line in _read(path).split("\n") if line and not line.startswith("#version:")]
+    pairs = [line.split() for line in _read(path).split("\n") if line and "#version:" not in line]
     return [(first, second) for first, second in pairs]
 
 

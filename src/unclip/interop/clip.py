@@ -1,0 +1,229 @@
+"""CLIP weights of transformers, OpenAI and open_clip as ours, and ours as transformers'. Reads and writes no file.
+
+Importers raise `ConfigError` for a configuration that contradicts itself or that we have no equal of, and
+`CheckpointError` for tensors that contradict it. Beside the weights they hand over the names of the tensors that ours
+have no place for, each with the reason.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from unclip.checkpoint import LazyTensor, NetworkWeights
+from unclip.clip import Clip, ClipConfig
+from unclip.clip.config import PRESETS
+from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
+from unclip.config import load_config
+from unclip.errors import CheckpointError, ConfigError
+from unclip.interop._clip_names import openai_names, transformers_names
+from unclip.interop._dalle2_options import Options
+from unclip.interop.rules import Names, to_ours, to_theirs
+from unclip.nn import Activation
+
+__all__ = [
+    "Component",
+    "clip_from_clip_model",
+    "clip_from_open_clip",
+    "clip_from_openai",
+    "clip_from_transformers",
+    "clip_to_transformers",
+]
+
+Tensors = Mapping[str, LazyTensor]
+Resize = Literal["squash", "crop"]
+Imported = tuple[NetworkWeights, dict[str, str]]
+
+
+class Component(NamedTuple):
+    """A network of transformers."""
+
+    config: Mapping[str, Any]
+    """The content of its `config.json`."""
+    tensors: Tensors
+
+
+def _options(tower: str, width: int, own: Mapping[str, tuple[str, Any]]) -> Mapping[str, tuple[str, Any]]:
+    """By our field, an option of theirs and its default."""
+    return {
+        "embedding_dim": ("projection_dim", 512),
+        f"{tower}_width": ("hidden_size", width),
+        f"{tower}_layers": ("num_hidden_layers", 12),
+        f"{tower}_heads": ("num_attention_heads", width // 64),
+        f"{tower}_ff_dim": ("intermediate_size", 4 * width),
+        "activation": ("hidden_act", "quick_gelu"),
+        **own,
+    }
+
+
+_TEXT = _options("text", 512, {"vocab_size": ("vocab_size", 49408), "context_length": ("max_position_embeddings", 77)})
+_VISION = _options("vision", 768, {"image_size": ("image_size", 224), "patch_size": ("patch_size", 32)})
+_NO_VISION = dict.fromkeys(("image_size", "patch_size", "vision_width", "vision_layers", "vision_heads"), 0)
+
+# Training starts from it; nothing else reads it.
+_LOGIT_SCALE = {"logit_scale": torch.tensor(math.log(1 / 0.07))}
+_DROPPED = {
+    "text_model.embeddings.position_ids": "it counts positions, which are counted here",
+    "vision_model.embeddings.position_ids": "it counts positions, which are counted here",
+} | dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes of the other tensors tell it")
+
+
+def clip_from_transformers(
+    text: Component, vision: Component | None, source: str, *, resize: Resize = "crop"
+) -> Imported:
+    """A CLIP out of a `CLIPTextModelWithProjection` and a `CLIPVisionModelWithProjection`, or of the first alone."""
+    fields, tensors = _fields(text.config, _TEXT, f"{source}: text tower"), dict(text.tensors)
+    seen: dict[str, Any] = dict(_NO_VISION)
+    if vision is not None:
+        seen = _fields(vision.config, _VISION, f"{source}: vision tower") | {"resize": resize}
+        tensors |= vision.tensors
+    for name in sorted(fields.keys() & seen.keys()):
+        if seen[name] != fields[name]:
+            found = f"{fields[name]!r} for texts and {seen[name]!r} for pictures"
+            raise ConfigError(f"{source}: {_TEXT[name][0]} is {found}; a CLIP has one for both.")
+    config = load_config(ClipConfig, fields | seen)
+    # With the 2 of old configs transformers pools at the highest id, which is the last of the vocabulary as well.
+    if (end := text.config.get("eos_token_id", 2)) not in (2, config.end_token):
+        raise ConfigError(f"{source}: eos_token_id={end} is not supported; texts end with id {config.end_token} here.")
+    return _imported(tensors, config, transformers_names(config), source)
+
+
+def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "crop") -> Imported:
+    """A CLIP out of a whole `CLIPModel`."""
+
+    def section(name: str) -> dict[str, Any]:
+        # Old configs keep changes to a section beside it.
+        changed = (model.config.get(name) or {}) | (model.config.get(f"{name}_dict") or {})
+        return changed | {"projection_dim": model.config.get("projection_dim", 512)}
+
+    text, vision = Component(section("text_config"), model.tensors), Component(section("vision_config"), {})
+    return clip_from_transformers(text, vision, source, resize=resize)
+
+
+def clip_from_openai(tensors: Tensors, source: str, *, resize: Resize = "crop") -> Imported:
+    """A CLIP out of the state dict of OpenAI's TorchScript, whose heads are all 64 wide."""
+    fields = _shapes(tensors, source)
+    heads = {f"{tower}_heads": fields[f"{tower}_width"] // 64 for tower in ("vision", "text")}
+    config = load_config(ClipConfig, fields | heads | {"activation": "quick_gelu", "resize": resize})
+    return _imported(tensors, config, openai_names(config), source)
+
+
+def clip_from_open_clip(
+    tensors: Tensors, source: str, options: Mapping[str, Any] | None = None, *, activation: Activation | None = None
+) -> Imported:
+    """A CLIP out of a state dict of open_clip.
+
+    `options` is the content of its `open_clip_config.json`, or the section "model_cfg". Without it the numbers of
+    heads are those of the preset of these shapes, and the activation is `activation`, or gelu where the preset has it.
+    """
+    tensors = {name.removeprefix("text."): value for name, value in tensors.items()}
+    fields = _shapes(tensors, source)
+    fields = _open_clip_fields(fields, options) if options else _preset(fields, activation, source)
+    config = load_config(ClipConfig, fields)
+    return _imported(tensors, config, openai_names(config), source)
+
+
+def clip_to_transformers(clip: NetworkWeights) -> tuple[dict[str, Component], dict[str, str]]:
+    """Components `text_encoder` and, where there is a vision tower, `image_encoder`; and what they cannot hold."""
+    config = clip.config
+    assert isinstance(config, ClipConfig), config
+    components = {"text_encoder": _component(clip, config, "text", _TEXT)}
+    if config.vision_layers:
+        components["image_encoder"] = _component(clip, config, "vision", _VISION)
+    return components, {"logit_scale": "towers with projections do not have it; nothing but training reads it"}
+
+
+def _component(clip: NetworkWeights, config: ClipConfig, tower: str, table: Mapping[str, tuple[str, Any]]) -> Component:
+    fields = dict(config)
+    fields[f"{tower}_ff_dim"] = fields[f"{tower}_ff_dim"] or 4 * fields[f"{tower}_width"]
+    theirs: dict[str, Any] = {
+        "architectures": [f"CLIP{tower.title()}ModelWithProjection"],
+        "model_type": f"clip_{tower}_model",
+    }
+    if tower == "text":
+        theirs |= {"bos_token_id": config.end_token - 1, "eos_token_id": config.end_token, "pad_token_id": 0}
+    theirs |= {option: fields[name] for name, (option, _) in table.items()}
+    tensors = {name: value for name, value in clip.tensors.items() if name.startswith(f"{tower}.")}
+    return Component(theirs, to_theirs(tensors, transformers_names(config), clip.source))
+
+
+def _imported(tensors: Tensors, config: ClipConfig, names: Names, source: str) -> Imported:
+    constants = {} if "logit_scale" in tensors else _LOGIT_SCALE
+    found = to_ours(tensors, lambda: Clip(config), names, source, constants=constants, dropped=_DROPPED)
+    return NetworkWeights("Clip", config, found.tensors, source), found.dropped
+
+
+def _usual(fields: dict[str, Any]) -> dict[str, Any]:
+    """MLPs that are four times as wide as their tower are None, as in the presets."""
+    for tower in ("text", "vision"):
+        if fields.get(f"{tower}_ff_dim") == 4 * fields.get(f"{tower}_width", 0):
+            fields[f"{tower}_ff_dim"] = None
+    return fields
+
+
+def _fields(config: Mapping[str, Any], table: Mapping[str, tuple[str, Any]], place: str) -> dict[str, Any]:
+    options = Options(config, place)
+    options.only("layer_norm_eps", 1e-5, "norms have no other here")
+    options.only("num_channels", 3, "pictures are RGB")
+    return _usual({ours: options.take(theirs, default) for ours, (theirs, default) in table.items()})
+
+
+def _shapes(tensors: Tensors, source: str) -> dict[str, Any]:
+    """All but the numbers of heads and the activation."""
+    shapes = {name: value.shape for name, value in tensors.items()}
+    try:
+        vision_width, _, _, patch_size = shapes["visual.conv1.weight"]
+        vocab_size, text_width = shapes["token_embedding.weight"]
+        fields: dict[str, Any] = {
+            "embedding_dim": shapes["text_projection"][1],
+            "image_size": patch_size * math.isqrt(shapes["visual.positional_embedding"][0] - 1),
+            "patch_size": patch_size,
+            "vision_width": vision_width,
+            "text_width": text_width,
+            "vocab_size": vocab_size,
+            "context_length": shapes["positional_embedding"][0],
+        }
+        for tower, start in (("vision", "visual.transformer.resblocks."), ("text", "transformer.resblocks.")):
+            widths = [shapes[name][0] for name in shapes if name.startswith(start) and name.endswith(".c_fc.bias")]
+            fields |= {f"{tower}_layers": len(widths), f"{tower}_ff_dim": widths[0]}
+    except (KeyError, IndexError, ValueError) as error:
+        wanted = "give a CLIP with a ViT, as OpenAI and open_clip write it"
+        raise CheckpointError(f"{source}: a tensor is missing or has a strange shape ({error}); {wanted}.") from None
+    return _usual(fields)
+
+
+def _preset(fields: dict[str, Any], activation: Activation | None, source: str) -> dict[str, Any]:
+    for preset in map(dict, PRESETS.values()):
+        if preset == preset | fields and (activation or preset["activation"] == "gelu"):
+            return preset | {"activation": activation or "gelu", "resize": "crop"}
+    untold = "its shapes do not tell the numbers of heads and the activation, as those of H/14 and bigG/14 would"
+    raise CheckpointError(f"{source}: {untold}; give its open_clip_config.json.")
+
+
+def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options say, and the shapes where they say nothing; contradictions show when tensors are moved."""
+    model = Options(given.get("model_cfg", given), "model_cfg")
+    vision, text = (Options(model.need(name), name) for name in ("vision_cfg", "text_cfg"))
+    fields["embedding_dim"] = model.take("embed_dim", fields["embedding_dim"])
+    for name in ("image_size", "patch_size", "vision_width", "vision_layers"):
+        fields[name] = vision.take(name.removeprefix("vision_"), fields[name])
+    for name in ("vocab_size", "context_length", "text_width", "text_layers"):
+        fields[name] = text.take(name.removeprefix("text_"), fields[name])
+    fields["vision_heads"] = fields["vision_width"] // vision.take("head_width", 64)
+    fields["text_heads"] = text.take("heads", 8)
+    for tower, options in (("vision", vision), ("text", text)):
+        fields[f"{tower}_ff_dim"] = int(fields[f"{tower}_width"] * options.take("mlp_ratio", 4.0))
+    fields["activation"] = "quick_gelu" if model.take("quick_gelu", False) else "gelu"
+    fields["resize"] = _open_clip_resize(Options(given.get("preprocess_cfg") or {}, "preprocess_cfg"))
+    model.take("custom_text", False)
+    for options in (model, vision, text):
+        options.finish()
+    return _usual(fields)
+
+
+def _open_clip_resize(options: Options) -> str:
+    options.only("mean", list(PIXEL_MEAN), "pictures have OpenAI's statistics here")
+    options.only("std", list(PIXEL_STD), "pictures have OpenAI's statistics here")
+    mode = options.take("resize_mode", "shortest")
+    return "crop" if mode == "shortest" else mode
