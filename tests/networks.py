@@ -5,6 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from unclip.checkpoint import LazyTensor
+from unclip.interop.rules import Names as Table
+from unclip.interop.rules import to_ours, to_theirs
+
 Names = Mapping[str, str | tuple[str, ...]]
 
 
@@ -31,6 +35,37 @@ def carry_over(ours: nn.Module, theirs: Mapping[str, Tensor], names: Names) -> s
     assert left == {}
     ours.load_state_dict(state)
     return unused
+
+
+def lazy(state: Mapping[str, Tensor]) -> dict[str, LazyTensor]:
+    """A state dict as importers get it."""
+    return {name: LazyTensor.of(tensor) for name, tensor in state.items()}
+
+
+def read(tensors: Mapping[str, LazyTensor]) -> dict[str, Tensor]:
+    """What importers give as a state dict."""
+    return {name: tensor.read() for name, tensor in tensors.items()}
+
+
+def same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """The same names, and under each the same shape and bits."""
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(actual[name], tensor), name
+
+
+def translate(
+    ours: nn.Module,
+    theirs: Mapping[str, Tensor],
+    names: Table,
+    constants: Mapping[str, Tensor] | None = None,
+    dropped: Mapping[str, str] | None = None,
+) -> None:
+    """Load `theirs` into `ours` by a table; what is not dropped must come back bit for bit."""
+    found = to_ours(lazy(theirs), lambda: type(ours)(ours.config), names, "", constants=constants, dropped=dropped)
+    ours.load_state_dict(read(found.tensors))
+    back = read(to_theirs(found.tensors, names, "", constants=constants))
+    same(back, {name: tensor for name, tensor in theirs.items() if name not in found.dropped})
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
