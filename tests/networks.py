@@ -12,12 +12,12 @@ from unclip.interop.rules import to_ours, to_theirs
 Names = Mapping[str, str | tuple[str, ...]]
 
 
-def fill(*modules: nn.Module) -> None:
+def fill(*modules: nn.Module, std: float = 0.1) -> None:
     """Noise on every parameter: what starts as zero or one would hide a wrong name."""
     with torch.no_grad():
         for module in modules:
             for parameter in module.eval().parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
+                parameter.add_(std * torch.randn_like(parameter))
 
 
 def carry_over(ours: nn.Module, theirs: Mapping[str, Tensor], names: Names) -> set[str]:

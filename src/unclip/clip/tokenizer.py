@@ -97,6 +97,13 @@ class Tokenizer:
         """Write a `tokenizer.json` atomically."""
         atomic_write(path, self._backend.to_str(pretty=True))
 
+    def vocab_and_merges(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
+        """What OpenAI keeps in `vocab.json`, in the order of the ids, and in `merges.txt`."""
+        model = json.loads(self._backend.to_str())["model"]
+        vocab = dict(sorted(self._backend.get_vocab().items(), key=lambda item: item[1]))
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        return vocab, [(first, second) for first, second in pairs]
+
     def encode(self, prompts: Sequence[str], context_length: int) -> TokenBatch:
         """Ids of the prompts, each cut to `context_length` tokens with start and end, then padded with zeros."""
         if isinstance(prompts, str):

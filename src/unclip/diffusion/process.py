@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unclip.diffusion.prediction import PredictionType, v_from_x0
-from unclip.diffusion.schedules import NoiseSchedule, per_sample
+from unclip.diffusion.schedules import DiscreteSchedule, NoiseSchedule, per_sample
 from unclip.shapes import Sample
 
 
@@ -57,6 +57,8 @@ def step_beta(
     schedule: NoiseSchedule, t: Float[Tensor, "*times"], t_prev: Float[Tensor, "*times"]
 ) -> Float[Tensor, "*times"]:
     """Variance that the forward process adds between t_prev and t, float64."""
+    if isinstance(schedule, DiscreteSchedule):
+        return schedule.step_beta(t, t_prev)
     return 1 - (schedule.alpha(t) / schedule.alpha(t_prev)).square()
 
 

@@ -43,15 +43,22 @@ class DiscreteSchedule:
     alphas_cumprod: (T,), strictly decreasing inside (0, 1), kept in float64 whatever dtype it came in.
     Table entries are hit bit for bit, also from a float32 t. t = 0 is clean (alpha 1, sigma 0); below 1/T alpha^2 is
     linear.
+    betas: (T,), where the table is one that was rounded, and samplers are to step between its neighbours by them.
     Raises ConfigError for a table that is empty, not one-dimensional, not decreasing or outside (0, 1).
     """
 
-    def __init__(self, alphas_cumprod: Float[Tensor, " num_timesteps"], name: str) -> None:
+    def __init__(
+        self,
+        alphas_cumprod: Float[Tensor, " num_timesteps"],
+        name: str,
+        betas: Float[Tensor, " num_timesteps"] | None = None,
+    ) -> None:
         table = alphas_cumprod.detach().to("cpu", torch.float64)
         _check_table(table, name)
         self.name = name
         self.num_timesteps = len(table)
         self.alphas_cumprod = table
+        self.betas = None if betas is None else betas.detach().to("cpu", torch.float64)
         log_snr = table.log() - (-table).log1p()
         # Index 0 of both is the clean end: alpha^2 = 1 there, and its infinite log-SNR is never used.
         padded = torch.stack([torch.cat([table.new_ones(1), table]), torch.cat([table.new_zeros(1), log_snr])])
@@ -71,6 +78,16 @@ class DiscreteSchedule:
     def timestep(self, t: Tensor | float) -> Tensor:
         """t T - 1, float32: the table index where t is a table point, a fraction between two."""
         return (self._position(t) - 1).float()
+
+    def step_beta(self, t: Tensor | float, t_prev: Tensor | float) -> Tensor:
+        """Variance that the forward process adds between t_prev and t, float64 (beta_t of DDPM eq. 2)."""
+        exact = 1 - self._alpha_squared(t) / self._alpha_squared(t_prev)
+        if self.betas is None:
+            return exact
+        index = self._position(t) - 1
+        known = (index == self._position(t_prev)) & (index == index.round())
+        # A float32 table holds 1 - beta to 7 digits: of the first beta, 4e-5, 3 are left.
+        return torch.where(known, self.betas.to(index.device)[index.clamp(min=0).long()], exact)
 
     def time(self, index: Tensor | int) -> Tensor:
         """The t of table entry `index` in [0, T), float64; index -1 is the clean end t = 0."""
@@ -127,8 +144,8 @@ def cosine_schedule(num_timesteps: int = 1000, dtype: torch.dtype = torch.float6
     """
     _check_num_timesteps(num_timesteps)
     f = [math.cos(_cosine_angle(i / num_timesteps)) ** 2 for i in range(num_timesteps + 1)]
-    betas = [min(1 - f[i + 1] / f[i], 0.999) for i in range(num_timesteps)]
-    return DiscreteSchedule((1 - torch.tensor(betas, dtype=dtype)).cumprod(0), "cosine")
+    betas = torch.tensor([min(1 - f[i + 1] / f[i], 0.999) for i in range(num_timesteps)], dtype=dtype)
+    return DiscreteSchedule((1 - betas).cumprod(0), "cosine", betas if dtype == torch.float32 else None)
 
 
 # Linear schedule, DDPM section 4: beta from 1e-4 to 0.02 over 1000 steps.
@@ -145,8 +162,8 @@ def linear_schedule(
     dtype as in cosine_schedule. Raises ConfigError for num_timesteps < 1.
     """
     _check_num_timesteps(num_timesteps)
-    factors = 1 - torch.linspace(beta_start, beta_end, num_timesteps, dtype=dtype)
-    return DiscreteSchedule((factors ** (1000 / num_timesteps)).cumprod(0), "linear")
+    factors = (1 - torch.linspace(beta_start, beta_end, num_timesteps, dtype=dtype)) ** (1000 / num_timesteps)
+    return DiscreteSchedule(factors.cumprod(0), "linear", 1 - factors if dtype == torch.float32 else None)
 
 
 def make_schedule(

@@ -5,7 +5,8 @@ from typing import Any
 
 from unclip.config import load_config
 from unclip.errors import ConfigError
-from unclip.interop._dalle2_options import Options, schedule_options
+from unclip.interop._dalle2_options import schedule_options
+from unclip.interop.options import Options
 from unclip.models.dalle2_pytorch import V1_1_UNET, Dalle2UNetConfig
 
 __all__ = ["num_unets", "unet_config"]

@@ -1,66 +1,13 @@
-"""Reads the options of a DALLE2-pytorch section one by one, so that none is ignored by accident. Knows no network."""
+"""What priors and decoders of DALLE2-pytorch say alike: schedules and versions. Knows no network."""
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from unclip.errors import CheckpointError, ConfigError, did_you_mean
+from unclip.errors import CheckpointError, ConfigError
 
-__all__ = ["Options", "schedule_options", "version_number"]
-
-T = TypeVar("T")
+__all__ = ["schedule_options", "version_number"]
 
 _SCHEDULES = ("cosine", "linear")
-
-
-class Options:
-    """A section of a config whose options are taken out by name; `finish` refuses what nobody asked for."""
-
-    def __init__(self, section: Any, place: str) -> None:
-        if not isinstance(section, Mapping):
-            raise ConfigError(f"{place} must be a mapping of options; found {type(section).__name__}.")
-        self.place = place
-        self.left: dict[str, Any] = dict(section)
-        self.unread: dict[str, str] = {}
-        self._known: set[str] = set()
-
-    def take(self, name: str, default: T) -> T:
-        """The option, or `default` where it is absent or null."""
-        self._known.add(name)
-        value = self.left.pop(name, None)
-        return default if value is None else value
-
-    def need(self, name: str) -> Any:
-        """The option; raises `ConfigError` where it is absent or null."""
-        value = self.take(name, None)
-        if value is None:
-            raise ConfigError(f"{self.place} has no {name!r}, which has no default.")
-        return value
-
-    def each(self, name: str, default: T, num: int) -> tuple[T, ...]:
-        """The option for each of `num` things: a list of that many, or one value for all."""
-        value = self.take(name, default)
-        values = tuple(value) if isinstance(value, list | tuple) else (value,) * num
-        if len(values) != num:
-            raise ConfigError(f"{self.place}.{name} has {len(values)} entries; {num} are needed, or one for all.")
-        return values
-
-    def only(self, name: str, allowed: Any, reason: str) -> None:
-        """Raise `ConfigError` where the option is anything but `allowed`, which is also its default."""
-        value = self.take(name, allowed)
-        if value != allowed:
-            raise ConfigError(f"{self.place}.{name}={value!r} is not supported ({reason}); only {allowed!r} is.")
-
-    def leave(self, names: Iterable[str], reason: str) -> None:
-        """Take options that do not bear on the network, and keep the reason in `unread`."""
-        for name in names:
-            if self.take(name, None) is not None:
-                self.unread[f"{self.place}.{name}"] = reason
-
-    def finish(self) -> None:
-        """Raise `ConfigError` for the options that are left."""
-        for name in self.left:
-            raise ConfigError(f"unknown option {self.place}.{name}; {did_you_mean(name, self._known)}")
 
 
 def schedule_options(name: str, num_timesteps: int, place: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop._clip_names import openai_names, transformers_names
-from unclip.interop._dalle2_options import Options
+from unclip.interop.options import Options
 from unclip.interop.rules import Names, to_ours, to_theirs
 from unclip.nn import Activation
 

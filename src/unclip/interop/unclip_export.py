@@ -1,0 +1,164 @@
+"""Our models as diffusers' unCLIP folders: the inverse of `unclip_folder`, tensor by tensor. Knows no pipeline."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unclip.checkpoint import LazyTensor, NetworkWeights, write_tensors
+from unclip.clip import ClipConfig, Tokenizer
+from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
+from unclip.errors import ConfigError
+from unclip.files import atomic_write
+from unclip.interop.clip import Component, clip_to_transformers
+from unclip.interop.rules import to_theirs
+from unclip.interop.unclip_configs import (
+    decoder_config_theirs,
+    prediction_type_theirs,
+    prior_config_theirs,
+    upsampler_config_theirs,
+)
+from unclip.interop.unclip_folder import CLASSES, COSINE, decoder_constants
+from unclip.interop.unclip_names import decoder_names, prior_names, upsampler_names
+from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+
+__all__ = ["export_unclip"]
+
+C = TypeVar("C", PriorConfig, DecoderConfig, UpsamplerConfig)
+
+TRANSFORMERS = ("text_encoder", "image_encoder")
+
+
+def export_unclip(
+    stages: Mapping[str, NetworkWeights], tokenizer: Tokenizer, bounds: Mapping[str, float], folder: Path
+) -> dict[str, str]:
+    """Write a folder that diffusers' classes load, and return what it cannot hold, with reasons.
+
+    `stages` by our names: clip, prior (without it the folder is for image variations), decoder, and one upsampler with
+    or without a second network for the last step. `bounds` are those of x0, by stage. `model_index.json` comes last.
+    Raises `ConfigError` before anything is written where a stage has no equal there.
+    """
+    components, dropped = clip_to_transformers(stages["clip"])
+    schedulers = {}
+    if "prior" in stages:
+        components["prior"], schedulers["prior_scheduler"] = _prior(stages["prior"], bounds["prior"])
+    elif "image_encoder" not in components:
+        raise ConfigError(
+            "a model without prior needs CLIP's vision tower, for image variations; this one has neither."
+        )
+    decoder, schedulers["decoder_scheduler"] = _decoder(stages["decoder"], bounds["decoder"])
+    components |= decoder
+    names = sorted(stage for stage in stages if stage.startswith("upsampler_"))
+    if not 1 <= len(names) <= 2 or (len(names) == 2 and names[1] != f"{names[0]}_last"):
+        raise ConfigError(f"diffusers' unCLIP has one upsampler; this model has {names or 'none'}.")
+    for part, name in zip(("super_res_first", "super_res_last"), (names[0], names[-1]), strict=True):
+        components[part], schedulers["super_res_scheduler"] = _upsampler(stages[name], bounds[names[0]])
+
+    for name, component in components.items():
+        stem = "model" if name in TRANSFORMERS else "diffusion_pytorch_model"
+        write_tensors(folder / name / f"{stem}.safetensors", component.tensors, {"format": "pt"})
+        _write_json(folder / name / "config.json", component.config)
+    for name, options in schedulers.items():
+        _write_json(folder / name / "scheduler_config.json", options)
+    config = stages["clip"].config
+    assert isinstance(config, ClipConfig)
+    _write_tokenizer(tokenizer, config.context_length, folder / "tokenizer")
+    if "image_encoder" in components:
+        _write_json(folder / "feature_extractor" / "preprocessor_config.json", _preprocessor(config))
+    _write_json(folder / "model_index.json", _index(components, schedulers))
+    return dropped
+
+
+def _prior(weights: NetworkWeights, bound: float) -> tuple[Component, dict[str, Any]]:
+    config = _expect(weights, PriorConfig)
+    tensors = to_theirs(weights.tensors, prior_names(config), weights.source)
+    return Component(prior_config_theirs(config), tensors), _scheduler(config, bound, learned_variance=False)
+
+
+def _decoder(weights: NetworkWeights, bound: float) -> tuple[dict[str, Component], dict[str, Any]]:
+    config = _expect(weights, DecoderConfig)
+    constants = decoder_constants(config)
+    tensors = to_theirs(weights.tensors, decoder_names(config), weights.source, constants=constants)
+    configs = dict(zip(("decoder", "text_proj"), decoder_config_theirs(config), strict=True))
+    components = {name: Component(options, _under(name, tensors)) for name, options in configs.items()}
+    return components, _scheduler(config, bound, learned_variance=config.learned_variance)
+
+
+def _upsampler(weights: NetworkWeights, bound: float) -> tuple[Component, dict[str, Any]]:
+    config = _expect(weights, UpsamplerConfig)
+    tensors = to_theirs(weights.tensors, upsampler_names(config.unet()), weights.source)
+    scheduler = _scheduler(config, bound, learned_variance=config.learned_variance)
+    return Component(upsampler_config_theirs(config), tensors), scheduler
+
+
+def _expect(weights: NetworkWeights, kind: type[C]) -> C:
+    if not isinstance(weights.config, kind):
+        raise ConfigError(f"{weights.source} is a {weights.network}, which diffusers' unCLIP has no equal of.")
+    return weights.config
+
+
+def _under(prefix: str, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def _scheduler(
+    config: PriorConfig | DecoderConfig | UpsamplerConfig, bound: float, *, learned_variance: bool
+) -> dict[str, Any]:
+    if config.schedule != "cosine":
+        raise ConfigError(f"schedule={config.schedule!r} has no equal in diffusers' unCLIP, whose is 'cosine'.")
+    return {
+        "_class_name": "UnCLIPScheduler",
+        "num_train_timesteps": config.num_timesteps,
+        "beta_schedule": COSINE,
+        "variance_type": "learned_range" if learned_variance else "fixed_small_log",
+        "prediction_type": prediction_type_theirs(config.prediction_type),
+        "clip_sample": True,
+        "clip_sample_range": bound,
+    }
+
+
+def _index(components: Mapping[str, Any], schedulers: Mapping[str, Any]) -> dict[str, Any]:
+    kind = "UnCLIPPipeline" if "prior" in components else "UnCLIPImageVariationPipeline"
+    index: dict[str, Any] = {"_class_name": kind, "tokenizer": ["transformers", "CLIPTokenizer"]}
+    for name in components:
+        library = "transformers" if name in TRANSFORMERS else "unclip" if name == "text_proj" else "diffusers"
+        index[name] = [library, CLASSES[name]]
+    index |= {name: ["diffusers", "UnCLIPScheduler"] for name in schedulers}
+    if "image_encoder" in components:
+        index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    return index
+
+
+def _preprocessor(config: ClipConfig) -> dict[str, Any]:
+    size, crop = config.image_size, config.resize == "crop"
+    side = {"height": size, "width": size}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size} if crop else side,
+        "resample": 3,
+        "do_center_crop": crop,
+        "crop_size": side,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_convert_rgb": True,
+        "image_mean": list(PIXEL_MEAN),
+        "image_std": list(PIXEL_STD),
+    }
+
+
+def _write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> None:
+    vocab, merges = tokenizer.vocab_and_merges()
+    _write_json(folder / "vocab.json", vocab)
+    atomic_write(folder / "merges.txt", "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n")
+    start, end = (next(word for word, index in vocab.items() if index == token)
+                  for token in (tokenizer.start_token, tokenizer.end_token))  # fmt: skip
+    special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": "!"}
+    _write_json(folder / "special_tokens_map.json", special)
+    options = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, "do_lower_case": True}
+    _write_json(folder / "tokenizer_config.json", options | special)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    atomic_write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,149 @@
+"""diffusers' unCLIP folders, text-to-image and image-variation, as a foreign model. Knows their layout; no pipeline.
+
+Components are told by their class names: the libraries that `model_index.json` names have moved too often.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unclip.checkpoint import NetworkWeights
+from unclip.clip import Tokenizer
+from unclip.errors import CheckpointError, ConfigError
+from unclip.interop.clip import Component, clip_from_transformers
+from unclip.interop.foreign import ForeignModel
+from unclip.interop.rules import to_ours
+from unclip.interop.sources import open_component, read_json
+from unclip.interop.unclip_configs import decoder_config, prediction_type, prior_config, upsampler_config
+from unclip.interop.unclip_names import decoder_names, prior_names, upsampler_names
+from unclip.models import Decoder, DecoderConfig, Prior, Upsampler
+
+__all__ = ["CLASSES", "PIPELINES", "decoder_constants", "import_unclip"]
+
+PIPELINES = ("UnCLIPPipeline", "UnCLIPImageVariationPipeline")
+CLASSES = {
+    "prior": "PriorTransformer",
+    "decoder": "UNet2DConditionModel",
+    "text_proj": "UnCLIPTextProjModel",
+    "text_encoder": "CLIPTextModelWithProjection",
+    "image_encoder": "CLIPVisionModelWithProjection",
+    "super_res_first": "UNet2DModel",
+    "super_res_last": "UNet2DModel",
+}
+NEEDED = ("text_encoder", "text_proj", "decoder", "decoder_scheduler", "tokenizer")
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+COSINE = "squaredcos_cap_v2"
+# Steps and guidance of Karlo's "fast" setting.
+SETTINGS = {"prior": (25, 4.0), "decoder": (25, 8.0), "super_res": (7, 1.0)}
+
+Imported = tuple[NetworkWeights, dict[str, str]]
+
+
+def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
+    """The model in a folder whose `model_index.json` holds `index`; no weights are read.
+
+    Raises `CheckpointError` for files that are missing or damaged and tensors that do not fit, `ConfigError` for
+    components and options that we have no equal of.
+    """
+    names = _component_names(folder, index)
+    parts = {name: Component(read_json(folder / name / "config.json"), open_component(folder / name, STEMS))
+             for name in names if name in CLASSES}  # fmt: skip
+    schedulers = {
+        name.removesuffix("_scheduler"): read_json(folder / name / "scheduler_config.json")
+        for name in names
+        if name.endswith("_scheduler")
+    }
+    vision, source = parts.get("image_encoder"), str(folder)
+    found = {"clip": clip_from_transformers(parts["text_encoder"], vision, source, resize=_resize(folder, names))}
+    if "prior" in parts:
+        found["prior"] = _prior(parts["prior"], schedulers["prior"], f"{source}/prior")
+    found["decoder"] = _decoder(parts, schedulers["decoder"], source)
+    sampled: list[str] = [stage for stage in ("prior", "decoder") if stage in found]
+    sampling = {stage: _sampling(schedulers[stage], SETTINGS[stage]) for stage in sampled}
+    low_res_size = found["decoder"][0].config.model_dump()["image_size"]
+    for suffix, name in (("", "super_res_first"), ("_last", "super_res_last")):
+        if name in parts:
+            imported = _upsampler(parts[name], schedulers["super_res"], low_res_size, f"{source}/{name}")
+            stage = f"upsampler_{imported[0].config.model_dump()['image_size']}"
+            found[stage + suffix] = imported
+            sampling[stage] = _sampling(schedulers["super_res"], SETTINGS["super_res"])
+    return ForeignModel(
+        description=f"a diffusers unCLIP folder ({index['_class_name']})",
+        stages={stage: weights for stage, (weights, _) in found.items()},
+        tokenizers={"clip": Tokenizer.from_folder(folder / "tokenizer")},
+        sampling=sampling,
+        dropped={f"{stage}: {name}": why for stage, (_, left) in found.items() for name, why in left.items()},
+    )
+
+
+def decoder_constants(config: DecoderConfig) -> dict[str, torch.Tensor]:
+    """The statistics that our decoder has and theirs has not: it takes embeddings as they come."""
+    dim = config.embedding_dim
+    return {"embedding_mean": torch.zeros(dim), "embedding_std": torch.ones(dim)}
+
+
+def _component_names(folder: Path, index: Mapping[str, Any]) -> list[str]:
+    """Components that are there by the index, each of a class that is known; those that are null are left out."""
+    found = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[1] is not None}
+    for name, kind in found.items():
+        if name in CLASSES and kind != CLASSES[name]:
+            raise ConfigError(f"{folder}: {name} is a {kind}; only {CLASSES[name]} is read there.")
+        if name.endswith("_scheduler") and kind != "UnCLIPScheduler":
+            raise ConfigError(f"{folder}: {name} is a {kind}; only UnCLIPScheduler is read there.")
+    wanted = [*NEEDED, *(f"{name}_scheduler" for name in ("prior",) if name in found)]
+    wanted += ["super_res_scheduler"] if "super_res_first" in found or "super_res_last" in found else []
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise CheckpointError(f"{folder}/model_index.json names no {' and no '.join(missing)}; fetch the whole folder.")
+    return list(found)
+
+
+def _prior(part: Component, scheduler: Mapping[str, Any], source: str) -> Imported:
+    config = prior_config(part.config).replace(**prediction_type(scheduler), **_schedule(scheduler, source))
+    found = to_ours(part.tensors, lambda: Prior(config), prior_names(config), source)
+    return NetworkWeights("Prior", config, found.tensors, source), found.dropped
+
+
+def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], source: str) -> Imported:
+    config = decoder_config(parts["decoder"].config, parts["text_proj"].config, scheduler)
+    config = config.replace(**_schedule(scheduler, source))
+    tensors = {
+        f"{part}.{name}": value for part in ("decoder", "text_proj") for name, value in parts[part].tensors.items()
+    }
+    constants = decoder_constants(config)
+    found = to_ours(tensors, lambda: Decoder(config), decoder_names(config), source, constants=constants)
+    return NetworkWeights("Decoder", config, found.tensors, source), found.dropped
+
+
+def _upsampler(part: Component, scheduler: Mapping[str, Any], low_res_size: int, source: str) -> Imported:
+    config = upsampler_config(part.config, scheduler, low_res_size).replace(**_schedule(scheduler, source))
+    found = to_ours(part.tensors, lambda: Upsampler(config), upsampler_names(config.unet()), source)
+    return NetworkWeights("Upsampler", config, found.tensors, source), found.dropped
+
+
+def _schedule(scheduler: Mapping[str, Any], source: str) -> dict[str, Any]:
+    if (name := scheduler.get("beta_schedule", COSINE)) != COSINE:
+        raise ConfigError(f"{source}: beta_schedule={name!r} is not supported; unCLIP's schedulers have {COSINE!r}.")
+    return {"schedule": "cosine", "num_timesteps": scheduler.get("num_train_timesteps", 1000)}
+
+
+def _sampling(scheduler: Mapping[str, Any], settings: tuple[int, float]) -> dict[str, Any]:
+    """Their settings; the table in float32, as they multiply it up."""
+    num_steps, guidance_scale = settings
+    bound = {"x0_bound": scheduler.get("clip_sample_range", 1.0)} if scheduler.get("clip_sample", True) else {}
+    return {
+        "num_steps": num_steps,
+        "sampler": "ddpm",
+        "guidance_scale": guidance_scale,
+        "schedule_dtype": "float32",
+        **bound,
+    }
+
+
+def _resize(folder: Path, names: list[str]) -> Any:
+    if "feature_extractor" not in names:
+        return "crop"
+    options = read_json(folder / "feature_extractor" / "preprocessor_config.json")
+    return "crop" if options.get("do_center_crop", True) else "squash"
