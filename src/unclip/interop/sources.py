@@ -11,7 +11,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unclip.checkpoint import LazyTensor, open_tensors
@@ -149,8 +148,8 @@ def _leaves(path: Path, changed_ns: int) -> dict[str, Any]:
 
 
 def _read(path: Path, name: str) -> Tensor:
-    mapped: Tensor = _leaves(path, path.stat().st_mtime_ns)[name]
-    return mapped.detach().clone(memory_format=torch.contiguous_format)
+    tensor: Tensor = _leaves(path, path.stat().st_mtime_ns)[name]
+    return tensor.detach()
 
 
 def _checked(path: Path, name: str, lazy: LazyTensor) -> LazyTensor:
