@@ -40,7 +40,7 @@ def to_uint8(images: Images) -> Uint8Images:
 
 
 def from_pil(images: Sequence[Image.Image]) -> Images:
-    """PIL pictures of one size to a batch, transparency on white; raises `InputError` when sizes differ or none is there."""
+    """PIL pictures of one size to a batch, transparency white; raises `InputError` when sizes differ or it is empty."""
     sizes = {image.size for image in images}
     if len(sizes) != 1:
         raise InputError(f"a batch holds pictures of one size; found {len(images)} pictures of sizes {sorted(sizes)}.")

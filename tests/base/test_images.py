@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.images import from_pil, from_uint8, grid, resize, save_png, to_pil, to_uint8, to_unit
+from unclip.images import crop_square, from_pil, from_uint8, grid, resize, save_png, to_pil, to_uint8, to_unit
 
 ALL_VALUES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
 
@@ -46,6 +46,21 @@ def test_pil_round_trip() -> None:
 
 def test_a_grey_picture_becomes_rgb() -> None:
     assert torch.equal(from_pil([Image.new("L", (2, 2), 255)]), torch.ones(1, 3, 2, 2))
+
+
+def test_transparency_lies_on_white() -> None:
+    half = Image.new("RGBA", (2, 2), (0, 0, 0, 51))
+    assert np.array_equal(to_uint8(from_pil([half])), np.full((1, 2, 2, 3), 204))
+    assert np.array_equal(np.asarray(crop_square(half, 1)), np.full((1, 1, 3), 204))
+
+
+@pytest.mark.parametrize("size", [(30, 10), (10, 30)])
+def test_the_middle_of_a_picture_is_kept(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "red")
+    picture.paste("lime", ((size[0] - 10) // 2, (size[1] - 10) // 2, (size[0] + 10) // 2, (size[1] + 10) // 2))
+    square = crop_square(picture, 10)
+    assert square.size == (10, 10)
+    assert square.getcolors() == [(100, (0, 255, 0))]
 
 
 def test_a_batch_of_mixed_sizes_is_explained() -> None:

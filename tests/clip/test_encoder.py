@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from unclip.checkpoint import save_tensors
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer, clip_preset
 from unclip.errors import CheckpointError, ConfigError, InputError
+from unclip.images import from_pil
 
 CONFIG: ClipConfig = clip_preset("tiny").replace(vocab_size=540)
 TEXTS = ["a red apple, noto style", "a cat with sunglasses"]
@@ -27,6 +29,46 @@ def test_features_are_the_networks(encoder: TextImageEncoder) -> None:
     assert torch.equal(features.embedding, encoder.clip.encode_tokens(ids).embedding)
     assert features.hidden.shape == (3, CONFIG.context_length, CONFIG.text_width)
     assert encoder.embedding_dim == features.embedding.shape[1] == CONFIG.embedding_dim
+
+
+def test_pictures_of_any_sizes_are_squashed_one_by_one(encoder: TextImageEncoder) -> None:
+    pictures = [Image.effect_mandelbrot(size, (-3, -2.5, 2, 2.5), 100) for size in ((16, 16), (40, 25), (9, 70))]
+    found = encoder.encode_pictures(pictures)
+    for row, picture in zip(found, pictures, strict=True):
+        torch.testing.assert_close(row, encoder.encode_image(from_pil([picture]))[0], atol=1e-6, rtol=1e-5)
+    assert not found.requires_grad
+
+
+def test_cropped_pictures_lose_their_ends(encoder: TextImageEncoder) -> None:
+    middle, wide = Image.new("RGB", (20, 20), "red"), Image.new("RGB", (60, 20), "blue")
+    wide.paste(middle, (20, 0))
+    encoder.clip.config = CONFIG.replace(resize="crop")
+    cropped = encoder.encode_pictures([wide, middle])
+    # The filter reaches over the edge, so some blue is left.
+    assert torch.cosine_similarity(cropped[0], cropped[1], dim=0) > 0.95
+    encoder.clip.config = CONFIG
+    squashed = encoder.encode_pictures([wide, middle])
+    torch.testing.assert_close(squashed[1], cropped[1], atol=1e-3, rtol=0)
+    assert torch.cosine_similarity(squashed[0], squashed[1], dim=0) < 0.9
+
+
+def test_no_picture_is_refused(encoder: TextImageEncoder) -> None:
+    with pytest.raises(InputError, match="at least one picture; found 0"):
+        encoder.encode_pictures([])
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_without_a_vision_tower_texts_can_be_read_and_pictures_not(resize: str, tmp_path: Path) -> None:
+    config = CONFIG.replace(vision_layers=0, vision_width=0, vision_heads=0, image_size=0, patch_size=0, resize=resize)
+    encoder = TextImageEncoder(Clip(config), Tokenizer.train(TEXTS, CONFIG.vocab_size))
+    assert encoder.clip.vision is None
+    encoder.save(tmp_path)
+    loaded = TextImageEncoder.load(tmp_path)
+    assert torch.equal(loaded.encode_text(PROMPTS).embedding, encoder.encode_text(PROMPTS).embedding)
+    with pytest.raises(InputError, match=r"^this CLIP has no vision tower"):
+        loaded.encode_pictures([Image.new("RGB", (3, 4))])
+    with pytest.raises(InputError, match=r"^this CLIP has no vision tower"):
+        loaded.encode_image(torch.zeros(1, 3, 16, 16))
 
 
 def test_there_are_no_gradients_and_the_network_is_left_as_it_was(encoder: TextImageEncoder) -> None:

@@ -67,10 +67,7 @@ class Tokenizer:
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Tokenizer":
         """Read `tokenizer.json`, or else `vocab.json` and `merges.txt`, out of a folder of `transformers`."""
-        whole = Path(folder) / "tokenizer.json"
-        if whole.exists():
-            return cls.load(whole)
-        return cls.from_vocab_and_merges(Path(folder) / "vocab.json", Path(folder) / "merges.txt")
+        return cls(_parse(folder, lambda: _read_folder(Path(folder))))
 
     @classmethod
     def openai(cls, path: str | Path = VOCABULARY) -> "Tokenizer":
@@ -177,6 +174,19 @@ def _read(path: str | Path) -> str:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); give a tokenizer file.") from None
     return (gzip.decompress(content) if Path(path).suffix == ".gz" else content).decode()
+
+
+# To transformers the padding token is special wherever it stands in a text; Karlo's is "!", as its id is 0.
+def _read_folder(folder: Path) -> tokenizers.Tokenizer:
+    if (folder / "tokenizer.json").exists():
+        backend = tokenizers.Tokenizer.from_str(_read(folder / "tokenizer.json"))
+    else:
+        backend = _backend(json.loads(_read(folder / "vocab.json")), _read_merges(folder / "merges.txt"))
+    for path in (folder / "special_tokens_map.json", folder / "tokenizer_config.json"):
+        padding = json.loads(_read(path)).get("pad_token") if path.exists() else None
+        if padding is not None:
+            backend.add_special_tokens([padding["content"] if isinstance(padding, dict) else padding])
+    return backend
 
 
 def _read_merges(path: str | Path) -> list[tuple[str, str]]:

@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 Tensors = Mapping[str, LazyTensor]
+Table = Mapping[str, tuple[str, Any]]
+"""By our field, an option of theirs and its default."""
 Resize = Literal["squash", "crop"]
 Imported = tuple[NetworkWeights, dict[str, str]]
 
@@ -44,8 +46,7 @@ class Component(NamedTuple):
     tensors: Tensors
 
 
-def _options(tower: str, width: int, own: Mapping[str, tuple[str, Any]]) -> Mapping[str, tuple[str, Any]]:
-    """By our field, an option of theirs and its default."""
+def _table(tower: str, width: int, own: Table) -> Table:
     return {
         "embedding_dim": ("projection_dim", 512),
         f"{tower}_width": ("hidden_size", width),
@@ -57,16 +58,16 @@ def _options(tower: str, width: int, own: Mapping[str, tuple[str, Any]]) -> Mapp
     }
 
 
-_TEXT = _options("text", 512, {"vocab_size": ("vocab_size", 49408), "context_length": ("max_position_embeddings", 77)})
-_VISION = _options("vision", 768, {"image_size": ("image_size", 224), "patch_size": ("patch_size", 32)})
+_TEXT = _table("text", 512, {"vocab_size": ("vocab_size", 49408), "context_length": ("max_position_embeddings", 77)})
+_VISION = _table("vision", 768, {"image_size": ("image_size", 224), "patch_size": ("patch_size", 32)})
 _NO_VISION = dict.fromkeys(("image_size", "patch_size", "vision_width", "vision_layers", "vision_heads"), 0)
-
-# Training starts from it; nothing else reads it.
-_LOGIT_SCALE = {"logit_scale": torch.tensor(math.log(1 / 0.07))}
 _DROPPED = {
-    "text_model.embeddings.position_ids": "it counts positions, which are counted here",
-    "vision_model.embeddings.position_ids": "it counts positions, which are counted here",
-} | dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes of the other tensors tell it")
+    "text_model.embeddings.position_ids": "positions are counted without it",
+    "vision_model.embeddings.position_ids": "positions are counted without it",
+    "input_resolution": "the shapes of the other tensors tell it",
+    "context_length": "the shapes of the other tensors tell it",
+    "vocab_size": "the shapes of the other tensors tell it",
+}
 
 
 def clip_from_transformers(
@@ -128,28 +129,28 @@ def clip_to_transformers(clip: NetworkWeights) -> tuple[dict[str, Component], di
     """Components `text_encoder` and, where there is a vision tower, `image_encoder`; and what they cannot hold."""
     config = clip.config
     assert isinstance(config, ClipConfig), config
-    components = {"text_encoder": _component(clip, config, "text", _TEXT)}
+    end = {"bos_token_id": config.end_token - 1, "eos_token_id": config.end_token, "pad_token_id": 0}
+    components = {"text_encoder": _component(clip, config, "text", _TEXT, end)}
     if config.vision_layers:
-        components["image_encoder"] = _component(clip, config, "vision", _VISION)
+        components["image_encoder"] = _component(clip, config, "vision", _VISION, {})
     return components, {"logit_scale": "towers with projections do not have it; nothing but training reads it"}
 
 
-def _component(clip: NetworkWeights, config: ClipConfig, tower: str, table: Mapping[str, tuple[str, Any]]) -> Component:
-    fields = dict(config)
-    fields[f"{tower}_ff_dim"] = fields[f"{tower}_ff_dim"] or 4 * fields[f"{tower}_width"]
-    theirs: dict[str, Any] = {
-        "architectures": [f"CLIP{tower.title()}ModelWithProjection"],
-        "model_type": f"clip_{tower}_model",
-    }
-    if tower == "text":
-        theirs |= {"bos_token_id": config.end_token - 1, "eos_token_id": config.end_token, "pad_token_id": 0}
-    theirs |= {option: fields[name] for name, (option, _) in table.items()}
+def _component(
+    clip: NetworkWeights, config: ClipConfig, tower: str, table: Table, more: Mapping[str, Any]
+) -> Component:
+    ours = {f"{tower}_ff_dim": 4 * getattr(config, f"{tower}_width")} | config.model_dump(exclude_none=True)
+    theirs = {"architectures": [f"CLIP{tower.title()}ModelWithProjection"], "model_type": f"clip_{tower}_model", **more}
     tensors = {name: value for name, value in clip.tensors.items() if name.startswith(f"{tower}.")}
-    return Component(theirs, to_theirs(tensors, transformers_names(config), clip.source))
+    return Component(
+        theirs | {option: ours[name] for name, (option, _) in table.items()},
+        to_theirs(tensors, transformers_names(config), clip.source),
+    )
 
 
 def _imported(tensors: Tensors, config: ClipConfig, names: Names, source: str) -> Imported:
-    constants = {} if "logit_scale" in tensors else _LOGIT_SCALE
+    # Training starts from this scale, and nothing else reads it.
+    constants = {} if "logit_scale" in tensors else {"logit_scale": torch.tensor(math.log(1 / 0.07))}
     found = to_ours(tensors, lambda: Clip(config), names, source, constants=constants, dropped=_DROPPED)
     return NetworkWeights("Clip", config, found.tensors, source), found.dropped
 
@@ -162,7 +163,7 @@ def _usual(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _fields(config: Mapping[str, Any], table: Mapping[str, tuple[str, Any]], place: str) -> dict[str, Any]:
+def _fields(config: Mapping[str, Any], table: Table, place: str) -> dict[str, Any]:
     options = Options(config, place)
     options.only("layer_norm_eps", 1e-5, "norms have no other here")
     options.only("num_channels", 3, "pictures are RGB")
