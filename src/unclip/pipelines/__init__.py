@@ -4,6 +4,7 @@ from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.folder import Defaults, ModelConfig, find_model, shipped_models
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
 from unclip.pipelines.model import Model
+from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.sampling import last
@@ -18,6 +19,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModelInfo",
+    "ModelPreset",
     "OutputType",
     "PerStage",
     "PriorStage",
@@ -33,6 +35,8 @@ __all__ = [
     "find_model",
     "image_seeds",
     "last",
+    "model_preset",
+    "model_presets",
     "shipped_models",
     "text_to_image",
 ]

@@ -51,6 +51,8 @@ class Model:
             _check_fit("prompt length", clip=clip.context_length, prior=prior.num_text_tokens)
         if decoder.text_dim:
             _check_fit("token width", clip=clip.text_width, decoder=decoder.text_dim)
+        if decoder.text_transformer is not None:
+            _check_fit("prompt length", clip=clip.context_length, decoder=decoder.text_transformer.num_text_tokens)
 
     @property
     def device(self) -> torch.device:
