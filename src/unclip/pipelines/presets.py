@@ -34,15 +34,12 @@ def model_preset(name: str) -> ModelPreset:
     if name not in _PRESETS:
         raise InputError(f"there is no model preset {name!r}; {did_you_mean(name, _PRESETS)}")
     description, stages = _PRESETS[name]
-    return ModelPreset(
-        description,
-        {stage: entry.shape(entry.shape_name) for stage, entry in stages.items()},
-        {
-            stage: StageSettings(num_steps=entry.num_steps, sampler=entry.sampler, guidance_scale=entry.guidance_scale)
-            for stage, entry in stages.items()
-            if entry.num_steps
-        },
-    )
+    sampling = {
+        stage: StageSettings(num_steps=entry.num_steps, sampler=entry.sampler, guidance_scale=entry.guidance_scale)
+        for stage, entry in stages.items()
+        if entry.num_steps
+    }
+    return ModelPreset(description, {stage: entry.shape(entry.shape_name) for stage, entry in stages.items()}, sampling)
 
 
 class _Stage(NamedTuple):
@@ -102,16 +99,10 @@ _PRESETS: dict[str, tuple[str, dict[str, _Stage]]] = {
     ),
     "laion-prior": (
         "LAION's prior, trained with DALLE2-pytorch 1.1; it never saw a text left out, so it takes no guidance",
-        {
-            "clip": _Stage(clip_preset, "vit-l-14"),
-            "prior": _Stage(dalle2_prior_preset, "laion-prior", 64),
-        },
+        {"clip": _Stage(clip_preset, "vit-l-14"), "prior": _Stage(dalle2_prior_preset, "laion-prior", 64)},
     ),
     "laion-decoder": (
         "LAION's decoder, trained with DALLE2-pytorch 1.1",
-        {
-            "clip": _Stage(clip_preset, "vit-l-14"),
-            "decoder": _Stage(dalle2_decoder_preset, "laion-decoder", 1000, 1.7),
-        },
+        {"clip": _Stage(clip_preset, "vit-l-14"), "decoder": _Stage(dalle2_decoder_preset, "laion-decoder", 1000, 1.7)},
     ),
 }
