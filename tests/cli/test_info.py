@@ -1,20 +1,55 @@
 """`unclip info`: a model's stages, as text and as JSON."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Program = Callable[..., Any]
 
 
 def test_text_has_a_line_per_stage(unclip: Program, tiny_folder: Path) -> None:
     done = unclip("info", tiny_folder)
-    first, *lines = done.out.splitlines()
+    first, head, *lines, total = done.out.splitlines()
     assert done.code == 0
     assert first.startswith("tiny: draws 16 px, 32 px; ")
+    assert head.split()[:6] == ["stage", "parameters", "GFLOP/step", "float32", "bfloat16", "int8"]
     assert [line.split()[0] for line in lines] == ["clip", "prior", "decoder", "upsampler_32"]
-    assert "3 steps of ddpm, guidance 3" in lines[2]
+    assert "3 steps of ddpm, guidance 3; stored as float32" in lines[2]
+    counts = [int(line.split()[1].replace(",", "")) for line in lines]
+    assert int(total.split()[1].replace(",", "")) == sum(counts)
+
+
+def test_a_preset_is_told_like_a_model(unclip: Program) -> None:
+    done = unclip("info", "karlo")
+    first, _, *lines, total = done.out.splitlines()
+    assert first.startswith("karlo: draws 64 px, 256 px; Karlo v1.0.alpha")
+    assert [line.split()[0] for line in lines] == ["clip", "prior", "decoder", "upsampler_256", "upsampler_256_last"]
+    assert lines[1].split()[1:9] == ["1,022,028,544", "164.42", "4.09", "GB", "2.04", "GB", "1.03", "GB"]
+    assert lines[1].endswith("25 steps of ddpm, guidance 4")
+    assert total.split()[1] == "3,726,122,189"
+
+
+def test_a_preset_as_json(unclip: Program) -> None:
+    done = unclip("info", "laion-prior", "--json")
+    assert done.out.count("\n") == 1
+    described = json.loads(done.out)
+    prior = described["stages"][1]
+    assert (described["folder"], described["image_sizes"], prior["num_bytes"]) == (None, [], None)
+    assert prior["num_parameters"] * 2 == prior["memory"]["bfloat16"]
+    assert prior["flops_per_step"] > 1e10
+    assert described["defaults"]["stages"]["prior"]["num_steps"] == 64
+
+
+def test_a_folder_comes_before_a_preset(
+    unclip: Program, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "karlo")
+    monkeypatch.chdir(tmp_path)
+    assert unclip("info", "karlo").out.startswith("tiny: ")
 
 
 def test_json_is_one_line(unclip: Program, tiny_folder: Path) -> None:
@@ -30,3 +65,4 @@ def test_an_unknown_model_is_one_line(unclip: Program) -> None:
     done = unclip("info", "nowhere")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "there is no model 'nowhere'" in done.err
+    assert "allowed: dalle2-paper, emoji, kandinsky-2.1, " in done.err

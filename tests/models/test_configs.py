@@ -23,6 +23,13 @@ def test_published_models_have_their_published_number_of_parameters() -> None:
         assert count_parameters(Upsampler(upsampler_preset("karlo"))) == 691_579_523
 
 
+def test_the_papers_decoder_has_nearly_the_papers_size() -> None:
+    with torch.device("meta"):
+        count = count_parameters(Decoder(decoder_preset("dalle2-paper")))
+    assert count == 3_466_183_174
+    assert abs(count / 3.5e9 - 1) < 0.03  # Its table of token ids is not ours.
+
+
 def test_the_reference_prior_is_the_papers() -> None:
     config = prior_preset("reference")
     assert (config.depth, config.num_heads, config.width, config.prediction_type) == (24, 16, 1024, "x0")
@@ -53,6 +60,11 @@ def test_a_size_that_cannot_be_halved_is_refused_with_sizes_that_can() -> None:
         ({"channel_mult": ()}, r"channel_mult"),
         ({"dropout": 1.0}, r"dropout"),
         ({"prediction_type": "noise"}, r"prediction_type"),
+        ({"text_transformer": {"num_text_tokens": 6, "depth": 1, "num_heads": 4}}, r"text_transformer .* text_dim=0; "),
+        (
+            {"text_dim": 8, "text_transformer": {"num_text_tokens": 6, "depth": 1, "num_heads": 5}},
+            r"^text_transformer: num_heads=5 does not divide context_dim=32\.$",
+        ),
     ],
 )
 def test_a_decoder_config_names_what_does_not_fit(changes: dict[str, object], message: str) -> None:
@@ -76,5 +88,5 @@ def test_an_unknown_preset_gets_the_nearest_name() -> None:
 
 
 def test_configs_survive_json() -> None:
-    for config in (decoder_preset("karlo"), prior_preset("reference"), upsampler_preset("tiny")):
+    for config in (decoder_preset("dalle2-paper"), prior_preset("reference"), upsampler_preset("tiny")):
         assert type(config).model_validate_json(config.model_dump_json()) == config

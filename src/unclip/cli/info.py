@@ -5,16 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from unclip.pipelines import ModelInfo
+    from unclip.pipelines import ModelInfo, StageInfo
 
 __all__ = ["info"]
 
+COLUMNS = "  {:<18} {:>13} {:>11} {:>9} {:>9} {:>9}  {}"
+
 
 def info(
-    model: Annotated[str, typer.Argument(help="A shipped model, or a model folder.")] = "emoji",
+    model: Annotated[str, typer.Argument(help="A shipped model, a model folder, or a preset such as karlo.")] = "emoji",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Show the stages of a model, their sizes and their default settings."""
+    """Show the stages of a model, what they cost and their default settings.
+
+    GFLOP are those of one step for one picture without guidance (CLIP: of one text). A size is what the weights take
+    stored as float32, bfloat16 or int8.
+    """
     from unclip.pipelines import describe_model
 
     described = describe_model(model)
@@ -22,21 +28,34 @@ def info(
 
 
 def as_text(described: "ModelInfo") -> str:
-    """A line about the model, then one per stage."""
+    """A line about the model, the head of a table, a line per stage, and the sums."""
+    stages = described.stages
     sizes = ", ".join(f"{size} px" for size in described.image_sizes)
-    total = sum(stage.num_bytes for stage in described.stages)
-    lines = [f"{described.name}: draws {sizes}; {_megabytes(total)} in {described.folder}"]
-    for stage in described.stages:
-        size = f"{stage.num_parameters:>13,} parameters  {_megabytes(stage.num_bytes):>8}  {stage.storage:<8}"
-        settings = described.defaults.stages.get(stage.name)
-        defaults = (
-            ""
-            if settings is None
-            else (f"  {settings.num_steps} steps of {settings.sampler}, guidance {settings.guidance_scale:g}")
+    draws = f"draws {sizes}; " if sizes else ""
+    files = _bytes(sum(stage.num_bytes or 0 for stage in stages))
+    source = described.description if described.folder is None else f"{files} in {described.folder}"
+    total = [_bytes(sum(stage.memory[storage] for stage in stages)) for storage in stages[0].memory]
+    return "\n".join(
+        [
+            f"{described.name}: {draws}{source}",
+            COLUMNS.format("stage", "parameters", "GFLOP/step", *stages[0].memory, "by default").rstrip(),
+            *(_row(stage, described) for stage in stages),
+            COLUMNS.format("all", f"{sum(stage.num_parameters for stage in stages):,}", "", *total, "").rstrip(),
+        ]
+    )
+
+
+def _row(stage: "StageInfo", described: "ModelInfo") -> str:
+    settings = described.defaults.stages.get(stage.name)
+    notes = [] if stage.storage is None else [f"stored as {stage.storage}"]
+    if settings is not None:
+        plural = "s" if settings.num_steps > 1 else ""
+        notes.insert(
+            0, f"{settings.num_steps} step{plural} of {settings.sampler}, guidance {settings.guidance_scale:g}"
         )
-        lines.append(f"  {stage.name:<15} {size}{defaults}".rstrip())
-    return "\n".join(lines)
+    numbers = (f"{stage.num_parameters:,}", f"{stage.flops_per_step / 1e9:,.2f}", *map(_bytes, stage.memory.values()))
+    return COLUMNS.format(stage.name, *numbers, "; ".join(notes)).rstrip()
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"

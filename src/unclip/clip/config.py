@@ -92,6 +92,8 @@ PRESETS = {
     "vit-b-16": _openai(224, 16, 768, 12, 512),
     "vit-l-14": _openai(224, 14, 1024, 24, 768),
     "vit-l-14-336": _openai(336, 14, 1024, 24, 768),
+    # DALL-E 2's, arXiv 2204.06125, appendix C, where heads and activation are not given.
+    "vit-h-16": _openai(256, 16, 1280, 32, 1024).replace(text_layers=24, context_length=256),
     "vit-h-14": _openai(224, 14, 1280, 32, 1024).replace(vision_heads=16, text_layers=24, activation="gelu"),
     "vit-bigg-14": _openai(224, 14, 1664, 48, 1280).replace(
         vision_heads=16, vision_ff_dim=8192, text_layers=32, activation="gelu"

@@ -1,11 +1,12 @@
 """The networks and their configs. They know tensors in and out; not diffusion, CLIP or pipelines."""
 
 from unclip.models.choices import PredictionType, ScheduleName
-from unclip.models.counting import count_flops, count_parameters
+from unclip.models.counting import count_bytes, count_flops, count_parameters
 from unclip.models.decoder import Decoder, DecoderConfig
 from unclip.models.movq import Autoencoder, AutoencoderConfig
 from unclip.models.presets import autoencoder_preset, decoder_preset, prior_preset, upsampler_preset
 from unclip.models.prior import Prior, PriorConfig, TextCache
+from unclip.models.text_transformer import TextTransformerConfig
 from unclip.models.unet import UNet, UNetConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
 
@@ -19,11 +20,13 @@ __all__ = [
     "PriorConfig",
     "ScheduleName",
     "TextCache",
+    "TextTransformerConfig",
     "UNet",
     "UNetConfig",
     "Upsampler",
     "UpsamplerConfig",
     "autoencoder_preset",
+    "count_bytes",
     "count_flops",
     "count_parameters",
     "decoder_preset",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
 from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.text_transformer import TextTransformer, TextTransformerConfig, last_token
 from unclip.models.unet import UNet, UNetConfig, check_size
 from unclip.nn import LayerNorm32, TimeEmbedding
 from unclip.shapes import Timesteps, TokenMask
@@ -25,6 +26,8 @@ class DecoderConfig(Config):
     """Size of the CLIP image (and text) embedding."""
     text_dim: NonNegativeInt = 0
     """Width of the CLIP text tokens; 0 = no text at all."""
+    text_transformer: TextTransformerConfig | None = None
+    """What reads those tokens before they become context, as in the paper; None = a linear layer alone (Karlo)."""
     base_channels: PositiveInt
     """Width that `channel_mult` multiplies."""
     channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
@@ -57,6 +60,8 @@ class DecoderConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> "DecoderConfig":
         self.unet().check(self.image_size)
+        if self.text_transformer is not None:
+            self._check_text_transformer(self.text_transformer.num_heads)
         return self
 
     def unet(self) -> UNetConfig:
@@ -75,6 +80,14 @@ class DecoderConfig(Config):
             dropout=self.dropout,
         )
 
+    def _check_text_transformer(self, num_heads: int) -> None:
+        if not self.text_dim:
+            raise ConfigError("text_transformer reads text tokens, but text_dim=0; give the width of CLIP's.")
+        if self.context_dim % num_heads:
+            raise ConfigError(
+                f"text_transformer: num_heads={num_heads} does not divide context_dim={self.context_dim}."
+            )
+
     def _attention_levels(self) -> tuple[int, ...]:
         check_size("image_size", self.image_size, self.patch_size, len(self.channel_mult), ConfigError)
         grids = [self.image_size // self.patch_size // 2**level for level in range(len(self.channel_mult))]
@@ -90,7 +103,8 @@ class Decoder(nn.Module):
 
     The embedding is added to the time embedding and projected to context tokens. Where it is absent a learned vector
     stands in, for guidance. The buffers `embedding_mean` and `embedding_std` standardise it first; they start as the
-    identity.
+    identity. Text tokens are further context; after a text transformer, the last one is also added to the time
+    embedding (GLIDE), as the CLIP text embedding always is.
     """
 
     embedding_mean: Tensor
@@ -110,6 +124,9 @@ class Decoder(nn.Module):
             self.text_embedding = nn.Linear(config.embedding_dim, trunk.embedding_dim)
             self.text_tokens = nn.Linear(config.text_dim, config.context_dim)
             self.text_norm = LayerNorm32(config.context_dim)
+        if config.text_transformer is not None:
+            self.text_transformer = TextTransformer(config.text_transformer, config.context_dim)
+            self.text_state = nn.Linear(config.context_dim, trunk.embedding_dim)
         self.unet = UNet(trunk)
 
     def forward(
@@ -136,9 +153,8 @@ class Decoder(nn.Module):
         )
         mask = None
         if text_embedding is not None and text_hidden is not None:
-            dtype = self.text_tokens.weight.dtype
-            emb = emb + self.text_embedding(text_embedding.to(dtype))
-            context = torch.cat([context, self.text_norm(self.text_tokens(text_hidden.to(dtype)))], dim=1)
+            added, tokens = self._text(text_embedding, text_hidden, text_mask)
+            emb, context = emb + added, torch.cat([context, tokens], dim=1)
             if text_mask is not None:
                 mask = nn.functional.pad(text_mask, (self.config.num_image_tokens, 0), value=True)
         prediction: Tensor = self.unet(x_t, emb, context, mask)
@@ -150,6 +166,14 @@ class Decoder(nn.Module):
         if image_present is None:
             return embedding
         return torch.where(image_present[:, None], embedding, self.null_image_embedding)
+
+    def _text(self, embedding: Tensor, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        dtype = self.text_tokens.weight.dtype
+        added, tokens = self.text_embedding(embedding.to(dtype)), self.text_tokens(hidden.to(dtype))
+        if self.config.text_transformer is None:
+            return added, self.text_norm(tokens)
+        tokens = self.text_norm(self.text_transformer(tokens, mask))
+        return added + self.text_state(last_token(tokens, mask)), tokens
 
     def _check_text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> None:
         given = (text_embedding is not None, text_hidden is not None)

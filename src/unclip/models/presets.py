@@ -18,28 +18,39 @@ _PRIORS = {
     "tiny": {"embedding_dim": 32, "num_text_tokens": 16, "width": 64, "depth": 2, "num_heads": 2},
     "reference": {"embedding_dim": 768, "num_text_tokens": 77, "width": 1024, "depth": 24, "num_heads": 16},
     "karlo": {"embedding_dim": 768, "num_text_tokens": 77, "width": 2048, "depth": 20, "num_heads": 32},
+    "kandinsky-2.2": {"embedding_dim": 1280, "num_text_tokens": 77, "width": 2048, "depth": 20, "num_heads": 32},
+    "dalle2-paper": {"embedding_dim": 1024, "num_text_tokens": 256, "width": 2048, "depth": 24, "num_heads": 32},
 }
 
 _TINY_UNET = {"base_channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1}
 _KARLO_UNET = {"base_channels": 320, "channel_mult": (1, 2, 3, 4), "num_res_blocks": 3}
+_KARLO_DECODER = _KARLO_UNET | {"image_size": 64, "attention_resolutions": (32, 16, 8), "dropout": 0.1}
+# The paper does not say how its upsamplers take the time. Scale and shift, as in ADM, makes 730M and 282M parameters of
+# what it calls 700M and 300M.
+_PAPER_256 = _KARLO_UNET | {"conditioning": "adaptive"}
+_PAPER_1024 = _PAPER_256 | {"base_channels": 192, "channel_mult": (1, 1, 2, 2, 4, 4), "num_res_blocks": 2}
 
 _DECODERS = {
     "tiny": _TINY_UNET
     | {"image_size": 16, "embedding_dim": 32, "context_dim": 32, "attention_resolutions": (8,), "head_dim": 32},
-    "karlo": _KARLO_UNET
-    | {
-        "image_size": 64,
-        "embedding_dim": 768,
-        "text_dim": 768,
-        "context_dim": 1536,
-        "attention_resolutions": (32, 16, 8),
-        "dropout": 0.1,
-    },
+    "karlo": _KARLO_DECODER | {"embedding_dim": 768, "text_dim": 768, "context_dim": 1536},
+    "dalle2-paper": _KARLO_DECODER
+    | {"base_channels": 512, "embedding_dim": 1024, "text_dim": 1024, "context_dim": 2048}
+    | {"text_transformer": {"num_text_tokens": 256, "depth": 24, "num_heads": 32}},
+    # Blocks of 4 x 4 pixels make the grid as fine as that of a 64 px decoder, without a first upsampler; predicting x0
+    # keeps such blocks learnable (arXiv 2511.13720).
+    "reference": _KARLO_DECODER
+    | {"base_channels": 384, "channel_mult": (1, 2, 4, 4), "image_size": 256, "patch_size": 4, "dropout": 0.0}
+    | {"embedding_dim": 768, "text_dim": 768, "context_dim": 1536, "learned_variance": False, "prediction_type": "x0"},
 }
 
 _UPSAMPLERS = {
     "tiny": _TINY_UNET | {"image_size": 32, "low_res_size": 8},
     "karlo": _KARLO_UNET | {"image_size": 256, "low_res_size": 64},
+    "dalle2-paper-256": _PAPER_256 | {"image_size": 256, "low_res_size": 64, "dropout": 0.1},
+    "dalle2-paper-1024": _PAPER_1024 | {"image_size": 1024, "low_res_size": 256, "schedule": "linear"},
+    "reference": _PAPER_1024
+    | {"image_size": 1024, "low_res_size": 256, "patch_size": 4, "noise_conditioning": True, "prediction_type": "x0"},
 }
 
 _AUTOENCODERS = {
@@ -67,17 +78,20 @@ _AUTOENCODERS = {
 
 
 def prior_preset(name: str) -> PriorConfig:
-    """The prior called "tiny", "reference" (the paper's depth and heads) or "karlo" (1.02B); else `InputError`."""
+    """The prior of that name, such as "reference" (308M parameters) or "karlo" (1.02B); else `InputError`.
+
+    Kandinsky 2.1's has the shape of Karlo's.
+    """
     return _preset(PriorConfig, _PRIORS, name)
 
 
 def decoder_preset(name: str) -> DecoderConfig:
-    """The decoder called "tiny" (16 px, no text) or "karlo" (893M parameters, 64 px, with text); else `InputError`."""
+    """The decoder of that name, such as "tiny" (16 px, no text) or "karlo" (893M, 64 px, text); else `InputError`."""
     return _preset(DecoderConfig, _DECODERS, name)
 
 
 def upsampler_preset(name: str) -> UpsamplerConfig:
-    """The upsampler called "tiny" (8 to 32 px) or "karlo" (692M parameters, 64 to 256 px); else `InputError`."""
+    """The upsampler of that name, such as "tiny" (8 to 32 px) or "karlo" (692M, 64 to 256 px); else `InputError`."""
     return _preset(UpsamplerConfig, _UPSAMPLERS, name)
 
 

@@ -5,6 +5,7 @@ from unclip.pipelines.drawing import Progress
 from unclip.pipelines.folder import Defaults, ModelConfig, find_model, shipped_models
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
 from unclip.pipelines.model import Model
+from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.sampling import last
@@ -19,6 +20,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModelInfo",
+    "ModelPreset",
     "OutputType",
     "PerStage",
     "PriorStage",
@@ -34,6 +36,8 @@ __all__ = [
     "find_model",
     "image_seeds",
     "last",
+    "model_preset",
+    "model_presets",
     "shipped_models",
     "text_to_image",
 ]

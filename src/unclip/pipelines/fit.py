@@ -18,6 +18,8 @@ def check_fit(clip: ClipConfig | None, prior: PriorConfig | None, decoder: Decod
         _check("prompt length", {"clip": clip.context_length, "prior": prior.num_text_tokens})
     if clip is not None and decoder is not None and decoder.text_dim:
         _check("token width", {"clip": clip.text_width, "decoder": decoder.text_dim})
+    if clip is not None and decoder is not None and decoder.text_transformer is not None:
+        _check("prompt length", {"clip": clip.context_length, "decoder": decoder.text_transformer.num_text_tokens})
 
 
 def _check(what: str, sizes: Mapping[str, int]) -> None:

@@ -2,39 +2,26 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import pydantic
-import torch
-from torch import nn
 
 from unclip.checkpoint import NetworkWeights, Storage, open_weights, save_network
-from unclip.clip import Clip, ClipConfig, Tokenizer
+from unclip.clip import Tokenizer
 from unclip.clip.encoder import TOKENIZER_FILE
 from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
 from unclip.files import atomic_write
-from unclip.models import (
-    Autoencoder,
-    AutoencoderConfig,
-    Decoder,
-    DecoderConfig,
-    Prior,
-    PriorConfig,
-    Upsampler,
-    UpsamplerConfig,
-)
-from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
+from unclip.pipelines.networks import NETWORKS
 from unclip.pipelines.settings import StageSettings
 
 __all__ = [
     "Defaults",
     "ModelConfig",
     "ModelSource",
-    "build",
     "find_model",
     "open_model",
     "open_network",
@@ -181,34 +168,12 @@ def write_model(source: ModelSource, folder: Path, storage: Storage | None = Non
     atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
 
-def build(weights: NetworkWeights) -> Any:
-    """The network that `weights` name and describe, on the meta device: it takes no memory until it is filled."""
-    with torch.device("meta"):
-        return NETWORKS[weights.network].build(weights.config).eval().requires_grad_(False)
-
-
 def upsampler_names(stages: Iterable[str]) -> list[str]:
     """The upsamplers among names of stages, smallest first."""
     names = [stage for stage in stages if re.fullmatch(UPSAMPLER, stage)]
     return sorted(names, key=lambda name: int(name.removeprefix("upsampler_")))
 
 
-class Network(NamedTuple):
-    """A class of networks, and that of their configurations."""
-
-    config: type[Config]
-    build: Callable[..., nn.Module]
-
-
-NETWORKS = {
-    "Clip": Network(ClipConfig, Clip),
-    "Prior": Network(PriorConfig, Prior),
-    "Decoder": Network(DecoderConfig, Decoder),
-    "Upsampler": Network(UpsamplerConfig, Upsampler),
-    "Autoencoder": Network(AutoencoderConfig, Autoencoder),
-    "Dalle2Prior": Network(Dalle2PriorConfig, Dalle2Prior),
-    "Dalle2UNet": Network(Dalle2UNetConfig, Dalle2UNet),
-}
 STAGES = {
     "clip": ("Clip",),
     "prior": ("Prior", "Dalle2Prior"),

@@ -18,13 +18,13 @@ from unclip.pipelines.fit import check_fit
 from unclip.pipelines.folder import (
     Defaults,
     ModelSource,
-    build,
     find_model,
     open_model,
     open_stages,
     upsampler_names,
     write_model,
 )
+from unclip.pipelines.networks import build_on_meta
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.residence import Residence, StageFiles
 from unclip.pipelines.settings import PerStage, StageSettings, settle
@@ -157,7 +157,7 @@ class Model:
     ) -> Self:
         """Build the networks of a model that is not loaded; see `UnClip.load`."""
         device = resolve_device(str(device))
-        networks = {stage: build(weights) for stage, weights in source.networks.items()}
+        networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
         residences = {
             # CLIP in float32: one pass a picture costs little, and all that follows hangs on these numbers.
             network: Residence(
