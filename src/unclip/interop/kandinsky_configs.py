@@ -1,0 +1,286 @@
+"""Kandinsky's configs in the words of diffusers and transformers, and back. Knows no tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unclip.clip import MultilingualConfig
+from unclip.config import load_config
+from unclip.errors import ConfigError
+from unclip.interop.unclip_configs import read_options, require
+from unclip.models import AutoencoderConfig, KandinskyDecoderConfig
+
+__all__ = [
+    "autoencoder_config",
+    "autoencoder_config_theirs",
+    "decoder_config",
+    "decoder_config_theirs",
+    "refuse_variants",
+    "text_encoder_config",
+]
+
+_UNET, _VQ, _TEXT = "UNet2DConditionModel", "VQModel", "MultilingualCLIP"
+
+_UNET_FIXED = {
+    "act_fn": "silu",
+    "addition_embed_type_num_heads": 64,
+    "addition_time_embed_dim": None,
+    "attention_type": "default",
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "class_embeddings_concat": False,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_norm": None,
+    "downsample_padding": 1,
+    "dual_cross_attention": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_only_cross_attention": None,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "norm_eps": 1e-5,
+    "norm_num_groups": 32,
+    "num_attention_heads": None,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "projection_class_embeddings_input_dim": None,
+    "resnet_out_scale_factor": 1.0,
+    "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "scale_shift",
+    "reverse_transformer_layers_per_block": None,
+    "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None,
+    "time_embedding_dim": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+    "transformer_layers_per_block": 1,
+    "upcast_attention": False,
+    "use_linear_projection": False,
+}
+_UNET_DEFAULTS = {
+    "sample_size": None,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "dropout": 0.0,
+    "cross_attention_dim": 1280,
+    "attention_head_dim": 8,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "addition_embed_type": None,
+    # What they take for granted, but we do not have.
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "resnet_time_scale_shift": "default",
+}
+# By whether there is attention.
+_UNET_BLOCKS = {
+    "down": {False: "ResnetDownsampleBlock2D", True: "SimpleCrossAttnDownBlock2D"},
+    "up": {False: "ResnetUpsampleBlock2D", True: "SimpleCrossAttnUpBlock2D"},
+}
+# By whether there is text: encoder_hid_dim_type, addition_embed_type, number of image tokens.
+_CONDITIONING = {False: ("image_proj", "image", 32), True: ("text_image_proj", "text_image", 10)}
+
+_VQ_FIXED = {
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "lookup_from_codebook": False,
+    "force_upcast": False,
+}
+_VQ_DEFAULTS = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",),
+    "up_block_types": ("UpDecoderBlock2D",),
+    "block_out_channels": (64,),
+    "layers_per_block": 1,
+    "latent_channels": 3,
+    "num_vq_embeddings": 256,
+    "vq_embed_dim": None,
+    "norm_type": "group",
+    "mid_block_add_attention": True,
+    # Nothing in the network depends on these.
+    "sample_size": 32,
+    "scaling_factor": 0.18215,
+}
+_VQ_BLOCKS = {
+    "down": {False: "DownEncoderBlock2D", True: "AttnDownEncoderBlock2D"},
+    "up": {False: "UpDecoderBlock2D", True: "AttnUpDecoderBlock2D"},
+}
+
+_TEXT_FIXED = {
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "type_vocab_size": 1,
+    "position_embedding_type": "absolute",
+}
+_TEXT_DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+    "pad_token_id": 1,
+    "numDims": 768,
+    "transformerDimensions": 1024,
+    # What they take for granted, but we do not have.
+    "layer_norm_eps": 1e-12,
+    "type_vocab_size": 2,
+}
+
+
+def decoder_config(theirs: Mapping[str, Any]) -> KandinskyDecoderConfig:
+    """Ours from the config of diffusers' `UNet2DConditionModel`; raises `ConfigError` for options that ours has not."""
+    found = read_options(theirs, _UNET, _UNET_FIXED, _UNET_DEFAULTS)
+    refuse_variants(found["in_channels"], found["addition_embed_type"])
+    has_text = found["addition_embed_type"] == "text_image"
+    hidden_type, added_type, num_image_tokens = _CONDITIONING[has_text]
+    require(_UNET, "addition_embed_type", found["addition_embed_type"], added_type)
+    require(_UNET, "encoder_hid_dim_type", found["encoder_hid_dim_type"], hidden_type)
+    learned = found["out_channels"] == 2 * found["in_channels"]
+    require(_UNET, "out_channels", found["out_channels"], (2 if learned else 1) * found["in_channels"])
+    fields = {
+        "image_size": found["sample_size"],
+        "embedding_dim": found["cross_attention_dim"] if has_text else found["encoder_hid_dim"],
+        "text_dim": found["encoder_hid_dim"] if has_text else 0,
+        "normalize_image": not has_text,
+        "attention_levels": _attention_levels(found, _UNET, _UNET_BLOCKS),
+        "num_res_blocks": found["layers_per_block"],
+        "head_dim": found["attention_head_dim"],
+        "num_image_tokens": num_image_tokens,
+        "context_dim": found["cross_attention_dim"],
+        "dropout": found["dropout"],
+        "learned_variance": learned,
+        "in_channels": found["in_channels"],
+        **_widths(found["block_out_channels"], _UNET),
+    }
+    return load_config(KandinskyDecoderConfig, fields)
+
+
+def decoder_config_theirs(ours: KandinskyDecoderConfig) -> dict[str, Any]:
+    """The config of diffusers' `UNet2DConditionModel` from ours; raises `ConfigError` for what theirs cannot be."""
+    has_text = bool(ours.text_dim)
+    hidden_type, added_type, num_image_tokens = _CONDITIONING[has_text]
+    kind = "KandinskyDecoderConfig"
+    require(kind, "num_image_tokens", ours.num_image_tokens, num_image_tokens)
+    require(kind, "normalize_image", ours.normalize_image, not has_text)
+    require(kind, "channel_mult[0]", ours.channel_mult[0], 1)
+    if has_text:
+        require(kind, "embedding_dim", ours.embedding_dim, ours.context_dim)
+        require(kind, "text_embedding_dim", ours.text_embedding_dim or ours.embedding_dim, ours.context_dim)
+    return {
+        "_class_name": _UNET,
+        **_UNET_DEFAULTS,
+        **_UNET_FIXED,
+        **_block_types(ours.attention_levels, len(ours.channel_mult), _UNET_BLOCKS),
+        "sample_size": ours.image_size,
+        "in_channels": ours.in_channels,
+        "out_channels": ours.unet().out_channels,
+        "block_out_channels": [ours.base_channels * mult for mult in ours.channel_mult],
+        "layers_per_block": ours.num_res_blocks,
+        "dropout": ours.dropout,
+        "cross_attention_dim": ours.context_dim,
+        "attention_head_dim": ours.head_dim,
+        "encoder_hid_dim": ours.text_dim or ours.embedding_dim,
+        "encoder_hid_dim_type": hidden_type,
+        "addition_embed_type": added_type,
+    }
+
+
+def refuse_variants(in_channels: int, addition_embed_type: str | None = None) -> None:
+    """Raise `ConfigError` for the decoders that are told more than an image and a text."""
+    if addition_embed_type == "image_hint":
+        raise ConfigError(
+            "this is Kandinsky's ControlNet decoder (image_hint), which is not supported; give the plain one."
+        )
+    if in_channels == 9:
+        raise ConfigError(
+            "this is Kandinsky's inpainting decoder (in_channels=9), which is not supported; give the plain one."
+        )
+
+
+def autoencoder_config(theirs: Mapping[str, Any]) -> AutoencoderConfig:
+    """Ours from the config of diffusers' `VQModel`; raises `ConfigError` for options that ours has not.
+
+    `scaling_factor` is left out: it is a default there, and Kandinsky's decoders draw the latents as they are.
+    """
+    found = read_options(theirs, _VQ, _VQ_FIXED, _VQ_DEFAULTS)
+    require(_VQ, "out_channels", found["out_channels"], found["in_channels"])
+    fields = {
+        "attention_levels": _attention_levels(found, _VQ, _VQ_BLOCKS),
+        "num_res_blocks": found["layers_per_block"],
+        "middle_attention": found["mid_block_add_attention"],
+        "bottleneck_channels": found["latent_channels"],
+        "latent_channels": found["vq_embed_dim"] or found["latent_channels"],
+        "codebook_size": found["num_vq_embeddings"],
+        "norm": found["norm_type"],
+        "in_channels": found["in_channels"],
+        **_widths(found["block_out_channels"], _VQ),
+    }
+    return load_config(AutoencoderConfig, fields)
+
+
+def autoencoder_config_theirs(ours: AutoencoderConfig) -> dict[str, Any]:
+    """The config of diffusers' `VQModel` from ours."""
+    return {
+        "_class_name": _VQ,
+        **_VQ_DEFAULTS,
+        **_VQ_FIXED,
+        **_block_types(ours.attention_levels, len(ours.channel_mult), _VQ_BLOCKS),
+        "in_channels": ours.in_channels,
+        "out_channels": ours.in_channels,
+        "block_out_channels": ours.widths,
+        "layers_per_block": ours.num_res_blocks,
+        "latent_channels": ours.bottleneck_channels,
+        "num_vq_embeddings": ours.codebook_size,
+        "vq_embed_dim": ours.latent_channels,
+        "norm_type": ours.norm,
+        "mid_block_add_attention": ours.middle_attention,
+        "scaling_factor": ours.scaling_factor,
+    }
+
+
+def text_encoder_config(theirs: Mapping[str, Any]) -> MultilingualConfig:
+    """Ours from the config of `MultilingualCLIP`; raises `ConfigError` for a network that is not XLM-RoBERTa's."""
+    known = {name: value for name, value in theirs.items() if name in _TEXT_FIXED or name in _TEXT_DEFAULTS}
+    found = read_options(known, _TEXT, _TEXT_FIXED, _TEXT_DEFAULTS)
+    require(_TEXT, "transformerDimensions", found["transformerDimensions"], found["hidden_size"])
+    fields = {
+        "embedding_dim": found["numDims"],
+        "width": found["hidden_size"],
+        "depth": found["num_hidden_layers"],
+        "num_heads": found["num_attention_heads"],
+        "ff_dim": found["intermediate_size"],
+        "vocab_size": found["vocab_size"],
+        "pad_token": found["pad_token_id"],
+        "num_positions": found["max_position_embeddings"],
+    }
+    return load_config(MultilingualConfig, fields)
+
+
+def _widths(channels: Sequence[int], kind: str) -> dict[str, Any]:
+    for width in channels:
+        if width % channels[0]:
+            raise ConfigError(f"{kind}: block_out_channels={list(channels)} are not multiples of the first.")
+    return {"base_channels": channels[0], "channel_mult": [width // channels[0] for width in channels]}
+
+
+def _attention_levels(found: Mapping[str, Any], kind: str, blocks: Mapping[str, Mapping[bool, str]]) -> list[int]:
+    """Levels with attention; raises `ConfigError` for other blocks, and where up is not the mirror of down."""
+    levels = [level for level, block in enumerate(found["down_block_types"]) if block == blocks["down"][True]]
+    for name, expected in _block_types(levels, len(found["block_out_channels"]), blocks).items():
+        require(kind, name, list(found[name]), expected)
+    return levels
+
+
+def _block_types(
+    attention_levels: Sequence[int], num_levels: int, blocks: Mapping[str, Mapping[bool, str]]
+) -> dict[str, list[str]]:
+    attended = [level in attention_levels for level in range(num_levels)]
+    return {
+        "down_block_types": [blocks["down"][attends] for attends in attended],
+        "up_block_types": [blocks["up"][attends] for attends in reversed(attended)],
+    }
