@@ -83,7 +83,10 @@ def test_the_published_decoders_are_the_presets() -> None:
         ({"out_channels": 6}, r": out_channels=6 is not supported; only 4 is\.$"),
         ({"act_fn": "gelu"}, r"^UNet2DConditionModel: act_fn='gelu' is not supported; only 'silu' is\.$"),
         ({"class_embed_typ": 1}, r"option class_embed_typ=1 is unknown; did you mean 'class_embed_type'\?"),
-        ({"block_out_channels": [32, 48]}, r": block_out_channels=\[32, 48\] are not multiples of the first\.$"),
+        (
+            {"block_out_channels": [32, 64, 96, 48]},
+            r": block_out_channels=\[32, 64, 96, 48\] are not multiples of the first\.$",
+        ),
         ({"up_block_types": ["ResnetUpsampleBlock2D"] * 4}, r": up_block_types=.* is not supported; only \['Simple"),
         ({"down_block_types": ["DownBlock2D"] * 4}, r": down_block_types=\['DownBlock2D', .* only \['Resnet"),
         ({"sample_size": None}, r"^image_size: .*found None"),
