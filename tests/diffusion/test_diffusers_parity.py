@@ -16,6 +16,7 @@ from unclip.diffusion import (
     dpmpp_2m,
     dpmpp_2m_sde,
     linear_schedule,
+    make_schedule,
     time_grid,
 )
 
@@ -65,8 +66,7 @@ def test_float32_tables_are_equal_bit_for_bit() -> None:
     theirs = DDPMScheduler(beta_start=1e-4, beta_end=0.02).alphas_cumprod
     assert torch.equal(linear_schedule(dtype=torch.float32).alphas_cumprod.float(), theirs)
     kandinsky = DDPMScheduler(beta_start=0.00085, beta_end=0.012).alphas_cumprod
-    ours = linear_schedule(dtype=torch.float32, beta_start=0.00085, beta_end=0.012)
-    assert torch.equal(ours.alphas_cumprod.float(), kandinsky)
+    assert torch.equal(make_schedule("kandinsky", dtype=torch.float32).alphas_cumprod.float(), kandinsky)
 
 
 def test_grids_are_equal_for_every_number_of_steps() -> None:

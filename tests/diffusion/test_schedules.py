@@ -50,7 +50,7 @@ def test_last_entry_of_the_released_models() -> None:
     assert cosine_schedule().alphas_cumprod[-1].item() == pytest.approx(2.4288e-9, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear"])
+@pytest.mark.parametrize("name", ["cosine", "linear", "kandinsky"])
 @pytest.mark.parametrize("num_timesteps", [1, 2, 5, 10, 20, 100, 4000])
 def test_any_number_of_timesteps_gives_a_valid_table(name: str, num_timesteps: int) -> None:
     schedule = make_schedule(name, num_timesteps)
@@ -129,7 +129,7 @@ def test_unknown_name_suggests_the_nearest() -> None:
         make_schedule("cosin")
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear"])
+@pytest.mark.parametrize("name", ["cosine", "linear", "kandinsky"])
 def test_no_timesteps_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="num_timesteps=0 is below 1"):
         make_schedule(name, 0)

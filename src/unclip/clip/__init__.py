@@ -4,15 +4,22 @@ from unclip.clip.config import ClipConfig, clip_preset
 from unclip.clip.encoder import TextImageEncoder
 from unclip.clip.loss import contrastive_loss
 from unclip.clip.model import Clip, TextFeatures
+from unclip.clip.multilingual import MultilingualClip, MultilingualConfig, multilingual_preset
+from unclip.clip.multilingual_encoder import MultilingualEncoder, MultilingualTokenizer
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
     "Clip",
     "ClipConfig",
+    "MultilingualClip",
+    "MultilingualConfig",
+    "MultilingualEncoder",
+    "MultilingualTokenizer",
     "TextFeatures",
     "TextImageEncoder",
     "TokenBatch",
     "Tokenizer",
     "clip_preset",
     "contrastive_loss",
+    "multilingual_preset",
 ]

@@ -31,11 +31,19 @@ class TokenBatch(NamedTuple):
     """Prompts as token ids."""
 
     ids: TokenIds
-    """(batch, context_length) start, tokens, end, then zeros."""
+    """(batch, context_length) start, tokens, end, then padding."""
     mask: TokenMask
     """True from the start token to the first end token."""
     cut: list[str]
     """The end of each prompt that did not fit; "" where all of it did."""
+
+
+class Specials(NamedTuple):
+    """Ids of the tokens around a prompt."""
+
+    start: int
+    end: int
+    pad: int
 
 
 class Tokenizer:
@@ -57,7 +65,7 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Read a `tokenizer.json`; raises CheckpointError when it is missing or is not one."""
-        return cls(_parse(path, lambda: tokenizers.Tokenizer.from_str(_read(path))))
+        return cls(read_backend(path))
 
     @classmethod
     def from_vocab_and_merges(cls, vocab: str | Path, merges: str | Path) -> "Tokenizer":
@@ -103,17 +111,32 @@ class Tokenizer:
 
     def encode(self, prompts: Sequence[str], context_length: int) -> TokenBatch:
         """Ids of the prompts, each cut to `context_length` tokens with start and end, then padded with zeros."""
-        if isinstance(prompts, str):
-            raise InputError(f"prompts must be a list of texts, found the text {prompts!r}; give [{prompts!r}].")
-        # A lone surrogate, as an undecodable byte of a command line becomes, is not text to `tokenizers`.
-        texts = [prompt.encode(errors="replace").decode() for prompt in prompts]
-        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
-        room = context_length - 2
-        rows = [[self.start_token, *encoding.ids[:room], self.end_token] for encoding in encodings]
-        ids = torch.tensor([row + [PAD_ID] * (context_length - len(row)) for row in rows], dtype=torch.int64)
-        ids = ids.view(len(rows), context_length)
-        cut = [_left_over(prompt, encoding, room) for prompt, encoding in zip(texts, encodings, strict=True)]
-        return TokenBatch(ids, token_mask(ids, self.end_token), cut)
+        specials = Specials(self.start_token, self.end_token, PAD_ID)
+        batch = encode_prompts(self._backend, prompts, context_length, specials)
+        return batch._replace(mask=token_mask(batch.ids, self.end_token))
+
+
+def read_backend(path: str | Path) -> tokenizers.Tokenizer:
+    """The content of a `tokenizer.json`; raises CheckpointError when it is missing or is not one."""
+    return _parse(path, lambda: tokenizers.Tokenizer.from_str(_read(path)))
+
+
+def encode_prompts(
+    backend: tokenizers.Tokenizer, prompts: Sequence[str], context_length: int, specials: Specials
+) -> TokenBatch:
+    """Start, as many tokens as there is room for, end, padding; the mask is True before the padding."""
+    if isinstance(prompts, str):
+        raise InputError(f"prompts must be a list of texts, found the text {prompts!r}; give [{prompts!r}].")
+    # A lone surrogate, as an undecodable byte of a command line becomes, is not text to `tokenizers`.
+    texts = [prompt.encode(errors="replace").decode() for prompt in prompts]
+    encodings = backend.encode_batch(texts, add_special_tokens=False)
+    room = context_length - 2
+    rows = [[specials.start, *encoding.ids[:room], specials.end] for encoding in encodings]
+    padded = [row + [specials.pad] * (context_length - len(row)) for row in rows]
+    ids = torch.tensor(padded, dtype=torch.int64).view(len(rows), context_length)
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    cut = [_left_over(prompt, encoding, room) for prompt, encoding in zip(texts, encodings, strict=True)]
+    return TokenBatch(ids, torch.arange(context_length) < lengths[:, None], cut)
 
 
 def _left_over(prompt: str, encoding: Encoding, room: int) -> str:

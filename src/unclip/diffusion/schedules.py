@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unclip.errors import ConfigError, did_you_mean
 
-ScheduleName = Literal["cosine", "linear"]
+ScheduleName = Literal["cosine", "linear", "kandinsky"]
 Number = TypeVar("Number", float, Tensor)
 
 
@@ -174,6 +174,8 @@ def make_schedule(
         return cosine_schedule(num_timesteps, dtype)
     if name == "linear":
         return linear_schedule(num_timesteps, dtype)
+    if name == "kandinsky":  # That of Stable Diffusion's latents, but linear in beta instead of its root.
+        return linear_schedule(num_timesteps, dtype, beta_start=0.00085, beta_end=0.012)
     raise ConfigError(f"unknown schedule {name!r}; {did_you_mean(name, get_args(ScheduleName))}")
 
 

@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from unclip.checkpoint import NetworkWeights
 from unclip.clip import Tokenizer
 
-__all__ = ["ForeignModel"]
+__all__ = ["ForeignModel", "ForeignNetwork"]
+
+
+class ForeignNetwork(NamedTuple):
+    """A network that another library wrote."""
+
+    weights: NetworkWeights
+    """What it is in our terms."""
+    dropped: Mapping[str, str]
+    """Its tensors and options that we have no place for, each with the reason."""
 
 
 @dataclass(frozen=True, eq=False)

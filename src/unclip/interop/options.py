@@ -1,11 +1,14 @@
-"""Reads the options of a foreign configuration one by one, so that none is ignored by accident. Knows no network."""
+"""Reads the options of foreign configurations so that none is ignored by accident. Knows no network.
+
+`Options` where a section is taken apart, `read_options` where a table says all that there can be.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from unclip.errors import ConfigError, did_you_mean
 
-__all__ = ["Options"]
+__all__ = ["Options", "read_options", "require"]
 
 T = TypeVar("T")
 
@@ -58,3 +61,28 @@ class Options:
         """Raise `ConfigError` for the options that are left."""
         for name in self.left:
             raise ConfigError(f"unknown option {self.place}.{name}; {did_you_mean(name, self._known)}")
+
+
+def read_options(
+    theirs: Mapping[str, Any], kind: str, fixed: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a config by `kind`, completed by their library's `defaults`.
+
+    Raises `ConfigError` for an option of `fixed` with another value, and for one that neither table knows; names that
+    start with an underscore say who wrote the config.
+    """
+    found = {**defaults, **{name: value for name, value in theirs.items() if not name.startswith("_")}}
+    for name, value in found.items():
+        if name in fixed:
+            require(kind, name, value, fixed[name])
+        elif name not in defaults:
+            raise ConfigError(
+                f"{kind}: option {name}={value!r} is unknown; {did_you_mean(name, {**fixed, **defaults})}"
+            )
+    return found
+
+
+def require(kind: str, name: str, value: object, allowed: object) -> None:
+    """Raise `ConfigError` for an option that has not the one value that is allowed."""
+    if value != allowed:
+        raise ConfigError(f"{kind}: {name}={value!r} is not supported; only {allowed!r} is.")

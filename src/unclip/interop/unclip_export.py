@@ -12,13 +12,13 @@ from unclip.errors import ConfigError
 from unclip.files import atomic_write
 from unclip.interop.clip import Component, clip_to_transformers
 from unclip.interop.rules import to_theirs
+from unclip.interop.schedulers import unclip_scheduler
 from unclip.interop.unclip_configs import (
     decoder_config_theirs,
-    prediction_type_theirs,
     prior_config_theirs,
     upsampler_config_theirs,
 )
-from unclip.interop.unclip_folder import CLASSES, COSINE, decoder_constants
+from unclip.interop.unclip_folder import CLASSES, decoder_constants
 from unclip.interop.unclip_names import decoder_names, prior_names, upsampler_names
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
@@ -72,7 +72,7 @@ def export_unclip(
 def _prior(weights: NetworkWeights, bound: float) -> tuple[Component, dict[str, Any]]:
     config = _expect(weights, PriorConfig)
     tensors = to_theirs(weights.tensors, prior_names(config), weights.source)
-    return Component(prior_config_theirs(config), tensors), _scheduler(config, bound, learned_variance=False)
+    return Component(prior_config_theirs(config), tensors), unclip_scheduler(config, bound, learned_variance=False)
 
 
 def _decoder(weights: NetworkWeights, bound: float) -> tuple[dict[str, Component], dict[str, Any]]:
@@ -81,13 +81,13 @@ def _decoder(weights: NetworkWeights, bound: float) -> tuple[dict[str, Component
     tensors = to_theirs(weights.tensors, decoder_names(config), weights.source, constants=constants)
     configs = dict(zip(("decoder", "text_proj"), decoder_config_theirs(config), strict=True))
     components = {name: Component(options, _under(name, tensors)) for name, options in configs.items()}
-    return components, _scheduler(config, bound, learned_variance=config.learned_variance)
+    return components, unclip_scheduler(config, bound, config.learned_variance)
 
 
 def _upsampler(weights: NetworkWeights, bound: float) -> tuple[Component, dict[str, Any]]:
     config = _expect(weights, UpsamplerConfig)
     tensors = to_theirs(weights.tensors, upsampler_names(config.unet()), weights.source)
-    scheduler = _scheduler(config, bound, learned_variance=config.learned_variance)
+    scheduler = unclip_scheduler(config, bound, config.learned_variance)
     return Component(upsampler_config_theirs(config), tensors), scheduler
 
 
@@ -100,22 +100,6 @@ def _expect(weights: NetworkWeights, kind: type[C]) -> C:
 def _under(prefix: str, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
-
-
-def _scheduler(
-    config: PriorConfig | DecoderConfig | UpsamplerConfig, bound: float, *, learned_variance: bool
-) -> dict[str, Any]:
-    if config.schedule != "cosine":
-        raise ConfigError(f"schedule={config.schedule!r} has no equal in diffusers' unCLIP, whose is 'cosine'.")
-    return {
-        "_class_name": "UnCLIPScheduler",
-        "num_train_timesteps": config.num_timesteps,
-        "beta_schedule": COSINE,
-        "variance_type": "learned_range" if learned_variance else "fixed_small_log",
-        "prediction_type": prediction_type_theirs(config.prediction_type),
-        "clip_sample": True,
-        "clip_sample_range": bound,
-    }
 
 
 def _index(components: Mapping[str, Any], schedulers: Mapping[str, Any]) -> dict[str, Any]:

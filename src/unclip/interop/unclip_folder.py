@@ -15,8 +15,9 @@ from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.clip import Component, clip_from_transformers
 from unclip.interop.foreign import ForeignModel
 from unclip.interop.rules import to_ours
+from unclip.interop.schedulers import unclip_diffusion, unclip_sampling
 from unclip.interop.sources import open_component, read_json
-from unclip.interop.unclip_configs import decoder_config, prediction_type, prior_config, upsampler_config
+from unclip.interop.unclip_configs import decoder_config, prior_config, upsampler_config
 from unclip.interop.unclip_names import decoder_names, prior_names, upsampler_names
 from unclip.models import Decoder, DecoderConfig, Prior, Upsampler
 
@@ -34,9 +35,6 @@ CLASSES = {
 }
 NEEDED = ("text_encoder", "text_proj", "decoder", "decoder_scheduler", "tokenizer")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-COSINE = "squaredcos_cap_v2"
-# Steps and guidance of Karlo's "fast" setting.
-SETTINGS = {"prior": (25, 4.0), "decoder": (25, 8.0), "super_res": (7, 1.0)}
 
 Imported = tuple[NetworkWeights, dict[str, str]]
 
@@ -61,14 +59,14 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
         found["prior"] = _prior(parts["prior"], schedulers["prior"], f"{source}/prior")
     found["decoder"] = _decoder(parts, schedulers["decoder"], source)
     sampled: list[str] = [stage for stage in ("prior", "decoder") if stage in found]
-    sampling = {stage: _sampling(schedulers[stage], SETTINGS[stage]) for stage in sampled}
+    sampling = {stage: unclip_sampling(schedulers[stage], stage) for stage in sampled}
     low_res_size = found["decoder"][0].config.model_dump()["image_size"]
     for suffix, name in (("", "super_res_first"), ("_last", "super_res_last")):
         if name in parts:
             imported = _upsampler(parts[name], schedulers["super_res"], low_res_size, f"{source}/{name}")
             stage = f"upsampler_{imported[0].config.model_dump()['image_size']}"
             found[stage + suffix] = imported
-            sampling[stage] = _sampling(schedulers["super_res"], SETTINGS["super_res"])
+            sampling[stage] = unclip_sampling(schedulers["super_res"], "super_res")
     return ForeignModel(
         description=f"a diffusers unCLIP folder ({index['_class_name']})",
         stages={stage: weights for stage, (weights, _) in found.items()},
@@ -101,16 +99,16 @@ def _component_names(folder: Path, index: Mapping[str, Any]) -> list[str]:
 
 
 def _prior(part: Component, scheduler: Mapping[str, Any], source: str) -> Imported:
-    config = prior_config(part.config).replace(**prediction_type(scheduler), **_schedule(scheduler, source))
+    config = prior_config(part.config).replace(**unclip_diffusion(scheduler, learned_variance=False))
     found = to_ours(part.tensors, lambda: Prior(config), prior_names(config), source)
     return NetworkWeights("Prior", config, found.tensors, source), found.dropped
 
 
 def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], source: str) -> Imported:
-    config = decoder_config(parts["decoder"].config, parts["text_proj"].config, scheduler)
-    config = config.replace(**_schedule(scheduler, source))
+    config = decoder_config(parts["decoder"].config, parts["text_proj"].config)
+    config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
     tensors = {
-        f"{part}.{name}": value for part in ("decoder", "text_proj") for name, value in parts[part].tensors.items()
+        f"{name}.{key}": value for name in ("decoder", "text_proj") for key, value in parts[name].tensors.items()
     }
     constants = decoder_constants(config)
     found = to_ours(tensors, lambda: Decoder(config), decoder_names(config), source, constants=constants)
@@ -118,28 +116,10 @@ def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], sourc
 
 
 def _upsampler(part: Component, scheduler: Mapping[str, Any], low_res_size: int, source: str) -> Imported:
-    config = upsampler_config(part.config, scheduler, low_res_size).replace(**_schedule(scheduler, source))
+    config = upsampler_config(part.config, low_res_size)
+    config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
     found = to_ours(part.tensors, lambda: Upsampler(config), upsampler_names(config.unet()), source)
     return NetworkWeights("Upsampler", config, found.tensors, source), found.dropped
-
-
-def _schedule(scheduler: Mapping[str, Any], source: str) -> dict[str, Any]:
-    if (name := scheduler.get("beta_schedule", COSINE)) != COSINE:
-        raise ConfigError(f"{source}: beta_schedule={name!r} is not supported; unCLIP's schedulers have {COSINE!r}.")
-    return {"schedule": "cosine", "num_timesteps": scheduler.get("num_train_timesteps", 1000)}
-
-
-def _sampling(scheduler: Mapping[str, Any], settings: tuple[int, float]) -> dict[str, Any]:
-    """Their settings; the table in float32, as they multiply it up."""
-    num_steps, guidance_scale = settings
-    bound = {"x0_bound": scheduler.get("clip_sample_range", 1.0)} if scheduler.get("clip_sample", True) else {}
-    return {
-        "num_steps": num_steps,
-        "sampler": "ddpm",
-        "guidance_scale": guidance_scale,
-        "schedule_dtype": "float32",
-        **bound,
-    }
 
 
 def _resize(folder: Path, names: list[str]) -> Any:

@@ -3,8 +3,15 @@
 from unclip.models.choices import PredictionType, ScheduleName
 from unclip.models.counting import count_bytes, count_flops, count_parameters
 from unclip.models.decoder import Decoder, DecoderConfig
+from unclip.models.kandinsky import KandinskyDecoder, KandinskyDecoderConfig
 from unclip.models.movq import Autoencoder, AutoencoderConfig
-from unclip.models.presets import autoencoder_preset, decoder_preset, prior_preset, upsampler_preset
+from unclip.models.presets import (
+    autoencoder_preset,
+    decoder_preset,
+    kandinsky_decoder_preset,
+    prior_preset,
+    upsampler_preset,
+)
 from unclip.models.prior import Prior, PriorConfig, TextCache
 from unclip.models.text_transformer import TextTransformerConfig
 from unclip.models.unet import UNet, UNetConfig
@@ -15,6 +22,8 @@ __all__ = [
     "AutoencoderConfig",
     "Decoder",
     "DecoderConfig",
+    "KandinskyDecoder",
+    "KandinskyDecoderConfig",
     "PredictionType",
     "Prior",
     "PriorConfig",
@@ -30,6 +39,7 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "decoder_preset",
+    "kandinsky_decoder_preset",
     "prior_preset",
     "upsampler_preset",
 ]

@@ -5,4 +5,4 @@ from typing import Literal
 __all__ = ["PredictionType", "ScheduleName"]
 
 PredictionType = Literal["x0", "eps", "v"]
-ScheduleName = Literal["cosine", "linear"]
+ScheduleName = Literal["cosine", "linear", "kandinsky"]

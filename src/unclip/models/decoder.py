@@ -14,7 +14,7 @@ from unclip.models.unet import UNet, UNetConfig, check_size
 from unclip.nn import LayerNorm32, TimeEmbedding
 from unclip.shapes import Timesteps, TokenMask
 
-__all__ = ["Decoder", "DecoderConfig"]
+__all__ = ["Decoder", "DecoderConfig", "check_text"]
 
 
 class DecoderConfig(Config):
@@ -145,7 +145,7 @@ class Decoder(nn.Module):
         `text_mask` is True for real tokens. Raises `InputError` for sizes that the levels do not divide, and for text
         that is missing or that the model has no use for.
         """
-        self._check_text(text_embedding, text_hidden)
+        check_text(self.config.text_dim, text_embedding, text_hidden)
         embedding = self._image(image_embedding, image_present)
         emb = self.time_embedding(timestep) + self.image_embedding(embedding)
         context = rearrange(
@@ -175,9 +175,11 @@ class Decoder(nn.Module):
         tokens = self.text_norm(self.text_transformer(tokens, mask))
         return added + self.text_state(last_token(tokens, mask)), tokens
 
-    def _check_text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> None:
-        given = (text_embedding is not None, text_hidden is not None)
-        if self.config.text_dim and not all(given):
-            raise InputError('this decoder needs text_embedding and text_hidden; encode "" for no text.')
-        if not self.config.text_dim and any(given):
-            raise InputError("this decoder takes no text (text_dim=0); pass neither text_embedding nor text_hidden.")
+
+def check_text(text_dim: int, text_embedding: Tensor | None, text_hidden: Tensor | None) -> None:
+    """Raise `InputError` for text that is missing, or that a decoder has no use for (`text_dim` is 0)."""
+    given = (text_embedding is not None, text_hidden is not None)
+    if text_dim and not all(given):
+        raise InputError('this decoder needs text_embedding and text_hidden; encode "" for no text.')
+    if not text_dim and any(given):
+        raise InputError("this decoder takes no text (text_dim=0); pass neither text_embedding nor text_hidden.")

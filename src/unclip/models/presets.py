@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
 from unclip.models.decoder import DecoderConfig
+from unclip.models.kandinsky import KandinskyDecoderConfig
 from unclip.models.movq import AutoencoderConfig
 from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
 
-__all__ = ["autoencoder_preset", "decoder_preset", "prior_preset", "upsampler_preset"]
+__all__ = ["autoencoder_preset", "decoder_preset", "kandinsky_decoder_preset", "prior_preset", "upsampler_preset"]
 
 C = TypeVar("C", bound=Config)
 
@@ -53,6 +54,31 @@ _UPSAMPLERS = {
     | {"image_size": 1024, "low_res_size": 256, "patch_size": 4, "noise_conditioning": True, "prediction_type": "x0"},
 }
 
+_KANDINSKY_UNET = {
+    "base_channels": 384,
+    "channel_mult": (1, 2, 3, 4),
+    "num_res_blocks": 3,
+    "attention_levels": (1, 2, 3),
+    "context_dim": 768,
+    "image_size": 64,
+}
+
+_KANDINSKY_DECODERS = {
+    "tiny": _TINY_UNET
+    | {
+        "image_size": 8,
+        "embedding_dim": 32,
+        "context_dim": 32,
+        "attention_levels": (1,),
+        "head_dim": 32,
+        "num_image_tokens": 4,
+        "normalize_image": True,
+    },
+    "kandinsky-2.1": _KANDINSKY_UNET
+    | {"embedding_dim": 768, "text_dim": 1024, "num_image_tokens": 10, "normalize_image": False},
+    "kandinsky-2.2": _KANDINSKY_UNET | {"embedding_dim": 1280, "num_image_tokens": 32, "normalize_image": True},
+}
+
 _AUTOENCODERS = {
     "tiny": _TINY_UNET
     | {
@@ -88,6 +114,12 @@ def prior_preset(name: str) -> PriorConfig:
 def decoder_preset(name: str) -> DecoderConfig:
     """The decoder of that name, such as "tiny" (16 px, no text) or "karlo" (893M, 64 px, text); else `InputError`."""
     return _preset(DecoderConfig, _DECODERS, name)
+
+
+def kandinsky_decoder_preset(name: str) -> KandinskyDecoderConfig:
+    """The latent decoder called "tiny" (8 x 8, no text), "kandinsky-2.1" (1.23B parameters, with text) or
+    "kandinsky-2.2" (1.25B, without), the last two for latents of 64 x 64; else `InputError`."""
+    return _preset(KandinskyDecoderConfig, _KANDINSKY_DECODERS, name)
 
 
 def upsampler_preset(name: str) -> UpsamplerConfig:

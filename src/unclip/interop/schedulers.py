@@ -1,0 +1,125 @@
+"""Diffusion and sampling as the scheduler configs of diffusers say them, and back. Knows no network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unclip.errors import ConfigError, did_you_mean
+from unclip.interop.options import read_options, require
+from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+
+__all__ = [
+    "ORIGINAL_SAMPLING",
+    "kandinsky_sampling",
+    "prior_sampling",
+    "unclip_diffusion",
+    "unclip_sampling",
+    "unclip_scheduler",
+]
+
+ORIGINAL_SAMPLING: dict[str, dict[str, Any]] = {
+    "prior": {"num_steps": 25, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 10.0},
+    "decoder": {"num_steps": 50, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 2.0},
+}
+"""Sampling fields of Kandinsky by stage; the bounds on x0 are those in the original code of 2.1."""
+
+# Steps and guidance of Karlo's "fast" setting, by the names of diffusers' components.
+_UNCLIP_SETTINGS = {"prior": (25, 4.0), "decoder": (25, 8.0), "super_res": (7, 1.0)}
+_UNCLIP = "UnCLIPScheduler"
+_UNCLIP_FIXED = {"beta_schedule": "squaredcos_cap_v2"}
+_UNCLIP_DEFAULTS = {
+    "num_train_timesteps": 1000,
+    "variance_type": "fixed_small_log",
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+    "prediction_type": "epsilon",
+}
+_PREDICTION = {"sample": "x0", "epsilon": "eps"}
+_VARIANCE = {False: "fixed_small_log", True: "learned_range"}
+# Larger than any x0, where they do not bound it.
+_UNBOUNDED = 1e6
+
+_SCHEDULER_DEFAULTS = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+    "thresholding": False,
+    "sample_max_value": 1.0,
+}
+_DECODER_SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+}
+
+
+def unclip_diffusion(scheduler: Mapping[str, Any], learned_variance: bool) -> dict[str, Any]:
+    """Fields of our network's config that an UnCLIPScheduler says; raises `ConfigError` where they contradict it."""
+    found = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
+    require(_UNCLIP, "variance_type", found["variance_type"], _VARIANCE[learned_variance])
+    if (kind := found["prediction_type"]) not in _PREDICTION:
+        raise ConfigError(f"{_UNCLIP}: prediction_type={kind!r} is not supported; {did_you_mean(kind, _PREDICTION)}")
+    return {"prediction_type": _PREDICTION[kind], "schedule": "cosine", "num_timesteps": found["num_train_timesteps"]}
+
+
+def unclip_sampling(scheduler: Mapping[str, Any], component: str) -> dict[str, Any]:
+    """Sampling fields of Karlo's pipelines; the table in float32, as diffusers multiplies it up."""
+    num_steps, guidance_scale = _UNCLIP_SETTINGS[component]
+    found = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
+    return {
+        "num_steps": num_steps,
+        "guidance_scale": guidance_scale,
+        "sampler": "ddpm",
+        "x0_bound": float(found["clip_sample_range"]) if found["clip_sample"] else _UNBOUNDED,
+        "schedule_dtype": "float32",
+    }
+
+
+def unclip_scheduler(
+    config: PriorConfig | DecoderConfig | UpsamplerConfig, x0_bound: float, learned_variance: bool
+) -> dict[str, Any]:
+    """The UnCLIPScheduler of one of our networks; raises `ConfigError` where there is none."""
+    require(type(config).__name__, "schedule", config.schedule, "cosine")
+    kinds = {ours: theirs for theirs, ours in _PREDICTION.items()}
+    if config.prediction_type not in kinds:
+        raise ConfigError(f"prediction_type={config.prediction_type!r} has no equal in {_UNCLIP}; allowed: x0, eps.")
+    return {
+        "_class_name": _UNCLIP,
+        **_UNCLIP_FIXED,
+        "num_train_timesteps": config.num_timesteps,
+        "variance_type": _VARIANCE[learned_variance],
+        "clip_sample": x0_bound < _UNBOUNDED,
+        "clip_sample_range": x0_bound,
+        "prediction_type": kinds[config.prediction_type],
+    }
+
+
+def kandinsky_sampling(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling fields from a decoder's scheduler config; raises `ConfigError` for another noise schedule."""
+    name = scheduler.get("_class_name", "DDPMScheduler")
+    found = _SCHEDULER_DEFAULTS | dict(scheduler)
+    for option, allowed in _DECODER_SCHEDULER.items():
+        require(name, option, found[option], allowed)
+    sampler = "ddim" if name == "DDIMScheduler" else "ddpm"
+    return ORIGINAL_SAMPLING["decoder"] | {"sampler": sampler, "x0_bound": _bound(found)}
+
+
+def prior_sampling(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling fields from a prior's scheduler config; raises `ConfigError` for a prior that does not predict x0."""
+    found = _SCHEDULER_DEFAULTS | dict(scheduler)
+    require(scheduler.get("_class_name", "UnCLIPScheduler"), "prediction_type", found["prediction_type"], "sample")
+    return ORIGINAL_SAMPLING["prior"] | {"x0_bound": _bound(found)}
+
+
+def _bound(scheduler: Mapping[str, Any]) -> float:
+    """Largest magnitude of x0."""
+    if scheduler["thresholding"] and scheduler["sample_max_value"] is not None:
+        return float(scheduler["sample_max_value"])
+    return float(scheduler["clip_sample_range"]) if scheduler["clip_sample"] else _UNBOUNDED

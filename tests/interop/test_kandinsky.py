@@ -1,0 +1,226 @@
+"""Kandinsky's networks, imported from the classes of diffusers and from the names of 2.1's original code."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+import torch
+from diffusers import PriorTransformer, UNet2DConditionModel, VQModel
+from torch import Tensor, nn
+
+import original_names
+from networks import close, fill, lazy, read, same
+from unclip.clip import MultilingualClip, multilingual_preset
+from unclip.config import Config
+from unclip.errors import CheckpointError, ConfigError
+from unclip.interop.foreign import ForeignNetwork
+from unclip.interop.kandinsky import (
+    kandinsky_autoencoder,
+    kandinsky_decoder,
+    kandinsky_original_autoencoder,
+    kandinsky_original_decoder,
+    kandinsky_original_prior,
+    kandinsky_prior,
+    kandinsky_text_encoder,
+)
+from unclip.interop.kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
+from unclip.interop.kandinsky_names import kandinsky_names, multilingual_names
+from unclip.interop.movq_names import movq_names
+from unclip.interop.rules import to_theirs
+from unclip.interop.unclip_configs import prior_config_theirs
+from unclip.models import (
+    Autoencoder,
+    KandinskyDecoder,
+    KandinskyDecoderConfig,
+    Prior,
+    PriorConfig,
+    autoencoder_preset,
+    kandinsky_decoder_preset,
+)
+
+TINY: KandinskyDecoderConfig = kandinsky_decoder_preset("tiny").replace(num_image_tokens=32)
+WITH_TEXT = TINY.replace(text_dim=24, num_image_tokens=10, normalize_image=False)
+DEEP = {"channel_mult": (1, 2, 3), "num_res_blocks": 2, "attention_levels": (1, 2), "head_dim": 16}
+DECODERS = {
+    "2.2": TINY.replace(embedding_dim=20),
+    "2.2 deep": TINY.replace(embedding_dim=20, **DEEP),
+    "2.1": WITH_TEXT,
+    "2.1 deep": WITH_TEXT.replace(**DEEP),
+    "2.1 everywhere": WITH_TEXT.replace(attention_levels=(0, 1), head_dim=8),
+    "2.1 no variance": WITH_TEXT.replace(learned_variance=False, in_channels=3),
+}
+TIMESTEP = torch.tensor([7.0, 950.0])
+# By the published conversion, but for the trunk.
+ORIGINAL = {
+    "encoder_hid_proj.image_embeds": "clip_to_seq",
+    "encoder_hid_proj.text_proj": "to_model_dim_n",
+    "add_embedding.text_proj": "proj_n",
+    "add_embedding.text_norm": "ln_model_n",
+    "add_embedding.image_proj": "img_layer",
+}
+
+
+def built(found: ForeignNetwork, cls: type[nn.Module], config: Config) -> nn.Module:
+    """The network that was imported, after a look at what is said of it."""
+    assert (found.weights.network, found.weights.config, found.weights.source) == (cls.__name__, config, "a file")
+    network = cls(found.weights.config).eval()
+    network.load_state_dict(read(found.weights.tensors))
+    return network
+
+
+def published(config: KandinskyDecoderConfig) -> UNet2DConditionModel:
+    theirs = UNet2DConditionModel.from_config(decoder_config_theirs(config))
+    fill(theirs)
+    return theirs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoders_equal_diffusers(name: str) -> None:
+    config = DECODERS[name]
+    theirs = published(config)
+    found = kandinsky_decoder(lazy(theirs.state_dict()), theirs.config, "a file")
+    ours = built(found, KandinskyDecoder, config)
+    assert found.dropped == {}
+    image, x_t = torch.randn(2, config.embedding_dim), torch.randn(2, config.in_channels, 8, 12)
+    texts, conditions, hidden, mask, their_mask = {}, {"image_embeds": image}, None, None, None
+    if config.text_dim:
+        embedding, hidden = torch.randn(2, config.context_dim), torch.randn(2, 5, config.text_dim)
+        texts, conditions = (
+            {"text_embedding": embedding, "text_hidden": hidden},
+            conditions | {"text_embeds": embedding},
+        )
+        mask = torch.arange(5) < torch.tensor([[2], [5]])
+        their_mask = nn.functional.pad(mask, (config.num_image_tokens, 0), value=True)
+    expected = theirs(x_t, TIMESTEP, hidden, added_cond_kwargs=conditions).sample
+    assert expected.shape[1] == config.in_channels * (1 + config.learned_variance)
+    close(ours(x_t, TIMESTEP, image, **texts), expected)
+    masked = theirs(x_t, TIMESTEP, hidden, attention_mask=their_mask, added_cond_kwargs=conditions).sample
+    close(ours(x_t, TIMESTEP, image, **texts, text_mask=mask), masked)
+    same(read(to_theirs(found.weights.tensors, kandinsky_names(config), "")), theirs.state_dict())
+
+
+@pytest.mark.parametrize("name", ["2.1", "2.1 deep", "2.1 everywhere"])
+def test_original_decoders_become_what_diffusers_made_of_them(name: str) -> None:
+    config = DECODERS[name]
+    state = published(config).state_dict()
+    original = original_names.unet(state, config.head_dim) | original_names.rename(state, ORIGINAL)
+    found = kandinsky_original_decoder(lazy(original), "a file", config)
+    expected = kandinsky_decoder(lazy(state), decoder_config_theirs(config), "a file")
+    same(read(found.weights.tensors), read(expected.weights.tensors))
+    assert found.dropped == {}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{}, {"channel_mult": (1, 1, 3), "attention_levels": (0, 2), "num_res_blocks": 2}])
+@pytest.mark.parametrize("norm", ["spatial", "group"])
+def test_autoencoders_equal_diffusers(changes: dict[str, object], norm: str) -> None:
+    config = autoencoder_preset("tiny").replace(norm=norm, **changes)
+    theirs = VQModel.from_config(autoencoder_config_theirs(config))
+    fill(theirs)
+    found = kandinsky_autoencoder(lazy(theirs.state_dict()), theirs.config, "a file")
+    ours = built(found, Autoencoder, config)
+    assert found.dropped.keys() == {"scaling_factor"}
+    latents = torch.randn(1, 4, 8, 6)
+    close(ours.decode(latents), theirs.decode(latents, force_not_quantize=True).sample)
+    same(read(to_theirs(found.weights.tensors, movq_names(config), "")), theirs.state_dict())
+    original = vqgan_names(theirs.state_dict())
+    again = kandinsky_original_autoencoder(lazy(original), "a file", config)
+    same(read(again.weights.tensors), read(found.weights.tensors))
+
+
+def vqgan_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The published conversion of the autoencoder undone."""
+    last = max(int(match[1]) for name in state if (match := re.search(r"up_blocks\.(\d)", name)))
+    rules = [
+        (r"\.down_blocks\.(\d)", r".down.\1"),
+        (r"\.up_blocks\.(\d)", lambda match: f".up.{last - int(match[1])}"),
+        (r"\.mid_block\.resnets\.(\d)", lambda match: f".mid.block_{int(match[1]) + 1}"),
+        (r"\.mid_block\.attentions\.0", ".mid.attn_1"),
+        (r"\.resnets\.", ".block."),
+        (r"\.attentions\.", ".attn."),
+        (r"\.(down|up)samplers\.0\.conv", r".\1sample.conv"),
+        ("conv_norm_out", "norm_out"),
+        ("conv_shortcut", "nin_shortcut"),
+        (r"\.to_(q|k|v)\.", r".\1."),
+        (r"\.to_out\.0\.", ".proj_out."),
+        (r"\.(spatial|group)_norm\.", ".norm."),
+    ]
+    original = {}
+    for name, tensor in state.items():
+        pointwise = re.search(r"\.to_(q|k|v|out\.0)\.weight", name)
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        original[name] = tensor[:, :, None, None] if pointwise else tensor
+    return original
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("text_embedding_dim", [None, 20])
+def test_priors_equal_diffusers(text_embedding_dim: int | None) -> None:
+    config = PriorConfig(
+        embedding_dim=24, text_embedding_dim=text_embedding_dim, num_text_tokens=5, width=32, depth=2, num_heads=4
+    )
+    theirs = PriorTransformer.from_config(prior_config_theirs(config))
+    fill(theirs)
+    found = kandinsky_prior(lazy(theirs.state_dict()), theirs.config, "a file")
+    ours = built(found, Prior, config)
+    assert found.dropped == {}
+    x_t, text, hidden = torch.randn(2, 24), torch.randn(2, text_embedding_dim or 24), torch.randn(2, 5, 24)
+    mask = torch.arange(5) < torch.tensor([[2], [5]])
+    expected = theirs(x_t, TIMESTEP, text, hidden, mask).predicted_image_embedding
+    close(ours(x_t, TIMESTEP, text, hidden, mask), expected)
+
+    original = {f"model.{name}": tensor for name, tensor in original_names.prior(theirs.state_dict(), 8).items()}
+    extra = {"cf_token": torch.zeros(1, 5), "model.padding_embedding": torch.zeros(9, 32)}
+    statistics = ours.embedding_mean, ours.embedding_std
+    again = kandinsky_original_prior(lazy(original | extra), statistics, "a file", config)
+    same(read(again.weights.tensors), read(found.weights.tensors))
+    assert again.dropped.keys() == extra.keys()
+
+
+def test_the_text_encoder_is_imported() -> None:
+    ours = MultilingualClip(multilingual_preset("tiny").replace(context_length=77, num_positions=90))
+    fill(ours)
+    state = read(to_theirs(lazy(ours.state_dict()), multilingual_names(ours.config), ""))
+    pooler = {"transformer.pooler.dense.weight": torch.zeros(32, 32)}
+    config = {
+        "model_type": "M-CLIP",
+        "hidden_size": 32,
+        "transformerDimensions": 32,
+        "numDims": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 64,
+        "max_position_embeddings": 90,
+        "pad_token_id": 1,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+        "use_cache": True,
+    }
+    found = kandinsky_text_encoder(lazy(state | pooler), config, "a file")
+    same(built(found, MultilingualClip, ours.config).state_dict(), ours.state_dict())
+    assert found.dropped.keys() == pooler.keys()
+    for name in ("layer_norm_eps", "type_vocab_size"):
+        with pytest.raises(ConfigError, match=f"MultilingualCLIP: {name}=.* is not supported; only"):
+            kandinsky_text_encoder(lazy(state), {key: value for key, value in config.items() if key != name}, "a file")
+
+
+def test_published_shapes_are_assumed_for_files_that_do_not_say_theirs() -> None:
+    config = kandinsky_decoder_preset("kandinsky-2.1")
+    with torch.device("meta"):
+        state = UNet2DConditionModel.from_config(decoder_config_theirs(config)).state_dict()
+        original = original_names.unet(state, config.head_dim) | original_names.rename(state, ORIGINAL)
+    found = kandinsky_original_decoder(lazy(original), "a file")
+    assert (found.weights.config, found.dropped) == (config, {})
+    with pytest.raises(CheckpointError, match=r"^a file: tensor 'model\.prd_emb' is missing; "):
+        kandinsky_original_prior({}, (torch.zeros(768), torch.ones(768)), "a file")
+    with pytest.raises(CheckpointError, match=r"^a file: tensor 'quantize\.embedding\.weight' is missing; "):
+        kandinsky_original_autoencoder({}, "a file")
+
+
+def test_an_original_inpainting_decoder_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"inpainting decoder \(in_channels=9\), which is not supported"):
+        kandinsky_original_decoder(lazy({"input_blocks.0.0.weight": torch.zeros(32, 9, 3, 3)}), "a file", WITH_TEXT)
