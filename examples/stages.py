@@ -10,6 +10,7 @@ import torch
 
 import unclip
 from unclip.images import save_png, to_pil
+from unclip.pipelines import Condition
 from unclip.runtime import NoiseSource
 
 
@@ -20,7 +21,7 @@ def main(folder: Path) -> None:
     with torch.inference_mode():
         text, null = pipe.clip.encode_text(["a red apple"]), pipe.clip.encode_text([""])
         image_embedding = pipe.prior.sample(text, null, noise)
-        small = pipe.decoder.sample(image_embedding, text, null, noise)
+        small = pipe.decoder.sample(image_embedding, Condition(text, null), noise)
         large = pipe.upsamplers[256].sample(small, noise)
     for images, name in ((small, "small"), (large, "large")):
         save_png(to_pil(images)[0], folder / f"apple-{name}.png")

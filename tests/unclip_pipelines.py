@@ -6,7 +6,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
-from diffusers import PriorTransformer, UNet2DConditionModel, UNet2DModel, UnCLIPScheduler
+from diffusers import PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated import unclip as theirs
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
@@ -37,7 +37,7 @@ class Size:
     super_res: int = 32
 
 
-def unclip_pipeline(folder: Path, size: Size = Size(), *, variation: bool = False) -> diffusers.DiffusionPipeline:  # noqa: B008
+def unclip_pipeline(folder: Path, size: Size = Size(), *, variation: bool = False) -> diffusers.DiffusionPipeline:
     """A pipeline of real classes; `folder` gets its tokenizer's files."""
     parts = {
         "decoder": _decoder(size),

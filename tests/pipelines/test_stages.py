@@ -5,7 +5,7 @@ from torch import Tensor
 
 from unclip.clip import TextFeatures
 from unclip.diffusion import bind, clip_x0, get_sampler, guide, time_grid
-from unclip.pipelines import Model, best_candidate, last
+from unclip.pipelines import Condition, Model, best_candidate, last
 from unclip.runtime import NoiseSource
 
 SEEDS = [3, 11]
@@ -78,7 +78,7 @@ def test_decoder_is_guided_in_eps_away_from_null_image_and_empty_prompt(
     stage, (text, null) = model.decoder, texts(model)
     z = torch.randn(2, model.clip.embedding_dim, generator=generator)
     x_t, t = torch.randn(2, 3, 16, 16, generator=generator), torch.tensor(0.5, dtype=torch.float64)
-    prediction = stage.denoiser(z, text, null, stage.defaults.replace(guidance_scale=3.0))(x_t, t)
+    prediction = stage.denoiser(z, Condition(text, null), stage.defaults.replace(guidance_scale=3.0))(x_t, t)
     timestep = stage.schedule.timestep(t).expand(2)
     present = torch.ones(2, dtype=torch.bool)
     empty = [value.expand(2, *value.shape[1:]) for value in null]
@@ -96,7 +96,7 @@ def test_decoder_without_guidance_is_the_conditional_pass(model: Model, generato
     stage, (text, null) = model.decoder, texts(model)
     z = torch.randn(2, model.clip.embedding_dim, generator=generator)
     x_t, t = torch.randn(2, 3, 16, 16, generator=generator), torch.tensor(0.25, dtype=torch.float64)
-    prediction = stage.denoiser(z, text, null, stage.defaults.replace(guidance_scale=1.0))(x_t, t)
+    prediction = stage.denoiser(z, Condition(text, null), stage.defaults.replace(guidance_scale=1.0))(x_t, t)
     output = stage.network(x_t, stage.schedule.timestep(t).expand(2), z, None, text.embedding, text.hidden, text.mask)
     assert prediction.variance_fraction is not None
     torch.testing.assert_close(prediction.variance_fraction, (output[:, 3:] + 1) / 2, atol=1e-5, rtol=1e-4)
@@ -106,13 +106,13 @@ def test_decoder_uses_its_learned_variance(model: Model, generator: torch.Genera
     """With the ancestral sampler the second half of the output matters: zeroing it changes the picture."""
     (text, null), z = texts(model), torch.randn(2, model.clip.embedding_dim, generator=generator)
     settings = model.decoder.defaults.replace(sampler="ddpm")
-    pictures = model.decoder.sample(z, text, null, NoiseSource.from_seeds(SEEDS), settings)
+    pictures = model.decoder.sample(z, Condition(text, null), NoiseSource.from_seeds(SEEDS), settings)
     assert pictures.shape == (2, 3, 16, 16)
     weight = model.decoder.network.unet.conv_out.weight
     saved = weight.data.clone()
     weight.data[3:] = 0.0
     try:
-        without = model.decoder.sample(z, text, null, NoiseSource.from_seeds(SEEDS), settings)
+        without = model.decoder.sample(z, Condition(text, null), NoiseSource.from_seeds(SEEDS), settings)
     finally:
         weight.data.copy_(saved)
     assert not torch.allclose(pictures, without, atol=1e-3)

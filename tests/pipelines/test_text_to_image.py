@@ -9,7 +9,7 @@ import torch
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.images import to_pil
-from unclip.pipelines import Model, UnClip
+from unclip.pipelines import Condition, Model, UnClip
 from unclip.pipelines.result import check_output_type
 from unclip.runtime import NoiseSource
 
@@ -57,7 +57,7 @@ def test_noise_order_is_prior_decoder_upsampler(model: Model, pipe: UnClip) -> N
     noise = NoiseSource.from_seeds([7])
     text, null = model.clip.encode_text([PROMPT]), model.clip.encode_text([""])
     z = model.prior.sample(text, null, noise, num_candidates=2)
-    small = model.decoder.sample(z, text, null, noise).clamp(-1.0, 1.0)
+    small = model.decoder.sample(z, Condition(text, null), noise)
     large = model.upsamplers[32].sample(small, noise)
     result = pipe.text_to_image(PROMPT, seed=7, num_candidates=2, output_type="pt")
     torch.testing.assert_close(result.image_embeddings, z)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from unclip.checkpoint import Storage, load_tensors, load_weights, save_module
 from unclip.clip.config import ClipConfig
-from unclip.clip.model import Clip, TextFeatures
+from unclip.clip.model import PIXEL_MEAN, Clip, TextFeatures
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError, InputError
@@ -52,6 +52,12 @@ class TextImageEncoder:
     def encode_image(self, images: Images) -> Embeddings:
         """Embeddings (batch, embedding_dim), float32, not normalised, of pixels in [-1, 1] of any size."""
         return self.clip.encode_pixels(images.to(self.device))
+
+    def encode_empty_image(self) -> Embeddings:
+        """The embedding (1, embedding_dim) of nothing: pixels that are 0 once normalised, CLIP's mean colour."""
+        size = self.clip.config.image_size
+        mean = 2 * torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1) - 1
+        return self.encode_image(mean.expand(1, 3, size, size))
 
     def encode_pictures(self, images: Sequence[Image.Image]) -> Embeddings:
         """Embeddings of pictures of any sizes, each made square by itself as the config's `resize` says."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from unclip.checkpoint import NetworkWeights
-from unclip.clip import Tokenizer
+from unclip.clip import MultilingualTokenizer, Tokenizer
 
 __all__ = ["ForeignModel", "ForeignNetwork"]
 
@@ -27,7 +27,7 @@ class ForeignModel:
     """What was recognised, in one line."""
     stages: Mapping[str, NetworkWeights]
     """By our names: clip, prior, decoder, autoencoder, text_encoder, upsampler_256, upsampler_256_last."""
-    tokenizers: Mapping[str, Tokenizer] = field(default_factory=dict)
+    tokenizers: Mapping[str, Tokenizer | MultilingualTokenizer] = field(default_factory=dict)
     """By the stage that reads their ids."""
     sampling: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Fields of the sampling settings, by stage: those by which the other library draws."""

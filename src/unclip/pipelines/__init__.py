@@ -1,5 +1,6 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
+from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.drawing import Progress
 from unclip.pipelines.folder import Defaults, ModelConfig, find_model, shipped_models
@@ -13,8 +14,10 @@ from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, im
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.unclip import UnClip
 from unclip.pipelines.upsampler_stage import UpsamplerStage
+from unclip.pipelines.variations import image_variations, open_pictures
 
 __all__ = [
+    "Condition",
     "DecoderStage",
     "Defaults",
     "Model",
@@ -35,9 +38,11 @@ __all__ = [
     "describe_model",
     "find_model",
     "image_seeds",
+    "image_variations",
     "last",
     "model_preset",
     "model_presets",
+    "open_pictures",
     "shipped_models",
     "text_to_image",
 ]

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from unclip.clip import TextFeatures
-from unclip.diffusion import BoundDenoiser, Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
-from unclip.models import Decoder
-from unclip.pipelines.sampling import expand_text, last, sample_steps, trained_schedule, trim_texts
+from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
+from unclip.models import Autoencoder, KandinskyDecoder
+from unclip.models.dalle2_pytorch import Dalle2UNet
+from unclip.pipelines.conditioning import AnyDecoder, Condition, decoder_conditioning
+from unclip.pipelines.sampling import last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images
@@ -25,8 +26,10 @@ X0_BOUND = 1.0
 class DecoderStage:
     """A decoder network and how it is sampled unless a caller says otherwise."""
 
-    network: Decoder
+    network: AnyDecoder
     defaults: StageSettings
+    autoencoder: Autoencoder | None = None
+    """What turns its latents into pictures, where it does not draw pixels itself."""
 
     @cached_property
     def schedule(self) -> DiscreteSchedule:
@@ -37,61 +40,51 @@ class DecoderStage:
     @property
     def image_size(self) -> int:
         """Side of its pictures in pixels."""
-        return self.network.config.image_size
+        factor = 1 if self.autoencoder is None else self.autoencoder.config.downsampling
+        return self.network.config.image_size * factor
 
-    def denoiser(
-        self, image_embedding: Embeddings, text: TextFeatures, null: TextFeatures, settings: StageSettings
-    ) -> Denoiser:
-        """Denoiser of pictures of `image_embedding`, guided away from the null embedding with the empty prompt `null`.
+    @property
+    def needs_null_image(self) -> bool:
+        """Whether guidance leads away from the embedding of an empty image, not from a null that was learned."""
+        return isinstance(self.network, KandinskyDecoder)
 
-        `text` and `null` are used by networks that read text, and left aside by others.
-        """
-        text, null = trim_texts(text, null)
-        rows = len(image_embedding)
-        present = torch.ones(rows, dtype=torch.bool, device=image_embedding.device)
-        conditional = self._bind(image_embedding, present, text)
-        bound = settings.x0_bound or X0_BOUND
-        if settings.guidance_scale != 1.0:
-            unconditional = self._bind(image_embedding, ~present, expand_text(null, rows))
-            guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
-            return clip_x0(guided, bound)
-        return clip_x0(conditional, bound)
+    def from_clip(self, image_embedding: Embeddings) -> Embeddings:
+        """What CLIP says of a picture at the scale that the network reads: DALLE2-pytorch trains on unit vectors."""
+        return F.normalize(image_embedding, dim=-1) if isinstance(self.network, Dalle2UNet) else image_embedding
+
+    def denoiser(self, image_embedding: Embeddings, condition: Condition, settings: StageSettings) -> Denoiser:
+        """Denoiser of pictures (or latents) of `image_embedding`, guided away from the nulls of `condition`."""
+        config = self.network.config
+        conditional, unconditional = (
+            bind(self.network, self.schedule, config.prediction_type, conditioning, config.learned_variance)
+            for conditioning in decoder_conditioning(self.network, image_embedding, condition)
+        )
+        guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
+        return clip_x0(guided, settings.x0_bound or X0_BOUND)
 
     def steps(
-        self,
-        image_embedding: Embeddings,
-        text: TextFeatures,
-        null: TextFeatures,
-        noise: NoiseSource,
-        settings: StageSettings,
+        self, image_embedding: Embeddings, condition: Condition, noise: NoiseSource, settings: StageSettings
     ) -> Iterator[SamplerStep]:
-        """Sampler steps over pixels from fresh noise; the `x_t` of the last is the picture in [-1, 1]."""
-        shape, device = (3, self.image_size, self.image_size), image_embedding.device
+        """Sampler steps from fresh noise; `finish` makes pictures of the `x_t` of the last."""
+        size, device = self.network.config.image_size, image_embedding.device
+        shape = (self.network.config.in_channels, size, size)
 
         def draw() -> Tensor:
             return noise(shape, device)
 
-        denoiser = self.denoiser(image_embedding, text, null, settings)
-        return sample_steps(denoiser, self.schedule, draw(), settings, draw)
+        return sample_steps(self.denoiser(image_embedding, condition, settings), self.schedule, draw(), settings, draw)
 
     def finish(self, x_0: Images) -> Images:
         """Pictures in [-1, 1] from the result of `steps`."""
-        return x_0.clamp(-1.0, 1.0)
+        images = x_0 if self.autoencoder is None else self.autoencoder.decode(x_0).float()
+        return images.clamp(-1.0, 1.0)
 
     def sample(
         self,
         image_embedding: Embeddings,
-        text: TextFeatures,
-        null: TextFeatures,
+        condition: Condition,
         noise: NoiseSource,
         settings: StageSettings | None = None,
     ) -> Images:
-        """Pictures (batch, 3, image_size, image_size) for image embeddings (batch, dim) at CLIP's own scale."""
-        return last(self.steps(image_embedding, text, null, noise, settings or self.defaults))
-
-    def _bind(self, image_embedding: Embeddings, present: Tensor, text: TextFeatures) -> BoundDenoiser:
-        config = self.network.config
-        conditioning = {"image_embedding": image_embedding, "image_present": present}
-        if config.text_dim:
-            conditioning |= {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
-        return bind(self.network, self.schedule, config.prediction_type, conditioning, config.learned_variance)
+        """Pictures (batch, 3, image_size, image_size) in [-1, 1] for image embeddings (batch, dim) at CLIP's scale."""
+        return self.finish(last(self.steps(image_embedding, condition, noise, settings or self.defaults)))

@@ -8,13 +8,24 @@ from torch import Tensor
 
 from unclip.clip import TextFeatures
 from unclip.diffusion import SamplerStep
+from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.model import Model
 from unclip.pipelines.sampling import select_text
 from unclip.pipelines.settings import StageSettings, check_count
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.runtime import NoiseSource
 
-__all__ = ["Batch", "Progress", "describe", "draw", "make_batches", "run_steps", "silent"]
+__all__ = [
+    "Batch",
+    "Progress",
+    "decoder_condition",
+    "describe",
+    "draw",
+    "encode_prompts",
+    "make_batches",
+    "run_steps",
+    "silent",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
@@ -25,43 +36,56 @@ DEFAULT_BATCH_SIZE = 8
 
 
 class Batch(NamedTuple):
-    """Pictures that are drawn together: the inputs that they are of, the text of each, and the noise of each."""
+    """Pictures that are drawn together: the inputs that they are of, and the noise of each."""
 
     rows: list[int]
-    text: TextFeatures
     noise: NoiseSource
 
 
-def make_batches(model: Model, text: TextFeatures, seeds: list[int], batch_size: int | None) -> list[Batch]:
-    """One picture for each row of `text` and each seed, rows first.
+def make_batches(model: Model, num_inputs: int, seeds: list[int], batch_size: int | None) -> list[Batch]:
+    """One picture for each input and each seed, inputs first.
 
     Without a `batch_size` the device decides. Raises `InputError` for one below 1.
     """
     default = BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
     size = default if batch_size is None else check_count("batch_size", batch_size)
-    pictures = [(row, seed) for row in range(len(text.embedding)) for seed in seeds]
-    batches = []
-    for first in range(0, len(pictures), size):
-        rows, chosen = zip(*pictures[first : first + size], strict=True)
-        batches.append(Batch(list(rows), select_text(text, list(rows)), NoiseSource.from_seeds(chosen)))
-    return batches
+    pictures = [(row, seed) for row in range(num_inputs) for seed in seeds]
+    chunks = [pictures[first : first + size] for first in range(0, len(pictures), size)]
+    return [Batch([row for row, _ in chunk], NoiseSource.from_seeds([seed for _, seed in chunk])) for chunk in chunks]
+
+
+def decoder_condition(model: Model, prompts: list[str], text: TextFeatures, null: TextFeatures) -> Condition:
+    """What the decoder reads of the prompts; `text` and `null` are CLIP's features of them and of the empty one."""
+    null_image = None
+    if model.need_decoder.needs_null_image:
+        clip = model.need_clip
+        with model.resident(clip):
+            null_image = clip.encode_empty_image()
+    if model.text_encoder is None:
+        return Condition(text, null, null_image)
+    with model.resident(model.text_encoder):
+        return Condition(model.text_encoder.encode_text(prompts), model.text_encoder.encode_text([""]), null_image)
 
 
 def draw(
     model: Model,
     batches: list[Batch],
     embeddings: list[Tensor],
-    null: TextFeatures,
+    condition: Condition,
     upsamplers: list[UpsamplerStage],
     settings: Mapping[str, StageSettings],
     report: Progress,
 ) -> list[Tensor]:
     """Pictures in [-1, 1] for the image embeddings of each batch, enlarged by `upsamplers` in turn."""
     decoder = model.need_decoder
+
+    def steps(embedding: Tensor, batch: Batch) -> Iterator[SamplerStep]:
+        told = condition._replace(text=select_text(condition.text, batch.rows))
+        return decoder.steps(embedding, told, batch.noise, settings["decoder"])
+
     with model.resident(decoder):
-        pairs = zip(embeddings, batches, strict=True)
-        steps = (decoder.steps(z, batch.text, null, batch.noise, settings["decoder"]) for z, batch in pairs)
-        images = [decoder.finish(x_0) for x_0 in run_steps("decoder", steps, len(batches), report)]
+        samplers = (steps(embedding, batch) for embedding, batch in zip(embeddings, batches, strict=True))
+        images = [decoder.finish(x_0) for x_0 in run_steps("decoder", samplers, len(batches), report)]
     for upsampler in upsamplers:
         with model.resident(upsampler):
             images = _enlarge(upsampler, batches, images, settings[upsampler.name], report)

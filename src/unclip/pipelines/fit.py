@@ -3,26 +3,45 @@
 from collections.abc import Mapping
 
 from unclip.clip import ClipConfig
+from unclip.config import Config
 from unclip.errors import CheckpointError
-from unclip.models import DecoderConfig, PriorConfig
+from unclip.models import DecoderConfig, KandinskyDecoderConfig, PriorConfig
+from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
 
 __all__ = ["check_fit"]
 
 
-def check_fit(clip: ClipConfig | None, prior: PriorConfig | None, decoder: DecoderConfig | None) -> None:
+def check_fit(clip: ClipConfig | None, prior: Config | None, decoder: Config | None) -> None:
     """Raise `CheckpointError` where two stages disagree on the size of what passes between them."""
     stages = {"clip": clip, "prior": prior, "decoder": decoder}
-    _check("image embedding", {name: stage.embedding_dim for name, stage in stages.items() if stage is not None})
-    if clip is not None and prior is not None and prior.num_text_tokens:
-        _check("token width", {"clip": clip.text_width, "prior": prior.text_dim or prior.embedding_dim})
-        _check("prompt length", {"clip": clip.context_length, "prior": prior.num_text_tokens})
-    if clip is not None and decoder is not None and decoder.text_dim:
-        _check("token width", {"clip": clip.text_width, "decoder": decoder.text_dim})
-    if clip is not None and decoder is not None and decoder.text_transformer is not None:
-        _check("prompt length", {"clip": clip.context_length, "decoder": decoder.text_transformer.num_text_tokens})
+    reads = {name: _reads(config) for name, config in stages.items() if config is not None}
+    for what in ("image embedding", "token width", "prompt length"):
+        found = {name: sizes[what] for name, sizes in reads.items() if sizes.get(what)}
+        if len(set(found.values())) > 1:
+            shown = ", ".join(f"{stage} {size}" for stage, size in found.items())
+            raise CheckpointError(f"the stages disagree on the {what}: {shown}; use stages that were trained together.")
 
 
-def _check(what: str, sizes: Mapping[str, int]) -> None:
-    if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{stage} {size}" for stage, size in sizes.items())
-        raise CheckpointError(f"the stages disagree on the {what}: {found}; use stages that were trained together.")
+def _reads(config: Config) -> Mapping[str, int]:
+    """Sizes of what a network reads or writes; 0 where it does not."""
+    match config:
+        case ClipConfig():
+            return _sizes(config.embedding_dim, config.text_width, config.context_length)
+        case PriorConfig():
+            width = config.text_dim or config.embedding_dim
+            return _sizes(config.embedding_dim, width if config.num_text_tokens else 0, config.num_text_tokens)
+        case Dalle2PriorConfig(reads_text_hidden=reads):
+            return _sizes(config.embedding_dim, config.embedding_dim * reads)
+        case DecoderConfig():
+            own = config.text_transformer
+            return _sizes(config.embedding_dim, config.text_dim, own.num_text_tokens if own else 0)
+        case KandinskyDecoderConfig():
+            # Its text comes from an encoder of its own.
+            return _sizes(config.embedding_dim)
+        case Dalle2UNetConfig():
+            return _sizes(config.embedding_dim, config.text_dim)
+    raise AssertionError(f"nobody said what {type(config).__name__} reads")
+
+
+def _sizes(embedding: int, tokens: int = 0, length: int = 0) -> dict[str, int]:
+    return {"image embedding": embedding, "token width": tokens, "prompt length": length}

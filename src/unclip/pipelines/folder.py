@@ -5,13 +5,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pydantic
 
 from unclip.checkpoint import NetworkWeights, Storage, open_weights, save_network
-from unclip.clip import Tokenizer
-from unclip.clip.encoder import TOKENIZER_FILE
+from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
 from unclip.files import atomic_write
@@ -33,6 +32,7 @@ __all__ = [
 ]
 
 CONFIG_FILE = "config.json"
+AnyTokenizer: TypeAlias = Tokenizer | MultilingualTokenizer
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -84,7 +84,7 @@ class ModelSource:
     """What the model is called."""
     networks: Mapping[str, NetworkWeights]
     """By the names of `ModelConfig.stages`."""
-    tokenizers: Mapping[str, Tokenizer]
+    tokenizers: Mapping[str, AnyTokenizer]
     """By the network that reads their ids."""
     defaults: Defaults
 
@@ -137,7 +137,10 @@ def open_stages(name: str, folders: Mapping[str, Path], defaults: Defaults) -> M
     """Join stages of several folders: `folders` says where each is. Raises like `open_model`, and `ConfigError`."""
     config = load_config(ModelConfig, {"name": name, "stages": tuple(folders), "defaults": defaults})
     networks = {stage: open_network(folders[stage] / f"{stage}.safetensors", stage) for stage in config.stages}
-    tokenizers = {"clip": Tokenizer.load(folders["clip"] / TOKENIZER_FILE)} if "clip" in folders else {}
+    tokenizers: dict[str, AnyTokenizer] = {}
+    for stage, (kind, file) in TOKENIZERS.items():
+        if stage in folders:
+            tokenizers[stage] = kind.load(folders[stage] / file)
     return ModelSource(name, networks, tokenizers, config.defaults)
 
 
@@ -162,8 +165,8 @@ def write_model(source: ModelSource, folder: Path, storage: Storage | None = Non
     """
     for stage, weights in source.networks.items():
         save_network(folder / f"{stage}.safetensors", weights, stage, storage)
-    for tokenizer in source.tokenizers.values():
-        tokenizer.save(folder / TOKENIZER_FILE)
+    for stage, tokenizer in source.tokenizers.items():
+        tokenizer.save(folder / TOKENIZERS[stage][1])
     config = ModelConfig(name=source.name, stages=tuple(source.networks), defaults=source.defaults)
     atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
@@ -177,12 +180,17 @@ def upsampler_names(stages: Iterable[str]) -> list[str]:
 STAGES = {
     "clip": ("Clip",),
     "prior": ("Prior", "Dalle2Prior"),
-    "decoder": ("Decoder", "Dalle2UNet"),
+    "decoder": ("Decoder", "KandinskyDecoder", "Dalle2UNet"),
     "autoencoder": ("Autoencoder",),
+    "text_encoder": ("MultilingualClip",),
     "upsampler_<size>": ("Upsampler",),
     "upsampler_<size>_last": ("Upsampler",),
 }
 SAMPLED = ("prior", "decoder")
+TOKENIZERS: dict[str, tuple[type[AnyTokenizer], str]] = {
+    "clip": (Tokenizer, "tokenizer.json"),
+    "text_encoder": (MultilingualTokenizer, "text_tokenizer.json"),
+}
 UPSAMPLER = r"upsampler_\d+"
 
 

@@ -7,7 +7,7 @@ from unclip.checkpoint import NetworkWeights
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import ForeignModel, export_unclip
-from unclip.pipelines.folder import Defaults, ModelSource
+from unclip.pipelines.folder import AnyTokenizer, Defaults, ModelSource
 from unclip.pipelines.prior_stage import X0_BOUND as PRIOR_BOUND
 from unclip.pipelines.settings import StageSettings
 
@@ -17,7 +17,7 @@ __all__ = ["export_diffusers", "join_foreign"]
 def join_foreign(name: str, models: Sequence[ForeignModel]) -> ModelSource:
     """One model of the stages of several, none of which may come twice; raises `CheckpointError` naming the first."""
     networks: dict[str, NetworkWeights] = {}
-    tokenizers: dict[str, Tokenizer] = {}
+    tokenizers: dict[str, AnyTokenizer] = {}
     stages: dict[str, StageSettings] = {}
     for model in models:
         for stage, weights in model.stages.items():
@@ -43,4 +43,6 @@ def export_diffusers(source: ModelSource, folder: Path) -> dict[str, str]:
         stage: settings.x0_bound or (PRIOR_BOUND if stage == "prior" else 1.0)
         for stage, settings in source.defaults.stages.items()
     }
-    return export_unclip(source.networks, source.tokenizers["clip"], bounds, folder)
+    tokenizer = source.tokenizers["clip"]
+    assert isinstance(tokenizer, Tokenizer), f"CLIP reads the ids of a {type(tokenizer).__name__}"
+    return export_unclip(source.networks, tokenizer, bounds, folder)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
-from unclip.clip import TextImageEncoder
+from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEncoder, Tokenizer
 from unclip.diffusion import time_grid
 from unclip.errors import InputError
 from unclip.pipelines.decoder_stage import DecoderStage
@@ -34,7 +34,9 @@ from unclip.runtime import inference_dtype, resolve_device
 __all__ = ["Model", "Stage"]
 
 Stage: TypeAlias = PriorStage | DecoderStage | UpsamplerStage
+Encoder: TypeAlias = TextImageEncoder | MultilingualEncoder
 P = TypeVar("P")
+ENCODERS = ("clip", "text_encoder")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,8 @@ class Model:
     """Image embeddings to choose from unless a caller asks for another number."""
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     """Where the networks are, or will be."""
+    text_encoder: MultilingualEncoder | None = None
+    """What the decoder's prompts go through where it reads another text encoder than CLIP (Kandinsky 2.1)."""
     files: StageFiles | None = None
     """Where networks are read from each time they are needed; None where all of them are in memory."""
 
@@ -115,7 +119,7 @@ class Model:
             time_grid(stage.schedule, settings[name].num_steps)
         return settings
 
-    def resident(self, part: TextImageEncoder | Stage) -> AbstractContextManager[None]:
+    def resident(self, part: Encoder | Stage) -> AbstractContextManager[None]:
         """Inside the block the weights of `part` are in memory; without `load(low_memory=True)` they always are."""
         return nullcontext() if self.files is None else self.files.resident(*_networks(part).values())
 
@@ -161,7 +165,7 @@ class Model:
         residences = {
             # CLIP in float32: one pass a picture costs little, and all that follows hangs on these numbers.
             network: Residence(
-                source.networks[stage], device, torch.float32 if stage == "clip" else dtype or inference_dtype(device)
+                source.networks[stage], device, torch.float32 if stage in ENCODERS else dtype or inference_dtype(device)
             )
             for stage, network in networks.items()
         }
@@ -175,6 +179,7 @@ class Model:
             clip=_part(parts, "clip", TextImageEncoder),
             prior=_part(parts, "prior", PriorStage),
             decoder=_part(parts, "decoder", DecoderStage),
+            text_encoder=_part(parts, "text_encoder", MultilingualEncoder),
             upsamplers={stage.image_size: stage for stage in upsamplers},
             image_size=source.defaults.image_size,
             num_candidates=source.defaults.num_candidates,
@@ -188,14 +193,16 @@ class Model:
 
     def source(self) -> ModelSource:
         """The model as it would be read from files."""
-        parts = {"clip": self.clip, **self._sampled()}
+        parts: dict[str, Encoder | Stage | None] = {"clip": self.clip, "text_encoder": self.text_encoder}
+        parts |= self._sampled()
         networks = {name: network for part in parts.values() if part for name, network in _networks(part).items()}
         defaults = Defaults(
             image_size=self.image_size,
             num_candidates=self.num_candidates,
             stages={name: stage.defaults for name, stage in self._sampled().items()},
         )
-        tokenizers = {} if self.clip is None else {"clip": self.clip.tokenizer}
+        encoders = {"clip": self.clip, "text_encoder": self.text_encoder}
+        tokenizers = {name: encoder.tokenizer for name, encoder in encoders.items() if encoder is not None}
         weights = {name: self._weights(name, network) for name, network in networks.items()}
         return ModelSource(self.name, weights, tokenizers, defaults)
 
@@ -218,36 +225,45 @@ class Model:
         return part
 
 
-def _parts(networks: Mapping[str, Any], source: ModelSource) -> dict[str, TextImageEncoder | Stage]:
+def _parts(networks: Mapping[str, Any], source: ModelSource) -> dict[str, Encoder | Stage]:
     """Stages and encoders of networks, by the names of their files."""
     settings = source.defaults.stages
-    parts: dict[str, TextImageEncoder | Stage] = {}
+    parts: dict[str, Encoder | Stage] = {}
     for name in upsampler_names(networks):
         parts[name] = UpsamplerStage(networks[name], settings[name], networks.get(f"{name}_last"))
     if "clip" in networks:
-        parts["clip"] = TextImageEncoder(networks["clip"], source.tokenizers["clip"])
+        parts["clip"] = TextImageEncoder(networks["clip"], _expect(source.tokenizers["clip"], Tokenizer))
+    if "text_encoder" in networks:
+        tokenizer = _expect(source.tokenizers["text_encoder"], MultilingualTokenizer)
+        parts["text_encoder"] = MultilingualEncoder(networks["text_encoder"], tokenizer)
     if "prior" in networks:
         parts["prior"] = PriorStage(networks["prior"], settings["prior"])
     if "decoder" in networks:
-        parts["decoder"] = DecoderStage(networks["decoder"], settings["decoder"])
+        parts["decoder"] = DecoderStage(networks["decoder"], settings["decoder"], networks.get("autoencoder"))
     return parts
 
 
-def _part(parts: Mapping[str, TextImageEncoder | Stage], name: str, kind: type[P]) -> P | None:
-    part = parts.get(name)
-    assert part is None or isinstance(part, kind), f"{name} is a {type(part).__name__}"
+def _part(parts: Mapping[str, Encoder | Stage], name: str, kind: type[P]) -> P | None:
+    return _expect(parts[name], kind) if name in parts else None
+
+
+def _expect(part: object, kind: type[P]) -> P:
+    assert isinstance(part, kind), f"a {type(part).__name__} stands where a {kind.__name__} should"
     return part
 
 
-def _networks(part: TextImageEncoder | Stage) -> dict[str, nn.Module]:
+def _networks(part: Encoder | Stage) -> dict[str, nn.Module]:
     """The networks of a part by the names of their files."""
     match part:
         case TextImageEncoder():
             return {"clip": part.clip}
+        case MultilingualEncoder():
+            return {"text_encoder": part.network}
         case PriorStage():
             return {"prior": part.network}
         case DecoderStage():
-            return {"decoder": part.network}
+            latents = {} if part.autoencoder is None else {"autoencoder": part.autoencoder}
+            return {"decoder": part.network, **latents}
         case UpsamplerStage():
             last = {} if part.last is None else {f"{part.name}_last": part.last}
             return {part.name: part.network, **last}

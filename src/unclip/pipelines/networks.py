@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from unclip.clip import Clip, ClipConfig
+from unclip.clip import Clip, ClipConfig, MultilingualClip, MultilingualConfig
 from unclip.config import Config
 from unclip.models import (
     Autoencoder,
     AutoencoderConfig,
     Decoder,
     DecoderConfig,
+    KandinskyDecoder,
+    KandinskyDecoderConfig,
     Prior,
     PriorConfig,
     Upsampler,
@@ -36,6 +38,8 @@ NETWORKS = {
     "Decoder": Network(DecoderConfig, Decoder),
     "Upsampler": Network(UpsamplerConfig, Upsampler),
     "Autoencoder": Network(AutoencoderConfig, Autoencoder),
+    "KandinskyDecoder": Network(KandinskyDecoderConfig, KandinskyDecoder),
+    "MultilingualClip": Network(MultilingualConfig, MultilingualClip),
     "Dalle2Prior": Network(Dalle2PriorConfig, Dalle2Prior),
     "Dalle2UNet": Network(Dalle2UNetConfig, Dalle2UNet),
 }

@@ -1,6 +1,6 @@
 """The prior as a stage: text features to image embeddings. Knows CLIP's features and a sampler; not text or pixels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
-from unclip.models import Prior
-from unclip.pipelines.sampling import last, sample_steps, trained_schedule, trim_texts
+from unclip.pipelines.conditioning import AnyPrior, prior_conditioning
+from unclip.pipelines.sampling import last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
@@ -36,7 +36,7 @@ def best_candidate(
 class PriorStage:
     """A prior network and how it is sampled unless a caller says otherwise."""
 
-    network: Prior
+    network: AnyPrior
     defaults: StageSettings
 
     @cached_property
@@ -52,16 +52,13 @@ class PriorStage:
 
         It takes `num_candidates` neighbouring rows for each row of `text`.
         """
-        text, null = trim_texts(text, null)
-        conditional = bind(
-            self.network, self.schedule, self.network.config.prediction_type, self._conditioning(text, num_candidates)
+        rows, kind = len(text.embedding) * num_candidates, self.network.config.prediction_type
+        conditional, unconditional = (
+            bind(self.network, self.schedule, kind, conditioning)
+            for conditioning in prior_conditioning(self.network, text, null, rows)
         )
-        bound = settings.x0_bound or X0_BOUND
-        if settings.guidance_scale == 1.0:
-            return clip_x0(conditional, bound)
-        conditioning = self._conditioning(null, len(text.embedding) * num_candidates)
-        unconditional = bind(self.network, self.schedule, self.network.config.prediction_type, conditioning)
-        return clip_x0(guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval), bound)
+        guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
+        return clip_x0(guided, settings.x0_bound or X0_BOUND)
 
     def steps(
         self,
@@ -98,13 +95,3 @@ class PriorStage:
     ) -> Embeddings:
         """Image embeddings (batch, dim) for text features, at CLIP's own scale."""
         return self.finish(last(self.steps(text, null, noise, settings or self.defaults, num_candidates)), text)
-
-    def _conditioning(self, text: TextFeatures, repeats: int) -> Mapping[str, Tensor | None]:
-        reads_tokens = self.network.config.num_text_tokens > 0
-        hidden, mask = (text.hidden, text.mask) if reads_tokens else (None, None)
-        # Keys and values of the text do not depend on the time: computed once, not once per step and candidate.
-        cache = self.network.text_cache(text.embedding, hidden, mask)
-        return {
-            "cache": cache.repeat_interleave(repeats, dim=0),
-            "text_mask": None if mask is None else mask.repeat_interleave(repeats, dim=0),
-        }

@@ -9,9 +9,21 @@ import torch
 from torch import Tensor
 
 from unclip.clip import TextFeatures
-from unclip.pipelines.drawing import Batch, Progress, describe, draw, encode_prompts, make_batches, run_steps, silent
+from unclip.pipelines.drawing import (
+    Batch,
+    Progress,
+    decoder_condition,
+    describe,
+    draw,
+    encode_prompts,
+    make_batches,
+    run_steps,
+    silent,
+)
 from unclip.pipelines.model import Model, Stage
+from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.result import OutputType, Result, check_output_type, convert
+from unclip.pipelines.sampling import select_text
 from unclip.pipelines.settings import PerStage, StageSettings, check_count, check_prompts, image_seeds
 
 __all__ = ["text_to_image"]
@@ -48,10 +60,11 @@ def text_to_image(
 
     with model.resident(clip):
         text, null = encode_prompts(model, texts), clip.encode_text([""])
-    batches = make_batches(model, text, seeds, batch_size)
+    batches = make_batches(model, len(texts), seeds, batch_size)
     with model.resident(prior):
-        embeddings = _imagine(model, batches, null, settings["prior"], candidates, report)
-    images = draw(model, batches, embeddings, null, upsamplers, settings, report)
+        embeddings = _imagine(prior, batches, text, null, settings["prior"], candidates, report)
+    condition = decoder_condition(model, texts, text, null)
+    images = draw(model, batches, embeddings, condition, upsamplers, settings, report)
 
     return Result(
         images=[picture for batch in images for picture in convert(batch, output_type)],
@@ -64,10 +77,17 @@ def text_to_image(
 
 
 def _imagine(
-    model: Model, batches: list[Batch], null: TextFeatures, settings: StageSettings, candidates: int, report: Progress
+    prior: PriorStage,
+    batches: list[Batch],
+    text: TextFeatures,
+    null: TextFeatures,
+    settings: StageSettings,
+    candidates: int,
+    report: Progress,
 ) -> list[Tensor]:
-    """An image embedding for each text."""
-    prior = model.need_prior
-    steps = (prior.steps(batch.text, null, batch.noise, settings, candidates) for batch in batches)
+    """An image embedding for each picture."""
+    texts = [select_text(text, batch.rows) for batch in batches]
+    pairs = zip(texts, batches, strict=True)
+    steps = (prior.steps(rows, null, batch.noise, settings, candidates) for rows, batch in pairs)
     results = run_steps("prior", steps, len(batches), report)
-    return [prior.finish(x_0, batch.text) for x_0, batch in zip(results, batches, strict=True)]
+    return [prior.finish(x_0, rows) for x_0, rows in zip(results, texts, strict=True)]

@@ -16,6 +16,7 @@ from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.settings import PerStage
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
+from unclip.pipelines.variations import Picture, image_variations
 
 __all__ = ["UnClip"]
 
@@ -121,6 +122,39 @@ class UnClip:
             guidance_scale=guidance_scale,
             sampler=sampler,
             num_candidates=num_candidates,
+            output_type=output_type,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    def image_variations(
+        self,
+        images: Picture | Sequence[Picture],
+        num_images: int = 1,
+        *,
+        seed: int | None = None,
+        image_size: int | None = None,
+        num_steps: PerStage[int] = None,
+        guidance_scale: PerStage[float] = None,
+        sampler: PerStage[str] = None,
+        output_type: OutputType = "pil",
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
+
+        `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The prior is not
+        used. All else, seeds, noise and errors too, is as for `text_to_image`.
+        """
+        return image_variations(
+            self.model,
+            images,
+            num_images,
+            seed=seed,
+            image_size=image_size,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
             output_type=output_type,
             batch_size=batch_size,
             progress=progress,

@@ -1,0 +1,78 @@
+"""Variations of a picture: CLIP looks at it, the decoder draws what CLIP saw. Knows the stages of a model, no prior."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from unclip.errors import InputError
+from unclip.pipelines.drawing import Progress, decoder_condition, describe, draw, make_batches, silent
+from unclip.pipelines.model import Model, Stage
+from unclip.pipelines.result import OutputType, Result, check_output_type, convert
+from unclip.pipelines.settings import PerStage, image_seeds
+
+__all__ = ["image_variations", "open_pictures"]
+
+Picture = Image.Image | str | Path
+
+
+@torch.inference_mode()
+def image_variations(
+    model: Model,
+    images: Picture | Sequence[Picture],
+    num_images: int = 1,
+    *,
+    seed: int | None = None,
+    image_size: int | None = None,
+    num_steps: PerStage[int] = None,
+    guidance_scale: PerStage[float] = None,
+    sampler: PerStage[str] = None,
+    output_type: OutputType = "pil",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Draw `num_images` variations of each picture; see `UnClip.image_variations` for the arguments."""
+    pictures = open_pictures(images)
+    check_output_type(output_type)
+    clip, upsamplers = model.need_clip, model.upsamplers_to(image_size)
+    stages: dict[str, Stage] = {"decoder": model.need_decoder, **{stage.name: stage for stage in upsamplers}}
+    settings = model.settle(stages, num_steps=num_steps, guidance_scale=guidance_scale, sampler=sampler)
+    seeds, empty = image_seeds(seed, num_images), [""] * len(pictures)
+
+    with model.resident(clip):
+        seen, text = clip.encode_pictures(pictures), clip.encode_text(empty)
+        null = clip.encode_text([""])
+    batches = make_batches(model, len(pictures), seeds, batch_size)
+    embeddings = [model.need_decoder.from_clip(seen[batch.rows]) for batch in batches]
+    condition = decoder_condition(model, empty, text, null)
+    drawn = draw(model, batches, embeddings, condition, upsamplers, settings, progress or silent)
+
+    count = len(pictures) * num_images
+    return Result(
+        images=[picture for batch in drawn for picture in convert(batch, output_type)],
+        prompts=[""] * count,
+        seeds=seeds * len(pictures),
+        image_embeddings=torch.cat(embeddings).clone(),
+        settings=describe(drawn, settings),
+        cut=[""] * count,
+    )
+
+
+def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
+    """One picture or several, opened where paths are given; raises `InputError` for what is no picture."""
+    given = [images] if isinstance(images, Image.Image | str | Path) else list(images)
+    if not given:
+        raise InputError("no picture was given; give at least one.")
+    return [image if isinstance(image, Image.Image) else _open(image) for image in given]
+
+
+def _open(path: str | Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is not a picture that can be read; give PNG, JPEG or WebP.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); give a picture that is there.") from None
