@@ -18,6 +18,8 @@ from unclip.shapes import Images
 
 __all__ = ["UpsamplerStage"]
 
+# Pixels lie in [-1, 1].
+X0_BOUND = 1.0
 LargeImages = Float[Tensor, "batch channels large_height large_width"]
 
 
@@ -46,15 +48,17 @@ class UpsamplerStage:
         """What the stage is called in settings and files."""
         return f"upsampler_{self.image_size}"
 
-    def denoiser(self, low_res: Images, augmentation: float = 0.0, last_time: float = 0.0) -> Denoiser:
+    def denoiser(
+        self, low_res: Images, augmentation: float = 0.0, last_time: float = 0.0, x0_bound: float = X0_BOUND
+    ) -> Denoiser:
         """Denoiser of large pictures given small ones that hold noise of standard deviation `augmentation`.
 
         From `last_time` on it is the network for the last step, where there is one.
         """
         first = self._bind(self.network, low_res, augmentation)
         if self.last is None:
-            return clip_x0(first)
-        return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time))
+            return clip_x0(first, x0_bound)
+        return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time), x0_bound)
 
     def steps(self, low_res: Images, noise: NoiseSource, settings: StageSettings) -> Iterator[SamplerStep]:
         """Sampler steps over pixels from fresh noise; the `x_t` of the last is the picture in [-1, 1].
@@ -72,7 +76,7 @@ class UpsamplerStage:
         # Enlarged once, as the network would do in every step.
         enlarged = resize(low_res, self.image_size)
         last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
-        denoiser = self.denoiser(enlarged, settings.augmentation, last_time)
+        denoiser = self.denoiser(enlarged, settings.augmentation, last_time, settings.x0_bound or X0_BOUND)
         return sample_steps(denoiser, self.schedule, x_T, settings, draw)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
