@@ -31,6 +31,7 @@ __all__ = [
     "save_module",
     "save_network",
     "save_tensors",
+    "stored_types",
 ]
 
 Storage = Literal["float32", "bfloat16", "int8"]
@@ -124,6 +125,12 @@ def fill(
     module.load_state_dict(state, strict=True, assign=True)
 
 
+def stored_types(tensors: Mapping[str, LazyTensor]) -> str:
+    """The floating types of tensors, such as float16, or "float16+float32"."""
+    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.dtype.is_floating_point}
+    return "+".join(sorted(found))
+
+
 def file_hash(path: Path | str) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
@@ -153,13 +160,7 @@ def _write(
     stored: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         stored |= _encode(name, tensor, storage)
-    write_tensors(path, stored, dict(metadata) | {"storage": storage or _types(stored)})
-
-
-def _types(tensors: Mapping[str, LazyTensor]) -> str:
-    """The floating types of tensors, such as float16, or "float16+float32"."""
-    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.dtype.is_floating_point}
-    return "+".join(sorted(found))
+    write_tensors(path, stored, dict(metadata) | {"storage": storage or stored_types(stored)})
 
 
 def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str, LazyTensor]:
