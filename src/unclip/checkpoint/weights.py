@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.checkpoint.network import NetworkWeights
-from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors
+from unclip.checkpoint.streaming import ALIGNMENT, LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError
 
@@ -121,7 +121,8 @@ def fill(
             tensor = tensor.to(device, dtype if name in parameters else torch.float32)
         if tensor.ndim == 4:
             tensor = tensor.to(memory_format=torch.channels_last)
-        state[name] = tensor.to(device)
+        # Kernels sum in another order where memory starts elsewhere: equal weights would not give equal bits.
+        state[name] = tensor.to(device) if tensor.data_ptr() % ALIGNMENT == 0 else tensor.to(device, copy=True)
     module.load_state_dict(state, strict=True, assign=True)
 
 

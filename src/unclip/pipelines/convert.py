@@ -39,7 +39,7 @@ def convert(
     sources: str | Path | Sequence[str | Path],
     folder: str | Path,
     *,
-    to: Layout = "unclip",
+    to: Layout | str = "unclip",
     storage: Storage | None = None,
     revision: str | None = None,
 ) -> Conversion:

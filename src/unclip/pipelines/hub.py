@@ -8,7 +8,7 @@ from unclip.errors import InputError
 
 __all__ = ["fetch", "looks_like_repository"]
 
-REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
+REPOSITORY = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
 # Everything that an importer can read, and none of the other frameworks' copies of it.
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.gz")
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.th")
