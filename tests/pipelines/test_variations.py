@@ -41,9 +41,9 @@ def test_a_variation_depends_on_its_picture_and_seed_alone(pipe: UnClip, picture
 
 def test_what_is_no_picture_is_refused(pipe: UnClip, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="text.png is not a picture that can be read"):
+    with pytest.raises(InputError, match=r"text\.png is not a picture that can be read"):
         pipe.image_variations(tmp_path / "text.png")
-    with pytest.raises(InputError, match="nowhere.png cannot be read"):
+    with pytest.raises(InputError, match=r"nowhere\.png cannot be read"):
         pipe.image_variations(tmp_path / "nowhere.png")
     with pytest.raises(InputError, match="no picture was given"):
         pipe.image_variations([])
