@@ -16,13 +16,9 @@ from unclip_pipelines import Size, unclip_pipeline
 SETTINGS = {"num_steps": {"prior": 2, "decoder": 2, "upsampler_32": 2}, "seed": 7, "output_type": "pt"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("diffusers")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unclip_pipeline(path / "tokenizer files").save_pretrained(path / "karlo")
-    return path / "karlo"
+@pytest.fixture
+def folder(karlo_folder: Path) -> Path:
+    return karlo_folder
 
 
 def state(name: Path, stage: str) -> dict[str, torch.Tensor]:

@@ -15,21 +15,29 @@ COMMITS = {"main": "0123456789abcdef0123456789abcdef01234567", "v2": "fedcba9876
 
 
 @pytest.fixture
-def cache(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that holds the tiny model as someone/tiny, at two commits."""
-    repository = tmp_path / "hub" / "models--someone--tiny"
-    (repository / "refs").mkdir(parents=True)
-    for revision, commit in COMMITS.items():
-        shutil.copytree(tiny_folder, repository / "snapshots" / commit)
-        (repository / "refs" / revision).write_text(commit)
+def cache(tiny_folder: Path, karlo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds the tiny model as someone/tiny and a diffusers folder as someone/karlo, at two commits."""
+    for name, folder in (("tiny", tiny_folder), ("karlo", karlo_folder)):
+        repository = tmp_path / "hub" / f"models--someone--{name}"
+        (repository / "refs").mkdir(parents=True)
+        for revision, commit in COMMITS.items():
+            shutil.copytree(folder, repository / "snapshots" / commit)
+            (repository / "refs" / revision).write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return repository
+    return tmp_path / "hub" / "models--someone--tiny"
 
 
 def test_a_repository_is_read_from_the_cache(cache: Path) -> None:
     assert find_model("someone/tiny") == cache / "snapshots" / COMMITS["main"]
     pipe = UnClip.load("someone/tiny", "cpu", torch.float32)
     assert pipe.decoder.image_size == 16
+
+
+def test_a_repository_of_diffusers_is_read_too(cache: Path, karlo_folder: Path) -> None:
+    pipe = UnClip.load("someone/karlo@v2", "cpu", torch.float32)
+    assert pipe.name == f"someone/karlo@{COMMITS['v2'][:12]}"
+    expected = UnClip.load(karlo_folder, "cpu", torch.float32).decoder.network.unet.conv_in.weight
+    assert torch.equal(pipe.decoder.network.unet.conv_in.weight, expected)
 
 
 @pytest.mark.parametrize("revision", ["v2", COMMITS["v2"]])
