@@ -1,13 +1,14 @@
 """Atomic writes: a file appears whole or not at all. Knows nothing of what the files hold."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unclip.errors import InputError
 
-__all__ = ["atomic_path", "atomic_write"]
+__all__ = ["atomic_folder", "atomic_path", "atomic_write"]
 
 
 @contextmanager
@@ -34,6 +35,31 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise InputError(
                 f"cannot write {path}: {error.strerror or error}; choose a writable path with room."
+            ) from None
+        raise
+
+
+@contextmanager
+def atomic_folder(folder: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; on success it is renamed, on failure removed with all that is in it.
+
+    `folder` must not exist or be empty. Operating-system errors become an `InputError` of one line.
+    """
+    folder = Path(folder).absolute()
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    made = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(folder)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise InputError(
+                f"cannot write {folder}: {error.strerror or error}; choose a writable path with room."
             ) from None
         raise
 

@@ -14,8 +14,10 @@ from torch import nn
 
 from unclip.checkpoint import (
     file_hash,
+    fill,
     load_tensors,
     load_weights,
+    open_weights,
     read_metadata,
     save_module,
     save_tensors,
@@ -206,3 +208,32 @@ def test_a_failed_load_changes_nothing() -> None:
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert file_hash(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_network_without_memory_is_filled_strictly_and_in_place(tmp_path: Path) -> None:
+    whole = network(16)
+    save_module(tmp_path / "x.safetensors", whole, NetConfig(width=16), "test")
+    with torch.device("meta"):
+        empty = network(16)
+    tensors = open_weights(tmp_path / "x.safetensors").tensors
+    fill(empty, tensors, "x")
+    for name, value in whole.state_dict().items():
+        found = empty.state_dict()[name]
+        assert torch.equal(found, value)
+        assert found.data_ptr() % 64 == 0, name
+    assert empty[0].weight.is_contiguous(memory_format=torch.channels_last)
+    fill(empty, tensors, "x", dtype=torch.bfloat16)
+    assert empty[0].weight.dtype == empty[1].bias.dtype == torch.bfloat16
+    assert empty[1].running_mean.dtype == torch.float32
+    del tensors["2.weight"]
+    with pytest.raises(CheckpointError, match=r"x does not fit Sequential: missing 2\.weight"):
+        fill(empty, tensors, "x")
+
+
+def test_tensors_that_are_read_are_pages_of_the_file_and_private(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x.safetensors", {"w": torch.arange(64.0)}, {})
+    before = (tmp_path / "x.safetensors").read_bytes()
+    tensor = open_weights(tmp_path / "x.safetensors").tensors["w"].read()
+    tensor.zero_()
+    assert (tmp_path / "x.safetensors").read_bytes() == before
+    assert torch.equal(open_weights(tmp_path / "x.safetensors").tensors["w"].read(), torch.arange(64.0))

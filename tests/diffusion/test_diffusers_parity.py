@@ -99,12 +99,13 @@ def test_ddpm_with_learned_variance_is_the_unclip_scheduler(num_steps: int, exac
 
 
 def tables(scheduler: UnCLIPScheduler, exact: bool) -> tuple[DiscreteSchedule, float]:
-    """Our schedule and the tolerance: 1e-3 as diffusers comes, 1e-5 once its tables are in float64.
+    """Our schedule and the tolerance: 3e-4 as diffusers comes, 1e-5 once its tables are in float64.
 
-    In float32 its last step multiplies x0 by beta / (1 - alpha-bar) = 1.0005 where both are the same number.
+    In float32 its last step multiplies x0 by beta / (1 - alpha-bar) = 0.9997 where both are the same number, which our
+    float32 table repeats; what is left is the rounding of the other coefficients.
     """
     if not exact:
-        return COSINE, 1e-3
+        return COSINE, 3e-4
     schedule = cosine_schedule()
     scheduler.alphas_cumprod = schedule.alphas_cumprod
     scheduler.alphas = schedule.alphas_cumprod / torch.cat([torch.ones(1), schedule.alphas_cumprod[:-1]])

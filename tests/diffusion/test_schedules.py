@@ -133,3 +133,18 @@ def test_unknown_name_suggests_the_nearest() -> None:
 def test_no_timesteps_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="num_timesteps=0 is below 1"):
         make_schedule(name, 0)
+
+
+def test_only_a_rounded_table_steps_by_its_betas() -> None:
+    """1 - beta keeps 3 digits of the first beta in float32; between points further apart both take the ratio."""
+    rounded, exact = cosine_schedule(dtype=torch.float32), cosine_schedule()
+    first, clean = exact.time(0), exact.time(-1)
+    beta = 1 - (math.cos((0.001 + 0.008) / 1.008 * math.pi / 2) / math.cos(0.008 / 1.008 * math.pi / 2)) ** 2
+    assert float(rounded.step_beta(first, clean)) == pytest.approx(beta, rel=1e-7)
+    assert float(exact.step_beta(first, clean)) == pytest.approx(beta, rel=1e-10)
+    by_ratio = 1 - float(rounded.alpha(first) / rounded.alpha(clean)) ** 2
+    assert 1e-5 < abs(by_ratio / beta - 1) < 1e-2
+    far, near = exact.time(600), exact.time(500)
+    for schedule in (rounded, exact):
+        ratio = 1 - (schedule.alpha(far) / schedule.alpha(near)).square()
+        torch.testing.assert_close(schedule.step_beta(far, near), ratio, rtol=1e-12, atol=0.0)

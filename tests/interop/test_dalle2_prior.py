@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dalle2_golden import CASES, changed, group
-from networks import close
+from networks import close, lazy, read
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.interop.dalle2_pytorch import Imported, prior_from_checkpoint
 from unclip.models import count_parameters
@@ -17,12 +17,12 @@ NONE = torch.tensor([False, False])
 
 
 def imported_prior(case: str, version: str | None = None) -> Imported[Dalle2PriorConfig]:
-    return prior_from_checkpoint(group(case, "weights"), CASES[case]["config"], version)
+    return prior_from_checkpoint(lazy(group(case, "weights")), CASES[case]["config"], version)
 
 
 def network(imported: Imported[Dalle2PriorConfig], **changes: Any) -> Dalle2Prior:
     prior = Dalle2Prior(imported.config.replace(**changes)).eval()
-    prior.load_state_dict(imported.tensors)
+    prior.load_state_dict(read(imported.tensors))
     return prior
 
 
@@ -99,7 +99,7 @@ def test_a_prior_is_found_under_other_prefixes(prefix: str) -> None:
     others = {"clip.clip.logit_scale": "CLIP is a model of its own"}
     others |= {"online_model.net.learned_query": "the averaged weights are taken instead"} if prefix else {}
     given = moved | dict.fromkeys(others, torch.ones(()))
-    imported = prior_from_checkpoint(given, CASES["prior"]["config"]["prior"])
+    imported = prior_from_checkpoint(lazy(given), CASES["prior"]["config"]["prior"])
     assert imported.tensors.keys() == imported_prior("prior").tensors.keys()
     rotations = "frequencies of the rotation, which the network computes"
     assert {name: reason for name, reason in imported.dropped.items() if reason != rotations} == others
@@ -162,18 +162,18 @@ def test_what_a_prior_cannot_do_is_refused(
     place: str, changes: dict[str, Any], error: type[UnclipError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        prior_from_checkpoint(group("prior", "weights"), changed("prior", place, **changes))
+        prior_from_checkpoint(lazy(group("prior", "weights")), changed("prior", place, **changes))
 
 
 def test_foreign_tensors_are_refused() -> None:
     weights, config = group("prior", "weights"), CASES["prior"]["config"]
     with pytest.raises(CheckpointError, match=r"no tensor is called 'net.learned_query' or"):
-        prior_from_checkpoint({"weight": torch.ones(1)}, config)
+        prior_from_checkpoint(lazy({"weight": torch.ones(1)}), config)
     with pytest.raises(CheckpointError, match=r"tensor 'vae.weight' belongs to no part of DALLE2-pytorch"):
-        prior_from_checkpoint(weights | {"vae.weight": torch.ones(1)}, config)
+        prior_from_checkpoint(lazy(weights | {"vae.weight": torch.ones(1)}), config)
     rotations = "net.causal_transformer.layers.0.0.rotary_emb.freqs"
     with pytest.raises(CheckpointError, match="holds rotations that are not the usual ones"):
-        prior_from_checkpoint(weights | {rotations: weights[rotations] * 2}, config)
+        prior_from_checkpoint(lazy(weights | {rotations: weights[rotations] * 2}), config)
 
 
 def test_text_that_a_prior_has_no_use_for_is_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dalle2_golden import CASES, changed, group
-from networks import close
+from networks import close, lazy, read
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.interop.dalle2_pytorch import Imported, decoder_from_checkpoint
 from unclip.models import count_parameters
@@ -18,13 +18,13 @@ NONE = torch.tensor([False, False])
 
 
 def imported_unet(case: str, unet: int, version: str | None = None) -> Imported[Dalle2UNetConfig]:
-    return decoder_from_checkpoint(group(case, "weights"), CASES[case]["config"], version, unet)
+    return decoder_from_checkpoint(lazy(group(case, "weights")), CASES[case]["config"], version, unet)
 
 
 def unet_network(case: str, unet: int, **changes: Any) -> Dalle2UNet:
     imported = imported_unet(case, unet)
     network = Dalle2UNet(imported.config.replace(**changes)).eval()
-    network.load_state_dict(imported.tensors)
+    network.load_state_dict(read(imported.tensors))
     return network
 
 
@@ -95,7 +95,7 @@ def test_options_of_a_decoder() -> None:
     config = imported_unet("decoder_v1.1", 1).config
     assert (config.low_res_noise, config.schedule, config.downsample) == (False, "cosine", "conv")
     given = changed("decoder", "decoder", sample_timesteps=[64, 20], blur_sigma=0.5)
-    unread = decoder_from_checkpoint(group("decoder", "weights"), given).unread
+    unread = decoder_from_checkpoint(lazy(group("decoder", "weights")), given).unread
     assert unread["decoder.sample_timesteps"] == "a setting of sampling; give it there"
     assert unread["decoder.blur_sigma"] == "used in training alone"
 
@@ -103,15 +103,15 @@ def test_options_of_a_decoder() -> None:
 def test_names_between_1_10_and_1_13_are_the_same_network() -> None:
     weights, config = group("decoder_options", "weights"), CASES["decoder_options"]["config"]
     wrapped = {name.replace(".cross_attn.", ".cross_attn.fn."): value for name, value in weights.items()}
-    imported = decoder_from_checkpoint(wrapped, config, "1.12.3")
+    imported = decoder_from_checkpoint(lazy(wrapped), config, "1.12.3")
     assert imported.config == imported_unet("decoder_options", 0).config
     assert imported.tensors.keys() == imported_unet("decoder_options", 0).tensors.keys()
     upsampler = {
         name.replace(".cross_attn.", ".cross_attn.fn."): value for name, value in group("decoder", "weights").items()
     }
     with pytest.raises(CheckpointError, match="the names do not tell the version"):
-        decoder_from_checkpoint(upsampler, CASES["decoder"]["config"], unet=1)
-    found = decoder_from_checkpoint(upsampler, CASES["decoder"]["config"], "1.13.0", unet=1)
+        decoder_from_checkpoint(lazy(upsampler), CASES["decoder"]["config"], unet=1)
+    found = decoder_from_checkpoint(lazy(upsampler), CASES["decoder"]["config"], "1.13.0", unet=1)
     assert found.config == imported_unet("decoder", 1).config
 
 
@@ -122,7 +122,7 @@ def test_a_unet_is_found_under_other_prefixes(prefix: str) -> None:
         prefix + name.removeprefix("unets.0."): value for name, value in weights.items() if name.startswith("unets")
     }
     step = {"0.step": torch.ones(())} if prefix else {}
-    imported = decoder_from_checkpoint(moved | step, CASES["decoder_options"]["config"]["decoder"])
+    imported = decoder_from_checkpoint(lazy(moved | step), CASES["decoder_options"]["config"]["decoder"])
     assert imported.tensors.keys() == imported_unet("decoder_options", 0).tensors.keys()
     assert imported.dropped == dict.fromkeys(step, "the averaged weights are taken instead")
 
@@ -228,7 +228,7 @@ def test_what_a_decoder_cannot_do_is_refused(
     case: str, place: str, changes: dict[str, Any], error: type[UnclipError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        decoder_from_checkpoint(group(case, "weights"), changed(case, place, **changes))
+        decoder_from_checkpoint(lazy(group(case, "weights")), changed(case, place, **changes))
 
 
 def test_a_unet_that_is_not_there_is_refused() -> None:

@@ -15,7 +15,7 @@ from unclip.interop.kandinsky_configs import (
     decoder_config,
     decoder_config_theirs,
 )
-from unclip.interop.schedulers import kandinsky_sampling, prior_sampling
+from unclip.interop.schedulers import kandinsky_sampling, unclip_sampling
 from unclip.interop.unclip_configs import prior_config, prior_config_theirs
 from unclip.models import PriorConfig, autoencoder_preset, kandinsky_decoder_preset, prior_preset
 
@@ -186,9 +186,7 @@ def test_sampling_of_decoders(scheduler: DDPMScheduler, sampler: str, bound: flo
 def test_sampling_of_priors() -> None:
     scheduler = UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=10.0)
     expected = {"num_steps": 25, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 10.0}
-    assert prior_sampling(dict(scheduler.config)) == expected
-    with pytest.raises(ConfigError, match=r"^UnCLIPScheduler: prediction_type='epsilon' is not supported; only 'samp"):
-        prior_sampling({"prediction_type": "epsilon"})
+    assert unclip_sampling(dict(scheduler.config), "prior") == expected | {"schedule_dtype": "float32"}
 
 
 @pytest.mark.parametrize("changes", [{"beta_end": 0.02}, {"beta_schedule": "scaled_linear"}, {"prediction_type": "v"}])

@@ -7,6 +7,7 @@ import torch
 
 from unclip.pipelines import Model, UnClip
 from unclip.testing import tiny_model, tiny_pipeline
+from unclip_pipelines import unclip_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,16 @@ def model(pipe: UnClip) -> Model:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's folder; tests that damage it take a copy."""
     return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def karlo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny text-to-image folder as diffusers saves it."""
+    path = tmp_path_factory.mktemp("diffusers")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unclip_pipeline(path / "tokenizer files").save_pretrained(path / "karlo")
+    return path / "karlo"
 
 
 @pytest.fixture

@@ -88,10 +88,10 @@ def test_description_needs_no_weights(pipe: UnClip, tiny_folder: Path) -> None:
 def test_names_of_shipped_models(tiny_folder: Path) -> None:
     shipped = tiny_folder.parent
     assert shipped_models(shipped) == ["tiny"]
-    assert find_model("tiny", shipped) == tiny_folder
-    assert find_model(str(tiny_folder), shipped) == tiny_folder
+    assert find_model("tiny", shipped=shipped) == tiny_folder
+    assert find_model(str(tiny_folder), shipped=shipped) == tiny_folder
     with pytest.raises(InputError, match=r"no model 'tinny'.*did you mean 'tiny'\? allowed: tiny"):
-        find_model("tinny", shipped)
+        find_model("tinny", shipped=shipped)
 
 
 @pytest.mark.parametrize("name", ["clip", "prior", "decoder", "upsampler_32"])

@@ -18,9 +18,20 @@ PARAMETERS = {
         "upsampler_256": 729_702_083,
         "upsampler_1024": 282_059_139,
     },
-    "kandinsky-2.1": {"clip": VIT_L, "prior": KARLO_PRIOR, "autoencoder": MOVQ},
-    # Published with the mean and standard deviation of 1280 numbers: 1,026,225,920.
-    "kandinsky-2.2": {"clip": 2_539_567_105, "prior": 1_026_225_920 - 2 * 1280, "autoencoder": MOVQ},
+    "kandinsky-2.1": {
+        "clip": VIT_L,
+        "text_encoder": 559_628_032,
+        "prior": KARLO_PRIOR,
+        "decoder": 1_228_661_768,
+        "autoencoder": MOVQ,
+    },
+    "kandinsky-2.2": {
+        "clip": 2_539_567_105,
+        # Published with the mean and standard deviation of 1280 numbers: 1,026,225,920.
+        "prior": 1_026_225_920 - 2 * 1280,
+        "decoder": 1_253_057_288,
+        "autoencoder": MOVQ,
+    },
     "karlo": {
         "clip": VIT_L,
         "prior": KARLO_PRIOR,

@@ -14,6 +14,7 @@ from unclip.checkpoint.weights import (
     save_module,
     save_network,
     save_tensors,
+    stored_types,
 )
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "save_module",
     "save_network",
     "save_tensors",
+    "stored_types",
     "write_tensors",
 ]

@@ -37,7 +37,8 @@ DTYPES = {
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 SIZE_BYTES = 8
-ALIGNMENT = 8
+# Of the data and, in files of ours, of most tensors: that of torch's own memory, so that they can be used in place.
+ALIGNMENT = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +91,12 @@ def write_tensors(path: Path | str, tensors: Mapping[str, LazyTensor], metadata:
 
     Equal content gives equal bytes. Raises `InputError` when the path cannot be written.
     """
-    # Wide types first, so that every tensor starts at a multiple of its item size.
-    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+
+    # Whole multiples of the alignment first, then wide types: every tensor starts at a multiple of its item size.
+    def place(name: str) -> tuple[bool, int, str]:
+        return tensors[name].num_bytes % ALIGNMENT > 0, -tensors[name].dtype.itemsize, name
+
+    names = sorted(tensors, key=place)
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file:
             header = _header([(name, tensors[name]) for name in names], metadata)
@@ -147,7 +152,7 @@ def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, st
         header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
     content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    return content.ljust(-(-len(content) // ALIGNMENT) * ALIGNMENT)
+    return content.ljust(-(-(SIZE_BYTES + len(content)) // ALIGNMENT) * ALIGNMENT - SIZE_BYTES)
 
 
 def _bytes(name: str, lazy: LazyTensor) -> memoryview:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.checkpoint.network import NetworkWeights
-from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors
+from unclip.checkpoint.streaming import ALIGNMENT, LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError
 
@@ -31,6 +31,7 @@ __all__ = [
     "save_module",
     "save_network",
     "save_tensors",
+    "stored_types",
 ]
 
 Storage = Literal["float32", "bfloat16", "int8"]
@@ -120,8 +121,15 @@ def fill(
             tensor = tensor.to(device, dtype if name in parameters else torch.float32)
         if tensor.ndim == 4:
             tensor = tensor.to(memory_format=torch.channels_last)
-        state[name] = tensor.to(device)
+        # Kernels sum in another order where memory starts elsewhere: equal weights would not give equal bits.
+        state[name] = tensor.to(device) if tensor.data_ptr() % ALIGNMENT == 0 else tensor.to(device, copy=True)
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def stored_types(tensors: Mapping[str, LazyTensor]) -> str:
+    """The floating types of tensors, such as float16, or "float16+float32"."""
+    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.dtype.is_floating_point}
+    return "+".join(sorted(found))
 
 
 def file_hash(path: Path | str) -> str:
@@ -153,13 +161,7 @@ def _write(
     stored: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         stored |= _encode(name, tensor, storage)
-    write_tensors(path, stored, dict(metadata) | {"storage": storage or _types(stored)})
-
-
-def _types(tensors: Mapping[str, LazyTensor]) -> str:
-    """The floating types of tensors, such as float16, or "float16+float32"."""
-    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.dtype.is_floating_point}
-    return "+".join(sorted(found))
+    write_tensors(path, stored, dict(metadata) | {"storage": storage or stored_types(stored)})
 
 
 def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str, LazyTensor]:

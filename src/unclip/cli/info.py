@@ -33,7 +33,8 @@ def as_text(described: "ModelInfo") -> str:
     sizes = ", ".join(f"{size} px" for size in described.image_sizes)
     draws = f"draws {sizes}; " if sizes else ""
     files = _bytes(sum(stage.num_bytes or 0 for stage in stages))
-    source = described.description if described.folder is None else f"{files} in {described.folder}"
+    place = "" if described.folder is None else f"{files} in {described.folder}"
+    source = ", ".join(part for part in (place, described.description) if part)
     total = [_bytes(sum(stage.memory[storage] for stage in stages)) for storage in stages[0].memory]
     return "\n".join(
         [

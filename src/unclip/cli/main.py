@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from unclip import __version__
+from unclip.cli.convert import convert
 from unclip.cli.data import data_app
 from unclip.cli.generate import generate
 from unclip.cli.info import info
@@ -22,6 +23,7 @@ INTERRUPT_EXIT = 130
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(convert)
 app.command()(generate)
 app.command()(info)
 app.command()(train)

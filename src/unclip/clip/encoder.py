@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from unclip.checkpoint import Storage, load_tensors, load_weights, save_module
+from unclip.checkpoint import Storage, fill, open_weights, save_module
 from unclip.clip.config import ClipConfig
 from unclip.clip.model import PIXEL_MEAN, Clip, TextFeatures
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
@@ -89,14 +89,15 @@ class TextImageEncoder:
     ) -> "TextImageEncoder":
         """Read what `save` wrote; raises CheckpointError when a file is missing, cut short or of another kind."""
         path = Path(folder) / WEIGHTS_FILE
-        tensors, metadata = load_tensors(path)
+        tensors, metadata = open_weights(path)
         if metadata.get("kind") != "clip":
             raise CheckpointError(
                 f"{path} holds {metadata.get('kind', 'unknown weights')!r}, not 'clip'; give a model folder."
             )
-        clip = Clip(load_config(ClipConfig, json.loads(metadata["config"])))
-        load_weights(clip, tensors, path)
-        return cls(clip, Tokenizer.load(Path(folder) / TOKENIZER_FILE)).to(device, dtype)
+        with torch.device("meta"):
+            clip = Clip(load_config(ClipConfig, json.loads(metadata["config"])))
+        fill(clip, tensors, path, device, dtype)
+        return cls(clip, Tokenizer.load(Path(folder) / TOKENIZER_FILE))
 
     def _tokenize(self, prompts: Sequence[str]) -> TokenBatch:
         return self.tokenizer.encode(prompts, self.clip.config.context_length)

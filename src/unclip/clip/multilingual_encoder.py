@@ -1,23 +1,19 @@
 """The multilingual text encoder with its tokenizer, for use: prompts in, features out. Knows no stage."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
 import torch
 
-from unclip.checkpoint import Storage, load_tensors, load_weights, save_module
 from unclip.clip.model import TextFeatures
-from unclip.clip.multilingual import MultilingualClip, MultilingualConfig
+from unclip.clip.multilingual import MultilingualClip
 from unclip.clip.tokenizer import Specials, TokenBatch, encode_prompts, read_backend
-from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.files import atomic_write
 
 __all__ = ["MultilingualEncoder", "MultilingualTokenizer"]
 
-WEIGHTS_FILE, TOKENIZER_FILE, KIND = "text_encoder.safetensors", "text_tokenizer.json", "text_encoder"
 START, END, PAD = "<s>", "</s>", "<pad>"
 
 
@@ -83,25 +79,6 @@ class MultilingualEncoder:
     def cut_text(self, prompts: Sequence[str]) -> list[str]:
         """The end of each prompt that the context has no room for; "" where all of it fits."""
         return self._tokenize(prompts).cut
-
-    def save(self, folder: str | Path, storage: Storage = "float32") -> None:
-        """Write `text_encoder.safetensors` and `text_tokenizer.json` into `folder`."""
-        save_module(Path(folder) / WEIGHTS_FILE, self.network, self.network.config, KIND, storage)
-        self.tokenizer.save(Path(folder) / TOKENIZER_FILE)
-
-    @classmethod
-    def load(
-        cls, folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> "MultilingualEncoder":
-        """Read what `save` wrote; raises `CheckpointError` when a file is missing, cut short or of another kind."""
-        path = Path(folder) / WEIGHTS_FILE
-        tensors, metadata = load_tensors(path)
-        if metadata.get("kind") != KIND:
-            found = metadata.get("kind", "unknown weights")
-            raise CheckpointError(f"{path} holds {found!r}, not {KIND!r}; give a folder of Kandinsky 2.1.")
-        network = MultilingualClip(load_config(MultilingualConfig, json.loads(metadata["config"])))
-        load_weights(network, tensors, path)
-        return cls(network, MultilingualTokenizer.load(Path(folder) / TOKENIZER_FILE)).to(device, dtype)
 
     def _tokenize(self, prompts: Sequence[str]) -> TokenBatch:
         return self.tokenizer.encode(prompts, self.network.config.context_length)

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,18 @@ INERT: list[tuple[Callable[..., Any], str]] = [
 def check_archive(path: Path) -> None:
     """Raise `CheckpointError` unless `path` is a zip archive of torch's whose records all match their CRC-32."""
     with _one_line(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged, names = archive.testzip(), archive.namelist()
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged: {damaged} does not match its CRC-32; fetch it again.")
-        if not any(name.endswith("/data.pkl") for name in names):
-            raise CheckpointError(f"{path} is a zip archive that torch did not write; unpack it, give what is in it.")
+        _check_records(path, path.stat().st_mtime_ns)
+
+
+# Gigabytes are summed up, and both who recognises a file and who imports it open it.
+@lru_cache(maxsize=16)
+def _check_records(path: Path, changed_ns: int) -> None:
+    with zipfile.ZipFile(path) as archive:
+        damaged, names = archive.testzip(), archive.namelist()
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: {damaged} does not match its CRC-32; fetch it again.")
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise CheckpointError(f"{path} is a zip archive that torch did not write; unpack it, give what is in it.")
 
 
 def load_leaves(path: Path) -> dict[str, Any]:

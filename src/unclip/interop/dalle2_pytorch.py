@@ -1,7 +1,8 @@
 """Weights of DALLE2-pytorch, 1.15 and v1.1 (the released ones), as configs and tensors of our networks.
 
-It knows names, shapes and versions; it reads no files. Names are kept but for a few: the prefix of the network goes,
-and what `_PRIOR_NAMES` and `_UNET_NAMES` list is renamed. Every other tensor is in `Imported.dropped`, with the reason.
+It knows names, shapes and versions; it opens no files, and reads no tensors but tables of known numbers. Names are kept
+but for a few: the prefix of the network goes, and what `_PRIOR_NAMES` and `_UNET_NAMES` list is renamed. Every other
+tensor is in `Imported.dropped`, with the reason.
 """
 
 import re
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
 
+from unclip.checkpoint import LazyTensor
 from unclip.config import Config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop._dalle2_decoder import num_unets, unet_config
@@ -31,7 +32,7 @@ class Imported(Generic[C]):
 
     config: C
     """What to build the network with."""
-    tensors: dict[str, Tensor]
+    tensors: dict[str, LazyTensor]
     """Its state dict, whole: it loads strictly."""
     dropped: dict[str, str]
     """Names of tensors that the network has no place for, each with the reason."""
@@ -66,7 +67,7 @@ _AVERAGING = {"initted": _AVERAGE, "step": _AVERAGE, "online_model.": _AVERAGE}
 
 
 def prior_from_checkpoint(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: str | None = None
+    tensors: Mapping[str, LazyTensor], config: Mapping[str, Any], version: str | None = None
 ) -> Imported[Dalle2PriorConfig]:
     """Config and tensors of the prior in a checkpoint of DALLE2-pytorch.
 
@@ -82,15 +83,15 @@ def prior_from_checkpoint(
     fields, scale, unread = prior_config(config, V1_1_PRIOR if old else {})
     kept, constants = _without_rotations(found, prefix)
     renamed = _rename(kept, _PRIOR_NAMES)
-    renamed["embedding_mean"] = torch.zeros(fields.embedding_dim)
-    renamed["embedding_std"] = torch.full((fields.embedding_dim,), 1 / scale)
+    renamed["embedding_mean"] = LazyTensor.of(torch.zeros(fields.embedding_dim))
+    renamed["embedding_std"] = LazyTensor.of(torch.full((fields.embedding_dim,), 1 / scale))
     check_tensors(renamed, lambda: Dalle2Prior(fields))
     check_schedule(tensors, "noise_scheduler.alphas_cumprod", fields.schedule, fields.num_timesteps)
     return Imported(fields, renamed, dropped | constants, unread)
 
 
 def decoder_from_checkpoint(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: str | None = None, unet: int = 0
+    tensors: Mapping[str, LazyTensor], config: Mapping[str, Any], version: str | None = None, unet: int = 0
 ) -> Imported[Dalle2UNetConfig]:
     """Config and tensors of U-Net `unet` in a checkpoint of DALLE2-pytorch: 0 is the decoder, then come upsamplers.
 
@@ -124,7 +125,7 @@ def _decoder_dropped(unet: int, num: int) -> dict[str, str]:
 
 
 # Before 1.14 cross-attention was wrapped; before 1.10 a convolution of 4 x 4 halved the size.
-def _looks_old(tensors: Mapping[str, Tensor], version: str | None) -> bool:
+def _looks_old(tensors: Mapping[str, LazyTensor], version: str | None) -> bool:
     if not any(".cross_attn.fn." in name for name in tensors):
         return False
     if any(re.match(r"downs\.\d+\.[04]\.1\.weight", name) for name in tensors):
@@ -155,7 +156,7 @@ def _is_old(looks_old: bool, version: str | None, since: tuple[int, ...]) -> boo
     return looks_old
 
 
-def _rename(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+def _rename(tensors: Mapping[str, LazyTensor], names: Mapping[str, str]) -> dict[str, LazyTensor]:
     renamed = {}
     for name, tensor in tensors.items():
         for pattern, replacement in names.items():
@@ -164,14 +165,15 @@ def _rename(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     return renamed
 
 
-def _without_rotations(tensors: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _without_rotations(tensors: Mapping[str, LazyTensor], prefix: str) -> tuple[dict[str, LazyTensor], dict[str, str]]:
     kept, dropped = {}, {}
     for name, tensor in tensors.items():
         if not name.endswith("rotary_emb.freqs"):
             kept[name] = tensor
             continue
-        expected = 10_000 ** (-torch.arange(len(tensor)) / len(tensor))
-        if not torch.allclose(tensor.float().cpu(), expected, rtol=1e-2):
+        (length,) = tensor.shape
+        expected = 10_000 ** (-torch.arange(length) / length)
+        if not torch.allclose(tensor.read().float().cpu(), expected, rtol=1e-2):
             raise CheckpointError(
                 f"tensor {name!r} holds rotations that are not the usual ones; they are computed here."
             )

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from unclip.checkpoint import NetworkWeights
-from unclip.clip import MultilingualTokenizer, Tokenizer
+from torch import Tensor, nn
 
-__all__ = ["ForeignModel", "ForeignNetwork"]
+from unclip.checkpoint import LazyTensor, NetworkWeights
+from unclip.clip import MultilingualTokenizer, Tokenizer
+from unclip.config import Config
+from unclip.interop.rules import Names, to_ours
+
+__all__ = ["ForeignModel", "ForeignNetwork", "foreign_network"]
 
 
 class ForeignNetwork(NamedTuple):
@@ -33,3 +37,35 @@ class ForeignModel:
     """Fields of the sampling settings, by stage: those by which the other library draws."""
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Tensors and options that we have no place for, each with the reason."""
+
+    @classmethod
+    def of(
+        cls,
+        description: str,
+        networks: Mapping[str, ForeignNetwork],
+        tokenizers: Mapping[str, Tokenizer | MultilingualTokenizer],
+        sampling: Mapping[str, Mapping[str, Any]],
+    ) -> "ForeignModel":
+        """A model of networks by stage; what was dropped is named after its stage."""
+        return cls(
+            description,
+            {stage: network.weights for stage, network in networks.items()},
+            tokenizers,
+            sampling,
+            {f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()},
+        )
+
+
+def foreign_network(
+    cls: type[nn.Module],
+    config: Config,
+    tensors: Mapping[str, LazyTensor],
+    names: Names,
+    source: str,
+    *,
+    constants: Mapping[str, Tensor] | None = None,
+    dropped: Mapping[str, str] | None = None,
+) -> ForeignNetwork:
+    """The network of ours that `tensors` make by a table of names; see `to_ours`."""
+    found = to_ours(tensors, lambda: cls(config), names, source, constants=constants, dropped=dropped)
+    return ForeignNetwork(NetworkWeights(cls.__name__, config, found.tensors, source), found.dropped)

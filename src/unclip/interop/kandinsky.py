@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from unclip.checkpoint import LazyTensor, NetworkWeights
+from unclip.checkpoint import LazyTensor
 from unclip.clip import MultilingualClip
-from unclip.config import Config
-from unclip.interop.foreign import ForeignNetwork
+from unclip.interop.foreign import ForeignNetwork, foreign_network
 from unclip.interop.kandinsky_configs import autoencoder_config, decoder_config, refuse_variants, text_encoder_config
 from unclip.interop.kandinsky_names import kandinsky_names, kandinsky_original_names, multilingual_names
 from unclip.interop.movq_names import movq_names, movq_original_names
-from unclip.interop.rules import Names, to_ours, under
+from unclip.interop.rules import under
 from unclip.interop.unclip_configs import prior_config
 from unclip.interop.unclip_names import prior_names, prior_original_names
 from unclip.models import (
@@ -62,26 +61,26 @@ def kandinsky_decoder(tensors: Tensors, config: Mapping[str, Any], source: str) 
     missing, left over or of the wrong shape.
     """
     ours = decoder_config(config)
-    return _network(KandinskyDecoder, ours, tensors, kandinsky_names(ours), source)
+    return foreign_network(KandinskyDecoder, ours, tensors, kandinsky_names(ours), source)
 
 
 def kandinsky_autoencoder(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
     """The autoencoder from diffusers' `VQModel`."""
     ours = autoencoder_config(config)
-    found = _network(Autoencoder, ours, tensors, movq_names(ours), source)
+    found = foreign_network(Autoencoder, ours, tensors, movq_names(ours), source)
     return found._replace(dropped={**found.dropped, **_UNSCALED})
 
 
 def kandinsky_prior(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
     """The prior from diffusers' `PriorTransformer`, which is also Karlo's."""
     ours = prior_config(config)
-    return _network(Prior, ours, tensors, prior_names(ours), source)
+    return foreign_network(Prior, ours, tensors, prior_names(ours), source)
 
 
 def kandinsky_text_encoder(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
     """The text encoder of 2.1 from `MultilingualCLIP`, diffusers' or the original's."""
     ours = text_encoder_config(config)
-    return _network(MultilingualClip, ours, tensors, multilingual_names(ours), source, dropped=_TEXT_DROPPED)
+    return foreign_network(MultilingualClip, ours, tensors, multilingual_names(ours), source, dropped=_TEXT_DROPPED)
 
 
 def kandinsky_original_decoder(
@@ -91,7 +90,7 @@ def kandinsky_original_decoder(
     if _CONV_IN in tensors:
         refuse_variants(tensors[_CONV_IN].shape[1])
     ours = config or kandinsky_decoder_preset("kandinsky-2.1")
-    return _network(KandinskyDecoder, ours, tensors, kandinsky_original_names(ours), source)
+    return foreign_network(KandinskyDecoder, ours, tensors, kandinsky_original_names(ours), source)
 
 
 def kandinsky_original_autoencoder(
@@ -99,7 +98,7 @@ def kandinsky_original_autoencoder(
 ) -> ForeignNetwork:
     """The autoencoder from 2.1's `movq_final.ckpt`; None is the published shape."""
     ours = config or autoencoder_preset("kandinsky-2.2")
-    return _network(Autoencoder, ours, tensors, movq_original_names(ours), source)
+    return foreign_network(Autoencoder, ours, tensors, movq_original_names(ours), source)
 
 
 def kandinsky_original_prior(
@@ -112,18 +111,4 @@ def kandinsky_original_prior(
     ours = config or prior_preset("karlo")
     constants = dict(zip(("embedding_mean", "embedding_std"), statistics, strict=True))
     names = under("", _PRIOR_PREFIX, prior_original_names(ours))
-    return _network(Prior, ours, tensors, names, source, constants=constants, dropped=_PRIOR_DROPPED)
-
-
-def _network(
-    cls: type[nn.Module],
-    config: Config,
-    tensors: Tensors,
-    names: Names,
-    source: str,
-    *,
-    constants: Mapping[str, Tensor] | None = None,
-    dropped: Mapping[str, str] | None = None,
-) -> ForeignNetwork:
-    found = to_ours(tensors, lambda: cls(config), names, source, constants=constants, dropped=dropped)
-    return ForeignNetwork(NetworkWeights(cls.__name__, config, found.tensors, source), found.dropped)
+    return foreign_network(Prior, ours, tensors, names, source, constants=constants, dropped=_PRIOR_DROPPED)

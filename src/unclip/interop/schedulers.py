@@ -10,7 +10,6 @@ from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 __all__ = [
     "ORIGINAL_SAMPLING",
     "kandinsky_sampling",
-    "prior_sampling",
     "unclip_diffusion",
     "unclip_sampling",
     "unclip_scheduler",
@@ -109,13 +108,6 @@ def kandinsky_sampling(scheduler: Mapping[str, Any]) -> dict[str, Any]:
         require(name, option, found[option], allowed)
     sampler = "ddim" if name == "DDIMScheduler" else "ddpm"
     return ORIGINAL_SAMPLING["decoder"] | {"sampler": sampler, "x0_bound": _bound(found)}
-
-
-def prior_sampling(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """Sampling fields from a prior's scheduler config; raises `ConfigError` for a prior that does not predict x0."""
-    found = _SCHEDULER_DEFAULTS | dict(scheduler)
-    require(scheduler.get("_class_name", "UnCLIPScheduler"), "prediction_type", found["prediction_type"], "sample")
-    return ORIGINAL_SAMPLING["prior"] | {"x0_bound": _bound(found)}
 
 
 def _bound(scheduler: Mapping[str, Any]) -> float:

@@ -1,11 +1,13 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
 from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.drawing import Progress
-from unclip.pipelines.folder import Defaults, ModelConfig, find_model, shipped_models
+from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
 from unclip.pipelines.model import Model
+from unclip.pipelines.opening import find_model, open_sources
 from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
@@ -18,12 +20,14 @@ from unclip.pipelines.variations import image_variations, open_pictures
 
 __all__ = [
     "Condition",
+    "Conversion",
     "DecoderStage",
     "Defaults",
     "Model",
     "ModelConfig",
     "ModelInfo",
     "ModelPreset",
+    "ModelSource",
     "OutputType",
     "PerStage",
     "PriorStage",
@@ -35,6 +39,7 @@ __all__ = [
     "UpsamplerStage",
     "best_candidate",
     "check_prompts",
+    "convert",
     "describe_model",
     "find_model",
     "image_seeds",
@@ -43,6 +48,7 @@ __all__ = [
     "model_preset",
     "model_presets",
     "open_pictures",
+    "open_sources",
     "shipped_models",
     "text_to_image",
 ]

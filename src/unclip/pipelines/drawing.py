@@ -1,9 +1,10 @@
 """From image embeddings to pictures, whatever made the embeddings. Knows decoder and upsamplers; no prior."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from unclip.clip import TextFeatures
@@ -14,6 +15,7 @@ from unclip.pipelines.sampling import select_text
 from unclip.pipelines.settings import StageSettings, check_count
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.runtime import NoiseSource
+from unclip.shapes import Embeddings
 
 __all__ = [
     "Batch",
@@ -21,12 +23,14 @@ __all__ = [
     "decoder_condition",
     "describe",
     "draw",
+    "encode_pictures",
     "encode_prompts",
     "make_batches",
     "run_steps",
     "silent",
 ]
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
 
@@ -122,6 +126,16 @@ def _enlarge(
 
 def encode_prompts(model: Model, prompts: list[str]) -> TextFeatures:
     """CLIP's features of prompts, a few at a time."""
-    size = BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
-    parts = [model.need_clip.encode_text(prompts[first : first + size]) for first in range(0, len(prompts), size)]
+    parts = [model.need_clip.encode_text(chunk) for chunk in _chunks(model, prompts)]
     return TextFeatures(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def encode_pictures(model: Model, pictures: list[Image.Image]) -> Embeddings:
+    """CLIP's embeddings of pictures, a few at a time."""
+    return torch.cat([model.need_clip.encode_pictures(chunk) for chunk in _chunks(model, pictures)])
+
+
+def _chunks(model: Model, items: list[T]) -> list[list[T]]:
+    """As many as go through a network together."""
+    size = BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
+    return [items[first : first + size] for first in range(0, len(items), size)]

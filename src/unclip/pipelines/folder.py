@@ -12,7 +12,7 @@ import pydantic
 from unclip.checkpoint import NetworkWeights, Storage, open_weights, save_network
 from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.config import Config, load_config
-from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
+from unclip.errors import CheckpointError, ConfigError
 from unclip.files import atomic_write
 from unclip.pipelines.networks import NETWORKS
 from unclip.pipelines.settings import StageSettings
@@ -21,7 +21,7 @@ __all__ = [
     "Defaults",
     "ModelConfig",
     "ModelSource",
-    "find_model",
+    "is_ours",
     "open_model",
     "open_network",
     "open_stages",
@@ -89,20 +89,15 @@ class ModelSource:
     defaults: Defaults
 
 
-def find_model(name_or_folder: str | Path, shipped: Path = WEIGHTS) -> Path:
-    """The folder of the shipped model of that name, else the folder that was given.
-
-    Raises `InputError` naming the nearest model in `shipped` when there is neither.
-    """
-    name = str(name_or_folder)
-    names = shipped_models(shipped)
-    if name in names:
-        return shipped / name
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
-        return folder
-    hint = did_you_mean(name, names) if names else "none is shipped, so give a folder."
-    raise InputError(f"there is no model {name!r}, and no folder of that name; {hint}")
+def is_ours(path: Path) -> bool:
+    """Whether `path` is a folder of ours: by its `config.json` or, where that is damaged, by its weights' names."""
+    if any((path / f"{stage}.safetensors").exists() for stage in STAGES):
+        return True
+    try:
+        content = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == "unclip"
 
 
 def shipped_models(shipped: Path = WEIGHTS) -> list[str]:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from unclip.checkpoint import Storage, read_metadata
+from unclip.checkpoint import NetworkWeights, Storage, read_metadata, stored_types
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
 from unclip.models import count_bytes, count_parameters
-from unclip.pipelines.folder import Defaults, find_model, open_network, read_model_config, shipped_models
+from unclip.pipelines.folder import Defaults, is_ours, shipped_models
+from unclip.pipelines.hub import looks_like_repository
 from unclip.pipelines.networks import build_on_meta
+from unclip.pipelines.opening import find_model, open_sources
 from unclip.pipelines.presets import model_preset, model_presets
 from unclip.pipelines.sizes import count_step
 
@@ -57,44 +57,47 @@ class ModelInfo(Config):
 
 
 def describe_model(name_or_folder: str | Path) -> ModelInfo:
-    """Describe a shipped model, a folder or a preset, in this order.
+    """Describe a preset, or a model that `UnClip.load` finds; a model goes before a preset of its name.
 
-    Raises `InputError` for a name that none of them has, and `CheckpointError` as loading the folder would.
+    Raises `InputError` for a name that none of them has, and `CheckpointError` as loading the model would.
     """
     name, shipped, presets = str(name_or_folder), shipped_models(), model_presets()
-    if name in shipped or Path(name).expanduser().is_dir():
-        return _describe_folder(find_model(name))
-    if name in presets:
+    if name not in shipped and name in presets and not Path(name).exists():
         return _describe_preset(name)
+    if name in shipped or Path(name).expanduser().exists() or looks_like_repository(name):
+        return _describe_files(name)
     raise InputError(f"there is no model {name!r}, and no folder of that name; {did_you_mean(name, shipped + presets)}")
 
 
-def _describe_folder(folder: Path) -> ModelInfo:
-    config = read_model_config(folder)
-    stages = []
-    for stage in config.stages:
-        path = folder / f"{stage}.safetensors"
-        network, storage = (
-            build_on_meta(open_network(path, stage).config),
-            read_metadata(path).get("storage", "float32"),
-        )
-        stages.append(_describe_stage(stage, network, path.stat().st_size, storage))
-    sizes = _image_sizes(tuple(stages))
-    return ModelInfo(name=config.name, folder=folder, image_sizes=sizes, defaults=config.defaults, stages=tuple(stages))
+def _describe_files(name: str) -> ModelInfo:
+    path, (source, descriptions, _) = find_model(name), open_sources([name])
+    ours = is_ours(path)
+    files = {stage: _our_file(path, stage) if ours else _size(weights) for stage, weights in source.networks.items()}
+    networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
+    stages = tuple(_describe_stage(stage, network, *files[stage]) for stage, network in networks.items())
+    return ModelInfo(
+        name=source.name,
+        description="" if ours else "; ".join(descriptions),
+        folder=path,
+        image_sizes=_image_sizes(networks),
+        defaults=source.defaults,
+        stages=stages,
+    )
 
 
 def _describe_preset(name: str) -> ModelInfo:
     preset = model_preset(name)
-    stages = tuple(_describe_stage(stage, build_on_meta(config)) for stage, config in preset.stages.items())
-    defaults, sizes = Defaults(stages=preset.sampling), _image_sizes(stages)
-    return ModelInfo(name=name, description=preset.description, image_sizes=sizes, defaults=defaults, stages=stages)
+    networks = {stage: build_on_meta(config) for stage, config in preset.stages.items()}
+    return ModelInfo(
+        name=name,
+        description=preset.description,
+        image_sizes=_image_sizes(networks),
+        defaults=Defaults(stages=preset.sampling),
+        stages=tuple(_describe_stage(stage, network) for stage, network in networks.items()),
+    )
 
 
-def _describe_stage(
-    name: str, network: nn.Module, num_bytes: int | None = None, storage: str | None = None
-) -> StageInfo:
-    config = network.config
-    assert isinstance(config, Config), f"{type(network).__name__} has no configuration"
+def _describe_stage(name: str, network: Any, num_bytes: int | None = None, storage: str | None = None) -> StageInfo:
     return StageInfo(
         name=name,
         num_parameters=count_parameters(network),
@@ -102,9 +105,27 @@ def _describe_stage(
         memory=count_bytes(network),
         num_bytes=num_bytes,
         storage=storage,
-        config=config.model_dump(mode="json"),
+        config=network.config.model_dump(mode="json"),
     )
 
 
-def _image_sizes(stages: tuple[StageInfo, ...]) -> tuple[int, ...]:
-    return tuple(sorted({stage.config["image_size"] for stage in stages if stage.name.startswith(DRAWING)}))
+def _our_file(folder: Path, stage: str) -> tuple[int, str]:
+    """Bytes and storage of a file of ours."""
+    path = folder / f"{stage}.safetensors"
+    return path.stat().st_size, read_metadata(path).get("storage", "float32")
+
+
+def _size(weights: NetworkWeights) -> tuple[int, str]:
+    """Bytes and number formats of foreign tensors."""
+    return sum(tensor.num_bytes for tensor in weights.tensors.values()), stored_types(weights.tensors)
+
+
+def _image_sizes(networks: Mapping[str, Any]) -> tuple[int, ...]:
+    """Sides of pictures; a decoder of latents draws them as large as its autoencoder makes them."""
+    factor = networks["autoencoder"].config.downsampling if "autoencoder" in networks else 1
+    sides = {
+        network.config.image_size * (factor if stage == "decoder" else 1)
+        for stage, network in networks.items()
+        if stage.startswith(DRAWING)
+    }
+    return tuple(sorted(sides))

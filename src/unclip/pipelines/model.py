@@ -18,13 +18,12 @@ from unclip.pipelines.fit import check_fit
 from unclip.pipelines.folder import (
     Defaults,
     ModelSource,
-    find_model,
-    open_model,
     open_stages,
     upsampler_names,
     write_model,
 )
 from unclip.pipelines.networks import build_on_meta
+from unclip.pipelines.opening import open_sources
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.residence import Residence, StageFiles
 from unclip.pipelines.settings import PerStage, StageSettings, settle
@@ -131,9 +130,10 @@ class Model:
         dtype: torch.dtype | None = None,
         *,
         low_memory: bool = False,
+        revision: str | None = None,
     ) -> Self:
-        """Read a shipped model or a folder; see `UnClip.load`."""
-        return cls.from_source(open_model(find_model(name_or_folder)), device, dtype, low_memory=low_memory)
+        """Read a model wherever it is; see `UnClip.load`."""
+        return cls.from_source(open_sources([name_or_folder], revision).source, device, dtype, low_memory=low_memory)
 
     @classmethod
     def assemble(

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from unclip.clip import clip_preset
+from unclip.clip import clip_preset, multilingual_preset
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
-from unclip.models import autoencoder_preset, decoder_preset, prior_preset, upsampler_preset
+from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
 from unclip.models.dalle2_pytorch import dalle2_decoder_preset, dalle2_prior_preset
 from unclip.pipelines.settings import StageSettings
 
@@ -82,10 +82,12 @@ _PRESETS: dict[str, tuple[str, dict[str, _Stage]]] = {
         },
     ),
     "kandinsky-2.1": (
-        "Kandinsky 2.1 of AI Forever, less the XLM-R text encoder of its decoder",
+        "Kandinsky 2.1 of AI Forever, whose decoder reads the prompt in a hundred languages",
         {
             "clip": _Stage(clip_preset, "vit-l-14"),
+            "text_encoder": _Stage(multilingual_preset, "kandinsky-2.1"),
             "prior": _Stage(prior_preset, "karlo", 25, 4.0),
+            "decoder": _Stage(kandinsky_decoder_preset, "kandinsky-2.1", 50, 4.0),
             "autoencoder": _Stage(autoencoder_preset, "kandinsky-2.2"),
         },
     ),
@@ -94,6 +96,7 @@ _PRESETS: dict[str, tuple[str, dict[str, _Stage]]] = {
         {
             "clip": _Stage(clip_preset, "vit-bigg-14"),
             "prior": _Stage(prior_preset, "kandinsky-2.2", 25, 4.0),
+            "decoder": _Stage(kandinsky_decoder_preset, "kandinsky-2.2", 50, 4.0),
             "autoencoder": _Stage(autoencoder_preset, "kandinsky-2.2"),
         },
     ),

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unclip.clip import Clip
-from unclip.models import Autoencoder, Decoder, Prior, Upsampler, count_flops
+from unclip.clip import Clip, MultilingualClip
+from unclip.models import Autoencoder, Decoder, KandinskyDecoder, Prior, Upsampler, count_flops
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2UNet
 
 __all__ = ["count_step"]
@@ -45,6 +45,13 @@ def _one_step(network: nn.Module) -> tuple[Callable[..., Any], *tuple[Tensor | N
             length = shape.text_transformer.num_text_tokens if shape.text_transformer else CLIP_TOKENS
             pooled, hidden = embedding if shape.text_dim else None, _tokens(length, shape.text_dim)
             return network, picture, time, embedding, None, pooled, hidden
+        case KandinskyDecoder(config=shape):
+            latent, embedding = _picture(shape.in_channels, shape.image_size), torch.empty(1, shape.embedding_dim)
+            pooled = torch.empty(1, shape.text_embedding_dim or shape.embedding_dim) if shape.text_dim else None
+            return network, latent, time, embedding, pooled, _tokens(CLIP_TOKENS, shape.text_dim)
+        case MultilingualClip():
+            ids = torch.empty(1, CLIP_TOKENS, dtype=torch.int64)
+            return network, ids, torch.empty(1, CLIP_TOKENS, dtype=torch.bool)
         case Dalle2UNet(config=shape):
             picture, embedding = _picture(shape.in_channels, shape.image_size), torch.empty(1, shape.embedding_dim)
             return network, picture, time, embedding, None, _tokens(shape.num_text_tokens, shape.text_dim)

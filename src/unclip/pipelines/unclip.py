@@ -40,16 +40,20 @@ class UnClip:
         dtype: torch.dtype | None = None,
         *,
         low_memory: bool = False,
+        revision: str | None = None,
     ) -> Self:
-        """Load a shipped model by name, or a model folder.
+        """Load a model: a shipped one by name, a folder, or a hub repository (`owner/name`).
 
-        `device` is auto, cpu, cuda or mps. `dtype` is the number format of the weights, by default bfloat16 where the
-        device multiplies it natively, else float32; weights that a CPU can use as they are stored stay in their files,
-        mapped. With `low_memory` one stage at a time is in memory, read anew for each task. Raises `InputError` for an
-        unknown name (with the nearest one) and `CheckpointError` for a folder whose files are missing, cut short or do
-        not fit each other.
+        Folders and repositories are ours or of a layout that is known, such as diffusers' unCLIP; `revision` is a
+        repository's branch, tag or commit, and what is cached needs no network. `device` is auto, cpu, cuda or mps.
+        `dtype` is the number format of the weights, by default bfloat16 where the device multiplies it natively, else
+        float32; weights that a CPU can use as they are stored stay in their files, mapped. With `low_memory` one stage
+        at a time is in memory, read anew for each task.
+
+        Raises `InputError` for an unknown name (with the nearest one), `CheckpointError` for files that are missing,
+        damaged, something else, or do not fit each other, and `ConfigError` for networks that we have no equal of.
         """
-        return cls(Model.load(name_or_folder, device, dtype, low_memory=low_memory))
+        return cls(Model.load(name_or_folder, device, dtype, low_memory=low_memory, revision=revision))
 
     def save(self, folder: str | Path, storage: Storage = "float32") -> None:
         """Write a model folder that `load` reads. `storage` is float32, bfloat16 or int8 (per output channel)."""

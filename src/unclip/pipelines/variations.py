@@ -7,9 +7,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from unclip.errors import InputError
-from unclip.pipelines.drawing import Progress, decoder_condition, describe, draw, make_batches, silent
+from unclip.pipelines.drawing import Progress, decoder_condition, describe, draw, encode_pictures, make_batches, silent
 from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.result import OutputType, Result, check_output_type, convert
+from unclip.pipelines.sampling import expand_text
 from unclip.pipelines.settings import PerStage, image_seeds
 
 __all__ = ["image_variations", "open_pictures"]
@@ -41,11 +42,10 @@ def image_variations(
     seeds, empty = image_seeds(seed, num_images), [""] * len(pictures)
 
     with model.resident(clip):
-        seen, text = clip.encode_pictures(pictures), clip.encode_text(empty)
-        null = clip.encode_text([""])
+        seen, null = encode_pictures(model, pictures), clip.encode_text([""])
     batches = make_batches(model, len(pictures), seeds, batch_size)
     embeddings = [model.need_decoder.from_clip(seen[batch.rows]) for batch in batches]
-    condition = decoder_condition(model, empty, text, null)
+    condition = decoder_condition(model, empty, expand_text(null, len(pictures)), null)
     drawn = draw(model, batches, embeddings, condition, upsamplers, settings, progress or silent)
 
     count = len(pictures) * num_images

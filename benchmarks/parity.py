@@ -1,0 +1,111 @@
+"""Claim: every published unCLIP part computes here what it computes in the code that made it.
+
+    python benchmarks/parity.py
+
+Runs the tests that compare with the real classes (diffusers, transformers) or with golden tensors made once by
+DALLE2-pytorch, and keeps the largest difference of every comparison: one row per part, over all its cases.
+"""
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unclip.files import atomic_write
+
+TESTS = Path(__file__).parents[1] / "tests"
+ROWS = {
+    "Prior": ("diffusers PriorTransformer", "interop/test_unclip_names.py::test_prior"),
+    "Decoder": ("diffusers UNet2DConditionModel, UnCLIPTextProjModel", "interop/test_unclip_names.py::test_decoder"),
+    "Upsampler": ("diffusers UNet2DModel", "interop/test_unclip_names.py::test_upsampler"),
+    "CLIP, text": ("transformers CLIPTextModel", "parity/test_clip.py::test_text_embedding_and_hidden"),
+    "CLIP, images": ("transformers CLIPVisionModel", "parity/test_clip.py::test_image_embedding"),
+    "CLIP, pictures": (
+        "transformers CLIPImageProcessor",
+        "parity/test_clip.py::test_embeddings_of_pictures_of_many_shapes",
+    ),
+    "Kandinsky decoders": (
+        "diffusers UNet2DConditionModel",
+        "interop/test_kandinsky.py::test_decoders_equal_diffusers",
+    ),
+    "Kandinsky priors": ("diffusers PriorTransformer", "interop/test_kandinsky.py::test_priors_equal_diffusers"),
+    "MoVQ": ("diffusers VQModel", "interop/test_kandinsky.py::test_autoencoders_equal_diffusers"),
+    "Kandinsky 2.1 text": (
+        "diffusers MultilingualCLIP",
+        "clip/test_multilingual.py::test_it_equals_the_published_class",
+    ),
+    "LAION priors": ("DALLE2-pytorch 1.15.6 and 1.1.0, golden", "interop/test_dalle2_prior.py::test_prior"),
+    "LAION priors, no text": ("the same", "interop/test_dalle2_prior.py::test_prior_without_text"),
+    "LAION decoders": ("DALLE2-pytorch 1.15.6 and 1.1.0, golden", "interop/test_dalle2_unet.py::test_unet"),
+    "LAION decoders, nulls": ("the same", "interop/test_dalle2_unet.py::test_unet_without_image_or_text"),
+    "text to image, whole": ("diffusers UnCLIPPipeline", "parity/test_unclip_loops.py::test_text_to_image"),
+    "image variations, whole": (
+        "diffusers UnCLIPImageVariationPipeline",
+        "parity/test_unclip_loops.py::test_variations",
+    ),
+}
+
+
+@dataclass
+class Recorder:
+    """A pytest plugin that watches `torch.testing.assert_close` and keeps the largest difference of each test."""
+
+    current: str = ""
+    largest: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cases: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    failed: list[str] = field(default_factory=list)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Any:
+        """Watch one test."""
+        self.current = item.nodeid.partition("[")[0].removeprefix("tests/")
+        self.cases[self.current].add(item.nodeid)
+        compare = torch.testing.assert_close
+
+        def watched(actual: Any, expected: Any, **options: Any) -> None:
+            difference = torch.as_tensor(actual).double() - torch.as_tensor(expected).double()
+            self.largest[self.current] = max(self.largest[self.current], float(difference.abs().max()))
+            compare(actual, expected, **options)
+
+        torch.testing.assert_close = watched
+        try:
+            return (yield)
+        finally:
+            torch.testing.assert_close = compare
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what failed."""
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+def main() -> None:
+    """Run the comparisons, print the table, and write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/parity.json"))
+    arguments = parser.parse_args()
+    recorder = Recorder()
+    pytest.main(["-q", "-p", "no:cacheprovider", *(str(TESTS / test) for _, test in ROWS.values())], plugins=[recorder])
+    assert not recorder.failed, recorder.failed
+    rows = [
+        {"part": part, "reference": reference, "cases": len(recorder.cases[test]), "largest": recorder.largest[test]}
+        for part, (reference, test) in ROWS.items()
+    ]
+    for row in rows:
+        print(f"{row['part']:<24} {row['reference']:<50} {row['cases']:>3} cases  {row['largest']:.1e}")
+    versions = {
+        "torch": torch.__version__,
+        **{name: __import__(name).__version__ for name in ("diffusers", "transformers")},
+    }
+    result = {"rows": rows, "versions": versions, "date": time.strftime("%Y-%m-%d")}
+    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Folders of Kandinsky 2.1 and 2.2 as foreign models: those of diffusers, and 2.1's original one. Knows their layouts.
+
+Components are told by their class names: the libraries that `model_index.json` names move.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unclip.clip import MultilingualTokenizer, Tokenizer
+from unclip.errors import CheckpointError, ConfigError
+from unclip.interop.clip import Component, clip_from_transformers
+from unclip.interop.clip_files import clip_statistics, openai_clip, picture_resize
+from unclip.interop.foreign import ForeignModel, ForeignNetwork
+from unclip.interop.kandinsky import (
+    kandinsky_autoencoder,
+    kandinsky_decoder,
+    kandinsky_original_autoencoder,
+    kandinsky_original_decoder,
+    kandinsky_original_prior,
+    kandinsky_prior,
+    kandinsky_text_encoder,
+)
+from unclip.interop.schedulers import ORIGINAL_SAMPLING, kandinsky_sampling, unclip_diffusion, unclip_sampling
+from unclip.interop.sources import open_component, open_weights, read_json
+from unclip.models import AutoencoderConfig, KandinskyDecoderConfig, PriorConfig, prior_preset
+
+__all__ = ["ORIGINAL_FILES", "PIPELINES", "import_kandinsky", "import_kandinsky_original"]
+
+_TASKS = ("", "Img2Img", "Inpaint", "Controlnet", "ControlnetImg2Img", "Prior", "PriorEmb2Emb")
+_COMBINED = ("Combined", "Img2ImgCombined", "InpaintCombined")
+PIPELINES = tuple(f"{name}{task}Pipeline" for name in ("Kandinsky", "KandinskyV22") for task in (*_TASKS, *_COMBINED))
+"""Classes of the folders that `import_kandinsky` reads, or else says why it does not."""
+ORIGINAL_FILES = {
+    "prior": "prior_fp16.ckpt",
+    "statistics": "ViT-L-14_stats.th",
+    "decoder": "decoder_fp16.ckpt",
+    "autoencoder": "movq_final.ckpt",
+    "text_encoder": "text_encoder",
+    "clip": "ViT-L-14.pt",
+}
+"""What the folder of 2.1's original release holds; CLIP came from elsewhere."""
+
+
+class _Kind(NamedTuple):
+    name: str
+    stage: str
+    translate: Callable[[Any, Any, str], ForeignNetwork]
+
+
+_DECODER = {
+    "unet": _Kind("UNet2DConditionModel", "decoder", kandinsky_decoder),
+    "movq": _Kind("VQModel", "autoencoder", kandinsky_autoencoder),
+}
+_TEXT = {"text_encoder": _Kind("MultilingualCLIP", "text_encoder", kandinsky_text_encoder)}
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+
+
+def import_kandinsky(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
+    """The stages in a folder whose `model_index.json` holds `index`: that of a prior, of a decoder, or of both.
+
+    Raises `CheckpointError` for files that are missing or damaged and tensors that do not fit, `ConfigError` for
+    components and options that we have no equal of.
+    """
+    kinds = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[1] is not None}
+    networks: dict[str, ForeignNetwork] = {}
+    tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {}
+    sampling = {}
+    if "unet" in kinds:
+        networks |= _decoder(folder, kinds)
+        sampling["decoder"] = kandinsky_sampling(_scheduler(folder / "scheduler"))
+    if "text_encoder" in networks:
+        tokenizers["text_encoder"] = MultilingualTokenizer.load(folder / "tokenizer" / "tokenizer.json")
+    if "unet" not in kinds or "prior_prior" in kinds:
+        start = "prior_" if "unet" in kinds else ""
+        scheduler = _scheduler(folder / f"{start}scheduler")
+        networks |= _prior(folder, start, kinds, scheduler)
+        tokenizers["clip"] = Tokenizer.from_folder(folder / f"{start}tokenizer")
+        sampling["prior"] = unclip_sampling(scheduler, "prior")
+    return ForeignModel.of(f"a diffusers folder of Kandinsky ({index['_class_name']})", networks, tokenizers, sampling)
+
+
+def import_kandinsky_original(
+    folder: Path,
+    *,
+    prior: PriorConfig | None = None,
+    decoder: KandinskyDecoderConfig | None = None,
+    autoencoder: AutoencoderConfig | None = None,
+) -> ForeignModel:
+    """The stages of 2.1's original release, in a folder of `ORIGINAL_FILES`, of which prior and CLIP may be missing.
+
+    The files do not say the shapes of their networks: None is the published one. Raises like `import_kandinsky`.
+    """
+    paths = {part: folder / name for part, name in ORIGINAL_FILES.items()}
+    source = {part: str(path) for part, path in paths.items()}
+    text = open_component(paths["text_encoder"], _STEMS), read_json(paths["text_encoder"] / "config.json")
+    networks = {
+        "decoder": kandinsky_original_decoder(open_weights(paths["decoder"]).tensors, source["decoder"], decoder),
+        "autoencoder": kandinsky_original_autoencoder(
+            open_weights(paths["autoencoder"]).tensors, source["autoencoder"], autoencoder
+        ),
+        "text_encoder": kandinsky_text_encoder(*text, source["text_encoder"]),
+    }
+    tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {
+        "text_encoder": MultilingualTokenizer.load(paths["text_encoder"] / "tokenizer.json")
+    }
+    if paths["prior"].exists():
+        config = prior or prior_preset("karlo")
+        statistics = clip_statistics(paths["statistics"], config.embedding_dim)
+        tensors = open_weights(paths["prior"]).tensors
+        networks["prior"] = kandinsky_original_prior(tensors, statistics, source["prior"], config)
+    if paths["clip"].exists():
+        networks["clip"], tokenizers["clip"] = openai_clip(paths["clip"], "crop"), Tokenizer.openai()
+    sampling = {stage: fields for stage, fields in ORIGINAL_SAMPLING.items() if stage in networks}
+    return ForeignModel.of("Kandinsky 2.1's original files", networks, tokenizers, sampling)
+
+
+def _decoder(folder: Path, kinds: Mapping[str, str]) -> dict[str, ForeignNetwork]:
+    reads_text = read_json(folder / "unet" / "config.json").get("addition_embed_type") == "text_image"
+    wanted = _DECODER | (_TEXT if reads_text else {})
+    parts = {name: _open(folder, name, kinds, kind.name) for name, kind in wanted.items()}
+    return {
+        kind.stage: kind.translate(parts[name].tensors, parts[name].config, f"{folder}/{name}")
+        for name, kind in wanted.items()
+    }
+
+
+def _prior(
+    folder: Path, start: str, kinds: Mapping[str, str], scheduler: Mapping[str, Any]
+) -> dict[str, ForeignNetwork]:
+    part = _open(folder, f"{start}prior", kinds, "PriorTransformer")
+    text = _open(folder, f"{start}text_encoder", kinds, "CLIPTextModelWithProjection")
+    vision = _open(folder, f"{start}image_encoder", kinds, "CLIPVisionModelWithProjection")
+    resize = picture_resize(folder / f"{start}image_processor")
+    weights, dropped = kandinsky_prior(part.tensors, part.config, f"{folder}/{start}prior")
+    config = weights.config.replace(**unclip_diffusion(scheduler, learned_variance=False))
+    return {
+        "clip": ForeignNetwork(*clip_from_transformers(text, vision, str(folder), resize=resize)),
+        "prior": ForeignNetwork(replace(weights, config=config), dropped),
+    }
+
+
+def _open(folder: Path, name: str, kinds: Mapping[str, str], allowed: str) -> Component:
+    if name not in kinds:
+        raise CheckpointError(f"{folder}/model_index.json names no {name}; fetch the whole folder.")
+    if kinds[name] != allowed:
+        raise ConfigError(f"{folder}: {name} is a {kinds[name]}; only {allowed} is read there.")
+    return Component(read_json(folder / name / "config.json"), open_component(folder / name, _STEMS))
+
+
+def _scheduler(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "scheduler_config.json")

@@ -1,0 +1,86 @@
+"""Models from one layout to another, tensor by tensor: one in memory at a time. Knows folders; draws nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from unclip.checkpoint import Storage
+from unclip.clip import Tokenizer
+from unclip.errors import ConfigError, InputError, did_you_mean
+from unclip.files import atomic_folder
+from unclip.interop import export_unclip
+from unclip.pipelines.folder import ModelSource, write_model
+from unclip.pipelines.opening import open_sources
+from unclip.pipelines.prior_stage import X0_BOUND as PRIOR_BOUND
+
+__all__ = ["Conversion", "Layout", "convert"]
+
+Layout = Literal["unclip", "diffusers"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was done."""
+
+    descriptions: list[str]
+    """What each source was recognised as."""
+    source: ModelSource
+    """The model that was written, as it was read."""
+    dropped: dict[str, str]
+    """Names of tensors and options that were left behind, each with the reason."""
+    folder: Path
+    """Where it was written."""
+    num_bytes: int
+    """Size of what was written."""
+
+
+def convert(
+    sources: str | Path | Sequence[str | Path],
+    folder: str | Path,
+    *,
+    to: Layout | str = "unclip",
+    storage: Storage | None = None,
+    revision: str | None = None,
+) -> Conversion:
+    """Write a model of any layout that is known, or the parts of one joined, to a new folder.
+
+    Sources are as for `UnClip.load`, and single files of original releases; `to` is "unclip" or "diffusers" (an unCLIP
+    folder). Weights keep their number format unless `storage` says another, which only our layout has. The folder
+    appears whole or not at all. Raises `InputError` where it exists already, and like `UnClip.load`.
+    """
+    names = [sources] if isinstance(sources, str | Path) else list(sources)
+    if to not in get_args(Layout):
+        raise InputError(f"unknown layout {to!r} to convert to; {did_you_mean(to, get_args(Layout))}")
+    if storage is not None and to != "unclip":
+        raise InputError(f"storage={storage} belongs to our own layout; leave it out with {to}.")
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; give a folder that does not.")
+    opened = open_sources(names, revision)
+    dropped = dict(opened.dropped)
+    with atomic_folder(folder) as temporary:
+        if to == "diffusers":
+            dropped |= _export(opened.source, temporary)
+        else:
+            write_model(opened.source, temporary, storage)
+        num_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+    return Conversion(opened.descriptions, opened.source, dropped, folder, num_bytes)
+
+
+def _export(source: ModelSource, folder: Path) -> dict[str, str]:
+    missing = [stage for stage in ("clip", "decoder") if stage not in source.networks]
+    if missing:
+        raise ConfigError(
+            f"the model {source.name!r} has no {' and no '.join(missing)}, which diffusers' folders need."
+        )
+    bounds = {
+        stage: settings.x0_bound or (PRIOR_BOUND if stage == "prior" else 1.0)
+        for stage, settings in source.defaults.stages.items()
+    }
+    tokenizer = source.tokenizers["clip"]
+    assert isinstance(tokenizer, Tokenizer), f"CLIP reads the ids of a {type(tokenizer).__name__}"
+    try:
+        return export_unclip(source.networks, tokenizer, bounds, folder)
+    except ConfigError as error:
+        raise ConfigError(f"the model {source.name!r} cannot be said in diffusers' layout: {error}") from None

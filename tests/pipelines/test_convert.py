@@ -1,0 +1,135 @@
+"""Conversion of whole folders: what is read is what is written, one tensor at a time, and nothing after a failure."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from unclip.errors import CheckpointError, ConfigError, InputError
+from unclip.pipelines import UnClip, convert, open_sources
+from unclip_pipelines import Size, unclip_pipeline
+
+SETTINGS = {"num_steps": {"prior": 2, "decoder": 2, "upsampler_32": 2}, "seed": 7, "output_type": "pt"}
+
+
+@pytest.fixture
+def folder(karlo_folder: Path) -> Path:
+    return karlo_folder
+
+
+def state(name: Path, stage: str) -> dict[str, torch.Tensor]:
+    return {key: tensor.read() for key, tensor in open_sources([name]).source.networks[stage].tensors.items()}
+
+
+def test_a_converted_model_is_the_one_that_was_there(folder: Path, tmp_path: Path) -> None:
+    done = convert(folder, tmp_path / "ours")
+    assert done.descriptions == ["a diffusers unCLIP folder (UnCLIPPipeline)"]
+    stages = open_sources([folder]).source.networks
+    assert stages.keys() == open_sources([tmp_path / "ours"]).source.networks.keys()
+    for stage in stages:
+        before, after = state(folder, stage), state(tmp_path / "ours", stage)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before), stage
+    drawn = [
+        UnClip.load(path, "cpu", torch.float32).text_to_image("a red apple", **SETTINGS).images[0]
+        for path in (folder, tmp_path / "ours")
+    ]
+    assert torch.equal(*drawn)
+
+
+def test_and_back_again(folder: Path, tmp_path: Path) -> None:
+    convert(folder, tmp_path / "ours")
+    done = convert(tmp_path / "ours", tmp_path / "back", to="diffusers")
+    assert set(done.dropped) == {"logit_scale"}
+    for stage in open_sources([folder]).source.networks:
+        before, after = state(folder, stage), state(tmp_path / "back", stage)
+        assert all(torch.equal(before[key], after[key]) for key in before), stage
+
+
+def test_number_formats_are_kept_unless_another_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    half = Path(shutil.copytree(folder, tmp_path / "half"))
+    file = half / "prior" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file)
+    convert(half, tmp_path / "kept")
+    convert(half, tmp_path / "int8", storage="int8")
+    assert {tensor.dtype for tensor in state(tmp_path / "kept", "prior").values()} == {torch.float16}
+    exact, rough = state(half, "prior")["out.weight"].float(), state(tmp_path / "int8", "prior")["out.weight"]
+    torch.testing.assert_close(rough, exact, atol=float(exact.abs().max()) / 127, rtol=0.0)
+    size = {name: (tmp_path / name / "prior.safetensors").stat().st_size for name in ("kept", "int8")}
+    assert size["int8"] < 0.8 * size["kept"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "foreign"])
+def test_after_a_failure_there_is_nothing(folder: Path, tmp_path: Path, damage: str) -> None:
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    file = broken / "super_res_last" / "diffusion_pytorch_model.safetensors"
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-64])
+    elif damage == "missing":
+        file.unlink()
+    else:
+        index = (broken / "model_index.json").read_text().replace("UnCLIPPipeline", "StableDiffusionPipeline")
+        (broken / "model_index.json").write_text(index)
+    with pytest.raises(CheckpointError) as caught:
+        convert(broken, tmp_path / "new" / "ours")
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"broken"}
+
+
+def test_a_failure_while_writing_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    """The last tensor read holds NaN: by then most of the folder is written."""
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    file = broken / "super_res_last" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["time_embedding.linear_2.weight"][0, 0] = torch.nan
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=r"time_embedding\.linear_2\.weight' holds NaN"):
+        convert(broken, tmp_path / "ours")
+    assert {path.name for path in tmp_path.iterdir()} == {"broken"}
+
+
+def test_what_cannot_be_is_refused(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="exists already"):
+        convert(folder, folder)
+    with pytest.raises(InputError, match="unknown layout 'difusers' to convert to; did you mean 'diffusers'"):
+        convert(folder, tmp_path / "new", to="difusers")
+    with pytest.raises(InputError, match="storage=int8 belongs to our own layout"):
+        convert(folder, tmp_path / "new", to="diffusers", storage="int8")
+    with pytest.raises(CheckpointError, match="clip is there twice"):
+        convert([folder, folder], tmp_path / "new")
+    with pytest.raises(InputError, match="is a whole model already"):
+        convert([folder, tiny_folder], tmp_path / "new")
+    with pytest.raises(
+        ConfigError, match="the model 'tiny' cannot be said in diffusers' layout: PriorConfig: text_dim"
+    ):
+        convert(tiny_folder, tmp_path / "new", to="diffusers")
+    assert not (tmp_path / "new").exists()
+
+
+MEASURE = """
+import sys, unclip.pipelines
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+small, large, out = sys.argv[1:]
+unclip.pipelines.convert(small, out + "-small")  # what is imported late is imported now
+before = peak()
+unclip.pipelines.convert(large, out)
+print(peak() - before)
+"""
+
+
+def test_memory_is_bounded_by_the_largest_file(folder: Path, tmp_path: Path) -> None:
+    """1.3 times the largest file is the promise; as tensors go one by one, half of it must do."""
+    with torch.random.fork_rng(devices=[]):
+        pipeline = unclip_pipeline(tmp_path / "tokenizer files", Size(prior_heads=48))
+        pipeline.save_pretrained(tmp_path / "karlo")
+    del pipeline
+    largest = max(path.stat().st_size for path in (tmp_path / "karlo").rglob("*.safetensors"))
+    assert largest > 50e6
+    command = [sys.executable, "-c", MEASURE, str(folder), str(tmp_path / "karlo"), str(tmp_path / "ours")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 0 <= int(run.stdout) < 0.5 * largest
