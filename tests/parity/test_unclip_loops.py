@@ -19,10 +19,10 @@ from diffusers import DiffusionPipeline, UnCLIPScheduler
 from PIL import Image
 from torch import Tensor
 
-from unclip.interop import import_unclip
 from unclip.interop.sources import read_json
+from unclip.interop.unclip_folder import import_unclip
 from unclip.pipelines import Model, Result, UnClip
-from unclip.pipelines.foreign import join_foreign
+from unclip.pipelines.opening import join_foreign
 from unclip_pipelines import Size, unclip_pipeline
 
 SMALL = Size(size=8, super_res=16)
