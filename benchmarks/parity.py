@@ -20,6 +20,19 @@ import torch
 from unclip.files import atomic_write
 
 TESTS = Path(__file__).parents[1] / "tests"
+_LOOPS = "parity/test_unclip_loops.py::test_"
+LOOPS = {
+    "text": [_LOOPS + name for name in ("shapes", "guidance_and_steps", "prompts_and_batches", "bounds_of_x0")],
+    "variations": [
+        _LOOPS + name
+        for name in (
+            "variations_of_a_picture",
+            "variations_by_guidance_and_steps",
+            "shapes_of_variations",
+            "variations_of_squashed_pictures",
+        )
+    ],
+}
 ROWS = {
     "Prior": ("diffusers PriorTransformer", "interop/test_unclip_names.py::test_prior"),
     "Decoder": ("diffusers UNet2DConditionModel, UnCLIPTextProjModel", "interop/test_unclip_names.py::test_decoder"),
@@ -44,11 +57,8 @@ ROWS = {
     "LAION priors, no text": ("the same", "interop/test_dalle2_prior.py::test_prior_without_text"),
     "LAION decoders": ("DALLE2-pytorch 1.15.6 and 1.1.0, golden", "interop/test_dalle2_unet.py::test_unet"),
     "LAION decoders, nulls": ("the same", "interop/test_dalle2_unet.py::test_unet_without_image_or_text"),
-    "text to image, whole": ("diffusers UnCLIPPipeline", "parity/test_unclip_loops.py::test_text_to_image"),
-    "image variations, whole": (
-        "diffusers UnCLIPImageVariationPipeline",
-        "parity/test_unclip_loops.py::test_variations",
-    ),
+    "text to image, whole": ("diffusers UnCLIPPipeline", *LOOPS["text"]),
+    "image variations, whole": ("diffusers UnCLIPImageVariationPipeline", *LOOPS["variations"]),
 }
 
 
@@ -91,11 +101,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/parity.json"))
     arguments = parser.parse_args()
     recorder = Recorder()
-    pytest.main(["-q", "-p", "no:cacheprovider", *(str(TESTS / test) for _, test in ROWS.values())], plugins=[recorder])
+    tests = [str(TESTS / test) for _, *tests in ROWS.values() for test in tests]
+    pytest.main(["-q", "-p", "no:cacheprovider", *tests], plugins=[recorder])
     assert not recorder.failed, recorder.failed
     rows = [
-        {"part": part, "reference": reference, "cases": len(recorder.cases[test]), "largest": recorder.largest[test]}
-        for part, (reference, test) in ROWS.items()
+        {
+            "part": part,
+            "reference": reference,
+            "cases": sum(len(recorder.cases[test]) for test in tests),
+            "largest": max(recorder.largest[test] for test in tests),
+        }
+        for part, (reference, *tests) in ROWS.items()
     ]
     for row in rows:
         print(f"{row['part']:<24} {row['reference']:<50} {row['cases']:>3} cases  {row['largest']:.1e}")

@@ -72,6 +72,14 @@ def unclip_pipeline(folder: Path, size: Size = Size(), *, variation: bool = Fals
     return pipeline
 
 
+def unclip_folder(path: Path) -> Path:
+    """A text-to-image folder as diffusers saves it, the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unclip_pipeline(path / "tokenizer files").save_pretrained(path / "karlo")
+    return path / "karlo"
+
+
 def _decoder(size: Size) -> UNet2DConditionModel:
     down = ["SimpleCrossAttnDownBlock2D" if attends else "ResnetDownsampleBlock2D" for attends in size.attention]
     up = ["SimpleCrossAttnUpBlock2D" if attends else "ResnetUpsampleBlock2D" for attends in size.attention[::-1]]

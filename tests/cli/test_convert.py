@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unclip_pipelines import unclip_pipeline
+from unclip_pipelines import unclip_folder
 
 
 class Hostile:
@@ -23,11 +23,7 @@ class Hostile:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("diffusers")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unclip_pipeline(path / "tokenizer files").save_pretrained(path / "karlo")
-    return path / "karlo"
+    return unclip_folder(tmp_path_factory.mktemp("diffusers"))
 
 
 def test_it_says_what_it_found_and_what_it_wrote(unclip: Callable, folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from unclip.pipelines import Model, UnClip
 from unclip.testing import tiny_model, tiny_pipeline
-from unclip_pipelines import unclip_pipeline
+from unclip_pipelines import unclip_folder
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +30,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def karlo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny text-to-image folder as diffusers saves it."""
-    path = tmp_path_factory.mktemp("diffusers")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unclip_pipeline(path / "tokenizer files").save_pretrained(path / "karlo")
-    return path / "karlo"
+    return unclip_folder(tmp_path_factory.mktemp("diffusers"))
 
 
 @pytest.fixture
