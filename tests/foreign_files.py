@@ -7,9 +7,9 @@ from pathlib import Path
 
 import diffusers
 import torch
+import transformers
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
 from torch import Tensor, nn
-from transformers import XLMRobertaTokenizer
 
 import original_names
 from networks import fill, lazy, read
@@ -31,6 +31,20 @@ def openai_clip(config: ClipConfig, path: Path) -> Clip:
     sizes = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
     save_script(state | sizes, path)
     return clip
+
+
+def clip_folder(folder: Path) -> transformers.CLIPModel:
+    """A random CLIP with its tokenizer, as transformers saves them."""
+    parts = unclip_pipeline(folder, variation=True)
+    sections = {
+        "text_config": parts.text_encoder.config.to_dict(),
+        "vision_config": parts.image_encoder.config.to_dict(),
+    }
+    model = transformers.CLIPModel(transformers.CLIPConfig(**sections, projection_dim=Size().dim))
+    fill(model)
+    model.save_pretrained(folder)
+    parts.feature_extractor.save_pretrained(folder)
+    return model
 
 
 def save_script(state: State, path: Path) -> None:
@@ -113,10 +127,10 @@ def kandinsky(folder: Path, version: str) -> Kandinsky:
     return Kandinsky(diffusers.KandinskyPriorPipeline(**prior), decoder)
 
 
-def multilingual() -> tuple[MultilingualCLIP, XLMRobertaTokenizer]:
+def multilingual() -> tuple[MultilingualCLIP, transformers.XLMRobertaTokenizer]:
     """The text encoder of 2.1 with a vocabulary of a few words."""
     words = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁a", "▁cat", "▁red", "▁apple", *"abcdefghijklmnopqrstuvwxyz"]
-    tokenizer = XLMRobertaTokenizer(vocab=[(word, -float(index)) for index, word in enumerate(words)])
+    tokenizer = transformers.XLMRobertaTokenizer(vocab=[(word, -float(index)) for index, word in enumerate(words)])
     config = MCLIPConfig(
         transformerDimSize=32,
         imageDimSize=24,
