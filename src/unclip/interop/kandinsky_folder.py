@@ -29,11 +29,9 @@ from unclip.models import AutoencoderConfig, KandinskyDecoderConfig, PriorConfig
 
 __all__ = ["ORIGINAL_FILES", "PIPELINES", "import_kandinsky", "import_kandinsky_original"]
 
-_TASKS = ("", "Img2Img", "Inpaint", "Controlnet", "ControlnetImg2Img", "Prior", "PriorEmb2Emb")
-_COMBINED = ("Combined", "Img2ImgCombined", "InpaintCombined")
+_TASKS = "Img2Img Inpaint Controlnet ControlnetImg2Img Prior PriorEmb2Emb Combined Img2ImgCombined InpaintCombined"
 # What `import_kandinsky` reads, or else says why it does not.
-PIPELINES = tuple(f"{name}{task}Pipeline" for name in ("Kandinsky", "KandinskyV22") for task in (*_TASKS, *_COMBINED))
-# CLIP came from elsewhere.
+PIPELINES = tuple(f"Kandinsky{release}{task}Pipeline" for release in ("", "V22") for task in ("", *_TASKS.split()))
 ORIGINAL_FILES = {
     "prior": "prior_fp16.ckpt",
     "statistics": "ViT-L-14_stats.th",
