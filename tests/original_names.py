@@ -1,5 +1,6 @@
 """State dicts of diffusers' networks with the names and layouts of the code that they were converted from."""
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -35,6 +36,13 @@ PROJECTIONS = {
     "clip_extra_context_tokens_proj": "clip_tok_proj",
     "encoder_hidden_states_proj": "text_seq_proj.0",
     "text_encoder_hidden_states_norm": "text_seq_proj.1",
+}
+KANDINSKY = {
+    "encoder_hid_proj.image_embeds": "clip_to_seq",
+    "encoder_hid_proj.text_proj": "to_model_dim_n",
+    "add_embedding.text_proj": "proj_n",
+    "add_embedding.text_norm": "ln_model_n",
+    "add_embedding.image_proj": "img_layer",
 }
 PRIOR_BLOCK = {
     "norm1": "ln_1",
@@ -92,6 +100,32 @@ def unet(state: State, head_dim: int = 1) -> dict[str, Tensor]:
                 original = f"{name}{index}" if name else "middle_block"
                 found |= block(state, theirs, f"{original}.{place}", head_dim)
     return found
+
+
+def movq(state: State) -> dict[str, Tensor]:
+    """VQModel."""
+    last = max(int(match[1]) for name in state if (match := re.search(r"up_blocks\.(\d)", name)))
+    rules = [
+        (r"\.down_blocks\.(\d)", r".down.\1"),
+        (r"\.up_blocks\.(\d)", lambda match: f".up.{last - int(match[1])}"),
+        (r"\.mid_block\.resnets\.(\d)", lambda match: f".mid.block_{int(match[1]) + 1}"),
+        (r"\.mid_block\.attentions\.0", ".mid.attn_1"),
+        (r"\.resnets\.", ".block."),
+        (r"\.attentions\.", ".attn."),
+        (r"\.(down|up)samplers\.0\.conv", r".\1sample.conv"),
+        ("conv_norm_out", "norm_out"),
+        ("conv_shortcut", "nin_shortcut"),
+        (r"\.to_(q|k|v)\.", r".\1."),
+        (r"\.to_out\.0\.", ".proj_out."),
+        (r"\.(spatial|group)_norm\.", ".norm."),
+    ]
+    original = {}
+    for name, tensor in state.items():
+        pointwise = re.search(r"\.to_(q|k|v|out\.0)\.weight", name)
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        original[name] = tensor[:, :, None, None] if pointwise else tensor
+    return original
 
 
 def count(state: State, start: str) -> int:

@@ -1,12 +1,9 @@
 """Kandinsky's networks, imported from the classes of diffusers and from the names of 2.1's original code."""
 
-import re
-from collections.abc import Mapping
-
 import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel, VQModel
-from torch import Tensor, nn
+from torch import nn
 
 import original_names
 from networks import close, fill, lazy, read, same
@@ -50,14 +47,6 @@ DECODERS = {
     "2.1 no variance": WITH_TEXT.replace(learned_variance=False, in_channels=3),
 }
 TIMESTEP = torch.tensor([7.0, 950.0])
-# By the published conversion, but for the trunk.
-ORIGINAL = {
-    "encoder_hid_proj.image_embeds": "clip_to_seq",
-    "encoder_hid_proj.text_proj": "to_model_dim_n",
-    "add_embedding.text_proj": "proj_n",
-    "add_embedding.text_norm": "ln_model_n",
-    "add_embedding.image_proj": "img_layer",
-}
 
 
 def built(found: ForeignNetwork, cls: type[nn.Module], config: Config) -> nn.Module:
@@ -104,7 +93,7 @@ def test_decoders_equal_diffusers(name: str) -> None:
 def test_original_decoders_become_what_diffusers_made_of_them(name: str) -> None:
     config = DECODERS[name]
     state = published(config).state_dict()
-    original = original_names.unet(state, config.head_dim) | original_names.rename(state, ORIGINAL)
+    original = original_names.unet(state, config.head_dim) | original_names.rename(state, original_names.KANDINSKY)
     found = kandinsky_original_decoder(lazy(original), "a file", config)
     expected = kandinsky_decoder(lazy(state), decoder_config_theirs(config), "a file")
     same(read(found.weights.tensors), read(expected.weights.tensors))
@@ -124,35 +113,9 @@ def test_autoencoders_equal_diffusers(changes: dict[str, object], norm: str) -> 
     latents = torch.randn(1, 4, 8, 6)
     close(ours.decode(latents), theirs.decode(latents, force_not_quantize=True).sample)
     same(read(to_theirs(found.weights.tensors, movq_names(config), "")), theirs.state_dict())
-    original = vqgan_names(theirs.state_dict())
+    original = original_names.movq(theirs.state_dict())
     again = kandinsky_original_autoencoder(lazy(original), "a file", config)
     same(read(again.weights.tensors), read(found.weights.tensors))
-
-
-def vqgan_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published conversion of the autoencoder undone."""
-    last = max(int(match[1]) for name in state if (match := re.search(r"up_blocks\.(\d)", name)))
-    rules = [
-        (r"\.down_blocks\.(\d)", r".down.\1"),
-        (r"\.up_blocks\.(\d)", lambda match: f".up.{last - int(match[1])}"),
-        (r"\.mid_block\.resnets\.(\d)", lambda match: f".mid.block_{int(match[1]) + 1}"),
-        (r"\.mid_block\.attentions\.0", ".mid.attn_1"),
-        (r"\.resnets\.", ".block."),
-        (r"\.attentions\.", ".attn."),
-        (r"\.(down|up)samplers\.0\.conv", r".\1sample.conv"),
-        ("conv_norm_out", "norm_out"),
-        ("conv_shortcut", "nin_shortcut"),
-        (r"\.to_(q|k|v)\.", r".\1."),
-        (r"\.to_out\.0\.", ".proj_out."),
-        (r"\.(spatial|group)_norm\.", ".norm."),
-    ]
-    original = {}
-    for name, tensor in state.items():
-        pointwise = re.search(r"\.to_(q|k|v|out\.0)\.weight", name)
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        original[name] = tensor[:, :, None, None] if pointwise else tensor
-    return original
 
 
 @torch.no_grad()
@@ -212,7 +175,7 @@ def test_published_shapes_are_assumed_for_files_that_do_not_say_theirs() -> None
     config = kandinsky_decoder_preset("kandinsky-2.1")
     with torch.device("meta"):
         state = UNet2DConditionModel.from_config(decoder_config_theirs(config)).state_dict()
-        original = original_names.unet(state, config.head_dim) | original_names.rename(state, ORIGINAL)
+        original = original_names.unet(state, config.head_dim) | original_names.rename(state, original_names.KANDINSKY)
     found = kandinsky_original_decoder(lazy(original), "a file")
     assert (found.weights.config, found.dropped) == (config, {})
     with pytest.raises(CheckpointError, match=r"^a file: tensor 'model\.prd_emb' is missing; "):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unclip.checkpoint import LazyTensor
 from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.clip import Component, clip_from_transformers
@@ -28,10 +29,9 @@ from unclip.models import AutoencoderConfig, KandinskyDecoderConfig, PriorConfig
 
 __all__ = ["ORIGINAL_FILES", "PIPELINES", "import_kandinsky", "import_kandinsky_original"]
 
-_TASKS = ("", "Img2Img", "Inpaint", "Controlnet", "ControlnetImg2Img", "Prior", "PriorEmb2Emb")
-_COMBINED = ("Combined", "Img2ImgCombined", "InpaintCombined")
-PIPELINES = tuple(f"{name}{task}Pipeline" for name in ("Kandinsky", "KandinskyV22") for task in (*_TASKS, *_COMBINED))
-"""Classes of the folders that `import_kandinsky` reads, or else says why it does not."""
+_TASKS = "Img2Img Inpaint Controlnet ControlnetImg2Img Prior PriorEmb2Emb Combined Img2ImgCombined InpaintCombined"
+# What `import_kandinsky` reads, or else says why it does not.
+PIPELINES = tuple(f"Kandinsky{release}{task}Pipeline" for release in ("", "V22") for task in ("", *_TASKS.split()))
 ORIGINAL_FILES = {
     "prior": "prior_fp16.ckpt",
     "statistics": "ViT-L-14_stats.th",
@@ -40,7 +40,6 @@ ORIGINAL_FILES = {
     "text_encoder": "text_encoder",
     "clip": "ViT-L-14.pt",
 }
-"""What the folder of 2.1's original release holds; CLIP came from elsewhere."""
 
 
 class _Kind(NamedTuple):
@@ -54,6 +53,7 @@ _DECODER = {
     "movq": _Kind("VQModel", "autoencoder", kandinsky_autoencoder),
 }
 _TEXT = {"text_encoder": _Kind("MultilingualCLIP", "text_encoder", kandinsky_text_encoder)}
+_SCHEDULER = "scheduler_config.json"
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
 
@@ -69,12 +69,12 @@ def import_kandinsky(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
     sampling = {}
     if "unet" in kinds:
         networks |= _decoder(folder, kinds)
-        sampling["decoder"] = kandinsky_sampling(_scheduler(folder / "scheduler"))
+        sampling["decoder"] = kandinsky_sampling(read_json(folder / "scheduler" / _SCHEDULER))
     if "text_encoder" in networks:
         tokenizers["text_encoder"] = MultilingualTokenizer.load(folder / "tokenizer" / "tokenizer.json")
     if "unet" not in kinds or "prior_prior" in kinds:
         start = "prior_" if "unet" in kinds else ""
-        scheduler = _scheduler(folder / f"{start}scheduler")
+        scheduler = read_json(folder / f"{start}scheduler" / _SCHEDULER)
         networks |= _prior(folder, start, kinds, scheduler)
         tokenizers["clip"] = Tokenizer.from_folder(folder / f"{start}tokenizer")
         sampling["prior"] = unclip_sampling(scheduler, "prior")
@@ -93,37 +93,38 @@ def import_kandinsky_original(
     The files do not say the shapes of their networks: None is the published one. Raises like `import_kandinsky`.
     """
     paths = {part: folder / name for part, name in ORIGINAL_FILES.items()}
-    source = {part: str(path) for part, path in paths.items()}
-    text = open_component(paths["text_encoder"], _STEMS), read_json(paths["text_encoder"] / "config.json")
+    words = paths["text_encoder"]
+    text, text_config = open_component(words, _STEMS), read_json(words / "config.json")
     networks = {
-        "decoder": kandinsky_original_decoder(open_weights(paths["decoder"]).tensors, source["decoder"], decoder),
-        "autoencoder": kandinsky_original_autoencoder(
-            open_weights(paths["autoencoder"]).tensors, source["autoencoder"], autoencoder
-        ),
-        "text_encoder": kandinsky_text_encoder(*text, source["text_encoder"]),
+        "decoder": kandinsky_original_decoder(*_original(paths["decoder"]), decoder),
+        "autoencoder": kandinsky_original_autoencoder(*_original(paths["autoencoder"]), autoencoder),
+        "text_encoder": kandinsky_text_encoder(text, text_config, str(words)),
     }
     tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {
-        "text_encoder": MultilingualTokenizer.load(paths["text_encoder"] / "tokenizer.json")
+        "text_encoder": MultilingualTokenizer.load(words / "tokenizer.json")
     }
     if paths["prior"].exists():
         config = prior or prior_preset("karlo")
         statistics = clip_statistics(paths["statistics"], config.embedding_dim)
-        tensors = open_weights(paths["prior"]).tensors
-        networks["prior"] = kandinsky_original_prior(tensors, statistics, source["prior"], config)
+        tensors, source = _original(paths["prior"])
+        networks["prior"] = kandinsky_original_prior(tensors, statistics, source, config)
     if paths["clip"].exists():
         networks["clip"], tokenizers["clip"] = openai_clip(paths["clip"], "crop"), Tokenizer.openai()
     sampling = {stage: fields for stage, fields in ORIGINAL_SAMPLING.items() if stage in networks}
     return ForeignModel.of("Kandinsky 2.1's original files", networks, tokenizers, sampling)
 
 
+def _original(path: Path) -> tuple[dict[str, LazyTensor], str]:
+    return open_weights(path).tensors, str(path)
+
+
 def _decoder(folder: Path, kinds: Mapping[str, str]) -> dict[str, ForeignNetwork]:
     reads_text = read_json(folder / "unet" / "config.json").get("addition_embed_type") == "text_image"
-    wanted = _DECODER | (_TEXT if reads_text else {})
-    parts = {name: _open(folder, name, kinds, kind.name) for name, kind in wanted.items()}
-    return {
-        kind.stage: kind.translate(parts[name].tensors, parts[name].config, f"{folder}/{name}")
-        for name, kind in wanted.items()
-    }
+    networks = {}
+    for name, (kind, stage, translate) in (_DECODER | (_TEXT if reads_text else {})).items():
+        part = _open(folder, name, kinds, kind)
+        networks[stage] = translate(part.tensors, part.config, f"{folder}/{name}")
+    return networks
 
 
 def _prior(
@@ -147,7 +148,3 @@ def _open(folder: Path, name: str, kinds: Mapping[str, str], allowed: str) -> Co
     if kinds[name] != allowed:
         raise ConfigError(f"{folder}: {name} is a {kinds[name]}; only {allowed} is read there.")
     return Component(read_json(folder / name / "config.json"), open_component(folder / name, _STEMS))
-
-
-def _scheduler(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "scheduler_config.json")

@@ -42,7 +42,7 @@ def prior_conditioning(network: AnyPrior, text: TextFeatures, null: TextFeatures
         case Dalle2Prior():
             config, repeats = network.config, rows // len(text.embedding)
             told: dict[str, Tensor] = {"text_embedding": F.normalize(text.embedding, dim=-1)}
-            told |= {"text_hidden": text.hidden, "text_mask": text.mask} if config.reads_text_hidden else {}
+            told |= _tokens(text, config.num_text_tokens) if config.reads_text_hidden else {}
             told = {name: value.repeat_interleave(repeats, dim=0) for name, value in told.items()}
             present = torch.ones(rows, dtype=torch.bool, device=text.embedding.device)
             flags = (present if config.learned_nulls else None, ~present)
@@ -71,8 +71,8 @@ def decoder_conditioning(network: AnyDecoder, image_embedding: Embeddings, condi
             ]
             return [{"image_embedding": image, **words} for image, words in zip(images, told, strict=True)]
         case Dalle2UNet():
-            text, reads_text = condition.text, network.config.text_dim > 0
-            words = {"text_hidden": text.hidden, "text_mask": text.mask} if reads_text else {}
+            reads_text = network.config.text_dim > 0
+            words = _tokens(condition.text, network.config.num_text_tokens) if reads_text else {}
             flags = ["image_present", "text_present"] if reads_text else ["image_present"]
             return [
                 {"image_embedding": image_embedding, **words, **dict.fromkeys(flags, there)}
@@ -94,3 +94,8 @@ def _cached(network: Prior, text: TextFeatures, repeats: int) -> Conditioning:
 def _text(text: TextFeatures, rows: int) -> dict[str, Tensor | None]:
     found = text if len(text.embedding) == rows else expand_text(text, rows)
     return {"text_embedding": found.embedding, "text_hidden": found.hidden, "text_mask": found.mask}
+
+
+# DALLE2-pytorch leaves out what its networks have no room for.
+def _tokens(text: TextFeatures, length: int) -> dict[str, Tensor]:
+    return {"text_hidden": text.hidden[:, :length], "text_mask": text.mask[:, :length]}

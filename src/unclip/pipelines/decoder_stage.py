@@ -14,7 +14,7 @@ from unclip.pipelines.conditioning import AnyDecoder, Condition, decoder_conditi
 from unclip.pipelines.sampling import last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
-from unclip.shapes import Embeddings, Images
+from unclip.shapes import Embeddings, Images, Sample
 
 __all__ = ["DecoderStage"]
 
@@ -74,7 +74,7 @@ class DecoderStage:
 
         return sample_steps(self.denoiser(image_embedding, condition, settings), self.schedule, draw(), settings, draw)
 
-    def finish(self, x_0: Images) -> Images:
+    def finish(self, x_0: Sample) -> Images:
         """Pictures in [-1, 1] from the result of `steps`."""
         images = x_0 if self.autoencoder is None else self.autoencoder.decode(x_0).float()
         return images.clamp(-1.0, 1.0)

@@ -211,7 +211,9 @@ class Dalle2Prior(nn.Module):
 
     def _hide(self, present: Tensor, text: Tensor, tokens: Tensor, noised: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not self.config.learned_nulls:
-            raise InputError("this prior never saw a text left out (DALLE2-pytorch before 1.9); use guidance_scale=1.")
+            raise InputError(
+                "this prior never saw a text left out (DALLE2-pytorch before 1.9); give it guidance_scale=1."
+            )
         keep = present[:, None, None]
         text = torch.where(keep, text, self.null_text_embeds)
         tokens = torch.where(keep, tokens, self.null_text_encodings)
