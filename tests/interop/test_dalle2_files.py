@@ -20,7 +20,7 @@ from unclip.interop.clip_files import import_clip
 from unclip.interop.dalle2_files import import_dalle2
 from unclip.interop.dalle2_pytorch import decoder_from_checkpoint, prior_from_checkpoint
 from unclip.pipelines import Condition, Model
-from unclip.pipelines.foreign import join_foreign
+from unclip.pipelines.opening import join_foreign
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.variations import image_variations
 

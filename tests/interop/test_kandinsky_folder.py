@@ -24,7 +24,7 @@ from unclip.interop.rules import to_theirs
 from unclip.interop.unclip_names import prior_names
 from unclip.pipelines import Condition, Model
 from unclip.pipelines.drawing import decoder_condition
-from unclip.pipelines.foreign import join_foreign
+from unclip.pipelines.opening import join_foreign
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.variations import image_variations
 from unclip.runtime import forked_random_state

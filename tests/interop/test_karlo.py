@@ -12,10 +12,11 @@ from foreign_files import karlo_files, openai_clip
 from networks import read, same
 from unclip.clip import clip_preset
 from unclip.errors import CheckpointError
-from unclip.interop import ForeignModel, import_unclip
+from unclip.interop import ForeignModel
 from unclip.interop.karlo import import_karlo
+from unclip.interop.unclip_folder import import_unclip
 from unclip.pipelines import Model
-from unclip.pipelines.foreign import join_foreign
+from unclip.pipelines.opening import join_foreign
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.runtime import forked_random_state
 from unclip_pipelines import unclip_pipeline

@@ -12,6 +12,7 @@ from unclip.checkpoint import read_metadata
 from unclip.diffusion import time_grid
 from unclip.errors import CheckpointError, InputError
 from unclip.models import Upsampler
+from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig
 from unclip.pipelines import Model, UnClip, describe_model, find_model, shipped_models
 from unclip.pipelines.folder import open_model, read_model_config, write_model
 from unclip.runtime import NoiseSource
@@ -156,6 +157,9 @@ def test_stages_of_several_folders_are_joined(pipe: UnClip, tiny_folder: Path, t
 
 
 def test_stages_of_different_models_are_refused(model: Model) -> None:
+    unit = Dalle2PriorConfig(embedding_dim=16, num_text_tokens=16, depth=1, num_heads=1, reads_text_hidden=False)
+    with pytest.raises(CheckpointError, match="disagree on the scale of image embeddings"):
+        replace(model, prior=replace(model.prior, network=Dalle2Prior(unit)))
     other = model.prior.network.config.replace(embedding_dim=24)
     prior = replace(model.prior, network=type(model.prior.network)(other))
     with pytest.raises(CheckpointError, match="disagree on the image embedding: clip 16, prior 24, decoder 16"):

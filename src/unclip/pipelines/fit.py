@@ -10,6 +10,8 @@ from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
 
 __all__ = ["check_fit"]
 
+DALLE2 = (Dalle2PriorConfig, Dalle2UNetConfig)
+
 
 def check_fit(clip: ClipConfig | None, prior: Config | None, decoder: Config | None) -> None:
     """Raise `CheckpointError` where two stages disagree on the size of what passes between them."""
@@ -20,6 +22,12 @@ def check_fit(clip: ClipConfig | None, prior: Config | None, decoder: Config | N
         if len(set(found.values())) > 1:
             shown = ", ".join(f"{stage} {size}" for stage, size in found.items())
             raise CheckpointError(f"the stages disagree on the {what}: {shown}; use stages that were trained together.")
+    stages_of_dalle2 = [isinstance(config, DALLE2) for config in (prior, decoder) if config is not None]
+    if len(set(stages_of_dalle2)) > 1:
+        raise CheckpointError(
+            "prior and decoder disagree on the scale of image embeddings: DALLE2-pytorch's are unit vectors, others are "
+            "as CLIP gives them; use stages that were trained together."
+        )
 
 
 def _reads(config: Config) -> Mapping[str, int]:
