@@ -68,6 +68,8 @@ class Recorder:
 
     current: str = ""
     largest: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    relative: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """The largest difference over the standard deviation of what was expected."""
     cases: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     failed: list[str] = field(default_factory=list)
 
@@ -79,8 +81,11 @@ class Recorder:
         compare = torch.testing.assert_close
 
         def watched(actual: Any, expected: Any, **options: Any) -> None:
-            difference = torch.as_tensor(actual).double() - torch.as_tensor(expected).double()
-            self.largest[self.current] = max(self.largest[self.current], float(difference.abs().max()))
+            expected_values = torch.as_tensor(expected).double()
+            difference = float((torch.as_tensor(actual).double() - expected_values).abs().max())
+            self.largest[self.current] = max(self.largest[self.current], difference)
+            spread = difference / float(expected_values.std())
+            self.relative[self.current] = max(self.relative[self.current], spread)
             compare(actual, expected, **options)
 
         torch.testing.assert_close = watched
@@ -110,11 +115,14 @@ def main() -> None:
             "reference": reference,
             "cases": sum(len(recorder.cases[test]) for test in tests),
             "largest": max(recorder.largest[test] for test in tests),
+            "largest_over_std": max(recorder.relative[test] for test in tests),
         }
         for part, (reference, *tests) in ROWS.items()
     ]
     for row in rows:
-        print(f"{row['part']:<24} {row['reference']:<50} {row['cases']:>3} cases  {row['largest']:.1e}")
+        print(
+            f"{row['part']:<24} {row['reference']:<50} {row['cases']:>3} cases  {row['largest']:.1e} ({row['largest_over_std']:.1e})"
+        )
     versions = {
         "torch": torch.__version__,
         **{name: __import__(name).__version__ for name in ("diffusers", "transformers")},

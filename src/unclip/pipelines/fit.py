@@ -25,8 +25,8 @@ def check_fit(clip: ClipConfig | None, prior: Config | None, decoder: Config | N
     stages_of_dalle2 = [isinstance(config, DALLE2) for config in (prior, decoder) if config is not None]
     if len(set(stages_of_dalle2)) > 1:
         raise CheckpointError(
-            "prior and decoder disagree on the scale of image embeddings: DALLE2-pytorch's are unit vectors, others are "
-            "as CLIP gives them; use stages that were trained together."
+            "prior and decoder disagree on the scale of image embeddings: DALLE2-pytorch's are unit vectors, others as "
+            "CLIP gives them; use stages that were trained together."
         )
 
 
