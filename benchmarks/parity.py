@@ -120,9 +120,8 @@ def main() -> None:
         for part, (reference, *tests) in ROWS.items()
     ]
     for row in rows:
-        print(
-            f"{row['part']:<24} {row['reference']:<50} {row['cases']:>3} cases  {row['largest']:.1e} ({row['largest_over_std']:.1e})"
-        )
+        differences = f"{row['largest']:.1e} ({row['largest_over_std']:.1e} of the spread)"
+        print(f"{row['part']:<24} {row['reference']:<50} {row['cases']:>3} cases  {differences}")
     versions = {
         "torch": torch.__version__,
         **{name: __import__(name).__version__ for name in ("diffusers", "transformers")},
