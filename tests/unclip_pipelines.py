@@ -1,7 +1,10 @@
 """diffusers' own unCLIP pipelines, tiny and random, in memory and on disk: the reference of every whole-loop test."""
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -9,9 +12,14 @@ import transformers
 from diffusers import PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated import unclip as theirs
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from networks import fill
 from unclip.clip import Tokenizer
+from unclip.interop import ForeignModel
+from unclip.interop.sources import read_json
+from unclip.interop.unclip_folder import import_unclip
 
 # Where the pipelines lived when they saved the folders that are published.
 diffusers.pipelines.unclip = theirs
@@ -145,3 +153,21 @@ def _tokenizer(folder: Path, size: Size) -> transformers.CLIPTokenizer:
     tokens = transformers.CLIPTokenizer(vocab=vocab, merges=merges, pad_token="!", model_max_length=size.length)
     tokens.save_pretrained(folder)
     return tokens
+
+
+def imported(folder: Path) -> ForeignModel:
+    """What our importer makes of a folder."""
+    return import_unclip(folder, read_json(folder / "model_index.json"))
+
+
+def change_json(path: Path, change: Mapping[str, Any]) -> None:
+    """Set options; those that become `...` are removed."""
+    content = read_json(path) | change
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+
+
+def change_tensors(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    """Let `change` have its way with the tensors of a file."""
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from unclip.clip import Tokenizer
+from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.clip import (
     Component,
@@ -15,6 +16,7 @@ from unclip.interop.clip import (
     clip_from_transformers,
 )
 from unclip.interop.foreign import ForeignModel, ForeignNetwork
+from unclip.interop.options import require
 from unclip.interop.sources import open_component, open_weights, read_json
 
 __all__ = ["clip_statistics", "import_clip", "openai_clip", "picture_resize"]
@@ -22,6 +24,15 @@ __all__ = ["clip_statistics", "import_clip", "openai_clip", "picture_resize"]
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_STEMS = ("open_clip_model", "open_clip_pytorch_model")
 STEMS = ("model", "pytorch_model")
+# What a picture goes through, but for its size.
+PREPARATION = {
+    "do_resize": True,
+    "resample": 3,  # bicubic
+    "do_rescale": True,
+    "do_normalize": True,
+    "image_mean": list(PIXEL_MEAN),
+    "image_std": list(PIXEL_STD),
+}
 # OpenAI's archives tell their sizes in tensors too.
 OPENAI_HALLMARK = "input_resolution"
 
@@ -59,9 +70,20 @@ def clip_statistics(path: Path, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def picture_resize(folder: Path) -> Resize:
-    """How the `preprocessor_config.json` in a folder makes pictures square; the middle of them if there is none."""
+    """How the `preprocessor_config.json` in a folder makes pictures square; the middle of them if there is none.
+
+    Raises `ConfigError` for another preparation than CLIP's.
+    """
     path = folder / "preprocessor_config.json"
-    return "squash" if path.exists() and not read_json(path).get("do_center_crop", True) else "crop"
+    options = read_json(path) if path.exists() else {}
+    for name, allowed in PREPARATION.items():
+        require(str(path), name, options.get(name, allowed), allowed)
+    crops = options.get("do_center_crop", True)
+    given = [options.get(name, {}) for name in (("size", "crop_size") if crops else ("size",))]
+    sides = {side for size in given for side in (size.values() if isinstance(size, dict) else [size])}
+    if len(sides) > 1:
+        raise ConfigError(f"{path}: pictures of {sorted(sides)} pixels are not supported; size and crop must be one.")
+    return "crop" if crops else "squash"
 
 
 def _from_file(path: Path) -> tuple[str, ForeignNetwork]:

@@ -95,7 +95,7 @@ def unclip_scheduler(
         "num_train_timesteps": config.num_timesteps,
         "variance_type": _VARIANCE[learned_variance],
         "clip_sample": x0_bound < _UNBOUNDED,
-        "clip_sample_range": x0_bound,
+        "clip_sample_range": x0_bound if x0_bound < _UNBOUNDED else _UNCLIP_DEFAULTS["clip_sample_range"],
         "prediction_type": kinds[config.prediction_type],
     }
 

@@ -27,6 +27,8 @@ __all__ = ["export_unclip"]
 C = TypeVar("C", PriorConfig, DecoderConfig, UpsamplerConfig)
 
 TRANSFORMERS = ("text_encoder", "image_encoder")
+# Where diffusers finds the class now; its own "unclip" it no longer does.
+PROJECTIONS = "diffusers.pipelines.deprecated.unclip.text_proj"
 
 
 def export_unclip(
@@ -106,7 +108,7 @@ def _index(components: Mapping[str, Any], schedulers: Mapping[str, Any]) -> dict
     kind = "UnCLIPPipeline" if "prior" in components else "UnCLIPImageVariationPipeline"
     index: dict[str, Any] = {"_class_name": kind, "tokenizer": ["transformers", "CLIPTokenizer"]}
     for name in components:
-        library = "transformers" if name in TRANSFORMERS else "unclip" if name == "text_proj" else "diffusers"
+        library = "transformers" if name in TRANSFORMERS else PROJECTIONS if name == "text_proj" else "diffusers"
         index[name] = [library, CLASSES[name]]
     index |= {name: ["diffusers", "UnCLIPScheduler"] for name in schedulers}
     if "image_encoder" in components:

@@ -3,7 +3,8 @@
 Components are told by their class names: the libraries that `model_index.json` names have moved too often.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 
 from unclip.checkpoint import NetworkWeights
 from unclip.clip import Tokenizer
-from unclip.errors import CheckpointError, ConfigError
+from unclip.errors import CheckpointError, ConfigError, did_you_mean
 from unclip.interop.clip import Component, clip_from_transformers
+from unclip.interop.clip_files import picture_resize
 from unclip.interop.foreign import ForeignModel
 from unclip.interop.rules import to_ours
 from unclip.interop.schedulers import unclip_diffusion, unclip_sampling
@@ -23,7 +25,8 @@ from unclip.models import Decoder, DecoderConfig, Prior, Upsampler
 
 __all__ = ["CLASSES", "PIPELINES", "decoder_constants", "import_unclip"]
 
-PIPELINES = ("UnCLIPPipeline", "UnCLIPImageVariationPipeline")
+# With the part that makes image embeddings.
+PIPELINES = {"UnCLIPPipeline": "prior", "UnCLIPImageVariationPipeline": "image_encoder"}
 CLASSES = {
     "prior": "PriorTransformer",
     "decoder": "UNet2DConditionModel",
@@ -33,7 +36,14 @@ CLASSES = {
     "super_res_first": "UNet2DModel",
     "super_res_last": "UNet2DModel",
 }
+SCHEDULERS = dict.fromkeys(("prior_scheduler", "decoder_scheduler", "super_res_scheduler"), "UnCLIPScheduler")
 NEEDED = ("text_encoder", "text_proj", "decoder", "decoder_scheduler", "tokenizer")
+# By part, what it needs beside it.
+COMPANIONS = {
+    "prior": "prior_scheduler",
+    "super_res_first": "super_res_scheduler",
+    "super_res_last": "super_res_first",
+}
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
 Imported = tuple[NetworkWeights, dict[str, str]]
@@ -51,10 +61,11 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
     schedulers = {
         name.removesuffix("_scheduler"): read_json(folder / name / "scheduler_config.json")
         for name in names
-        if name.endswith("_scheduler")
+        if name in SCHEDULERS
     }
     vision, source = parts.get("image_encoder"), str(folder)
-    found = {"clip": clip_from_transformers(parts["text_encoder"], vision, source, resize=_resize(folder, names))}
+    resize = picture_resize(folder / "feature_extractor")
+    found = {"clip": clip_from_transformers(parts["text_encoder"], vision, source, resize=resize)}
     if "prior" in parts:
         found["prior"] = _prior(parts["prior"], schedulers["prior"], f"{source}/prior")
     found["decoder"] = _decoder(parts, schedulers["decoder"], source)
@@ -65,6 +76,10 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
         if name in parts:
             imported = _upsampler(parts[name], schedulers["super_res"], low_res_size, f"{source}/{name}")
             stage = f"upsampler_{imported[0].config.model_dump()['image_size']}"
+            if suffix and stage not in found:
+                raise ConfigError(
+                    f"{source}: super_res_last draws other sizes than super_res_first; give two of one size."
+                )
             found[stage + suffix] = imported
             sampling[stage] = unclip_sampling(schedulers["super_res"], "super_res")
     return ForeignModel(
@@ -84,29 +99,44 @@ def decoder_constants(config: DecoderConfig) -> dict[str, torch.Tensor]:
 
 def _component_names(folder: Path, index: Mapping[str, Any]) -> list[str]:
     """Components that are there by the index, each of a class that is known; those that are null are left out."""
-    found = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[1] is not None}
+    found = {
+        name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]
+    }
+    kinds: dict[str, str | None] = {**CLASSES, **SCHEDULERS, "tokenizer": None, "feature_extractor": None}
     for name, kind in found.items():
-        if name in CLASSES and kind != CLASSES[name]:
-            raise ConfigError(f"{folder}: {name} is a {kind}; only {CLASSES[name]} is read there.")
-        if name.endswith("_scheduler") and kind != "UnCLIPScheduler":
-            raise ConfigError(f"{folder}: {name} is a {kind}; only UnCLIPScheduler is read there.")
-    wanted = [*NEEDED, *(f"{name}_scheduler" for name in ("prior",) if name in found)]
-    wanted += ["super_res_scheduler"] if "super_res_first" in found or "super_res_last" in found else []
-    missing = [name for name in wanted if name not in found]
-    if missing:
+        if name not in kinds:
+            raise ConfigError(f"{folder}: component {name} is unknown; {did_you_mean(name, kinds)}")
+        if kind != (allowed := kinds[name] or kind):
+            raise ConfigError(f"{folder}: {name} is a {kind}; only {allowed} is read there.")
+    wanted = [*NEEDED, PIPELINES[index["_class_name"]], *(COMPANIONS[name] for name in found if name in COMPANIONS)]
+    if missing := [name for name in wanted if name not in found]:
         raise CheckpointError(f"{folder}/model_index.json names no {' and no '.join(missing)}; fetch the whole folder.")
+    for name in found:
+        if not (folder / name).is_dir():
+            raise CheckpointError(f"{folder / name} is missing, which model_index.json names; fetch the whole folder.")
     return list(found)
 
 
+@contextmanager
+def _place(part: str) -> Iterator[None]:
+    """Errors about a configuration say of which part."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{part}: {error}") from None
+
+
 def _prior(part: Component, scheduler: Mapping[str, Any], source: str) -> Imported:
-    config = prior_config(part.config).replace(**unclip_diffusion(scheduler, learned_variance=False))
+    with _place(source):
+        config = prior_config(part.config).replace(**unclip_diffusion(scheduler, learned_variance=False))
     found = to_ours(part.tensors, lambda: Prior(config), prior_names(config), source)
     return NetworkWeights("Prior", config, found.tensors, source), found.dropped
 
 
 def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], source: str) -> Imported:
-    config = decoder_config(parts["decoder"].config, parts["text_proj"].config)
-    config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
+    with _place(f"{source}/decoder"):
+        config = decoder_config(parts["decoder"].config, parts["text_proj"].config)
+        config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
     tensors = {
         f"{name}.{key}": value for name in ("decoder", "text_proj") for key, value in parts[name].tensors.items()
     }
@@ -116,14 +146,8 @@ def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], sourc
 
 
 def _upsampler(part: Component, scheduler: Mapping[str, Any], low_res_size: int, source: str) -> Imported:
-    config = upsampler_config(part.config, low_res_size)
-    config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
+    with _place(source):
+        config = upsampler_config(part.config, low_res_size)
+        config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
     found = to_ours(part.tensors, lambda: Upsampler(config), upsampler_names(config.unet()), source)
     return NetworkWeights("Upsampler", config, found.tensors, source), found.dropped
-
-
-def _resize(folder: Path, names: list[str]) -> Any:
-    if "feature_extractor" not in names:
-        return "crop"
-    options = read_json(folder / "feature_extractor" / "preprocessor_config.json")
-    return "crop" if options.get("do_center_crop", True) else "squash"
