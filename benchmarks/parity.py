@@ -60,6 +60,25 @@ ROWS = {
     "text to image, whole": ("diffusers UnCLIPPipeline", *LOOPS["text"]),
     "image variations, whole": ("diffusers UnCLIPImageVariationPipeline", *LOOPS["variations"]),
 }
+# Compared with torch.equal and ==: what passes differs in nothing.
+EQUAL = {
+    "tokenizer, 1,000 odd strings": (
+        "transformers CLIPTokenizer",
+        "parity/test_tokenizer.py::test_a_thousand_odd_strings_on_openais_vocabulary",
+    ),
+    "unCLIP folders, there and back": (
+        "diffusers, every tensor",
+        "interop/test_unclip_folder.py::test_round_trips_keep_every_bit",
+    ),
+    "Karlo, original files": (
+        "diffusers' folder of the same weights",
+        "interop/test_karlo.py::test_every_tensor_is_that_of_diffusers",
+    ),
+    "Kandinsky folders": (
+        "diffusers, every tensor",
+        "interop/test_kandinsky_folder.py::test_every_tensor_is_that_of_diffusers",
+    ),
+}
 
 
 @dataclass
@@ -106,7 +125,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/parity.json"))
     arguments = parser.parse_args()
     recorder = Recorder()
-    tests = [str(TESTS / test) for _, *tests in ROWS.values() for test in tests]
+    tests = [str(TESTS / test) for _, *tests in (ROWS | EQUAL).values() for test in tests]
     pytest.main(["-q", "-p", "no:cacheprovider", *tests], plugins=[recorder])
     assert not recorder.failed, recorder.failed
     rows = [
@@ -119,9 +138,20 @@ def main() -> None:
         }
         for part, (reference, *tests) in ROWS.items()
     ]
+    rows += [
+        {
+            "part": part,
+            "reference": reference,
+            "cases": len(recorder.cases[test]),
+            "largest": 0.0,
+            "largest_over_std": 0.0,
+        }
+        for part, (reference, test) in EQUAL.items()
+    ]
+    assert all(row["cases"] for row in rows), rows
     for row in rows:
         differences = f"{row['largest']:.1e} ({row['largest_over_std']:.1e} of the spread)"
-        print(f"{row['part']:<24} {row['reference']:<50} {row['cases']:>3} cases  {differences}")
+        print(f"{row['part']:<30} {row['reference']:<52} {row['cases']:>3} cases  {differences}")
     versions = {
         "torch": torch.__version__,
         **{name: __import__(name).__version__ for name in ("diffusers", "transformers")},
