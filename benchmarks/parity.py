@@ -81,7 +81,7 @@ EQUAL = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Recorder:
     """A pytest plugin that watches `torch.testing.assert_close` and keeps the largest difference of each test."""
 

@@ -22,7 +22,8 @@ from unclip.interop.unclip_names import (
 )
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
 
-TIMESTEP, EMBEDDING, TEXT = torch.tensor([7.0, 950.0]), torch.linspace(-1, 1, 48).view(2, 24).cos(), torch.randn(2, 24)
+TIMESTEP, EMBEDDING = torch.tensor([7.0, 950.0]), torch.linspace(-1, 1, 48).view(2, 24).cos()
+TEXT = torch.sin(2.3 * torch.arange(48.0)).view(2, 24)
 HIDDEN, MASK = torch.sin(torch.arange(240.0)).view(2, 5, 24), torch.arange(5) < torch.tensor([[2], [5]])
 DEEP = {"channel_mult": (1, 2, 3), "num_res_blocks": 2, "attention_resolutions": (8, 4)}
 EVERYWHERE = {"channel_mult": (1, 1), "num_res_blocks": 1, "attention_resolutions": (16, 8)}
