@@ -59,7 +59,7 @@ def built(found: ForeignNetwork, cls: type[nn.Module], config: Config) -> nn.Mod
 
 def published(config: KandinskyDecoderConfig) -> UNet2DConditionModel:
     theirs = UNet2DConditionModel.from_config(decoder_config_theirs(config))
-    fill(theirs)
+    fill(theirs, std=0.05)
     return theirs
 
 
@@ -125,7 +125,7 @@ def test_priors_equal_diffusers(text_embedding_dim: int | None) -> None:
         embedding_dim=24, text_embedding_dim=text_embedding_dim, num_text_tokens=5, width=32, depth=2, num_heads=4
     )
     theirs = PriorTransformer.from_config(prior_config_theirs(config))
-    fill(theirs)
+    fill(theirs, std=0.05)
     found = kandinsky_prior(lazy(theirs.state_dict()), theirs.config, "a file")
     ours = built(found, Prior, config)
     assert found.dropped == {}

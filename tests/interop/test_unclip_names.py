@@ -103,7 +103,7 @@ def test_decoder(shape: dict[str, object], head_dim: int, num_image_tokens: int)
     )
     unet, projections = published_decoder(config)
     ours = Decoder(config).eval()
-    fill(unet, projections)
+    fill(unet, projections, std=0.05)
     state = {f"decoder.{name}": tensor for name, tensor in unet.state_dict().items()}
     state |= {f"text_proj.{name}": tensor for name, tensor in projections.state_dict().items()}
     constants = {"embedding_mean": torch.zeros(24), "embedding_std": torch.ones(24)}
@@ -141,7 +141,7 @@ def test_upsampler(memory_format: torch.memory_format) -> None:
     )
     config = UpsamplerConfig(image_size=32, low_res_size=8, base_channels=32, channel_mult=(1, 2), num_res_blocks=2)
     ours = Upsampler(config).eval()
-    fill(theirs)
+    fill(theirs, std=0.05)
     translate(ours, theirs.state_dict(), upsampler_names(config.unet()))
     original = original_names.unet(theirs.state_dict())
     check_original(ours, upsampler_original_names(config.unet()), original, {})
