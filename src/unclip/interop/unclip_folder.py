@@ -10,13 +10,11 @@ from typing import Any
 
 import torch
 
-from unclip.checkpoint import NetworkWeights
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError, ConfigError, did_you_mean
 from unclip.interop.clip import Component, clip_from_transformers
 from unclip.interop.clip_files import picture_resize
-from unclip.interop.foreign import ForeignModel
-from unclip.interop.rules import to_ours
+from unclip.interop.foreign import ForeignModel, ForeignNetwork, foreign_network
 from unclip.interop.schedulers import unclip_diffusion, unclip_sampling
 from unclip.interop.sources import open_component, read_json
 from unclip.interop.unclip_configs import decoder_config, prior_config, upsampler_config
@@ -46,8 +44,6 @@ COMPANIONS = {
 }
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
-Imported = tuple[NetworkWeights, dict[str, str]]
-
 
 def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
     """The model in a folder whose `model_index.json` holds `index`; no weights are read.
@@ -63,32 +59,20 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
         for name in names
         if name in SCHEDULERS
     }
-    vision, source = parts.get("image_encoder"), str(folder)
-    resize = picture_resize(folder / "feature_extractor")
-    found = {"clip": clip_from_transformers(parts["text_encoder"], vision, source, resize=resize)}
+    source, resize = str(folder), picture_resize(folder / "feature_extractor")
+    clip = clip_from_transformers(parts["text_encoder"], parts.get("image_encoder"), source, resize=resize)
+    networks, sampling = {"clip": ForeignNetwork(*clip)}, {}
     if "prior" in parts:
-        found["prior"] = _prior(parts["prior"], schedulers["prior"], f"{source}/prior")
-    found["decoder"] = _decoder(parts, schedulers["decoder"], source)
-    sampled: list[str] = [stage for stage in ("prior", "decoder") if stage in found]
-    sampling = {stage: unclip_sampling(schedulers[stage], stage) for stage in sampled}
-    low_res_size = found["decoder"][0].config.model_dump()["image_size"]
-    for suffix, name in (("", "super_res_first"), ("_last", "super_res_last")):
-        if name in parts:
-            imported = _upsampler(parts[name], schedulers["super_res"], low_res_size, f"{source}/{name}")
-            stage = f"upsampler_{imported[0].config.model_dump()['image_size']}"
-            if suffix and stage not in found:
-                raise ConfigError(
-                    f"{source}: super_res_last draws other sizes than super_res_first; give two of one size."
-                )
-            found[stage + suffix] = imported
-            sampling[stage] = unclip_sampling(schedulers["super_res"], "super_res")
-    return ForeignModel(
-        description=f"a diffusers unCLIP folder ({index['_class_name']})",
-        stages={stage: weights for stage, (weights, _) in found.items()},
-        tokenizers={"clip": Tokenizer.from_folder(folder / "tokenizer")},
-        sampling=sampling,
-        dropped={f"{stage}: {name}": why for stage, (_, left) in found.items() for name, why in left.items()},
-    )
+        networks["prior"] = _prior(parts["prior"], schedulers["prior"], f"{source}/prior")
+        sampling["prior"] = unclip_sampling(schedulers["prior"], "prior")
+    networks["decoder"] = _decoder(parts, schedulers["decoder"], source)
+    sampling["decoder"] = unclip_sampling(schedulers["decoder"], "decoder")
+    if "super_res_first" in parts:
+        upsamplers = _upsamplers(parts, schedulers["super_res"], source)
+        networks |= upsamplers
+        sampling[next(iter(upsamplers))] = unclip_sampling(schedulers["super_res"], "super_res")
+    tokenizers = {"clip": Tokenizer.from_folder(folder / "tokenizer")}
+    return ForeignModel.of(f"a diffusers unCLIP folder ({index['_class_name']})", networks, tokenizers, sampling)
 
 
 def decoder_constants(config: DecoderConfig) -> dict[str, torch.Tensor]:
@@ -126,14 +110,13 @@ def _place(part: str) -> Iterator[None]:
         raise ConfigError(f"{part}: {error}") from None
 
 
-def _prior(part: Component, scheduler: Mapping[str, Any], source: str) -> Imported:
+def _prior(part: Component, scheduler: Mapping[str, Any], source: str) -> ForeignNetwork:
     with _place(source):
         config = prior_config(part.config).replace(**unclip_diffusion(scheduler, learned_variance=False))
-    found = to_ours(part.tensors, lambda: Prior(config), prior_names(config), source)
-    return NetworkWeights("Prior", config, found.tensors, source), found.dropped
+    return foreign_network(Prior, config, part.tensors, prior_names(config), source)
 
 
-def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], source: str) -> Imported:
+def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], source: str) -> ForeignNetwork:
     with _place(f"{source}/decoder"):
         config = decoder_config(parts["decoder"].config, parts["text_proj"].config)
         config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
@@ -141,13 +124,23 @@ def _decoder(parts: Mapping[str, Component], scheduler: Mapping[str, Any], sourc
         f"{name}.{key}": value for name in ("decoder", "text_proj") for key, value in parts[name].tensors.items()
     }
     constants = decoder_constants(config)
-    found = to_ours(tensors, lambda: Decoder(config), decoder_names(config), source, constants=constants)
-    return NetworkWeights("Decoder", config, found.tensors, source), found.dropped
+    return foreign_network(Decoder, config, tensors, decoder_names(config), source, constants=constants)
 
 
-def _upsampler(part: Component, scheduler: Mapping[str, Any], low_res_size: int, source: str) -> Imported:
-    with _place(source):
-        config = upsampler_config(part.config, low_res_size)
-        config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
-    found = to_ours(part.tensors, lambda: Upsampler(config), upsampler_names(config.unet()), source)
-    return NetworkWeights("Upsampler", config, found.tensors, source), found.dropped
+def _upsamplers(parts: Mapping[str, Component], scheduler: Mapping[str, Any], source: str) -> dict[str, ForeignNetwork]:
+    """The first network, and that of the last step if there is one, by the names of their stages."""
+    networks: dict[str, ForeignNetwork] = {}
+    sizes: set[int] = set()
+    for suffix, name in (("", "super_res_first"), ("_last", "super_res_last")):
+        if name not in parts:
+            continue
+        with _place(f"{source}/{name}"):
+            config = upsampler_config(parts[name].config, parts["decoder"].config["sample_size"])
+            config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
+        names, sizes = upsampler_names(config.unet()), sizes | {config.image_size}
+        networks[f"upsampler_{config.image_size}{suffix}"] = foreign_network(
+            Upsampler, config, parts[name].tensors, names, f"{source}/{name}"
+        )
+    if len(sizes) > 1:
+        raise ConfigError(f"{source}: super_res_last draws other sizes than super_res_first; give two of one size.")
+    return networks
