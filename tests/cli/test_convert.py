@@ -33,7 +33,7 @@ def test_it_says_what_it_found_and_what_it_wrote(unclip: Callable, folder: Path,
     assert f"wrote clip, prior, decoder, upsampler_32, upsampler_32_last to {tmp_path / 'ours'}" in done.out
     back = unclip("convert", tmp_path / "ours", tmp_path / "back", "--to", "diffusers", "--json")
     line = json.loads(back.out)
-    assert line["recognised"] == ["a model of ours (karlo)"]
+    assert line["recognised"] == ["a model of ours (ours)"]
     assert line["dropped"].keys() == {"logit_scale"}
     assert line["num_bytes"] == sum(path.stat().st_size for path in (tmp_path / "back").rglob("*") if path.is_file())
     info = unclip("info", folder)

@@ -56,6 +56,9 @@ def test_other_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(CheckpointError, match=r"has 1 files \(notes\.txt\), none of them weights"):
         import_foreign([tmp_path])
+    (tmp_path / "decoder").mkdir()
+    with pytest.raises(CheckpointError, match=r"has neither weights nor a model_index\.json \(decoder, notes\.txt, …"):
+        import_foreign([tmp_path])
     (tmp_path / "config.json").write_text('{"_class_name": "PriorTransformer"}')
     with pytest.raises(CheckpointError, match=r"looks like a part \(PriorTransformer\) of a diffusers folder"):
         import_foreign([tmp_path])

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from networks import same
-from unclip.errors import CheckpointError, ConfigError, InputError
+from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.pipelines import UnClip, convert, open_sources
-from unclip_pipelines import Size, unclip_pipeline
+from unclip_pipelines import Size, change_json, unclip_pipeline
 
 SETTINGS = {"num_steps": {"prior": 2, "decoder": 2, "upsampler_32": 2}, "seed": 7, "output_type": "pt"}
 
@@ -103,6 +103,50 @@ def test_what_cannot_be_is_refused(folder: Path, tiny_folder: Path, tmp_path: Pa
     ):
         convert(tiny_folder, tmp_path / "new", to="diffusers")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "option", "value", "message"),
+    [
+        ("prior", "num_layers", 10**9, "depth: Input should be less than or equal to 1000"),
+        ("decoder", "block_out_channels", [], r"block_out_channels=\[\] is not a list"),
+        ("decoder", "block_out_channels", 7, "block_out_channels=7 is not a list"),
+        ("super_res_first", "sample_size", 64, "super_res_last draws other sizes than super_res_first"),
+        ("prior_scheduler", "clip_sample_range", "a", "clip_sample_range='a' is not a number"),
+        ("prior_scheduler", "clip_sample_range", -3, "x0_bound: Input should be greater than 0"),
+        ("prior", "dropout", True, "dropout=True is not a number"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_before_anything_is_built(
+    folder: Path, tmp_path: Path, part: str, option: str, value: object, message: str
+) -> None:
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    change_json(next((broken / part).glob("*config.json")), {option: value})
+    with pytest.raises(UnclipError, match=message) as caught:
+        convert(broken, tmp_path / "new")
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"broken"}
+
+
+def test_parts_that_do_not_fit_are_not_written(folder: Path, tmp_path: Path) -> None:
+    """A text tower alone finds no tokenizer beside it, and OpenAI's has other ids."""
+    with pytest.raises(ConfigError, match="the tokenizer has 49408 tokens"):
+        convert(folder / "text_encoder", tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "'' names no model"),
+        ("karlo", "'karlo' is a preset, shapes without weights"),
+        ("./nowhere.ckpt", r"\./nowhere\.ckpt does not exist"),
+        ("https://huggingface.co/owner/name/tree/main", "give the repository's id, owner/name"),
+    ],
+)
+def test_names_of_nothing_are_told_what_they_are(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        UnClip.load(name)
 
 
 MEASURE = """

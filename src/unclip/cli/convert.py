@@ -18,7 +18,7 @@ STORAGES = ("float32", "bfloat16", "int8")
 
 def convert(
     sources: Annotated[list[str], typer.Argument(metavar="SRC", help="A model, or its parts: folders, files, ids.")],
-    folder: Annotated[Path, typer.Argument(metavar="DST", help="A folder that does not exist yet.")],
+    folder: Annotated[Path, typer.Argument(metavar="DST", help="A folder that does not exist yet, or is empty.")],
     to: Annotated[str, typer.Option(help="unclip, or diffusers (an unCLIP folder).")] = "unclip",
     storage: Annotated[str | None, typer.Option(help="float32, bfloat16 or int8; else as it is stored.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")] = None,

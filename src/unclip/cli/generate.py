@@ -29,7 +29,7 @@ def generate(
     guidance: Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Image embeddings to choose the best from.")] = None,
-    model: Annotated[str, typer.Option(help="A shipped model, or a model folder.")] = "emoji",
+    model: Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")] = "emoji",
     out: Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,

@@ -13,7 +13,7 @@ COLUMNS = "  {:<18} {:>13} {:>11} {:>9} {:>9} {:>9}  {}"
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="A shipped model, a model folder, or a preset such as karlo.")] = "emoji",
+    model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a preset.")] = "emoji",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Show the stages of a model, what they cost and their default settings.

@@ -20,7 +20,7 @@ class ClipConfig(Config):
     """Side of a patch in pixels; must divide image_size."""
     vision_width: int = Field(ge=0)
     """Width of the vision tower's hidden states."""
-    vision_layers: int = Field(ge=0)
+    vision_layers: int = Field(ge=0, le=1000)
     """Blocks of the vision tower; 0 = there is none, and its sizes may be 0 too."""
     vision_heads: int = Field(ge=0)
     """Attention heads of the vision tower; must divide vision_width."""
@@ -28,7 +28,7 @@ class ClipConfig(Config):
     """Hidden width of the vision tower's MLPs; None = 4 * vision_width."""
     text_width: int = Field(ge=1)
     """Width of the text tower's hidden states."""
-    text_layers: int = Field(ge=1)
+    text_layers: int = Field(ge=1, le=1000)
     """Blocks of the text tower."""
     text_heads: int = Field(ge=1)
     """Attention heads of the text tower; must divide text_width."""

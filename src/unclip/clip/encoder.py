@@ -19,17 +19,22 @@ from unclip.shapes import Embeddings, Images
 WEIGHTS_FILE, TOKENIZER_FILE = "clip.safetensors", "tokenizer.json"
 
 
+def check_tokenizer(tokenizer: Tokenizer, config: ClipConfig) -> None:
+    """Raise `ConfigError` when the tokenizer's ids do not fit the network's vocabulary."""
+    found, wanted = (tokenizer.vocab_size, tokenizer.end_token), (config.vocab_size, config.end_token)
+    if found != wanted:
+        raise ConfigError(
+            f"the tokenizer has {found[0]} tokens and ends a text with {found[1]}, but CLIP was made for "
+            f"{wanted[0]} and {wanted[1]}; use the tokenizer it was trained with."
+        )
+
+
 class TextImageEncoder:
     """A CLIP with its tokenizer, for use: it gives no gradients (train the `Clip` by itself)."""
 
     def __init__(self, clip: Clip, tokenizer: Tokenizer) -> None:
         """Join both; raises ConfigError when the tokenizer's ids do not fit the network's vocabulary."""
-        found, wanted = (tokenizer.vocab_size, tokenizer.end_token), (clip.config.vocab_size, clip.config.end_token)
-        if found != wanted:
-            raise ConfigError(
-                f"the tokenizer has {found[0]} tokens and ends a text with {found[1]}, but CLIP was made for "
-                f"{wanted[0]} and {wanted[1]}; use the tokenizer it was trained with."
-            )
+        check_tokenizer(tokenizer, clip.config)
         self.clip = clip
         self.tokenizer = tokenizer
 

@@ -22,7 +22,7 @@ class MultilingualConfig(Config):
     """Size of the text embedding."""
     width: PositiveInt
     """Channels of a token."""
-    depth: PositiveInt
+    depth: int = Field(ge=1, le=1000)
     """Transformer blocks."""
     num_heads: PositiveInt
     """Attention heads; they divide `width`."""

@@ -73,6 +73,7 @@ def read_options(
     """
     found = {**defaults, **{name: value for name, value in theirs.items() if not name.startswith("_")}}
     for name, value in found.items():
+        _check_kind(kind, name, value, defaults.get(name))
         if name in fixed:
             require(kind, name, value, fixed[name])
         elif name not in defaults:
@@ -80,6 +81,16 @@ def read_options(
                 f"{kind}: option {name}={value!r} is unknown; {did_you_mean(name, {**fixed, **defaults})}"
             )
     return found
+
+
+def _check_kind(kind: str, name: str, value: object, default: object) -> None:
+    """Raise `ConfigError` for a value of another kind than its default: a list, a truth value, a number or a text."""
+    for types, what in ((list | tuple, "a list"), (bool, "true or false"), (int | float, "a number"), (str, "a text")):
+        if isinstance(default, types):
+            is_right = isinstance(value, types) and (types is bool or not isinstance(value, bool))
+            if not is_right or value == []:
+                raise ConfigError(f"{kind}: {name}={value!r} is not {what}, as {default!r} is.")
+            return
 
 
 def require(kind: str, name: str, value: object, allowed: object) -> None:

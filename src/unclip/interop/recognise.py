@@ -88,8 +88,12 @@ def _weights_in(folder: Path) -> list[Path]:
     names = sorted(path for path in folder.iterdir() if path.is_file())
     weights = [path for path in names if path.suffix in WEIGHTS]
     if not weights:
-        shown = ", ".join(path.name for path in names[:3])
-        looks = f"has {len(names)} files ({shown}), none of them weights" if names else "is an empty folder"
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        shown = ", ".join([*folders, *(path.name for path in names)][:3])
+        if folders:
+            looks = f"has neither weights nor a {INDEX} ({shown}, … are there); fetch the whole folder"
+        else:
+            looks = f"has {len(names)} files ({shown}), none of them weights" if names else "is an empty folder"
         raise CheckpointError(f"{folder} {looks}; known are {KNOWN}.")
     return weights
 

@@ -73,7 +73,7 @@ def unclip_sampling(scheduler: Mapping[str, Any], component: str) -> dict[str, A
     num_steps, guidance_scale = _UNCLIP_SETTINGS[component]
     found = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
     return {
-        "num_steps": num_steps,
+        "num_steps": min(num_steps, found["num_train_timesteps"]),
         "guidance_scale": guidance_scale,
         "sampler": "ddpm",
         "x0_bound": float(found["clip_sample_range"]) if found["clip_sample"] else _UNBOUNDED,

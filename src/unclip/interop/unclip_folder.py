@@ -86,8 +86,9 @@ def _component_names(folder: Path, index: Mapping[str, Any]) -> list[str]:
     found = {
         name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]
     }
-    kinds: dict[str, str | None] = {**CLASSES, **SCHEDULERS, "tokenizer": None, "feature_extractor": None}
+    kinds: dict[str, str | None] = {**CLASSES, **SCHEDULERS, "tokenizer": "CLIPTokenizer", "feature_extractor": None}
     for name, kind in found.items():
+        kind = kind.removesuffix("Fast") if name == "tokenizer" and isinstance(kind, str) else kind
         if name not in kinds:
             raise ConfigError(f"{folder}: component {name} is unknown; {did_you_mean(name, kinds)}")
         if kind != (allowed := kinds[name] or kind):

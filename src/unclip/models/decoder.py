@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
-from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.text_transformer import TextTransformer, TextTransformerConfig, last_token
 from unclip.models.unet import UNet, UNetConfig, check_size
 from unclip.nn import LayerNorm32, TimeEmbedding
@@ -32,7 +32,7 @@ class DecoderConfig(Config):
     """Width that `channel_mult` multiplies."""
     channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
     """Width of each level, finest first."""
-    num_res_blocks: PositiveInt
+    num_res_blocks: Depth
     """Residual blocks per level on the way down."""
     attention_resolutions: tuple[PositiveInt, ...]
     """Side, in grid cells at `image_size`, of the levels that have attention; `patch_size` divides the finest."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unclip.config import Config
 from unclip.errors import ConfigError
-from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.decoder import check_text
 from unclip.models.unet import UNet, UNetConfig
 from unclip.nn import LayerNorm32, TimeEmbedding
@@ -34,7 +34,7 @@ class KandinskyDecoderConfig(Config):
     """Width that `channel_mult` multiplies."""
     channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
     """Width of each level, finest first; each level halves the grid of the one before."""
-    num_res_blocks: PositiveInt
+    num_res_blocks: Depth
     """Residual blocks per level on the way down."""
     attention_levels: tuple[NonNegativeInt, ...]
     """Levels whose blocks are followed by attention."""

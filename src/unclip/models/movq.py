@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
+from unclip.models.choices import Depth
 from unclip.models.movq_blocks import LatentNorm, Latents, Level
 from unclip.models.unet import check_divisible
 from unclip.shapes import Images
@@ -29,7 +30,7 @@ class AutoencoderConfig(Config):
     """Width that `channel_mult` multiplies."""
     channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
     """Width of each level, finest first; each level halves the grid of the one before."""
-    num_res_blocks: PositiveInt
+    num_res_blocks: Depth
     """Residual blocks per level of the encoder; the decoder has one more."""
     attention_levels: tuple[NonNegativeInt, ...]
     """Levels whose blocks are followed by attention."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
-from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.nn import LayerNorm32, TimeEmbedding, TransformerBlock
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
@@ -32,7 +32,7 @@ class PriorConfig(Config):
     """Longest text, in tokens; 0 = no text tokens, the text embedding alone."""
     width: PositiveInt
     """Channels of a token."""
-    depth: PositiveInt
+    depth: Depth
     """Transformer blocks."""
     num_heads: PositiveInt
     """Attention heads; they divide `width`."""

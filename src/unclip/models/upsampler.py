@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
-from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.unet import UNet, UNetConfig
 from unclip.nn import TimeConditioning, TimeEmbedding
 from unclip.shapes import Timesteps
@@ -30,7 +30,7 @@ class UpsamplerConfig(Config):
     """Width that `channel_mult` multiplies."""
     channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
     """Width of each level, finest first."""
-    num_res_blocks: PositiveInt
+    num_res_blocks: Depth
     """Residual blocks per level on the way down."""
     patch_size: PositiveInt = 1
     """Side of the pixel blocks that become channels."""

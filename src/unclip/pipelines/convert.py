@@ -1,7 +1,7 @@
 """Models from one layout to another, tensor by tensor: one in memory at a time. Knows folders; draws nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,6 +11,7 @@ from unclip.errors import ConfigError, InputError, did_you_mean
 from unclip.files import atomic_folder
 from unclip.interop import export_unclip
 from unclip.pipelines.folder import ModelSource, write_model
+from unclip.pipelines.hub import looks_like_repository
 from unclip.pipelines.opening import open_sources
 from unclip.pipelines.prior_stage import X0_BOUND as PRIOR_BOUND
 
@@ -63,7 +64,9 @@ def convert(
         if to == "diffusers":
             dropped |= _export(opened.source, temporary)
         else:
-            write_model(opened.source, temporary, storage)
+            from_hub = looks_like_repository(str(names[0]))
+            name = opened.source.name if from_hub else folder.absolute().name
+            write_model(replace(opened.source, name=name), temporary, storage)
         num_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
     return Conversion(opened.descriptions, opened.source, dropped, folder, num_bytes)
 

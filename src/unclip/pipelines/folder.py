@@ -162,7 +162,8 @@ def write_model(source: ModelSource, folder: Path, storage: Storage | None = Non
         save_network(folder / f"{stage}.safetensors", weights, stage, storage)
     for stage, tokenizer in source.tokenizers.items():
         tokenizer.save(folder / TOKENIZERS[stage][1])
-    config = ModelConfig(name=source.name, stages=tuple(source.networks), defaults=source.defaults)
+    fields = {"name": source.name, "stages": tuple(source.networks), "defaults": source.defaults}
+    config = load_config(ModelConfig, fields)
     atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
 

@@ -161,6 +161,8 @@ class Model:
     ) -> Self:
         """Build the networks of a model that is not loaded; see `UnClip.load`."""
         device = resolve_device(str(device))
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise InputError(f"dtype={dtype!r} is no number format of torch; give torch.bfloat16 or torch.float32.")
         networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
         residences = {
             # CLIP in float32: one pass a picture costs little, and all that follows hangs on these numbers.
@@ -220,7 +222,7 @@ class Model:
         if part is None:
             raise InputError(
                 f"the model {self.name!r} has no {what}, which this needs; use a model that has one, or convert this "
-                "one together with one."
+                "one together with one. Without a prior, UnClip.image_variations draws from pictures."
             )
         return part
 

@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unclip.checkpoint import NetworkWeights
+from unclip.clip import ClipConfig, Tokenizer
+from unclip.clip.encoder import check_tokenizer
+from unclip.config import load_config
 from unclip.errors import CheckpointError, InputError, did_you_mean
 from unclip.interop import ForeignModel, import_foreign
+from unclip.pipelines.fit import check_fit
 from unclip.pipelines.folder import (
     WEIGHTS,
     AnyTokenizer,
@@ -17,6 +21,7 @@ from unclip.pipelines.folder import (
     shipped_models,
 )
 from unclip.pipelines.hub import fetch, looks_like_repository
+from unclip.pipelines.presets import model_presets
 from unclip.pipelines.settings import StageSettings
 
 __all__ = ["Opened", "find_model", "join_foreign", "open_sources"]
@@ -45,7 +50,9 @@ def open_sources(names: Sequence[str | Path], revision: str | None = None) -> Op
     models = import_foreign(paths)
     dropped = {name: reason for model in models for name, reason in model.dropped.items()}
     name = _name(str(names[0]), paths[0])
-    return Opened(join_foreign(name, models), [model.description for model in models], dropped)
+    source = join_foreign(name, models)
+    check_source(source)
+    return Opened(source, [model.description for model in models], dropped)
 
 
 def find_model(name_or_path: str | Path, revision: str | None = None, shipped: Path = WEIGHTS) -> Path:
@@ -53,16 +60,27 @@ def find_model(name_or_path: str | Path, revision: str | None = None, shipped: P
 
     Raises `InputError` naming the nearest shipped model when there is none of these.
     """
+    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
+        raise InputError(f"{name_or_path!r} names no model; give a shipped name, a folder or a hub id.")
     name, names = str(name_or_path), shipped_models(shipped)
-    if name in names:
-        return shipped / name
-    path = Path(name_or_path).expanduser()
+    path = shipped / name if name in names else Path(name_or_path).expanduser()
+    if revision is not None and path.exists():
+        raise InputError(f"revision={revision!r} belongs to a hub repository, but {path} is here; leave it out.")
     if path.exists():
         return path
     if looks_like_repository(name):
         return fetch(name, revision)
-    hint = did_you_mean(name, names) if names else "none is shipped, so give a folder."
-    raise InputError(f"there is no model {name!r}, and no folder of that name; {hint}")
+    raise InputError(_nowhere(name, names))
+
+
+def check_source(source: ModelSource) -> None:
+    """Raise `CheckpointError` or `ConfigError` where stages or tokenizers do not fit each other, as loading would."""
+    clip, prior, decoder = (source.networks.get(stage) for stage in ("clip", "prior", "decoder"))
+    configs = [None if weights is None else weights.config for weights in (clip, prior, decoder)]
+    assert configs[0] is None or isinstance(configs[0], ClipConfig), configs[0]
+    check_fit(configs[0], *configs[1:])
+    if configs[0] is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):
+        check_tokenizer(tokenizer, configs[0])
 
 
 def join_foreign(name: str, models: Sequence[ForeignModel]) -> ModelSource:
@@ -78,9 +96,22 @@ def join_foreign(name: str, models: Sequence[ForeignModel]) -> ModelSource:
                 )
             networks[stage] = weights
         tokenizers |= model.tokenizers
-        stages |= {stage: StageSettings(**settings) for stage, settings in model.sampling.items()}
+        stages |= {stage: load_config(StageSettings, settings) for stage, settings in model.sampling.items()}
     # Nobody else draws several embeddings to choose from.
     return ModelSource(name, networks, tokenizers, Defaults(num_candidates=1, stages=stages))
+
+
+def _nowhere(name: str, names: list[str]) -> str:
+    """What is wrong with a name that nothing has."""
+    if "huggingface.co/" in name:
+        repository = "/".join(name.partition("huggingface.co/")[2].split("/")[:2])
+        return f"{name} is an address; give the repository's id, {repository}."
+    if name in model_presets():
+        return f"{name!r} is a preset, shapes without weights; give a folder or a hub id of published weights."
+    if "/" in name or name.startswith(".") or Path(name).suffix:
+        return f"{name} does not exist; give a folder or file that does, a hub id (owner/name), or a shipped model."
+    hint = did_you_mean(name, names) if names else "none is shipped, so give a folder."
+    return f"there is no model {name!r}, and no folder of that name; {hint}"
 
 
 def _name(given: str, path: Path) -> str:

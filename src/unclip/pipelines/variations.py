@@ -61,13 +61,17 @@ def image_variations(
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
     """One picture or several, opened where paths are given; raises `InputError` for what is no picture."""
-    given = [images] if isinstance(images, Image.Image | str | Path) else list(images)
+    given = list(images) if isinstance(images, list | tuple) else [images]
     if not given:
         raise InputError("no picture was given; give at least one.")
-    return [image if isinstance(image, Image.Image) else _open(image) for image in given]
+    return [_open(image) for image in given]
 
 
-def _open(path: str | Path) -> Image.Image:
+def _open(path: object) -> Image.Image:
+    if isinstance(path, Image.Image):
+        return path
+    if not isinstance(path, str | Path):
+        raise InputError(f"a picture is a PIL image or a path; found a {type(path).__name__}.")
     try:
         with Image.open(path) as image:
             image.load()
@@ -75,4 +79,6 @@ def _open(path: str | Path) -> Image.Image:
     except UnidentifiedImageError:
         raise InputError(f"{path} is not a picture that can be read; give PNG, JPEG or WebP.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); give a picture that is there.") from None
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); give a whole picture that is there."
+        ) from None

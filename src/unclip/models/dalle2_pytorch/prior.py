@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
-from unclip.models.choices import PredictionType, ScheduleName
+from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.dalle2_pytorch.attention import COSINE_SCALE
 from unclip.models.dalle2_pytorch.layers import Sinusoid
 from unclip.models.dalle2_pytorch.transformer import CausalTransformer
@@ -29,7 +29,7 @@ class Dalle2PriorConfig(Config):
     """Tokens that a text takes: shorter ones are filled up with learned padding, one vector a place."""
     reads_text_hidden: bool = True
     """Whether it was trained on text tokens; if not, all of them are padding."""
-    depth: PositiveInt
+    depth: Depth
     """Transformer blocks."""
     num_heads: PositiveInt
     """Attention heads; they share their keys and values."""
