@@ -90,6 +90,8 @@ def test_a_failure_while_writing_leaves_nothing(folder: Path, tmp_path: Path) ->
 def test_what_cannot_be_is_refused(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists already"):
         convert(folder, folder)
+    with pytest.raises(InputError, match="which would hold its own conversion"):
+        convert(folder, folder / "new")
     with pytest.raises(InputError, match="unknown layout 'difusers' to convert to; did you mean 'diffusers'"):
         convert(folder, tmp_path / "new", to="difusers")
     with pytest.raises(InputError, match="storage=int8 belongs to our own layout"):

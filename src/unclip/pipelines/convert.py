@@ -58,6 +58,11 @@ def convert(
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists already; give a folder that does not.")
+    for name in names:
+        if Path(name).is_dir() and Path(name).resolve() in folder.resolve().parents:
+            raise InputError(
+                f"{folder} lies inside {name}, which would hold its own conversion; choose another folder."
+            )
     opened = open_sources(names, revision)
     dropped = dict(opened.dropped)
     with atomic_folder(folder) as temporary:
