@@ -6,7 +6,7 @@ from typing import Any
 from unclip.config import load_config
 from unclip.errors import ConfigError
 from unclip.interop._dalle2_options import schedule_options
-from unclip.interop.options import Options
+from unclip.interop.options import Options, check_kind
 from unclip.models.dalle2_pytorch import V1_1_UNET, Dalle2UNetConfig
 
 __all__ = ["num_unets", "unet_config"]
@@ -81,7 +81,7 @@ def unet_config(given: Mapping[str, Any], index: int, *, old: bool) -> tuple[Dal
 
 
 def _unets(decoder: Options) -> list[Any]:
-    unets = decoder.need("unets")
+    unets = decoder.need("unets", None)
     if not isinstance(unets, list | tuple) or not unets:
         raise ConfigError("decoder.unets must be a list of the options of each U-Net.")
     return list(unets)
@@ -98,12 +98,12 @@ def _decided_by_decoder(decoder: Options, index: int, num: int) -> dict[str, Any
     schedule = decoder.each("beta_schedule", None, num)[index] or _default_schedule(index, num)
     predicts_v = decoder.each("predict_v", False, num)[index]
     predicts_x0 = decoder.each("predict_x_start", False, num)[index]
-    noised = _padded(decoder.take("use_noise_for_lowres_cond", False), num - 1, False)
+    noised = _padded(decoder.some("use_noise_for_lowres_cond", False), num - 1)
     return {
         "reads": not decoder.take("unconditional", False),
         "image_size": _image_sizes(decoder, num)[index],
         "in_channels": decoder.take("channels", 3),
-        "learned_variance": _padded(decoder.take("learned_variance", True), num, False)[index],
+        "learned_variance": _padded(decoder.some("learned_variance", True), num)[index],
         "low_res": index > 0,
         "low_res_noise": index > 0 and noised[index - num],
         "prediction_type": "v" if predicts_v else "x0" if predicts_x0 else "eps",
@@ -114,9 +114,9 @@ def _default_schedule(index: int, num: int) -> str:
     return "linear" if num > 1 and index == num - 1 else "cosine"
 
 
-def _padded(value: Any, num: int, fill: bool) -> tuple[bool, ...]:
-    values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    return values + (fill,) * (num - len(values))
+def _padded(values: tuple[bool, ...], num: int) -> tuple[bool, ...]:
+    """What is not said is off."""
+    return values + (False,) * (num - len(values))
 
 
 def _image_sizes(decoder: Options, num: int) -> list[int]:
@@ -124,6 +124,8 @@ def _image_sizes(decoder: Options, num: int) -> list[int]:
     several: Any = decoder.take("image_sizes", None)
     if (one is None) == (several is None):
         raise ConfigError("decoder needs one of image_size and image_sizes, and not both.")
+    if several is not None:
+        check_kind(decoder.place, "image_sizes", several, (64,))
     sizes = [one] if several is None else sorted(set(several))
     if len(sizes) != num:
         raise ConfigError(f"decoder.image_sizes has {len(sizes)} different sizes; there are {num} U-Nets.")
@@ -145,7 +147,7 @@ def _conditioning(unet: Options, *, reads: bool, first: bool) -> dict[str, Any]:
 
 
 def _network(unet: Options, old: bool) -> dict[str, Any]:
-    base = unet.need("dim")
+    base = unet.need("dim", 1)
     mults = tuple(unet.take("dim_mults", (1, 2, 4, 8)))
     unet.only("init_dim", base, "their last block takes dim channels")
     unet.only("combine_upsample_fmaps", False, "it resizes by a method of its own")

@@ -42,10 +42,10 @@ def prior_config(
     `given` is a whole training config or its section "prior"; `changes` are fields that a version differs in.
     """
     prior = Options(given.get("prior", given), "prior")
-    net = Options(prior.need("net"), "prior.net")
-    dim = net.need("dim")
+    net = Options(prior.need("net", {}), "prior.net")
+    dim = net.need("dim", 1)
     fields = {ours: net.take(name, default) for ours, (name, default) in _NETWORK.items()}
-    fields |= {"embedding_dim": dim, "depth": net.need("depth")} | _diffusion(prior, dim)
+    fields |= {"embedding_dim": dim, "depth": net.need("depth", 1)} | _diffusion(prior, dim)
     scale = float(prior.take("image_embed_scale", dim**0.5))
     if scale <= 0:
         raise ConfigError(f"prior.image_embed_scale={scale} must be positive.")

@@ -8,6 +8,7 @@ from torch import nn
 from unclip.checkpoint import LazyTensor
 from unclip.diffusion import make_schedule
 from unclip.errors import CheckpointError
+from unclip.interop.rules import shapes_of
 
 __all__ = ["check_schedule", "check_tensors", "sort_tensors"]
 
@@ -41,8 +42,7 @@ def check_tensors(tensors: Mapping[str, LazyTensor], build: Callable[[], nn.Modu
 
     One line: the first tensor that is missing, left over or of another shape.
     """
-    with torch.device("meta"):
-        expected = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+    expected = shapes_of(build, "DALLE2-pytorch")
     for name, shape in expected.items():
         if name not in tensors:
             raise CheckpointError(f"tensor {name!r} of shape {shape} is missing; the config asks for it.")

@@ -205,7 +205,7 @@ def _preset(fields: dict[str, Any], activation: Activation | None, source: str) 
 def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What the options say, and the shapes where they say nothing; contradictions show when tensors are moved."""
     model = Options(given.get("model_cfg", given), "model_cfg")
-    vision, text = (Options(model.need(name), name) for name in ("vision_cfg", "text_cfg"))
+    vision, text = (Options(model.need(name, {}), name) for name in ("vision_cfg", "text_cfg"))
     fields["embedding_dim"] = model.take("embed_dim", fields["embedding_dim"])
     for name in ("image_size", "patch_size", "vision_width", "vision_layers"):
         fields[name] = vision.take(name.removeprefix("vision_"), fields[name])

@@ -131,7 +131,7 @@ def decoder_config_theirs(ours: KandinskyDecoderConfig) -> dict[str, Any]:
     }
 
 
-def refuse_variants(in_channels: int, addition_embed_type: str | None = None) -> None:
+def refuse_variants(in_channels: int, addition_embed_type: object = None) -> None:
     """Raise `ConfigError` for the decoders that are told more than an image and a text."""
     if addition_embed_type == "image_hint":
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from unclip.errors import ConfigError, did_you_mean
 
-__all__ = ["Options", "read_options", "require"]
+__all__ = ["Options", "check_kind", "read_options", "require"]
 
 T = TypeVar("T")
 
@@ -26,29 +26,40 @@ class Options:
 
     def take(self, name: str, default: T) -> T:
         """The option, or `default` where it is absent or null."""
-        self._known.add(name)
-        value = self.left.pop(name, None)
-        return default if value is None else value
+        value = self._pop(name)
+        if value is None:
+            return default
+        check_kind(self.place, name, value, default)
+        return value
 
-    def need(self, name: str) -> Any:
-        """The option; raises `ConfigError` where it is absent or null."""
-        value = self.take(name, None)
+    def need(self, name: str, like: T) -> T:
+        """The option, of the kind of `like`; raises `ConfigError` where it is absent or null."""
+        value = self._pop(name)
         if value is None:
             raise ConfigError(f"{self.place} has no {name!r}, which has no default.")
+        check_kind(self.place, name, value, like)
         return value
 
     def each(self, name: str, default: T, num: int) -> tuple[T, ...]:
         """The option for each of `num` things: a list of that many, or one value for all."""
-        value = self.take(name, default)
-        values = tuple(value) if isinstance(value, list | tuple) else (value,) * num
+        several = isinstance(self.left.get(name), list | tuple)
+        values = self.some(name, default) if several else self.some(name, default) * num
         if len(values) != num:
             raise ConfigError(f"{self.place}.{name} has {len(values)} entries; {num} are needed, or one for all.")
         return values
 
+    def some(self, name: str, default: T) -> tuple[T, ...]:
+        """The option as a tuple: a list of any length, or one value."""
+        value = self._pop(name)
+        values = tuple(value) if isinstance(value, list | tuple) else (default if value is None else value,)
+        for entry in values:
+            check_kind(self.place, name, entry, default)
+        return values
+
     def only(self, name: str, allowed: Any, reason: str) -> None:
         """Raise `ConfigError` where the option is anything but `allowed`, which is also its default."""
-        value = self.take(name, allowed)
-        if value != allowed:
+        value = self._pop(name)
+        if value is not None and value != allowed:
             raise ConfigError(f"{self.place}.{name}={value!r} is not supported ({reason}); only {allowed!r} is.")
 
     def leave(self, names: Iterable[str], reason: str) -> None:
@@ -57,6 +68,10 @@ class Options:
             if self.take(name, None) is not None:
                 self.unread[f"{self.place}.{name}"] = reason
 
+    def _pop(self, name: str) -> Any:
+        self._known.add(name)
+        return self.left.pop(name, None)
+
     def finish(self) -> None:
         """Raise `ConfigError` for the options that are left."""
         for name in self.left:
@@ -64,31 +79,48 @@ class Options:
 
 
 def read_options(
-    theirs: Mapping[str, Any], kind: str, fixed: Mapping[str, Any], defaults: Mapping[str, Any]
+    theirs: Mapping[str, Any],
+    kind: str,
+    fixed: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    needed: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The options of a config by `kind`, completed by their library's `defaults`.
 
-    Raises `ConfigError` for an option of `fixed` with another value, and for one that neither table knows; names that
-    start with an underscore say who wrote the config.
+    Raises `ConfigError` for an option of `fixed` with another value, for one that neither table knows, for a value of
+    another kind than the default, and where one of `needed` is no whole number from 1; names that start with an
+    underscore say who wrote the config.
     """
     found = {**defaults, **{name: value for name, value in theirs.items() if not name.startswith("_")}}
     for name, value in found.items():
-        _check_kind(kind, name, value, defaults.get(name))
+        check_kind(kind, name, value, defaults.get(name))
         if name in fixed:
             require(kind, name, value, fixed[name])
         elif name not in defaults:
             raise ConfigError(
                 f"{kind}: option {name}={value!r} is unknown; {did_you_mean(name, {**fixed, **defaults})}"
             )
+    for name in needed:
+        if not isinstance(found[name], int) or isinstance(found[name], bool) or found[name] < 1:
+            raise ConfigError(f"{kind}: {name}={found[name]!r} is not possible; it is a whole number from 1.")
     return found
 
 
-def _check_kind(kind: str, name: str, value: object, default: object) -> None:
-    """Raise `ConfigError` for a value of another kind than its default: a list, a truth value, a number or a text."""
-    for types, what in ((list | tuple, "a list"), (bool, "true or false"), (int | float, "a number"), (str, "a text")):
+def check_kind(kind: str, name: str, value: object, default: object) -> None:
+    """Raise `ConfigError` for a value of another kind than its default: a list, a truth value, a number or a text.
+
+    A list is not empty, and its entries are of the kind of the default's first.
+    """
+    if isinstance(default, list | tuple):
+        if not isinstance(value, list | tuple) or not value:
+            raise ConfigError(f"{kind}: {name}={value!r} is not a list, as {default!r} is.")
+        for entry in value:
+            check_kind(kind, f"{name}, an entry of it", entry, default[0])
+        return
+    kinds = ((bool, "true or false"), (int, "a whole number"), (int | float, "a number"), (str, "a text"))
+    for types, what in kinds:
         if isinstance(default, types):
-            is_right = isinstance(value, types) and (types is bool or not isinstance(value, bool))
-            if not is_right or value == []:
+            if not isinstance(value, types) or (types is not bool and isinstance(value, bool)):
                 raise ConfigError(f"{kind}: {name}={value!r} is not {what}, as {default!r} is.")
             return
 

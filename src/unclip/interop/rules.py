@@ -25,6 +25,7 @@ __all__ = [
     "Value",
     "heads",
     "row",
+    "shapes_of",
     "to_ours",
     "to_theirs",
     "tokens",
@@ -101,8 +102,7 @@ def to_ours(
     tensor of theirs is left behind. Raises `CheckpointError` naming `source` and the first tensor that is missing, of
     the wrong shape, or accounted for nowhere.
     """
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    expected = shapes_of(build, source)
     found = {name: LazyTensor.of(value) for name, value in (constants or {}).items()}
     used: set[str] = set()
     for name, shape in expected.items():
@@ -131,6 +131,17 @@ def to_theirs(
         elif not torch.equal(value.read().to(constant), constant):
             raise CheckpointError(f"{source}: {name!r} has no place there, and is not what they take for granted.")
     return tensors
+
+
+def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's tensors; raises `CheckpointError` for one that is too large for any memory."""
+    try:
+        with torch.device("meta"):
+            return {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{source}: no network can be as large as the configuration says ({str(error).splitlines()[0]})."
+        ) from None
 
 
 def _source(value: Value) -> Source:

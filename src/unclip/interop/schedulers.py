@@ -103,7 +103,12 @@ def unclip_scheduler(
 def kandinsky_sampling(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     """Sampling fields from a decoder's scheduler config; raises `ConfigError` for another noise schedule."""
     name = scheduler.get("_class_name", "DDPMScheduler")
-    found = _SCHEDULER_DEFAULTS | dict(scheduler)
+    # Of their many options these bear on the picture.
+    known = {
+        option: value for option, value in scheduler.items() if option in _SCHEDULER_DEFAULTS and value is not None
+    }
+    found = read_options(known, name, {}, _SCHEDULER_DEFAULTS)
+    found["thresholding"] = found["thresholding"] and scheduler.get("sample_max_value", 1.0) is not None
     for option, allowed in _DECODER_SCHEDULER.items():
         require(name, option, found[option], allowed)
     sampler = "ddim" if name == "DDIMScheduler" else "ddpm"
@@ -112,6 +117,6 @@ def kandinsky_sampling(scheduler: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bound(scheduler: Mapping[str, Any]) -> float:
     """Largest magnitude of x0."""
-    if scheduler["thresholding"] and scheduler["sample_max_value"] is not None:
+    if scheduler["thresholding"]:
         return float(scheduler["sample_max_value"])
     return float(scheduler["clip_sample_range"]) if scheduler["clip_sample"] else _UNBOUNDED

@@ -113,7 +113,7 @@ def decoder_config(unet: Theirs, projections: Theirs) -> DecoderConfig:
 
     Raises `ConfigError` for options that ours has not.
     """
-    found = read_options(unet, _UNET, _DECODER_FIXED, UNET_DEFAULTS)
+    found = read_options(unet, _UNET, _DECODER_FIXED, UNET_DEFAULTS, ["sample_size"])
     beside = read_options(projections, _PROJECTIONS, {}, _PROJECTION_DEFAULTS)
     shape, size = widths(found["block_out_channels"], _UNET), found["sample_size"]
     require(_PROJECTIONS, "time_embed_dim", beside["time_embed_dim"], 4 * shape["base_channels"])
@@ -163,7 +163,7 @@ def decoder_config_theirs(ours: DecoderConfig) -> tuple[dict[str, Any], dict[str
 
 def upsampler_config(theirs: Theirs, low_res_size: int) -> UpsamplerConfig:
     """Ours from the config of an upsampler's `UNet2DModel`; raises `ConfigError` for options that ours has not."""
-    found = read_options(theirs, _PLAIN_UNET, PLAIN_UNET_FIXED, PLAIN_UNET_DEFAULTS)
+    found = read_options(theirs, _PLAIN_UNET, PLAIN_UNET_FIXED, PLAIN_UNET_DEFAULTS, ["sample_size"])
     attention_levels(found, _PLAIN_UNET, _PLAIN_BLOCKS)
     if found["in_channels"] % 2 or found["resnet_time_scale_shift"] not in _CONDITIONING:
         raise ConfigError(f"{_PLAIN_UNET}: this is no upsampler of unCLIP, which takes two pictures; give one.")

@@ -117,7 +117,7 @@ PLAIN_UNET_DEFAULTS: dict[str, Any] = {
 def widths(channels: Sequence[int], kind: str) -> dict[str, Any]:
     """Our two fields for the widths of the levels; raises `ConfigError` unless all are multiples of the first."""
     for width in channels:
-        if width % channels[0]:
+        if channels[0] < 1 or width % channels[0]:
             raise ConfigError(f"{kind}: block_out_channels={list(channels)} are not multiples of the first.")
     return {"base_channels": channels[0], "channel_mult": [width // channels[0] for width in channels]}
 
