@@ -18,7 +18,6 @@ from unclip.clip.model import normalize_pixels
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.interop._clip_names import openai_names
 from unclip.interop.clip import (
-    Component,
     clip_from_clip_model,
     clip_from_open_clip,
     clip_from_openai,
@@ -26,6 +25,7 @@ from unclip.interop.clip import (
     clip_to_transformers,
 )
 from unclip.interop.rules import to_theirs
+from unclip.interop.sources import Component
 
 
 class QuickGelu(nn.Module):

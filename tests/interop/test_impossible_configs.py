@@ -12,7 +12,8 @@ from unclip.errors import UnclipError
 from unclip.interop import kandinsky_configs, schedulers, unclip_configs
 from unclip.interop._dalle2_decoder import unet_config
 from unclip.interop._dalle2_prior import prior_config
-from unclip.interop.clip import Component, clip_from_transformers
+from unclip.interop.clip import clip_from_transformers
+from unclip.interop.sources import Component
 from unclip.models import (
     autoencoder_preset,
     decoder_preset,

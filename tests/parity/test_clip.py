@@ -11,7 +11,8 @@ from unclip.checkpoint import LazyTensor, load_weights
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer
 from unclip.clip.model import normalize_pixels
 from unclip.images import crop_square
-from unclip.interop.clip import Component, clip_from_clip_model
+from unclip.interop.clip import clip_from_clip_model
+from unclip.interop.sources import Component
 
 transformers = pytest.importorskip("transformers")
 

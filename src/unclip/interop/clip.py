@@ -7,7 +7,7 @@ have no place for, each with the reason.
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
@@ -18,12 +18,13 @@ from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop._clip_names import openai_names, transformers_names
+from unclip.interop.foreign import ForeignNetwork, foreign_network
 from unclip.interop.options import Options
-from unclip.interop.rules import Names, to_ours, to_theirs
+from unclip.interop.rules import Names, to_theirs
+from unclip.interop.sources import Component
 from unclip.nn import Activation
 
 __all__ = [
-    "Component",
     "clip_from_clip_model",
     "clip_from_open_clip",
     "clip_from_openai",
@@ -35,15 +36,6 @@ Tensors = Mapping[str, LazyTensor]
 Table = Mapping[str, tuple[str, Any]]
 """By our field, an option of theirs and its default."""
 Resize = Literal["squash", "crop"]
-Imported = tuple[NetworkWeights, dict[str, str]]
-
-
-class Component(NamedTuple):
-    """A network of transformers."""
-
-    config: Mapping[str, Any]
-    """The content of its `config.json`."""
-    tensors: Tensors
 
 
 def _table(tower: str, width: int, own: Table) -> Table:
@@ -72,7 +64,7 @@ _DROPPED = {
 
 def clip_from_transformers(
     text: Component, vision: Component | None, source: str, *, resize: Resize = "crop"
-) -> Imported:
+) -> ForeignNetwork:
     """A CLIP out of a `CLIPTextModelWithProjection` and a `CLIPVisionModelWithProjection`, or of the first alone."""
     fields, tensors = _fields(text.config, _TEXT, f"{source}: text tower"), dict(text.tensors)
     seen: dict[str, Any] = dict(_NO_VISION)
@@ -90,7 +82,7 @@ def clip_from_transformers(
     return _imported(tensors, config, transformers_names(config), source)
 
 
-def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "crop") -> Imported:
+def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "crop") -> ForeignNetwork:
     """A CLIP out of a whole `CLIPModel`."""
 
     def section(name: str) -> dict[str, Any]:
@@ -102,7 +94,7 @@ def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "cro
     return clip_from_transformers(text, vision, source, resize=resize)
 
 
-def clip_from_openai(tensors: Tensors, source: str, *, resize: Resize = "crop") -> Imported:
+def clip_from_openai(tensors: Tensors, source: str, *, resize: Resize = "crop") -> ForeignNetwork:
     """A CLIP out of the state dict of OpenAI's TorchScript, whose heads are all 64 wide."""
     fields = _shapes(tensors, source)
     heads = {f"{tower}_heads": fields[f"{tower}_width"] // 64 for tower in ("vision", "text")}
@@ -112,7 +104,7 @@ def clip_from_openai(tensors: Tensors, source: str, *, resize: Resize = "crop") 
 
 def clip_from_open_clip(
     tensors: Tensors, source: str, options: Mapping[str, Any] | None = None, *, activation: Activation | None = None
-) -> Imported:
+) -> ForeignNetwork:
     """A CLIP out of a state dict of open_clip.
 
     `options` is the content of its `open_clip_config.json`, or the section "model_cfg". Without it the numbers of
@@ -148,11 +140,10 @@ def _component(
     )
 
 
-def _imported(tensors: Tensors, config: ClipConfig, names: Names, source: str) -> Imported:
+def _imported(tensors: Tensors, config: ClipConfig, names: Names, source: str) -> ForeignNetwork:
     # Training starts from this scale, and nothing else reads it.
     constants = {} if "logit_scale" in tensors else {"logit_scale": torch.tensor(math.log(1 / 0.07))}
-    found = to_ours(tensors, lambda: Clip(config), names, source, constants=constants, dropped=_DROPPED)
-    return NetworkWeights("Clip", config, found.tensors, source), found.dropped
+    return foreign_network(Clip, config, tensors, names, source, constants=constants, dropped=_DROPPED)
 
 
 def _usual(fields: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from unclip.clip import Tokenizer
 from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.clip import (
-    Component,
     Resize,
     clip_from_clip_model,
     clip_from_open_clip,
@@ -17,13 +16,12 @@ from unclip.interop.clip import (
 )
 from unclip.interop.foreign import ForeignModel, ForeignNetwork
 from unclip.interop.options import require
-from unclip.interop.sources import open_component, open_weights, read_json
+from unclip.interop.sources import open_component, open_part, open_weights, read_json
 
 __all__ = ["clip_statistics", "import_clip", "openai_clip", "picture_resize"]
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_STEMS = ("open_clip_model", "open_clip_pytorch_model")
-STEMS = ("model", "pytorch_model")
 # What a picture goes through, but for its size.
 PREPARATION = {
     "do_resize": True,
@@ -51,13 +49,13 @@ def import_clip(path: Path) -> ForeignModel:
     else:
         options = read_json(folder / OPEN_CLIP_CONFIG)
         tensors = open_component(folder, OPEN_CLIP_STEMS)
-        kind, network = "open_clip's", ForeignNetwork(*clip_from_open_clip(tensors, str(folder), options))
+        kind, network = "open_clip's", clip_from_open_clip(tensors, str(folder), options)
     return ForeignModel.of(f"a CLIP of {kind}", {"clip": network}, {"clip": _tokenizer(folder)}, {})
 
 
 def openai_clip(path: Path, resize: Resize) -> ForeignNetwork:
     """The CLIP in OpenAI's TorchScript; `resize` is what the model around it does to pictures."""
-    return ForeignNetwork(*clip_from_openai(open_weights(path).tensors, str(path), resize=resize))
+    return clip_from_openai(open_weights(path).tensors, str(path), resize=resize)
 
 
 def clip_statistics(path: Path, dim: int) -> tuple[Tensor, Tensor]:
@@ -91,23 +89,22 @@ def _from_file(path: Path) -> tuple[str, ForeignNetwork]:
     if OPENAI_HALLMARK in tensors:
         return "OpenAI's", openai_clip(path, "crop")
     options = read_json(beside) if beside.exists() else None
-    return "open_clip's", ForeignNetwork(*clip_from_open_clip(tensors, str(path), options))
+    return "open_clip's", clip_from_open_clip(tensors, str(path), options)
 
 
 def _from_transformers(folder: Path) -> tuple[str, ForeignNetwork]:
     config, source = read_json(folder / "config.json"), str(folder)
     match config.get("architectures"):
         case ["CLIPModel"]:
-            part = Component(config, open_component(folder, STEMS))
-            found = clip_from_clip_model(part, source, resize=picture_resize(folder))
+            found = clip_from_clip_model(open_part(folder), source, resize=picture_resize(folder))
         case ["CLIPTextModelWithProjection"]:
-            found = clip_from_transformers(Component(config, open_component(folder, STEMS)), None, source)
+            found = clip_from_transformers(open_part(folder), None, source)
         case other:
             raise ConfigError(
                 f"{folder}/config.json is of {other}, no CLIP that reads texts; give the folder of a CLIPModel or "
                 "CLIPTextModelWithProjection."
             )
-    return "transformers", ForeignNetwork(*found)
+    return "transformers", found
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

@@ -7,7 +7,16 @@ from unclip.clip import MultilingualConfig
 from unclip.config import load_config
 from unclip.errors import ConfigError
 from unclip.interop.options import read_options, require
-from unclip.interop.unet_configs import UNET_BLOCKS, UNET_DEFAULTS, UNET_FIXED, attention_levels, block_types, widths
+from unclip.interop.unet_configs import (
+    UNET_BLOCKS,
+    UNET_DEFAULTS,
+    UNET_FIXED,
+    attention_levels,
+    block_types,
+    learned_variance,
+    shape_theirs,
+    widths,
+)
 from unclip.models import AutoencoderConfig, KandinskyDecoderConfig
 
 __all__ = [
@@ -81,8 +90,6 @@ def decoder_config(theirs: Mapping[str, Any]) -> KandinskyDecoderConfig:
     hidden_type, added_type, num_image_tokens = _CONDITIONING[has_text]
     require(_UNET, "addition_embed_type", found["addition_embed_type"], added_type)
     require(_UNET, "encoder_hid_dim_type", found["encoder_hid_dim_type"], hidden_type)
-    learned = found["out_channels"] == 2 * found["in_channels"]
-    require(_UNET, "out_channels", found["out_channels"], (2 if learned else 1) * found["in_channels"])
     fields = {
         "image_size": found["sample_size"],
         "embedding_dim": found["cross_attention_dim"] if has_text else found["encoder_hid_dim"],
@@ -94,7 +101,7 @@ def decoder_config(theirs: Mapping[str, Any]) -> KandinskyDecoderConfig:
         "num_image_tokens": num_image_tokens,
         "context_dim": found["cross_attention_dim"],
         "dropout": found["dropout"],
-        "learned_variance": learned,
+        "learned_variance": learned_variance(found, _UNET, found["in_channels"]),
         "in_channels": found["in_channels"],
         **widths(found["block_out_channels"], _UNET),
     }
@@ -108,7 +115,6 @@ def decoder_config_theirs(ours: KandinskyDecoderConfig) -> dict[str, Any]:
     kind = "KandinskyDecoderConfig"
     require(kind, "num_image_tokens", ours.num_image_tokens, num_image_tokens)
     require(kind, "normalize_image", ours.normalize_image, not has_text)
-    require(kind, "channel_mult[0]", ours.channel_mult[0], 1)
     if has_text:
         require(kind, "embedding_dim", ours.embedding_dim, ours.context_dim)
         require(kind, "text_embedding_dim", ours.text_embedding_dim or ours.embedding_dim, ours.context_dim)
@@ -116,13 +122,8 @@ def decoder_config_theirs(ours: KandinskyDecoderConfig) -> dict[str, Any]:
         "_class_name": _UNET,
         **UNET_DEFAULTS,
         **UNET_FIXED,
-        **block_types(ours.attention_levels, len(ours.channel_mult), UNET_BLOCKS),
-        "sample_size": ours.image_size,
+        **shape_theirs(ours, ours.attention_levels),
         "in_channels": ours.in_channels,
-        "out_channels": ours.unet().out_channels,
-        "block_out_channels": [ours.base_channels * mult for mult in ours.channel_mult],
-        "layers_per_block": ours.num_res_blocks,
-        "dropout": ours.dropout,
         "cross_attention_dim": ours.context_dim,
         "attention_head_dim": ours.head_dim,
         "encoder_hid_dim": ours.text_dim or ours.embedding_dim,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from unclip.checkpoint import LazyTensor
 from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.errors import CheckpointError, ConfigError
-from unclip.interop.clip import Component, clip_from_transformers
+from unclip.interop.clip import clip_from_transformers
 from unclip.interop.clip_files import clip_statistics, openai_clip, picture_resize
 from unclip.interop.foreign import ForeignModel, ForeignNetwork
 from unclip.interop.kandinsky import (
@@ -24,7 +24,7 @@ from unclip.interop.kandinsky import (
     kandinsky_text_encoder,
 )
 from unclip.interop.schedulers import ORIGINAL_SAMPLING, kandinsky_sampling, unclip_diffusion, unclip_sampling
-from unclip.interop.sources import open_component, open_weights, read_json
+from unclip.interop.sources import Component, open_part, open_weights, read_json
 from unclip.models import AutoencoderConfig, KandinskyDecoderConfig, PriorConfig, prior_preset
 
 __all__ = ["ORIGINAL_FILES", "PIPELINES", "import_kandinsky", "import_kandinsky_original"]
@@ -54,7 +54,6 @@ _DECODER = {
 }
 _TEXT = {"text_encoder": _Kind("MultilingualCLIP", "text_encoder", kandinsky_text_encoder)}
 _SCHEDULER = "scheduler_config.json"
-_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
 
 def import_kandinsky(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
@@ -94,11 +93,11 @@ def import_kandinsky_original(
     """
     paths = {part: folder / name for part, name in ORIGINAL_FILES.items()}
     words = paths["text_encoder"]
-    text, text_config = open_component(words, _STEMS), read_json(words / "config.json")
+    text = open_part(words)
     networks = {
         "decoder": kandinsky_original_decoder(*_original(paths["decoder"]), decoder),
         "autoencoder": kandinsky_original_autoencoder(*_original(paths["autoencoder"]), autoencoder),
-        "text_encoder": kandinsky_text_encoder(text, text_config, str(words)),
+        "text_encoder": kandinsky_text_encoder(text.tensors, text.config, str(words)),
     }
     tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {
         "text_encoder": MultilingualTokenizer.load(words / "tokenizer.json")
@@ -137,7 +136,7 @@ def _prior(
     weights, dropped = kandinsky_prior(part.tensors, part.config, f"{folder}/{start}prior")
     config = weights.config.replace(**unclip_diffusion(scheduler, learned_variance=False))
     return {
-        "clip": ForeignNetwork(*clip_from_transformers(text, vision, str(folder), resize=resize)),
+        "clip": clip_from_transformers(text, vision, str(folder), resize=resize),
         "prior": ForeignNetwork(replace(weights, config=config), dropped),
     }
 
@@ -147,4 +146,4 @@ def _open(folder: Path, name: str, kinds: Mapping[str, str], allowed: str) -> Co
         raise CheckpointError(f"{folder}/model_index.json names no {name}; fetch the whole folder.")
     if kinds[name] != allowed:
         raise ConfigError(f"{folder}: {name} is a {kinds[name]}; only {allowed} is read there.")
-    return Component(read_json(folder / name / "config.json"), open_component(folder / name, _STEMS))
+    return open_part(folder / name)

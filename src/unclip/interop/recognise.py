@@ -20,10 +20,11 @@ __all__ = ["import_foreign"]
 
 INDEX, CONFIG = "model_index.json", "config.json"
 WEIGHTS = (".safetensors", ".ckpt", ".pth", ".pt", ".th", ".bin")
+# The mean and the standard deviation of CLIP's embeddings, which lie beside a prior.
+STATISTICS = {"0", "1"}
 # By kind, the beginnings or ends of names of tensors that only this kind has.
 HALLMARKS = {
     "karlo": ("state_dict.model.prd_emb", "state_dict.model.cf_param", "state_dict.model_first_steps."),
-    "statistics": ("0", "1"),
     # These may hold a CLIP too.
     "dalle2": ("learned_query", "to_time_hiddens.1.weight"),
     "clip": ("visual.class_embedding", "token_embedding.weight"),
@@ -33,6 +34,7 @@ OTHERS = {
     "model.diffusion_model.": "a Stable Diffusion checkpoint",
     "lora_": "LoRA weights, which come on top of a model",
     "double_blocks.": "a FLUX transformer",
+    "model.prd_emb": "the prior of Kandinsky 2.1; give the folder that holds all its files",
     "clip_to_seq": "the decoder of Kandinsky 2.1; give the folder that holds all its files",
     "quantize.embedding": "a VQ autoencoder; give the folder of the whole model",
     "transformer_blocks.": "a part of a diffusers folder; give the folder that holds its model_index.json",
@@ -101,7 +103,7 @@ def _weights_in(folder: Path) -> list[Path]:
 def _from_files(files: Sequence[Path]) -> list[ForeignModel]:
     """Karlo's files make one model, with the CLIP that lies beside them; each of the others is one."""
     kinds = {path: _kind(path) for path in files}
-    karlo = [path for path, kind in kinds.items() if kind in ("karlo", "statistics")]
+    karlo = [path for path, kind in kinds.items() if kind == "karlo"]
     if karlo:
         karlo += [path for path, kind in kinds.items() if kind == "clip"]
     models = [import_karlo(karlo)] if karlo else []
@@ -111,11 +113,10 @@ def _from_files(files: Sequence[Path]) -> list[ForeignModel]:
 
 def _kind(path: Path) -> str:
     names = open_weights(path).tensors.keys()
+    if names == STATISTICS:
+        return "karlo"
     for kind, hallmarks in HALLMARKS.items():
-        if kind == "statistics":
-            if names == set(hallmarks):
-                return kind
-        elif any(name.startswith(hallmarks) or name.endswith(hallmarks) for name in names):
+        if any(name.startswith(hallmarks) or name.endswith(hallmarks) for name in names):
             return kind
     looks = next((what for part, what in OTHERS.items() if any(part in name for name in names)), None)
     seen = (

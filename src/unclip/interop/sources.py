@@ -5,11 +5,11 @@ A file is recognised by its first bytes, not by its name. Its tensors are read o
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from unclip.checkpoint import LazyTensor, open_tensors
 from unclip.errors import CheckpointError
 from unclip.interop._pickles import check_archive, load_leaves
 
-__all__ = ["ForeignFile", "open_component", "open_weights", "read_json"]
+__all__ = ["Component", "ForeignFile", "open_component", "open_part", "open_weights", "read_json"]
 
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
@@ -26,6 +26,7 @@ WEB_PAGE = (b"<!doctype", b"<html")
 HEAD_BYTES = 64
 BRACE_AT = 8  # a safetensors file starts with the size of its header, then the header
 KINDS = ("safetensors", "bin")
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,24 @@ def open_weights(path: Path | str) -> ForeignFile:
     return ForeignFile({name: _checked(path, name, value) for name, value in tensors.items()}, values)
 
 
-def open_component(folder: Path | str, stems: Sequence[str]) -> dict[str, LazyTensor]:
+class Component(NamedTuple):
+    """A network of diffusers or transformers."""
+
+    config: Mapping[str, Any]
+    """The content of its `config.json`."""
+    tensors: Mapping[str, LazyTensor]
+    """Its state dict, not read yet."""
+
+
+def open_part(folder: Path) -> Component:
+    """The network in a folder; raises `CheckpointError` like `open_component` and `read_json`."""
+    return Component(read_json(folder / "config.json"), open_component(folder))
+
+
+def open_component(folder: Path | str, stems: Sequence[str] = STEMS) -> dict[str, LazyTensor]:
     """The tensors of a part of a model in the layout of diffusers and transformers: one file, or shards and an index.
 
-    `stems` are names without ending ("diffusion_pytorch_model"), the first one found is taken. Safetensors go before
+    `stems` are names without ending, the first one found is taken. Safetensors go before
     pickles, a file without a variant ("fp16") before those that have one. Raises `CheckpointError` like `open_weights`,
     and where shards and index differ.
     """

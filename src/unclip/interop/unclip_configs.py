@@ -13,7 +13,8 @@ from unclip.interop.unet_configs import (
     UNET_DEFAULTS,
     UNET_FIXED,
     attention_levels,
-    block_types,
+    learned_variance,
+    shape_theirs,
     widths,
 )
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
@@ -128,7 +129,7 @@ def decoder_config(unet: Theirs, projections: Theirs) -> DecoderConfig:
         "num_image_tokens": beside["clip_extra_context_tokens"],
         "context_dim": found["cross_attention_dim"],
         "dropout": found["dropout"],
-        "learned_variance": _learned_variance(found, found["in_channels"]),
+        "learned_variance": learned_variance(found, _UNET, found["in_channels"]),
         "in_channels": found["in_channels"],
         **shape,
     }
@@ -145,9 +146,8 @@ def decoder_config_theirs(ours: DecoderConfig) -> tuple[dict[str, Any], dict[str
         "_class_name": _UNET,
         **UNET_DEFAULTS,
         **_DECODER_FIXED,
-        **_shape(ours, trunk.attention_levels),
+        **shape_theirs(ours, trunk.attention_levels),
         "in_channels": ours.in_channels,
-        "out_channels": trunk.out_channels,
         "cross_attention_dim": ours.context_dim,
         "attention_head_dim": ours.head_dim,
     }
@@ -174,7 +174,7 @@ def upsampler_config(theirs: Theirs, low_res_size: int) -> UpsamplerConfig:
         "num_res_blocks": found["layers_per_block"],
         "conditioning": _CONDITIONING[found["resnet_time_scale_shift"]],
         "dropout": found["dropout"],
-        "learned_variance": _learned_variance(found, in_channels),
+        "learned_variance": learned_variance(found, _PLAIN_UNET, in_channels),
         "in_channels": in_channels,
         **widths(found["block_out_channels"], _PLAIN_UNET),
     }
@@ -189,25 +189,7 @@ def upsampler_config_theirs(ours: UpsamplerConfig) -> dict[str, Any]:
         "_class_name": _PLAIN_UNET,
         **PLAIN_UNET_DEFAULTS,
         **PLAIN_UNET_FIXED,
-        **_shape(ours, ()),
+        **shape_theirs(ours, ()),
         "in_channels": 2 * ours.in_channels,
-        "out_channels": ours.unet().out_channels,
         "resnet_time_scale_shift": {name: theirs for theirs, name in _CONDITIONING.items()}[ours.conditioning],
     }
-
-
-def _shape(ours: DecoderConfig | UpsamplerConfig, attended: tuple[int, ...]) -> dict[str, Any]:
-    require(type(ours).__name__, "channel_mult[0]", ours.channel_mult[0], 1)
-    return {
-        "sample_size": ours.image_size,
-        "block_out_channels": [ours.base_channels * mult for mult in ours.channel_mult],
-        "layers_per_block": ours.num_res_blocks,
-        "dropout": ours.dropout,
-        **block_types(attended, len(ours.channel_mult), UNET_BLOCKS),
-    }
-
-
-def _learned_variance(found: Theirs, in_channels: int) -> bool:
-    learned = found["out_channels"] == 2 * in_channels
-    require("U-Net", "out_channels", found["out_channels"], (1 + learned) * in_channels)
-    return learned

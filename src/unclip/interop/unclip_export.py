@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 from unclip.checkpoint import LazyTensor, NetworkWeights, write_tensors
 from unclip.clip import ClipConfig, Tokenizer
-from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.errors import ConfigError
 from unclip.files import atomic_write
-from unclip.interop.clip import Component, clip_to_transformers
+from unclip.interop.clip import clip_to_transformers
+from unclip.interop.clip_files import PREPARATION
 from unclip.interop.rules import to_theirs
 from unclip.interop.schedulers import unclip_scheduler
+from unclip.interop.sources import Component
 from unclip.interop.unclip_configs import (
     decoder_config_theirs,
     prior_config_theirs,
@@ -121,16 +122,11 @@ def _preprocessor(config: ClipConfig) -> dict[str, Any]:
     side = {"height": size, "width": size}
     return {
         "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
         "size": {"shortest_edge": size} if crop else side,
-        "resample": 3,
         "do_center_crop": crop,
         "crop_size": side,
-        "do_rescale": True,
-        "do_normalize": True,
         "do_convert_rgb": True,
-        "image_mean": list(PIXEL_MEAN),
-        "image_std": list(PIXEL_STD),
+        **PREPARATION,
     }
 
 

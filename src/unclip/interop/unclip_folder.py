@@ -12,11 +12,11 @@ import torch
 
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError, ConfigError, did_you_mean
-from unclip.interop.clip import Component, clip_from_transformers
+from unclip.interop.clip import clip_from_transformers
 from unclip.interop.clip_files import picture_resize
 from unclip.interop.foreign import ForeignModel, ForeignNetwork, foreign_network
 from unclip.interop.schedulers import unclip_diffusion, unclip_sampling
-from unclip.interop.sources import open_component, read_json
+from unclip.interop.sources import Component, open_part, read_json
 from unclip.interop.unclip_configs import decoder_config, prior_config, upsampler_config
 from unclip.interop.unclip_names import decoder_names, prior_names, upsampler_names
 from unclip.models import Decoder, DecoderConfig, Prior, Upsampler
@@ -42,7 +42,6 @@ COMPANIONS = {
     "super_res_first": "super_res_scheduler",
     "super_res_last": "super_res_first",
 }
-STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
 
 def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
@@ -52,8 +51,7 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
     components and options that we have no equal of.
     """
     names = _component_names(folder, index)
-    parts = {name: Component(read_json(folder / name / "config.json"), open_component(folder / name, STEMS))
-             for name in names if name in CLASSES}  # fmt: skip
+    parts = {name: open_part(folder / name) for name in names if name in CLASSES}
     schedulers = {
         name.removesuffix("_scheduler"): read_json(folder / name / "scheduler_config.json")
         for name in names
@@ -61,7 +59,7 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
     }
     source, resize = str(folder), picture_resize(folder / "feature_extractor")
     clip = clip_from_transformers(parts["text_encoder"], parts.get("image_encoder"), source, resize=resize)
-    networks, sampling = {"clip": ForeignNetwork(*clip)}, {}
+    networks, sampling = {"clip": clip}, {}
     if "prior" in parts:
         networks["prior"] = _prior(parts["prior"], schedulers["prior"], f"{source}/prior")
         sampling["prior"] = unclip_sampling(schedulers["prior"], "prior")

@@ -1,10 +1,11 @@
 """What the U-Nets of diffusers say of themselves: options, defaults, blocks. Knows no tensors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from unclip.errors import ConfigError
 from unclip.interop.options import require
+from unclip.models import DecoderConfig, KandinskyDecoderConfig, UpsamplerConfig
 
 __all__ = [
     "PLAIN_UNET_DEFAULTS",
@@ -14,8 +15,12 @@ __all__ = [
     "UNET_FIXED",
     "attention_levels",
     "block_types",
+    "learned_variance",
+    "shape_theirs",
     "widths",
 ]
+
+Shaped: TypeAlias = DecoderConfig | KandinskyDecoderConfig | UpsamplerConfig
 
 UNET_FIXED: dict[str, Any] = {
     "act_fn": "silu",
@@ -120,6 +125,26 @@ def widths(channels: Sequence[int], kind: str) -> dict[str, Any]:
         if channels[0] < 1 or width % channels[0]:
             raise ConfigError(f"{kind}: block_out_channels={list(channels)} are not multiples of the first.")
     return {"base_channels": channels[0], "channel_mult": [width // channels[0] for width in channels]}
+
+
+def learned_variance(found: Mapping[str, Any], kind: str, in_channels: int) -> bool:
+    """Whether the output has twice the channels of a picture; raises `ConfigError` unless it has those or as many."""
+    learned = found["out_channels"] == 2 * in_channels
+    require(kind, "out_channels", found["out_channels"], (1 + learned) * in_channels)
+    return learned
+
+
+def shape_theirs(ours: Shaped, attended: Sequence[int]) -> dict[str, Any]:
+    """Their options for the sizes of a U-Net of ours; raises `ConfigError` for widths that theirs cannot have."""
+    require(type(ours).__name__, "channel_mult[0]", ours.channel_mult[0], 1)
+    return {
+        "sample_size": ours.image_size,
+        "block_out_channels": [ours.base_channels * mult for mult in ours.channel_mult],
+        "layers_per_block": ours.num_res_blocks,
+        "dropout": ours.dropout,
+        "out_channels": ours.unet().out_channels,
+        **block_types(attended, len(ours.channel_mult), UNET_BLOCKS),
+    }
 
 
 def attention_levels(found: Mapping[str, Any], kind: str, blocks: Mapping[str, Mapping[bool, str]]) -> list[int]:

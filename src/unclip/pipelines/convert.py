@@ -13,7 +13,7 @@ from unclip.interop import export_unclip
 from unclip.pipelines.folder import ModelSource, write_model
 from unclip.pipelines.hub import looks_like_repository
 from unclip.pipelines.opening import open_sources
-from unclip.pipelines.prior_stage import X0_BOUND as PRIOR_BOUND
+from unclip.pipelines.sampling import EMBEDDING_BOUND, PIXEL_BOUND
 
 __all__ = ["Conversion", "Layout", "convert"]
 
@@ -83,7 +83,7 @@ def _export(source: ModelSource, folder: Path) -> dict[str, str]:
             f"the model {source.name!r} has no {' and no '.join(missing)}, which diffusers' folders need."
         )
     bounds = {
-        stage: settings.x0_bound or (PRIOR_BOUND if stage == "prior" else 1.0)
+        stage: settings.x0_bound or (EMBEDDING_BOUND if stage == "prior" else PIXEL_BOUND)
         for stage, settings in source.defaults.stages.items()
     }
     tokenizer = source.tokenizers["clip"]

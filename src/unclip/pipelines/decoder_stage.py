@@ -11,15 +11,12 @@ from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip
 from unclip.models import Autoencoder, KandinskyDecoder
 from unclip.models.dalle2_pytorch import Dalle2UNet
 from unclip.pipelines.conditioning import AnyDecoder, Condition, decoder_conditioning
-from unclip.pipelines.sampling import last, sample_steps, trained_schedule
+from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
 
 __all__ = ["DecoderStage"]
-
-# Pixels lie in [-1, 1].
-X0_BOUND = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +57,7 @@ class DecoderStage:
             for conditioning in decoder_conditioning(self.network, image_embedding, condition)
         )
         guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
-        return clip_x0(guided, settings.x0_bound or X0_BOUND)
+        return clip_x0(guided, settings.x0_bound or PIXEL_BOUND)
 
     def steps(
         self, image_embedding: Embeddings, condition: Condition, noise: NoiseSource, settings: StageSettings

@@ -10,7 +10,7 @@ from torch import Tensor
 from unclip.clip import TextFeatures
 from unclip.diffusion import SamplerStep
 from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.model import Model
+from unclip.pipelines.model import Encoder, Model
 from unclip.pipelines.sampling import select_text
 from unclip.pipelines.settings import StageSettings, check_count
 from unclip.pipelines.upsampler_stage import UpsamplerStage
@@ -20,11 +20,12 @@ from unclip.shapes import Embeddings
 __all__ = [
     "Batch",
     "Progress",
-    "decoder_condition",
     "describe",
     "draw",
+    "encode_empty_image",
     "encode_pictures",
     "encode_prompts",
+    "in_decoders_words",
     "make_batches",
     "run_steps",
     "silent",
@@ -58,17 +59,18 @@ def make_batches(model: Model, num_inputs: int, seeds: list[int], batch_size: in
     return [Batch([row for row, _ in chunk], NoiseSource.from_seeds([seed for _, seed in chunk])) for chunk in chunks]
 
 
-def decoder_condition(model: Model, prompts: list[str], text: TextFeatures, null: TextFeatures) -> Condition:
-    """What the decoder reads of the prompts; `text` and `null` are CLIP's features of them and of the empty one."""
-    null_image = None
-    if model.need_decoder.needs_null_image:
-        clip = model.need_clip
-        with model.resident(clip):
-            null_image = clip.encode_empty_image()
-    if model.text_encoder is None:
-        return Condition(text, null, null_image)
-    with model.resident(model.text_encoder):
-        return Condition(model.text_encoder.encode_text(prompts), model.text_encoder.encode_text([""]), null_image)
+def encode_empty_image(model: Model) -> Embeddings | None:
+    """CLIP's embedding of nothing, where the decoder is guided away from it."""
+    return model.need_clip.encode_empty_image() if model.need_decoder.needs_null_image else None
+
+
+def in_decoders_words(model: Model, prompts: list[str], condition: Condition) -> Condition:
+    """The condition with the texts that the decoder reads, where those are not CLIP's."""
+    encoder = model.text_encoder
+    if encoder is None:
+        return condition
+    with model.resident(encoder):
+        return condition._replace(text=encode_prompts(model, encoder, prompts), null=encoder.encode_text([""]))
 
 
 def draw(
@@ -124,9 +126,9 @@ def _enlarge(
     return [large.clamp(-1.0, 1.0) for large in run_steps(upsampler.name, steps, len(batches), report)]
 
 
-def encode_prompts(model: Model, prompts: list[str]) -> TextFeatures:
-    """CLIP's features of prompts, a few at a time."""
-    parts = [model.need_clip.encode_text(chunk) for chunk in _chunks(model, prompts)]
+def encode_prompts(model: Model, encoder: Encoder, prompts: list[str]) -> TextFeatures:
+    """Features of prompts, a few at a time."""
+    parts = [encoder.encode_text(chunk) for chunk in _chunks(model, prompts)]
     return TextFeatures(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 

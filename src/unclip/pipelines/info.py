@@ -11,7 +11,7 @@ from unclip.models import count_bytes, count_parameters
 from unclip.pipelines.folder import Defaults, is_ours, shipped_models
 from unclip.pipelines.hub import looks_like_repository
 from unclip.pipelines.networks import build_on_meta
-from unclip.pipelines.opening import find_model, open_sources
+from unclip.pipelines.opening import open_sources
 from unclip.pipelines.presets import model_preset, model_presets
 from unclip.pipelines.sizes import count_step
 
@@ -70,7 +70,7 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
 
 
 def _describe_files(name: str) -> ModelInfo:
-    path, (source, descriptions, _) = find_model(name), open_sources([name])
+    source, (path,), descriptions, _ = open_sources([name])
     ours = is_ours(path)
     files = {stage: _our_file(path, stage) if ours else _size(weights) for stage, weights in source.networks.items()}
     networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}

@@ -30,7 +30,7 @@ from unclip.pipelines.settings import PerStage, StageSettings, settle
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.runtime import inference_dtype, resolve_device
 
-__all__ = ["Model", "Stage"]
+__all__ = ["Encoder", "Model", "Stage"]
 
 Stage: TypeAlias = PriorStage | DecoderStage | UpsamplerStage
 Encoder: TypeAlias = TextImageEncoder | MultilingualEncoder

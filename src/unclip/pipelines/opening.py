@@ -28,9 +28,10 @@ __all__ = ["Opened", "find_model", "join_foreign", "open_sources"]
 
 
 class Opened(NamedTuple):
-    """A model that was found: its source, what it was recognised as, and what had to be left behind."""
+    """A model that was found: its source, where it is, what it was recognised as, and what is left behind."""
 
     source: ModelSource
+    paths: list[Path]
     descriptions: list[str]
     dropped: dict[str, str]
 
@@ -44,7 +45,8 @@ def open_sources(names: Sequence[str | Path], revision: str | None = None) -> Op
     paths = [find_model(name, revision) for name in names]
     if len(paths) == 1 and is_ours(paths[0]):
         source = open_model(paths[0])
-        return Opened(source, [f"a model of ours ({source.name})"], {})
+        check_source(source)
+        return Opened(source, paths, [f"a model of ours ({source.name})"], {})
     if ours := next((path for path in paths if is_ours(path)), None):
         raise InputError(f"{ours} is a whole model already; give it alone, or only models of others.")
     models = import_foreign(paths)
@@ -52,7 +54,7 @@ def open_sources(names: Sequence[str | Path], revision: str | None = None) -> Op
     name = _name(str(names[0]), paths[0])
     source = join_foreign(name, models)
     check_source(source)
-    return Opened(source, [model.description for model in models], dropped)
+    return Opened(source, paths, [model.description for model in models], dropped)
 
 
 def find_model(name_or_path: str | Path, revision: str | None = None, shipped: Path = WEIGHTS) -> Path:

@@ -12,15 +12,12 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.pipelines.conditioning import AnyPrior, prior_conditioning
-from unclip.pipelines.sampling import last, sample_steps, trained_schedule
+from unclip.pipelines.sampling import EMBEDDING_BOUND, last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
 
 __all__ = ["PriorStage", "best_candidate"]
-
-# In standard deviations: an embedding further out is noise (Karlo clamps at 10 too).
-X0_BOUND = 10.0
 
 
 # Best of n, unCLIP section 2.2: the candidate with the greatest dot product with z_t.
@@ -58,7 +55,7 @@ class PriorStage:
             for conditioning in prior_conditioning(self.network, text, null, rows)
         )
         guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
-        return clip_x0(guided, settings.x0_bound or X0_BOUND)
+        return clip_x0(guided, settings.x0_bound or EMBEDDING_BOUND)
 
     def steps(
         self,

@@ -14,6 +14,9 @@ from unclip.shapes import Sample
 
 __all__ = ["expand_text", "last", "sample_steps", "select_text", "trained_schedule", "trim_texts"]
 
+# Embeddings are in standard deviations: one further out is noise (Karlo clamps at 10 too). Pixels lie in [-1, 1].
+EMBEDDING_BOUND, PIXEL_BOUND = 10.0, 1.0
+
 
 def trained_schedule(name: ScheduleName, num_timesteps: int, settings: StageSettings) -> DiscreteSchedule:
     """The noise schedule that a network was trained on, in the precision that its sampling asks for."""

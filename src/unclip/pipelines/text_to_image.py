@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from unclip.clip import TextFeatures
+from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.drawing import (
     Batch,
     Progress,
-    decoder_condition,
     describe,
     draw,
+    encode_empty_image,
     encode_prompts,
+    in_decoders_words,
     make_batches,
     run_steps,
     silent,
@@ -59,11 +61,12 @@ def text_to_image(
     seeds, report = image_seeds(seed, num_images), progress or silent
 
     with model.resident(clip):
-        text, null = encode_prompts(model, texts), clip.encode_text([""])
+        text, null = encode_prompts(model, clip, texts), clip.encode_text([""])
+        condition = Condition(text, null, encode_empty_image(model))
     batches = make_batches(model, len(texts), seeds, batch_size)
     with model.resident(prior):
         embeddings = _imagine(prior, batches, text, null, settings["prior"], candidates, report)
-    condition = decoder_condition(model, texts, text, null)
+    condition = in_decoders_words(model, texts, condition)
     images = draw(model, batches, embeddings, condition, upsamplers, settings, report)
 
     return Result(

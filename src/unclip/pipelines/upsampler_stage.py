@@ -11,15 +11,13 @@ from torch import Tensor
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, hand_over, time_grid
 from unclip.images import resize
 from unclip.models import Upsampler
-from unclip.pipelines.sampling import last, sample_steps, trained_schedule
+from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
 __all__ = ["UpsamplerStage"]
 
-# Pixels lie in [-1, 1].
-X0_BOUND = 1.0
 LargeImages = Float[Tensor, "batch channels large_height large_width"]
 
 
@@ -49,7 +47,7 @@ class UpsamplerStage:
         return f"upsampler_{self.image_size}"
 
     def denoiser(
-        self, low_res: Images, augmentation: float = 0.0, last_time: float = 0.0, x0_bound: float = X0_BOUND
+        self, low_res: Images, augmentation: float = 0.0, last_time: float = 0.0, x0_bound: float = PIXEL_BOUND
     ) -> Denoiser:
         """Denoiser of large pictures given small ones that hold noise of standard deviation `augmentation`.
 
@@ -76,7 +74,7 @@ class UpsamplerStage:
         # Enlarged once, as the network would do in every step.
         enlarged = resize(low_res, self.image_size)
         last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
-        denoiser = self.denoiser(enlarged, settings.augmentation, last_time, settings.x0_bound or X0_BOUND)
+        denoiser = self.denoiser(enlarged, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
         return sample_steps(denoiser, self.schedule, x_T, settings, draw)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:

@@ -7,7 +7,17 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from unclip.errors import InputError
-from unclip.pipelines.drawing import Progress, decoder_condition, describe, draw, encode_pictures, make_batches, silent
+from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.drawing import (
+    Progress,
+    describe,
+    draw,
+    encode_empty_image,
+    encode_pictures,
+    in_decoders_words,
+    make_batches,
+    silent,
+)
 from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.result import OutputType, Result, check_output_type, convert
 from unclip.pipelines.sampling import expand_text
@@ -43,9 +53,10 @@ def image_variations(
 
     with model.resident(clip):
         seen, null = encode_pictures(model, pictures), clip.encode_text([""])
+        condition = Condition(expand_text(null, len(pictures)), null, encode_empty_image(model))
     batches = make_batches(model, len(pictures), seeds, batch_size)
     embeddings = [model.need_decoder.from_clip(seen[batch.rows]) for batch in batches]
-    condition = decoder_condition(model, empty, expand_text(null, len(pictures)), null)
+    condition = in_decoders_words(model, empty, condition)
     drawn = draw(model, batches, embeddings, condition, upsamplers, settings, progress or silent)
 
     count = len(pictures) * num_images
