@@ -138,7 +138,7 @@ def decoder_words(model: Model, prompts: list[str]) -> Condition:
 
 @torch.no_grad()
 def test_the_decoder_is_guided_as_by_hand(released: Released, model: Model) -> None:
-    stage, clip = model.need_decoder, model.need_clip
+    stage = model.need_decoder
     z, x_t, t = torch.randn(2, 24), torch.randn(2, 4, 8, 8), torch.tensor(0.6, dtype=torch.float64)
     told = decoder_words(model, PROMPTS)
     prediction = stage.denoiser(z, told, stage.defaults.replace(guidance_scale=3.0))(x_t, t)
