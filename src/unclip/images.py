@@ -19,7 +19,18 @@ from unclip.errors import InputError
 from unclip.files import atomic_path
 from unclip.shapes import Images
 
-__all__ = ["crop_square", "from_pil", "from_uint8", "grid", "resize", "save_png", "to_pil", "to_uint8", "to_unit"]
+__all__ = [
+    "cover",
+    "crop_square",
+    "from_pil",
+    "from_uint8",
+    "grid",
+    "resize",
+    "save_png",
+    "to_pil",
+    "to_uint8",
+    "to_unit",
+]
 
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 
@@ -71,6 +82,15 @@ def crop_square(image: Image.Image, size: int) -> Image.Image:
     left, top = (width - size) // 2, (height - size) // 2
     resized = _on_white(image).resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + size, top + size))
+
+
+def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle of a picture in RGB, cut to the shape of `size`, (width, height), and scaled to it (bicubic)."""
+    width, height = size
+    scale = min(image.width / width, image.height / height)
+    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+    box = (left, top, left + scale * width, top + scale * height)
+    return _on_white(image).resize(size, Image.Resampling.BICUBIC, box=box)
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:

@@ -79,6 +79,10 @@ class NoiseSource:
     def __len__(self) -> int:
         return len(self.generators)
 
+    def copy(self) -> "NoiseSource":
+        """A source that goes on with the same numbers; drawing from one leaves the other as it is."""
+        return NoiseSource([generator.clone_state() for generator in self.generators])
+
     def __call__(
         self, shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Tensor:

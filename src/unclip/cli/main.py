@@ -13,6 +13,7 @@ from unclip.cli.data import data_app
 from unclip.cli.generate import generate
 from unclip.cli.info import info
 from unclip.cli.train import train
+from unclip.cli.variations import variations
 from unclip.errors import UnclipError
 
 __all__ = ["main", "run"]
@@ -27,6 +28,7 @@ app.command()(convert)
 app.command()(generate)
 app.command()(info)
 app.command()(train)
+app.command()(variations)
 app.add_typer(data_app, name="data")
 
 

@@ -58,6 +58,11 @@ class UpsamplerConfig(Config):
             raise ConfigError(f"low_res_size={self.low_res_size} is not below image_size={self.image_size}.")
         return self
 
+    @property
+    def size_multiple(self) -> int:
+        """What height and width of a picture must be divisible by."""
+        return self.unet().size_multiple
+
     def unet(self) -> UNetConfig:
         """The trunk: fully convolutional, so that what is learned on crops holds for the whole picture."""
         return UNetConfig(

@@ -1,13 +1,14 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
+from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.drawing import Progress
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
 from unclip.pipelines.model import Model
 from unclip.pipelines.opening import find_model, open_sources
+from unclip.pipelines.options import DrawOptions, ImageSize, Progress
 from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
@@ -19,10 +20,13 @@ from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.variations import image_variations, open_pictures
 
 __all__ = [
+    "Canvas",
     "Condition",
     "Conversion",
     "DecoderStage",
     "Defaults",
+    "DrawOptions",
+    "ImageSize",
     "Model",
     "ModelConfig",
     "ModelInfo",

@@ -11,7 +11,6 @@ from torch import nn
 
 from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
 from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEncoder, Tokenizer
-from unclip.diffusion import time_grid
 from unclip.errors import InputError
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.fit import check_fit
@@ -26,7 +25,6 @@ from unclip.pipelines.networks import build_on_meta
 from unclip.pipelines.opening import open_sources
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.residence import Residence, StageFiles
-from unclip.pipelines.settings import PerStage, StageSettings, settle
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.runtime import inference_dtype, resolve_device
 
@@ -89,34 +87,6 @@ class Model:
     def image_sizes(self) -> list[int]:
         """Sides of the pictures that the model draws, smallest first."""
         return [self.need_decoder.image_size, *sorted(self.upsamplers)]
-
-    def upsamplers_to(self, image_size: int | None) -> list[UpsamplerStage]:
-        """The upsamplers to run in turn for `image_size`; raises `InputError` naming the sizes there are."""
-        size = image_size if image_size is not None else self.image_size or self.image_sizes[-1]
-        if size not in self.image_sizes:
-            allowed = ", ".join(str(known) for known in self.image_sizes)
-            raise InputError(f"image_size={size} is not one that the model {self.name!r} draws; use one of: {allowed}.")
-        return [self.upsamplers[known] for known in sorted(self.upsamplers) if known <= size]
-
-    def settle(
-        self,
-        stages: Mapping[str, Stage],
-        *,
-        num_steps: PerStage[int] = None,
-        guidance_scale: PerStage[float] = None,
-        sampler: PerStage[str] = None,
-    ) -> dict[str, StageSettings]:
-        """Settings of `stages`: what is asked for, else its own. Raises like `settle`."""
-        settings = settle(
-            {name: stage.defaults for name, stage in stages.items()},
-            [name for name, stage in stages.items() if isinstance(stage, UpsamplerStage)],
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-        )
-        for name, stage in stages.items():
-            time_grid(stage.schedule, settings[name].num_steps)
-        return settings
 
     def resident(self, part: Encoder | Stage) -> AbstractContextManager[None]:
         """Inside the block the weights of `part` are in memory; without `load(low_memory=True)` they always are."""

@@ -9,7 +9,7 @@ import pydantic
 
 from unclip.config import Config
 from unclip.diffusion import get_sampler
-from unclip.errors import InputError, did_you_mean
+from unclip.errors import ConfigError, InputError, did_you_mean
 
 __all__ = ["PerStage", "StageSettings", "check_count", "check_prompts", "image_seeds", "settle"]
 
@@ -37,8 +37,18 @@ class StageSettings(Config):
     """Largest absolute value of a predicted x0; None is the stage's own: 10 for the prior, 1 for pixels."""
     schedule_dtype: Literal["float64", "float32"] = "float64"
     """What the schedule's table is multiplied up in: float32 repeats the rounding of diffusers."""
+    eta: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the posterior's deviation that DDIM draws as noise; 0 is deterministic. Other samplers take none."""
     augmentation: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
     """Standard deviation of noise added to an upsampler's small picture, which hides a decoder's flaws; 0 is none."""
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "StageSettings":
+        if self.eta > 0.0 and self.sampler != "ddim":
+            raise ConfigError(
+                f"eta={self.eta} is noise of ddim, but the sampler is {self.sampler}; use ddim, or eta=0."
+            )
+        return self
 
 
 def settle(

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
 import torch
 
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
 from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.drawing import Progress
 from unclip.pipelines.model import Model
+from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.prior_stage import PriorStage
-from unclip.pipelines.result import OutputType, Result
-from unclip.pipelines.settings import PerStage
+from unclip.pipelines.result import Result
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.variations import Picture, image_variations
@@ -89,77 +88,27 @@ class UnClip:
         prompts: str | Sequence[str],
         num_images: int = 1,
         *,
-        seed: int | None = None,
-        image_size: int | None = None,
-        num_steps: PerStage[int] = None,
-        guidance_scale: PerStage[float] = None,
-        sampler: PerStage[str] = None,
         num_candidates: int | None = None,
-        output_type: OutputType = "pil",
-        batch_size: int | None = None,
-        progress: Progress | None = None,
+        **options: Unpack[DrawOptions],
     ) -> Result:
-        """Draw `num_images` pictures of each prompt, in the order of the prompts.
+        """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.
 
         Image k of every prompt has the seed `seed` + k (a random one where `seed` is None) and its own generator: it
         does not depend on `num_images` or on the other prompts. Noise is drawn in the order prior start, prior steps,
         decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
         picture draw from its generator, and the one nearest to the text is drawn.
 
-        `num_steps`, `guidance_scale` (1 = off) and `sampler` (ddpm, ddim, heun, dpm++, dpm++sde) are one value for all
-        stages or a mapping such as `{"prior": 25, "decoder": 25, "upsampler_256": 7}`; upsamplers take no guidance.
-        What is not given is the model's own default. `image_size` is one that the model draws. `output_type` is "pil",
-        "np" (float32, (height, width, 3), [0, 1]) or "pt" (float32, (3, height, width), [-1, 1]). `batch_size` pictures
-        go through a network together: 1 on a CPU, where it makes every bit of a picture independent of the others, else
-        8. `progress` is called as progress(stage, steps_done, num_steps); an exception from it stops the drawing.
-
         A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
         `InputError` for an empty prompt and for any setting that cannot be, before anything is drawn.
         """
-        return text_to_image(
-            self.model,
-            prompts,
-            num_images,
-            seed=seed,
-            image_size=image_size,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            num_candidates=num_candidates,
-            output_type=output_type,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        return text_to_image(self.model, prompts, num_images, num_candidates=num_candidates, **options)
 
     def image_variations(
-        self,
-        images: Picture | Sequence[Picture],
-        num_images: int = 1,
-        *,
-        seed: int | None = None,
-        image_size: int | None = None,
-        num_steps: PerStage[int] = None,
-        guidance_scale: PerStage[float] = None,
-        sampler: PerStage[str] = None,
-        output_type: OutputType = "pil",
-        batch_size: int | None = None,
-        progress: Progress | None = None,
+        self, images: Picture | Sequence[Picture], num_images: int = 1, **options: Unpack[DrawOptions]
     ) -> Result:
         """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
 
         `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The prior is not
         used. All else, seeds, noise and errors too, is as for `text_to_image`.
         """
-        return image_variations(
-            self.model,
-            images,
-            num_images,
-            seed=seed,
-            image_size=image_size,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            output_type=output_type,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        return image_variations(self.model, images, num_images, **options)

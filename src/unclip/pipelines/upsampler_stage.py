@@ -11,6 +11,7 @@ from torch import Tensor
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, hand_over, time_grid
 from unclip.images import resize
 from unclip.models import Upsampler
+from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
@@ -42,6 +43,11 @@ class UpsamplerStage:
         return self.network.config.image_size
 
     @property
+    def size_multiple(self) -> int:
+        """What the sides of its pictures must be divisible by."""
+        return self.network.config.size_multiple
+
+    @property
     def name(self) -> str:
         """What the stage is called in settings and files."""
         return f"upsampler_{self.image_size}"
@@ -58,24 +64,34 @@ class UpsamplerStage:
             return clip_x0(first, x0_bound)
         return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time), x0_bound)
 
-    def steps(self, low_res: Images, noise: NoiseSource, settings: StageSettings) -> Iterator[SamplerStep]:
-        """Sampler steps over pixels from fresh noise; the `x_t` of the last is the picture in [-1, 1].
+    def steps(
+        self,
+        low_res: Images,
+        noise: NoiseSource,
+        settings: StageSettings,
+        *,
+        size: tuple[int, int] | None = None,
+        canvas: Canvas = BLANK,
+    ) -> Iterator[SamplerStep]:
+        """Sampler steps over pixels; the `x_t` of the last is the picture in [-1, 1].
 
+        `size` is its (height, width), multiples of `size_multiple`; None is a square of `image_size`.
         After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
         """
-        shape, device = (3, self.image_size, self.image_size), low_res.device
+        height, width = size or (self.image_size, self.image_size)
+        shape, device = (3, height, width), low_res.device
 
         def draw() -> Tensor:
             return noise(shape, device)
 
-        x_T = draw()
+        canvas = canvas if canvas.x_T is not None else canvas._replace(x_T=draw())
         if settings.augmentation > 0.0:
             low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
         # Enlarged once, as the network would do in every step.
-        enlarged = resize(low_res, self.image_size)
+        enlarged = resize(low_res, (height, width))
         last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
         denoiser = self.denoiser(enlarged, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
-        return sample_steps(denoiser, self.schedule, x_T, settings, draw)
+        return sample_steps(denoiser, self.schedule, settings, draw, canvas)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
         """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
