@@ -4,7 +4,7 @@ from typing import Literal, assert_never
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from unclip.diffusion.schedules import DiscreteSchedule, half_log_snr
@@ -31,6 +31,18 @@ def time_grid(
         case _:
             assert_never(spacing)
     return torch.cat([times, times.new_zeros(1)])
+
+
+# The start of an edit, SDEdit algorithm 1.
+def times_from(times: Float[Tensor, " num_times"], strength: float) -> Float[Tensor, " num_left"]:
+    """The tail of a time grid that begins at its point nearest to t = strength; at least one step is left.
+
+    strength: in (0, 1], the share of the way to noise that a picture is taken before it is drawn again; 1 is the whole
+    grid. Raises InputError outside.
+    """
+    if not 0 < strength <= 1:
+        raise InputError(f"strength={strength} must lie in (0, 1]; 0.3 keeps most of a picture, 1 nothing.")
+    return times[int((times[:-1] - strength).abs().argmin()) :]
 
 
 # Evenly spaced timesteps, Improved DDPM section 4.
