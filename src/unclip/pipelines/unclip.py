@@ -8,6 +8,7 @@ import torch
 
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
+from unclip.pictures import Picture
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.drawing import Progress
 from unclip.pipelines.model import Model
@@ -16,7 +17,7 @@ from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.settings import PerStage
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.pipelines.variations import Picture, image_variations
+from unclip.pipelines.variations import image_variations
 
 __all__ = ["UnClip"]
 
