@@ -17,7 +17,7 @@ from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, im
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.unclip import UnClip
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.pipelines.variations import image_variations, open_pictures
+from unclip.pipelines.variations import image_variations
 
 __all__ = [
     "Canvas",
@@ -51,7 +51,6 @@ __all__ = [
     "last",
     "model_preset",
     "model_presets",
-    "open_pictures",
     "open_sources",
     "shipped_models",
     "text_to_image",
