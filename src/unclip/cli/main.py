@@ -13,6 +13,7 @@ from unclip.cli.data import data_app
 from unclip.cli.generate import generate
 from unclip.cli.info import info
 from unclip.cli.train import train
+from unclip.cli.upscale import upscale
 from unclip.cli.variations import variations
 from unclip.errors import UnclipError
 
@@ -28,6 +29,7 @@ app.command()(convert)
 app.command()(generate)
 app.command()(info)
 app.command()(train)
+app.command()(upscale)
 app.command()(variations)
 app.add_typer(data_app, name="data")
 

@@ -16,13 +16,13 @@ from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, chunk_size
 from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.options import DrawOptions, Progress, check_options
-from unclip.pipelines.result import OutputType, Result, check_output_type, convert
+from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
+from unclip.pipelines.result import OutputType, Result, convert
 from unclip.pipelines.sampling import select_text, stage_times
 from unclip.pipelines.settings import StageSettings, check_count, image_seeds, settle
 from unclip.runtime import NoiseSource
 
-__all__ = ["Batch", "Job", "begin", "run_steps"]
+__all__ = ["Batch", "Job", "begin", "run_steps", "settle_options"]
 
 
 class Batch(NamedTuple):
@@ -129,8 +129,6 @@ def begin(
     option that cannot be, before anything is drawn.
     """
     check_options(options)
-    output_type = options.get("output_type", "pil")
-    check_output_type(output_type)
     chain = chain_to(model, options.get("image_size"))
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
     stages |= {"decoder": chain.decoder, **{stage.name: stage for stage in chain.upsamplers}}
@@ -138,10 +136,10 @@ def begin(
     return Job(
         model=model,
         chain=chain,
-        settings=_settle(stages, options, defaults or {}),
+        settings=settle_options(stages, options, defaults),
         batches=_batches(model, num_inputs, seeds, options.get("batch_size")),
-        report=options.get("progress") or _silent,
-        output_type=output_type,
+        report=options.get("progress") or silent,
+        output_type=options.get("output_type", "pil"),
     )
 
 
@@ -155,11 +153,13 @@ def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int,
     return results
 
 
-def _settle(
-    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]]
+def settle_options(
+    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, StageSettings]:
+    """Settings of `stages`: what `options` ask for, else the task's `defaults`, else the model's."""
+    own = defaults or {}
     settings = settle(
-        {name: stage.defaults.replace(**defaults.get(name, {})) for name, stage in stages.items()},
+        {name: stage.defaults.replace(**own.get(name, {})) for name, stage in stages.items()},
         [name for name in stages if name not in ("prior", "decoder")],
         num_steps=options.get("num_steps"),
         guidance_scale=options.get("guidance_scale"),
@@ -176,7 +176,3 @@ def _batches(model: Model, num_inputs: int, seeds: list[int], batch_size: int | 
     chunks = [pictures[first : first + size] for first in range(0, len(pictures), size)]
     parts = [([row for row, _ in chunk], [seed for _, seed in chunk]) for chunk in chunks]
     return [Batch(rows, own, NoiseSource.from_seeds(own)) for rows, own in parts]
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress is shown."""

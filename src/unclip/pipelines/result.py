@@ -26,8 +26,8 @@ class Result:
     """The prompt of each picture."""
     seeds: list[int]
     """The seed of each picture."""
-    image_embeddings: Embeddings
-    """(pictures, dim): what the prior made of the prompt, at CLIP's own scale."""
+    image_embeddings: Embeddings | None
+    """(pictures, dim): what the decoder drew, at the scale that it reads; None where no decoder was used."""
     settings: dict[str, Any]
     """Image size, number of candidates and the sampling settings of each stage, ready for JSON."""
     cut: list[str]

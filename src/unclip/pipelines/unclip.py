@@ -16,6 +16,7 @@ from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.result import Result
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
+from unclip.pipelines.upscale import upscale
 from unclip.pipelines.variations import image_variations
 
 __all__ = ["UnClip"]
@@ -113,3 +114,16 @@ class UnClip:
         used. All else, seeds, noise and errors too, is as for `text_to_image`.
         """
         return image_variations(self.model, images, num_images, **options)
+
+    def upscale(
+        self, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
+    ) -> Result:
+        """Enlarge pictures of any shape until their longer side has `size` pixels (None: by the upsampler's factor).
+
+        The model's last upsampler sharpens an enlarged copy, in as many passes as its factor asks for (paper, section
+        2.3). It works on blocks of 1024 pixels that fade into each other, so memory does not grow with the picture but
+        for its 8-bit colours. Transparency becomes white. Of the options, `seed`, `num_steps`, `sampler`, `output_type`
+        and `progress` apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more
+        than 2^27 pixels, and a model without upsampler.
+        """
+        return upscale(self.model, images, size, **options)

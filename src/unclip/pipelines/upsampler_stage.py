@@ -48,6 +48,11 @@ class UpsamplerStage:
         return self.network.config.size_multiple
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
     def name(self) -> str:
         """What the stage is called in settings and files."""
         return f"upsampler_{self.image_size}"
