@@ -206,8 +206,8 @@ def upsampler_1024(smoke: bool = False) -> TrainConfig:
         data=_data(smoke, size=1024, every=7),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01, warmup_images=2_000, decay="cosine"),
         batch_size=32,
-        num_images=50_000,
-        ema_images=4_000,
+        num_images=30_000,
+        ema_images=2_000,
         checkpoint_images=5_000,
         preview_images=10_000,
     )

@@ -28,6 +28,8 @@ QUALITY = (40, 95)  # of JPEG
 KERNELS = ("area", "bilinear", "bicubic")
 
 
+# Without autocast: bfloat16 has fewer levels than 8-bit colour, and the antialiased kernels no form in it.
+@torch.autocast("cpu", enabled=False)
 def degrade(images: Images, generator: torch.Generator) -> Images:
     """Damage each picture by its own random choice of blur, resizing, noise and JPEG in random order.
 
