@@ -24,6 +24,7 @@ from unclip.diffusion.schedules import (
     linear_schedule,
     make_schedule,
 )
+from unclip.diffusion.tiling import Region, Tiling, tiled
 from unclip.diffusion.time_grid import Spacing, time_grid
 
 __all__ = [
@@ -35,11 +36,13 @@ __all__ = [
     "NoiseSchedule",
     "Prediction",
     "PredictionType",
+    "Region",
     "Sampler",
     "SamplerSpec",
     "SamplerStep",
     "ScheduleName",
     "Spacing",
+    "Tiling",
     "Weighting",
     "add_noise",
     "bind",
@@ -60,6 +63,7 @@ __all__ = [
     "loss_weight",
     "make_schedule",
     "posterior",
+    "tiled",
     "time_grid",
     "training_target",
 ]

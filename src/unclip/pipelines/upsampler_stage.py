@@ -8,7 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, hand_over, time_grid
+from unclip.diffusion import (
+    Denoiser,
+    DiscreteSchedule,
+    Region,
+    SamplerStep,
+    Tiling,
+    bind,
+    clip_x0,
+    hand_over,
+    tiled,
+    time_grid,
+)
 from unclip.images import resize
 from unclip.models import Upsampler
 from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
@@ -17,6 +28,8 @@ from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
 __all__ = ["UpsamplerStage"]
+
+TILE_SIZE, HALO = 512, 64
 
 LargeImages = Float[Tensor, "batch channels large_height large_width"]
 
@@ -42,6 +55,18 @@ class UpsamplerStage:
         return self.network.config.image_size
 
     @property
+    def tiling(self) -> Tiling:
+        """How larger pictures are drawn, so that the memory of a pass does not grow with them.
+
+        Where the normalisation looks at the whole picture, a tile is never smaller than what the network was trained
+        for.
+        """
+        config = self.network.config
+        multiple = config.patch_size * 2 ** (len(config.channel_mult) - 1)
+        size = TILE_SIZE if config.norm == "pixel" else max(TILE_SIZE, self.image_size)
+        return Tiling(tile_size=_round_up(size, multiple), halo=_round_up(HALO, multiple), multiple=multiple)
+
+    @property
     def name(self) -> str:
         """What the stage is called in settings and files."""
         return f"upsampler_{self.image_size}"
@@ -58,12 +83,16 @@ class UpsamplerStage:
             return clip_x0(first, x0_bound)
         return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time), x0_bound)
 
-    def steps(self, low_res: Images, noise: NoiseSource, settings: StageSettings) -> Iterator[SamplerStep]:
+    def steps(
+        self, low_res: Images, noise: NoiseSource, settings: StageSettings, size: tuple[int, int] | None = None
+    ) -> Iterator[SamplerStep]:
         """Sampler steps over pixels from fresh noise; the `x_t` of the last is the picture in [-1, 1].
 
-        After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
+        `size` is its (height, width), else `image_size` squared; above a tile's it is computed by tiles, from the same
+        noise. After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
         """
-        shape, device = (3, self.image_size, self.image_size), low_res.device
+        size = size or (self.image_size, self.image_size)
+        shape, device = (3, *size), low_res.device
 
         def draw() -> Tensor:
             return noise(shape, device)
@@ -72,10 +101,14 @@ class UpsamplerStage:
         if settings.augmentation > 0.0:
             low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
         # Enlarged once, as the network would do in every step.
-        enlarged = resize(low_res, self.image_size)
+        enlarged = resize(low_res, size)
         last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
-        denoiser = self.denoiser(enlarged, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
-        return sample_steps(denoiser, self.schedule, x_T, settings, draw)
+
+        def denoiser_of(region: Region) -> Denoiser:
+            part = enlarged[(..., *region)]
+            return self.denoiser(part, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
+
+        return sample_steps(tiled(denoiser_of, self.schedule, self.tiling), self.schedule, x_T, settings, draw)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
         """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
@@ -87,3 +120,7 @@ class UpsamplerStage:
         if config.noise_conditioning:
             conditioning["augmentation"] = torch.full((len(low_res),), augmentation, device=low_res.device)
         return bind(network, self.schedule, config.prediction_type, conditioning, config.learned_variance)
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple

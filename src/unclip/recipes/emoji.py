@@ -50,6 +50,7 @@ DEFAULTS = Defaults(
         "prior": StageSettings(num_steps=25, sampler="ddpm", guidance_scale=2.5),
         "decoder": StageSettings(num_steps=16, sampler="dpm++", guidance_scale=1.5),
         "upsampler_256": StageSettings(num_steps=1, sampler="dpm++"),
+        "upsampler_1024": StageSettings(num_steps=1, sampler="dpm++"),
     },
 )
 
