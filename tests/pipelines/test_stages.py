@@ -154,7 +154,7 @@ def local_stage() -> UpsamplerStage:
 
 def test_a_large_picture_drawn_by_tiles_is_the_one_of_a_single_pass(generator: torch.Generator) -> None:
     stage, low_res = local_stage(), torch.rand(1, 3, 144, 160, generator=generator) * 2 - 1
-    tiled = last(stage.steps(low_res, NoiseSource.from_seeds([4]), stage.defaults, (576, 640)))
+    tiled = last(stage.steps(low_res, NoiseSource.from_seeds([4]), stage.defaults, size=(576, 640)))
     assert stage.tiling.tile_size == 512
     noise = torch.Generator().manual_seed(4)
     start, damage = torch.randn(1, 3, 576, 640, generator=noise), torch.randn(1, 3, 144, 160, generator=noise)
