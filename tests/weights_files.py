@@ -1,5 +1,6 @@
 """Weights in every format that torch and safetensors write, and what they must be when they are read again."""
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,16 @@ from unclip.checkpoint import LazyTensor
 from unclip.errors import CheckpointError
 
 State = Mapping[str, Tensor]
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.folder,)
 
 
 def save_legacy(content: object, path: Path) -> None:

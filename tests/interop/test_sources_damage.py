@@ -1,6 +1,5 @@
 """Damaged, foreign and hostile weights files are refused in one line, and nothing in them runs."""
 
-import os
 import subprocess
 import sys
 import zipfile
@@ -14,17 +13,7 @@ from torch import nn
 
 from unclip.errors import CheckpointError
 from unclip.interop.sources import open_weights
-from weights_files import State, every_format, refusal, save_legacy, state
-
-
-class Hostile:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (self.folder,)
+from weights_files import Hostile, State, every_format, refusal, save_legacy, state
 
 
 def save_hostile_script(content: object, path: Path) -> None:
