@@ -28,7 +28,7 @@ from unclip.diffusion.schedules import (
     make_schedule,
 )
 from unclip.diffusion.slerp import slerp, weighted_mean
-from unclip.diffusion.time_grid import Spacing, time_grid, times_from
+from unclip.diffusion.time_grid import Spacing, time_grid, times_above, times_from
 
 __all__ = [
     "SAMPLERS",
@@ -71,6 +71,7 @@ __all__ = [
     "slerp",
     "start_known",
     "time_grid",
+    "times_above",
     "times_from",
     "training_target",
     "weighted_mean",
