@@ -69,7 +69,7 @@ class TiledDenoiser:
                 for canvas, value in zip(whole, part, strict=True):
                     if canvas is not None and value is not None:
                         canvas[(..., *region)] += weight.to(value) * value
-        return Prediction(*whole)
+        return Prediction._make(whole)
 
 
 class Span(NamedTuple):

@@ -28,15 +28,15 @@ QUALITY = (40, 95)  # of JPEG
 KERNELS = ("area", "bilinear", "bicubic")
 
 
-# Without autocast: bfloat16 has fewer levels than 8-bit colour, and the antialiased kernels no form in it.
-@torch.autocast("cpu", enabled=False)
 def degrade(images: Images, generator: torch.Generator) -> Images:
     """Damage each picture by its own random choice of blur, resizing, noise and JPEG in random order.
 
     All randomness comes from `generator`, in an order that does not depend on the pixels; three pictures in ten stay
     as they are. Shape and device stay too.
     """
-    return torch.cat([_degrade_one(image[None], generator) for image in images.cpu()]).to(images.device)
+    # Without autocast: bfloat16 has fewer levels than 8-bit colour, and the antialiased kernels no form in it.
+    with torch.autocast("cpu", enabled=False):
+        return torch.cat([_degrade_one(image[None], generator) for image in images.cpu()]).to(images.device)
 
 
 def _degrade_one(image: Tensor, generator: torch.Generator) -> Tensor:
