@@ -4,7 +4,9 @@ from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.draft import Draft
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
+from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
 from unclip.pipelines.model import Model
 from unclip.pipelines.opening import find_model, open_sources
@@ -25,6 +27,7 @@ __all__ = [
     "Conversion",
     "DecoderStage",
     "Defaults",
+    "Draft",
     "DrawOptions",
     "ImageSize",
     "Model",
@@ -47,6 +50,7 @@ __all__ = [
     "describe_model",
     "find_model",
     "image_seeds",
+    "image_to_image",
     "image_variations",
     "last",
     "model_preset",

@@ -10,10 +10,14 @@ from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
 from unclip.pictures import Picture
 from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.draft import Draft
+from unclip.pipelines.drafting import advance, draft, finish
+from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.result import Result
+from unclip.pipelines.swap import swap
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.upscale import upscale
@@ -60,6 +64,22 @@ class UnClip:
         """Write a model folder that `load` reads. `storage` is float32, bfloat16 or int8 (per output channel)."""
         self.model.save(folder, storage)
 
+    def replace(
+        self,
+        *,
+        clip: "UnClip | None" = None,
+        prior: "UnClip | None" = None,
+        decoder: "UnClip | None" = None,
+        upsamplers: "UnClip | None" = None,
+    ) -> "UnClip":
+        """A model with the named stages of others in the place of its own; nothing is copied, and this one stays.
+
+        A decoder brings the text encoder that it reads. Raises `CheckpointError` where sizes do not fit, naming both,
+        and `InputError` for a model that lacks the stage or is on another device.
+        """
+        given = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
+        return UnClip(swap(self.model, **{part: pipe.model for part, pipe in given.items() if pipe is not None}))
+
     @property
     def name(self) -> str:
         """What the model is called."""
@@ -91,6 +111,8 @@ class UnClip:
         num_images: int = 1,
         *,
         num_candidates: int | None = None,
+        best_of: int | None = None,
+        negative_prompt: str = "",
         **options: Unpack[DrawOptions],
     ) -> Result:
         """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.
@@ -100,10 +122,61 @@ class UnClip:
         decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
         picture draw from its generator, and the one nearest to the text is drawn.
 
+        With `best_of`, so many pictures of each prompt go through the decoder, CLIP compares them with the text, and
+        the nearest `num_images` go on, best first; `settings["scores"]` has their cosines. Guidance leads away from
+        `negative_prompt` in the prior, and in a decoder that reads text.
+
         A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
-        `InputError` for an empty prompt and for any setting that cannot be, before anything is drawn.
+        `InputError` for an empty prompt, a negative one that no guidance hears, and any setting that cannot be, before
+        anything is drawn.
         """
-        return text_to_image(self.model, prompts, num_images, num_candidates=num_candidates, **options)
+        return text_to_image(
+            self.model,
+            prompts,
+            num_images,
+            num_candidates=num_candidates,
+            best_of=best_of,
+            negative_prompt=negative_prompt,
+            **options,
+        )
+
+    def draft(
+        self,
+        prompts: str | Sequence[str],
+        num_images: int = 1,
+        *,
+        stop_after: str,
+        num_candidates: int | None = None,
+        negative_prompt: str = "",
+        **options: Unpack[DrawOptions],
+    ) -> Draft:
+        """Begin `num_images` pictures of each prompt and stop after "prior", "decoder" or "upsampler_256".
+
+        `finish` goes on to what `text_to_image` would have drawn, to the bit on a CPU, also from a file
+        (`Draft.save`). All else is as for `text_to_image`; settings of the stages to come are kept in the draft.
+        """
+        return draft(
+            self.model,
+            prompts,
+            num_images,
+            stop_after=stop_after,
+            num_candidates=num_candidates,
+            negative_prompt=negative_prompt,
+            **options,
+        )
+
+    def advance(self, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
+        """Take a draft as far as another stage; errors and `options` are as for `finish`."""
+        return advance(self.model, draft, stop_after=stop_after, **options)
+
+    def finish(self, draft: Draft, **options: Unpack[DrawOptions]) -> Result:
+        """Run the stages that a draft has before it.
+
+        Any model goes on with a draft whose embeddings its decoder reads or whose pictures have a size that it makes;
+        on its own model the draft's settings hold, on another that one's, and `options` change them. Seeds and noise
+        are the draft's. Raises `InputError` where the draft does not fit, naming both sizes.
+        """
+        return finish(self.model, draft, **options)
 
     def image_variations(
         self, images: Picture | Sequence[Picture], num_images: int = 1, **options: Unpack[DrawOptions]
@@ -114,6 +187,27 @@ class UnClip:
         used. All else, seeds, noise and errors too, is as for `text_to_image`.
         """
         return image_variations(self.model, images, num_images, **options)
+
+    def image_to_image(
+        self,
+        images: Picture | Sequence[Picture],
+        prompt: str | None = None,
+        num_images: int = 1,
+        *,
+        strength: float = 0.7,
+        negative_prompt: str = "",
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Draw `num_images` pictures over each picture, of `prompt` or, without one, of what CLIP sees in it (SDEdit).
+
+        `images` are as for `image_variations`, cut to the shape that is drawn. `strength` in (0, 1] is the share of the
+        way to noise that a picture is taken, at the decoder's size, before it is drawn again, and about the share of
+        the decoder's steps that are made: little keeps it, 1 keeps nothing and draws what `text_to_image` (without a
+        prompt `image_variations`) draws of the same seed. All else is as there; `negative_prompt` too.
+        """
+        return image_to_image(
+            self.model, images, prompt, num_images, strength=strength, negative_prompt=negative_prompt, **options
+        )
 
     def upscale(
         self, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
