@@ -4,13 +4,18 @@ from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.embedding_basis import EmbeddingBasis
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
+from unclip.pipelines.ingredients import TextOrPicture
+from unclip.pipelines.interpolate import interpolate
+from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
 from unclip.pipelines.opening import find_model, open_sources
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
 from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
+from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.sampling import last
 from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, image_seeds
@@ -26,6 +31,7 @@ __all__ = [
     "DecoderStage",
     "Defaults",
     "DrawOptions",
+    "EmbeddingBasis",
     "ImageSize",
     "Model",
     "ModelConfig",
@@ -39,6 +45,7 @@ __all__ = [
     "Result",
     "StageInfo",
     "StageSettings",
+    "TextOrPicture",
     "UnClip",
     "UpsamplerStage",
     "best_candidate",
@@ -46,13 +53,17 @@ __all__ = [
     "convert",
     "describe_model",
     "find_model",
+    "fit_basis",
     "image_seeds",
     "image_variations",
+    "interpolate",
     "last",
+    "mix",
     "model_preset",
     "model_presets",
     "open_pictures",
     "open_sources",
+    "probe",
     "shipped_models",
     "text_to_image",
 ]

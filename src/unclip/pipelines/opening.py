@@ -80,7 +80,7 @@ def check_source(source: ModelSource) -> None:
     clip, prior, decoder = (source.networks.get(stage) for stage in ("clip", "prior", "decoder"))
     configs = [None if weights is None else weights.config for weights in (clip, prior, decoder)]
     assert configs[0] is None or isinstance(configs[0], ClipConfig), configs[0]
-    check_fit(configs[0], *configs[1:])
+    check_fit(configs[0], configs[1], configs[2], source.basis)
     if configs[0] is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):
         check_tokenizer(tokenizer, configs[0])
 
