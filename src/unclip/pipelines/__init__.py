@@ -5,14 +5,19 @@ from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.draft import Draft
+from unclip.pipelines.embedding_basis import EmbeddingBasis
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
+from unclip.pipelines.ingredients import TextOrPicture
+from unclip.pipelines.interpolate import interpolate
+from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
 from unclip.pipelines.opening import find_model, open_sources
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
 from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
+from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.sampling import last
 from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, image_seeds
@@ -29,6 +34,7 @@ __all__ = [
     "Defaults",
     "Draft",
     "DrawOptions",
+    "EmbeddingBasis",
     "ImageSize",
     "Model",
     "ModelConfig",
@@ -42,6 +48,7 @@ __all__ = [
     "Result",
     "StageInfo",
     "StageSettings",
+    "TextOrPicture",
     "UnClip",
     "UpsamplerStage",
     "best_candidate",
@@ -49,13 +56,17 @@ __all__ = [
     "convert",
     "describe_model",
     "find_model",
+    "fit_basis",
     "image_seeds",
     "image_to_image",
     "image_variations",
+    "interpolate",
     "last",
+    "mix",
     "model_preset",
     "model_presets",
     "open_sources",
+    "probe",
     "shipped_models",
     "text_to_image",
 ]

@@ -1,6 +1,6 @@
 """The face of the package: a loaded model and one method per task. Knows tasks; the work is done in their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -12,10 +12,15 @@ from unclip.pictures import Picture
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.draft import Draft
 from unclip.pipelines.drafting import advance, draft, finish
+from unclip.pipelines.embedding_basis import EmbeddingBasis
 from unclip.pipelines.image_to_image import image_to_image
+from unclip.pipelines.ingredients import TextOrPicture
+from unclip.pipelines.interpolate import interpolate
+from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.prior_stage import PriorStage
+from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.result import Result
 from unclip.pipelines.swap import swap
 from unclip.pipelines.text_to_image import text_to_image
@@ -221,3 +226,67 @@ class UnClip:
         than 2^27 pixels, and a model without upsampler.
         """
         return upscale(self.model, images, size, **options)
+
+    def interpolate(
+        self,
+        a: TextOrPicture,
+        b: TextOrPicture,
+        frames: int = 9,
+        *,
+        num_candidates: int | None = None,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Draw `frames` pictures, at least 2, on the way from `a` to `b`: texts or pictures (paper, section 3.2).
+
+        A PIL image, a path, and a text that names a file are pictures. Image embeddings and the decoder's first noise
+        go along great circles (slerp); any other noise is the same for all frames, so there is one seed. A decoder that
+        reads text is told that of the nearer end.
+
+        Between two texts the ends are what `text_to_image` draws with the same seed and options. A picture brings the
+        noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 50 steps
+        without guidance, and the end is the picture's reconstruction. Raises `InputError` as `text_to_image` does, for
+        a file that is no picture, and for a text called like a picture's file that is not there.
+        """
+        return interpolate(self.model, a, b, frames, num_candidates=num_candidates, **options)
+
+    def mix(
+        self,
+        parts: Sequence[tuple[TextOrPicture, float]],
+        num_images: int = 1,
+        *,
+        num_candidates: int | None = None,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Draw `num_images` pictures of texts and pictures at once: `[("a cat", 0.7), ("dog.png", 0.3)]`.
+
+        The image embeddings of the parts are averaged as directions; weights may have any sum, and one below 0 leads
+        away from its part. What is a picture is as for `interpolate`. Seeds and noise are as for `text_to_image`, each
+        text being imagined from the noise that it would be alone with: one part by itself gives what `text_to_image` or
+        `image_variations` gives. A decoder that reads text is told that of the heaviest text.
+
+        Raises `InputError` as `interpolate` does, for weights that are not finite or all 0, and where parts cancel.
+        """
+        return mix(self.model, parts, num_images, num_candidates=num_candidates, **options)
+
+    def probe(
+        self,
+        image: Picture,
+        num_components: Sequence[int] | None = None,
+        *,
+        basis: EmbeddingBasis | None = None,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Draw what the leading principal components of a picture's embedding hold (paper, section 4).
+
+        One picture for each of `num_components`, all from the same noise; None is 1, 2, 4 and so on up to all of them,
+        which is `image_variations` to rounding. `basis` is by default the model's own, where it comes with one. Raises
+        `InputError` for a number outside 1..CLIP's embedding size, and where there is no basis or one of another size.
+        """
+        return probe(self.model, image, num_components, basis=basis, **options)
+
+    def fit_basis(self, pictures: Iterable[Picture]) -> EmbeddingBasis:
+        """The principal components of the embeddings of `pictures`, for `probe`; best of thousands of them.
+
+        Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.
+        """
+        return fit_basis(self.model, pictures)
