@@ -8,6 +8,7 @@ import torch
 
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
+from unclip.pictures import Picture
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
@@ -15,7 +16,7 @@ from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.result import Result
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.pipelines.variations import Picture, image_variations
+from unclip.pipelines.variations import image_variations
 
 __all__ = ["UnClip"]
 
