@@ -6,9 +6,11 @@ from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
+from unclip.pipelines.inpaint import inpaint
 from unclip.pipelines.model import Model
 from unclip.pipelines.opening import find_model, open_sources
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
+from unclip.pipelines.outpaint import outpaint
 from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
@@ -48,11 +50,13 @@ __all__ = [
     "find_model",
     "image_seeds",
     "image_variations",
+    "inpaint",
     "last",
     "model_preset",
     "model_presets",
     "open_pictures",
     "open_sources",
+    "outpaint",
     "shipped_models",
     "text_to_image",
 ]
