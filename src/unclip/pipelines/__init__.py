@@ -10,11 +10,13 @@ from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_
 from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
 from unclip.pipelines.ingredients import TextOrPicture
+from unclip.pipelines.inpaint import inpaint
 from unclip.pipelines.interpolate import interpolate
 from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
 from unclip.pipelines.opening import find_model, open_sources
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
+from unclip.pipelines.outpaint import outpaint
 from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
 from unclip.pipelines.prior_stage import PriorStage, best_candidate
 from unclip.pipelines.probe import fit_basis, probe
@@ -60,12 +62,14 @@ __all__ = [
     "image_seeds",
     "image_to_image",
     "image_variations",
+    "inpaint",
     "interpolate",
     "last",
     "mix",
     "model_preset",
     "model_presets",
     "open_sources",
+    "outpaint",
     "probe",
     "shipped_models",
     "text_to_image",

@@ -17,7 +17,7 @@ from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, chunk_size
 from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
-from unclip.pipelines.result import OutputType, Result, convert
+from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
 from unclip.pipelines.sampling import select_text, stage_times
 from unclip.pipelines.settings import StageSettings, check_count, image_seeds, settle
 from unclip.runtime import NoiseSource
@@ -121,16 +121,16 @@ class Job:
 
     def result(
         self,
-        images: list[Tensor],
+        images: Sequence[Drawn],
         embeddings: list[Tensor],
         prompts: list[str] | None = None,
         **settings: Any,
     ) -> Result:
-        """What the task hands back; `prompts` has the text of each input, and `settings` are the task's own."""
+        """What the task hands back of its batches; `prompts` has each input's text, `settings` are the task's own."""
         pictures = self.pictures
         texts = [prompts[row] if prompts else "" for row in pictures.rows]
         cut = self.model.clip.cut_text(texts) if prompts and self.model.clip else [""] * len(texts)
-        height, width = images[0].shape[-2:]
+        width, height = size_of(images[0])
         stages = {stage: value.model_dump(mode="json") for stage, value in self.settings.items()}
         return Result(
             images=[picture for batch in images for picture in convert(batch, self.output_type)],

@@ -15,10 +15,13 @@ from unclip.pipelines.drafting import advance, draft, finish
 from unclip.pipelines.embedding_basis import EmbeddingBasis
 from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.ingredients import TextOrPicture
+from unclip.pipelines.inpaint import inpaint
 from unclip.pipelines.interpolate import interpolate
 from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.outpaint import outpaint
+from unclip.pipelines.painting import FEATHER, NUM_RESAMPLES
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.result import Result
@@ -290,3 +293,77 @@ class UnClip:
         Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.
         """
         return fit_basis(self.model, pictures)
+
+    def inpaint(
+        self,
+        image: Picture,
+        mask: Picture | None = None,
+        prompt: str | None = None,
+        num_images: int = 1,
+        *,
+        feather: int = FEATHER,
+        num_resamples: int = NUM_RESAMPLES,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Paint the white part of `mask` anew, `num_images` times; every other pixel stays, bit for bit.
+
+        `image` is a PIL picture or a path, of any size and shape, and so is the result, in RGB. `mask` is black and
+        white and as large as the picture; without one, the transparent part of the picture is painted. The image
+        embedding is that of `prompt`, by the prior, or what CLIP says of the whole picture where there is none.
+
+        A window around the white part, half as large again, is brought to `image_size`, painted with what is known put
+        back at every step of every stage, and brought back; a picture of just that size is not resized. The decoder
+        makes each step `num_resamples` times, noising back in between (RePaint, algorithm 1). What was painted fades in
+        over `feather` pixels inside the white part. A mask that is all black gives the picture back and nothing is
+        drawn; one that is all white, on a picture of `image_size`, gives what `text_to_image`, or `image_variations`
+        without a prompt, draws with the same seed and settings, to the bit.
+
+        Raises `InputError` for a mask of another size or without black and white, for a picture without transparency
+        and no mask, and as `text_to_image`.
+        """
+        return inpaint(
+            self.model, image, mask, prompt, num_images, feather=feather, num_resamples=num_resamples, **options
+        )
+
+    def outpaint(
+        self,
+        image: Picture,
+        prompt: str | None = None,
+        num_images: int = 1,
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        aspect: tuple[int, int] | None = None,
+        window: int | None = None,
+        feather: int = FEATHER,
+        num_resamples: int = NUM_RESAMPLES,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Paint what lies beyond the borders of a picture, `num_images` times; the picture itself stays, bit for bit.
+
+        It grows by `left`, `right`, `top` and `bottom` pixels, or to the `aspect` (width, height), by as much on both
+        sides. Squares of `window` pixels are painted as by `inpaint`, outward from the picture, each half over what is
+        there already: memory is that of one window and the pictures in 8 bits. By default a window is as large as the
+        picture's shorter side, or as what the model draws where that is larger and the canvas has room. All windows
+        are told the same: the embedding of `prompt`, or of what CLIP says of the picture.
+
+        Raises `InputError` where there is nothing to extend, for a canvas of more than 2^27 pixels or 10,000 windows,
+        for a `window` that does not fit the canvas, for an `image_size` that is not square, and as `text_to_image`.
+        """
+        return outpaint(
+            self.model,
+            image,
+            prompt,
+            num_images,
+            left=left,
+            right=right,
+            top=top,
+            bottom=bottom,
+            aspect=aspect,
+            window=window,
+            feather=feather,
+            num_resamples=num_resamples,
+            **options,
+        )

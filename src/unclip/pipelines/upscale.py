@@ -67,11 +67,7 @@ def upscale(
             for wanted in plan:
                 pictures[index] = _enlarge(stage, settings, pictures[index], wanted, noise, tick)
     return Result(
-        images=[
-            picture
-            for image in pictures
-            for picture in convert(from_uint8(np.asarray(image)[None]), options.get("output_type", "pil"))
-        ],
+        images=[picture for image in pictures for picture in convert([image], options.get("output_type", "pil"))],
         prompts=[""] * len(pictures),
         seeds=[seed] * len(pictures),
         image_embeddings=None,
