@@ -44,7 +44,7 @@ def interpolate(
     """Draw the way from `a` to `b`; see `UnClip.interpolate` for the arguments."""
     ends, fractions = [read_ingredient(end) for end in (a, b)], _fractions(frames)
     has_text, has_picture = any(end.text for end in ends), any(end.picture for end in ends)
-    defaults = {"decoder": INVERTIBLE | {"eta": 0.0}} if has_picture else {}
+    defaults = {"decoder": INVERTIBLE} if has_picture else {}
     job = begin(model, options, num_inputs=frames, uses_prior=has_text, defaults=defaults)
     candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
 
@@ -88,9 +88,7 @@ def _invert(job: Job, features: Features, ends: Sequence[Ingredient], embeddings
         return []
     pictures = [end.picture for end in ends if end.picture is not None]
     told = features.condition._replace(text=select_text(features.condition.text, rows))
-    each = replace(job, batches=[job.batches[0]._replace(rows=[place]) for place in range(len(rows))])
-    canvases = invert_pictures(each, pictures, [embeddings[row] for row in rows], told)
-    return [canvas.x_T for canvas in canvases if canvas.x_T is not None]
+    return list(invert_pictures(job, pictures, embeddings[rows, 0], told).split(1))
 
 
 def _between(ends: Sequence[Tensor], fractions: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.result import Result
 from unclip.pipelines.swap import swap
+from unclip.pipelines.text_diff import THETA, text_diff
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.upscale import upscale
@@ -187,14 +188,54 @@ class UnClip:
         return finish(self.model, draft, **options)
 
     def image_variations(
-        self, images: Picture | Sequence[Picture], num_images: int = 1, **options: Unpack[DrawOptions]
+        self,
+        images: Picture | Sequence[Picture],
+        num_images: int = 1,
+        *,
+        eta: float | None = None,
+        prompt: str | None = None,
+        text_weight: float = 0.5,
+        **options: Unpack[DrawOptions],
     ) -> Result:
         """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
 
-        `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The prior is not
-        used. All else, seeds, noise and errors too, is as for `text_to_image`.
+        `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The decoder draws
+        the image embedding from fresh noise.
+
+        With `eta` in [0, 1], from the noise that leads back to the picture, which is first cut to the shape that is
+        drawn: DDIM climbs from it to the x_T of the decoder and of each upsampler, and back with that eta. 0
+        reconstructs the picture, and seeds do not matter; the more, the less of it is left but what CLIP saw. The
+        decoder then makes 25 steps without guidance and an upsampler 10, unless `options` say otherwise.
+
+        With `prompt`, the embedding is the point at `text_weight` in [0, 1] of the way (slerp) from the picture's to
+        what the prior imagines, and a decoder that reads text is told it; else the prior is not used.
+
+        All else, seeds, noise and errors too, is as for `text_to_image`. Raises `InputError` also for a sampler other
+        than ddim beside `eta`.
         """
-        return image_variations(self.model, images, num_images, **options)
+        return image_variations(
+            self.model, images, num_images, eta=eta, prompt=prompt, text_weight=text_weight, **options
+        )
+
+    def text_diff(
+        self,
+        image: Picture,
+        source: str,
+        target: str,
+        *,
+        theta: float | Sequence[float] = THETA,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Draw a picture moved from the text `source` towards `target`, one for each `theta` (paper, section 3.3).
+
+        The image embedding goes by slerp to the direction of the difference of both texts; `theta` in [0, 1] says how
+        far. Each stage begins at the x_T that leads back to the picture, as `image_variations` with eta=0 does: theta 0
+        is that reconstruction, to the bit on a CPU, and what the texts do not speak of tends to stay. No noise is
+        drawn, so seeds do not matter. `source` should describe the picture; "" is the empty prompt.
+
+        Raises `InputError` as `image_variations`, for an empty `target`, and for texts of one embedding.
+        """
+        return text_diff(self.model, image, source, target, theta=theta, **options)
 
     def image_to_image(
         self,
