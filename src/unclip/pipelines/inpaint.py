@@ -32,7 +32,22 @@ def inpaint(
     num_resamples: int = NUM_RESAMPLES,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Paint what is white in the mask; see `UnClip.inpaint` for the arguments."""
+    """Paint the white part of `mask` anew, `num_images` times; every other pixel stays, bit for bit.
+
+    `image` is a PIL picture or a path, of any size and shape, and so is the result, in RGB. `mask` is black and
+    white and as large as the picture; without one, the transparent part of the picture is painted. The image
+    embedding is that of `prompt`, by the prior, or what CLIP says of the whole picture where there is none.
+
+    A window around the white part, half as large again, is brought to `image_size`, painted with what is known put
+    back at every step of every stage, and brought back; a picture of just that size is not resized. The decoder
+    makes each step `num_resamples` times, noising back in between (RePaint, algorithm 1). What was painted fades in
+    over `feather` pixels inside the white part. A mask that is all black gives the picture back and nothing is
+    drawn; one that is all white, on a picture of `image_size`, gives what `text_to_image`, or `image_variations`
+    without a prompt, draws with the same seed and settings, to the bit.
+
+    Raises `InputError` for a mask of another size or without black and white, for a picture without transparency
+    and no mask, and as `text_to_image`.
+    """
     check_count("feather", feather, least=0)
     check_count("num_resamples", num_resamples)
     prompts = None if prompt is None else check_prompts(prompt)

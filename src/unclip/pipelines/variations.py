@@ -19,7 +19,11 @@ __all__ = ["image_variations"]
 def image_variations(
     model: Model, images: Picture | Sequence[Picture], num_images: int = 1, **options: Unpack[DrawOptions]
 ) -> Result:
-    """Draw `num_images` variations of each picture; see `UnClip.image_variations` for the arguments."""
+    """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
+
+    `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The prior is not
+    used. All else, seeds, noise and errors too, is as for `text_to_image`.
+    """
     pictures = open_pictures(images)
     job = begin(model, options, num_inputs=len(pictures), num_images=num_images)
     features = encode(model, [""] * len(pictures), pictures)
