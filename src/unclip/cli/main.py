@@ -10,7 +10,9 @@ import typer
 from unclip import __version__
 from unclip.cli.convert import convert
 from unclip.cli.data import data_app
+from unclip.cli.finish import finish
 from unclip.cli.generate import generate
+from unclip.cli.image_to_image import image_to_image
 from unclip.cli.info import info
 from unclip.cli.train import train
 from unclip.cli.upscale import upscale
@@ -26,7 +28,9 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(convert)
+app.command()(finish)
 app.command()(generate)
+app.command()(image_to_image)
 app.command()(info)
 app.command()(train)
 app.command()(upscale)

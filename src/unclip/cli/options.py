@@ -14,12 +14,14 @@ __all__ = [
     "Device",
     "Guidance",
     "ModelName",
+    "Negative",
     "NumImages",
     "Out",
     "Sampler",
     "Seed",
     "Size",
     "Steps",
+    "StopAfter",
     "parse_size",
 ]
 
@@ -29,6 +31,8 @@ Size: TypeAlias = Annotated[str | None, typer.Option(help="A side that the model
 Steps: TypeAlias = Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25,upsampler_256=7.")]
 Guidance: TypeAlias = Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")]
 Sampler: TypeAlias = Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")]
+Negative: TypeAlias = Annotated[str, typer.Option(help="What guidance leads away from.")]
+StopAfter: TypeAlias = Annotated[str | None, typer.Option(help="prior, decoder, ...: write a file for `finish`.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]
 Out: TypeAlias = Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
