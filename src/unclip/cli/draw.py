@@ -38,8 +38,17 @@ class Shared:
     as_json: bool
 
 
-def draw(shared: Shared, title: str, num_images: int, task: "Callable[[UnClip, DrawOptions], Result]") -> None:
+def draw(
+    shared: Shared,
+    title: str,
+    num_images: int,
+    task: "Callable[[UnClip, DrawOptions], Result]",
+    *,
+    is_series: bool = False,
+) -> None:
     """Run `task` and write its `num_images` pictures; files in a folder are called after `title`.
+
+    With `is_series` they belong together: one seed, and one file unless a folder is asked for.
 
     Nothing is drawn when an option is wrong or a file could not be written, and nothing is written unless all is drawn.
     """
@@ -48,11 +57,11 @@ def draw(shared: Shared, title: str, num_images: int, task: "Callable[[UnClip, D
     guidance_scale = parse_per_stage("--guidance", shared.guidance, float)
     sampler, image_size = parse_per_stage("--sampler", shared.sampler, str), parse_size(shared.size)
     # Imported here: torch takes two seconds, and `unclip --help` needs none of it.
-    from unclip.cli.output import check_writable, image_paths, save_images
+    from unclip.cli.output import check_writable, image_paths, save_images, series_paths
     from unclip.pipelines import UnClip, image_seeds
 
-    seeds = image_seeds(shared.seed, num_images)
-    check_writable(image_paths(shared.out, title, seeds))
+    seeds, name_files = image_seeds(shared.seed, num_images), series_paths if is_series else image_paths
+    check_writable(name_files(shared.out, title, seeds))
     with fast_matmul():
         pipe = UnClip.load(shared.model, shared.device)
         result = task(
@@ -67,7 +76,7 @@ def draw(shared: Shared, title: str, num_images: int, task: "Callable[[UnClip, D
             },
         )
     # A task may keep other seeds than the first ones.
-    paths = image_paths(shared.out, title, result.seeds)
+    paths = name_files(shared.out, title, result.seeds)
     save_images(result.images, paths, [_metadata(result, index, pipe.name) for index in range(len(paths))])
     _report(result, paths, pipe.name, time.monotonic() - started, shared.as_json)
 
@@ -97,8 +106,8 @@ def _metadata(result: "Result", index: int, model: str) -> dict[str, str]:
 
 
 def _report(result: "Result", paths: list[Path], model: str, seconds: float, as_json: bool) -> None:
-    if result.cut[0]:
-        print(f"note: the prompt is too long; not read: {result.cut[0]!r}", file=sys.stderr)
+    for cut in filter(None, dict.fromkeys(result.cut)):
+        print(f"note: the prompt is too long; not read: {cut!r}", file=sys.stderr)
     if not as_json:
         print("\n".join(str(path) for path in paths))
         return

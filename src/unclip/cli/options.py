@@ -18,6 +18,8 @@ __all__ = [
     "Out",
     "Sampler",
     "Seed",
+    "SeriesOut",
+    "SeriesSeed",
     "Size",
     "Steps",
     "parse_size",
@@ -31,6 +33,10 @@ Guidance: TypeAlias = Annotated[str | None, typer.Option(help="1 is off; for all
 Sampler: TypeAlias = Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]
 Out: TypeAlias = Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")]
+SeriesSeed: TypeAlias = Annotated[int | None, typer.Option(help="Of all pictures; without it, a random one.")]
+SeriesOut: TypeAlias = Annotated[
+    str | None, typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder.")
+]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
