@@ -18,8 +18,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_smoke_series_ends_with_a_model_that_draws(trained: Path) -> None:
     pipe = UnClip.load(trained / "model")
-    result = pipe.text_to_image(["a zebra"], seed=1, num_steps=2)
-    assert result.images[0].size == (256, 256)
+    for size in (256, 1024):
+        result = pipe.text_to_image(["a zebra"], seed=1, num_steps=2, image_size=size)
+        assert result.images[0].size == (size, size)
     assert (trained / "model" / "config.json").exists()
 
 

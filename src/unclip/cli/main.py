@@ -17,6 +17,7 @@ from unclip.cli.interpolate import interpolate
 from unclip.cli.mix import mix
 from unclip.cli.probe import probe
 from unclip.cli.train import train
+from unclip.cli.upscale import upscale
 from unclip.cli.variations import variations
 from unclip.errors import UnclipError
 
@@ -36,6 +37,7 @@ app.command()(interpolate)
 app.command()(mix)
 app.command()(probe)
 app.command()(train)
+app.command()(upscale)
 app.command()(variations)
 app.add_typer(data_app, name="data")
 

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.errors import InputError
+from unclip.pictures import open_pictures
 from unclip.pipelines.features import Features, encode
 from unclip.pipelines.job import Batch, Job
 from unclip.pipelines.model import Model
 from unclip.pipelines.settings import check_prompts
-from unclip.pipelines.variations import open_pictures
 
 __all__ = ["Ingredient", "TextOrPicture", "embed_ingredients", "encode_ingredients", "read_ingredient"]
 

@@ -3,8 +3,8 @@
 Knows the stages of a model; not what the pictures are of.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,13 +16,13 @@ from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, chunk_size
 from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.options import DrawOptions, Progress, check_options
-from unclip.pipelines.result import OutputType, Result, check_output_type, convert
+from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
+from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
 from unclip.pipelines.sampling import select_text, stage_times
 from unclip.pipelines.settings import StageSettings, check_count, image_seeds, settle
 from unclip.runtime import NoiseSource
 
-__all__ = ["Batch", "Job", "begin", "run_steps"]
+__all__ = ["Batch", "Job", "begin", "run_steps", "settle_options"]
 
 
 class Batch(NamedTuple):
@@ -31,6 +31,16 @@ class Batch(NamedTuple):
     rows: list[int]
     seeds: list[int]
     noise: NoiseSource
+
+    def select(self, places: Sequence[int]) -> "Batch":
+        """The pictures at `places`; each keeps its generator, which goes on from where it is."""
+        noise = NoiseSource([self.noise.generators[place] for place in places])
+        return Batch([self.rows[place] for place in places], [self.seeds[place] for place in places], noise)
+
+    def split(self, size: int) -> list["Batch"]:
+        """The same pictures, at most `size` at a time."""
+        places = range(len(self.rows))
+        return [self.select(places[first : first + size]) for first in places[::size]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +53,18 @@ class Job:
     batches: list[Batch]
     report: Progress
     output_type: OutputType
+
+    @property
+    def pictures(self) -> Batch:
+        """All pictures as one batch."""
+        rows = [row for batch in self.batches for row in batch.rows]
+        seeds = [seed for batch in self.batches for seed in batch.seeds]
+        return Batch(rows, seeds, NoiseSource([own for batch in self.batches for own in batch.noise.generators]))
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures go through a network together."""
+        return len(self.batches[0].rows)
 
     def imagine(self, features: Features, num_candidates: int = 1) -> list[Tensor]:
         """An image embedding from the prior for each picture, its row of `features.text` being the prompt."""
@@ -88,23 +110,32 @@ class Job:
         """Pictures in [-1, 1] of the image embeddings, from fresh noise through every stage."""
         return self.enlarge(self.decode(embeddings, condition))
 
+    def keep(self, places: Sequence[int]) -> "Job":
+        """A job that goes on with the pictures at `places` alone, in that order."""
+        return replace(self, batches=self.pictures.select(places).split(self.batch_size))
+
+    def split(self, values: Tensor) -> list[Tensor]:
+        """The rows of each batch, from a row for each picture."""
+        # Copies: kernels sum in another order where memory starts elsewhere, and a stopped job must go on bit for bit.
+        return [part.clone() for part in values.to(self.model.device).split(self.batch_size)]
+
     def result(
         self,
-        images: list[Tensor],
+        images: Sequence[Drawn],
         embeddings: list[Tensor],
         prompts: list[str] | None = None,
         **settings: Any,
     ) -> Result:
-        """What the task hands back; `prompts` has the text of each input, and `settings` are the task's own."""
-        rows = [row for batch in self.batches for row in batch.rows]
-        texts = [prompts[row] if prompts else "" for row in rows]
-        cut = self.model.need_clip.cut_text(texts) if prompts else [""] * len(rows)
-        height, width = images[0].shape[-2:]
+        """What the task hands back of its batches; `prompts` has each input's text, `settings` are the task's own."""
+        pictures = self.pictures
+        texts = [prompts[row] if prompts else "" for row in pictures.rows]
+        cut = self.model.clip.cut_text(texts) if prompts and self.model.clip else [""] * len(texts)
+        width, height = size_of(images[0])
         stages = {stage: value.model_dump(mode="json") for stage, value in self.settings.items()}
         return Result(
             images=[picture for batch in images for picture in convert(batch, self.output_type)],
             prompts=texts,
-            seeds=[seed for batch in self.batches for seed in batch.seeds],
+            seeds=pictures.seeds,
             image_embeddings=torch.cat(embeddings).clone(),
             settings={**settings, "image_size": width if width == height else [width, height], **stages},
             cut=cut,
@@ -121,27 +152,29 @@ def begin(
     num_inputs: int = 1,
     num_images: int = 1,
     uses_prior: bool = False,
+    uses_decoder: bool = True,
+    chain: Chain | None = None,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
     """A job of `num_images` pictures of each input, inputs first.
 
-    `defaults` are the task's own settings by stage, which take the place of the model's. Raises `InputError` for any
-    option that cannot be, before anything is drawn.
+    `chain` is the one to the size that the options ask for unless a task has another. `defaults` are the task's own
+    settings by stage, which take the place of the model's. Raises `InputError` for any option that cannot be, before
+    anything is drawn.
     """
     check_options(options)
-    output_type = options.get("output_type", "pil")
-    check_output_type(output_type)
-    chain = chain_to(model, options.get("image_size"))
+    chain = chain or chain_to(model, options.get("image_size"))
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
-    stages |= {"decoder": chain.decoder, **{stage.name: stage for stage in chain.upsamplers}}
+    stages |= {"decoder": chain.decoder} if uses_decoder else {}
+    stages |= {stage.name: stage for stage in chain.upsamplers}
     seeds = image_seeds(options.get("seed"), num_images)
     return Job(
         model=model,
         chain=chain,
-        settings=_settle(stages, options, defaults or {}),
+        settings=settle_options(stages, options, defaults),
         batches=_batches(model, num_inputs, seeds, options.get("batch_size")),
-        report=options.get("progress") or _silent,
-        output_type=output_type,
+        report=options.get("progress") or silent,
+        output_type=options.get("output_type", "pil"),
     )
 
 
@@ -155,11 +188,13 @@ def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int,
     return results
 
 
-def _settle(
-    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]]
+def settle_options(
+    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, StageSettings]:
+    """Settings of `stages`: what `options` ask for, else the task's `defaults`, else the model's."""
+    own = defaults or {}
     settings = settle(
-        {name: stage.defaults.replace(**defaults.get(name, {})) for name, stage in stages.items()},
+        {name: stage.defaults.replace(**own.get(name, {})) for name, stage in stages.items()},
         [name for name in stages if name not in ("prior", "decoder")],
         num_steps=options.get("num_steps"),
         guidance_scale=options.get("guidance_scale"),
@@ -172,11 +207,5 @@ def _settle(
 
 def _batches(model: Model, num_inputs: int, seeds: list[int], batch_size: int | None) -> list[Batch]:
     size = chunk_size(model) if batch_size is None else check_count("batch_size", batch_size)
-    pictures = [(row, seed) for row in range(num_inputs) for seed in seeds]
-    chunks = [pictures[first : first + size] for first in range(0, len(pictures), size)]
-    parts = [([row for row, _ in chunk], [seed for _, seed in chunk]) for chunk in chunks]
-    return [Batch(rows, own, NoiseSource.from_seeds(own)) for rows, own in parts]
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress is shown."""
+    rows, own = [row for row in range(num_inputs) for _ in seeds], seeds * num_inputs
+    return Batch(rows, own, NoiseSource.from_seeds(own)).split(size)

@@ -14,7 +14,7 @@ from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEnc
 from unclip.errors import InputError
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.embedding_basis import EmbeddingBasis
-from unclip.pipelines.fit import check_fit
+from unclip.pipelines.fit import check_fit, check_sizes
 from unclip.pipelines.folder import (
     Defaults,
     ModelSource,
@@ -70,6 +70,11 @@ class Model:
             None if self.prior is None else self.prior.network.config,
             None if self.decoder is None else self.decoder.network.config,
             self.basis,
+        )
+        check_sizes(
+            None if self.decoder is None else self.decoder.network.config,
+            None if self.decoder is None or self.decoder.autoencoder is None else self.decoder.autoencoder.config,
+            [self.upsamplers[size].network.config for size in sorted(self.upsamplers)],
         )
 
     @property
@@ -184,7 +189,7 @@ class Model:
         return ModelSource(self.name, weights, tokenizers, defaults, self.basis)
 
     def _weights(self, name: str, network: Any) -> NetworkWeights:
-        if self.files is not None:
+        if self.files is not None and network in self.files.residences:
             return self.files.residences[network].weights
         tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
         return NetworkWeights(type(network).__name__, network.config, tensors, name)

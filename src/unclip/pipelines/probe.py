@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from unclip.errors import InputError
+from unclip.pictures import Picture, open_pictures
 from unclip.pipelines.embedding_basis import EmbeddingBasis
 from unclip.pipelines.features import chunk_size, encode
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
-from unclip.pipelines.variations import Picture, open_pictures
 
 __all__ = ["fit_basis", "probe"]
 

@@ -4,13 +4,15 @@ Knows the stages of a model; not how networks or samplers work.
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 
+from unclip.pipelines.best_of import check_best_of, keep_best
 from unclip.pipelines.features import encode
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
+from unclip.pipelines.negative import check_negative
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_count, check_prompts
@@ -25,13 +27,21 @@ def text_to_image(
     num_images: int = 1,
     *,
     num_candidates: int | None = None,
+    best_of: int | None = None,
+    negative_prompt: str = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` pictures of each prompt; see `UnClip.text_to_image` for the arguments."""
     texts = check_prompts(prompts)
-    job = begin(model, options, num_inputs=len(texts), num_images=num_images, uses_prior=True)
+    drawn = num_images if best_of is None else check_best_of(model, best_of, num_images)
+    job = begin(model, options, num_inputs=len(texts), num_images=drawn, uses_prior=True)
+    check_negative(job, negative_prompt)
     candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
-    features = encode(model, texts)
+    told: dict[str, Any] = {"num_candidates": candidates, "negative_prompt": negative_prompt}
+    features = encode(model, texts, negative_prompt=negative_prompt)
     embeddings = job.imagine(features, candidates)
-    images = job.draw(embeddings, features.condition)
-    return job.result(images, embeddings, texts, num_candidates=candidates)
+    images = job.decode(embeddings, features.condition)
+    if best_of is not None:
+        job, embeddings, images, scores = keep_best(job, num_images, features.text, embeddings, images)
+        told |= {"best_of": best_of, "scores": scores}
+    return job.result(job.enlarge(images), embeddings, texts, **told)

@@ -8,19 +8,28 @@ import torch
 
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
+from unclip.pictures import Picture
 from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.draft import Draft
+from unclip.pipelines.drafting import advance, draft, finish
 from unclip.pipelines.embedding_basis import EmbeddingBasis
+from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.ingredients import TextOrPicture
+from unclip.pipelines.inpaint import inpaint
 from unclip.pipelines.interpolate import interpolate
 from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.outpaint import outpaint
+from unclip.pipelines.painting import FEATHER, NUM_RESAMPLES
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.result import Result
+from unclip.pipelines.swap import swap
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.pipelines.variations import Picture, image_variations
+from unclip.pipelines.upscale import upscale
+from unclip.pipelines.variations import image_variations
 
 __all__ = ["UnClip"]
 
@@ -63,6 +72,22 @@ class UnClip:
         """Write a model folder that `load` reads. `storage` is float32, bfloat16 or int8 (per output channel)."""
         self.model.save(folder, storage)
 
+    def replace(
+        self,
+        *,
+        clip: "UnClip | None" = None,
+        prior: "UnClip | None" = None,
+        decoder: "UnClip | None" = None,
+        upsamplers: "UnClip | None" = None,
+    ) -> "UnClip":
+        """A model with the named stages of others in the place of its own; nothing is copied, and this one stays.
+
+        A decoder brings the text encoder that it reads. Raises `CheckpointError` where sizes do not fit, naming both,
+        and `InputError` for a model that lacks the stage or is on another device.
+        """
+        given = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
+        return UnClip(swap(self.model, **{part: pipe.model for part, pipe in given.items() if pipe is not None}))
+
     @property
     def name(self) -> str:
         """What the model is called."""
@@ -94,6 +119,8 @@ class UnClip:
         num_images: int = 1,
         *,
         num_candidates: int | None = None,
+        best_of: int | None = None,
+        negative_prompt: str = "",
         **options: Unpack[DrawOptions],
     ) -> Result:
         """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.
@@ -103,10 +130,61 @@ class UnClip:
         decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
         picture draw from its generator, and the one nearest to the text is drawn.
 
+        With `best_of`, so many pictures of each prompt go through the decoder, CLIP compares them with the text, and
+        the nearest `num_images` go on, best first; `settings["scores"]` has their cosines. Guidance leads away from
+        `negative_prompt` in the prior, and in a decoder that reads text.
+
         A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
-        `InputError` for an empty prompt and for any setting that cannot be, before anything is drawn.
+        `InputError` for an empty prompt, a negative one that no guidance hears, and any setting that cannot be, before
+        anything is drawn.
         """
-        return text_to_image(self.model, prompts, num_images, num_candidates=num_candidates, **options)
+        return text_to_image(
+            self.model,
+            prompts,
+            num_images,
+            num_candidates=num_candidates,
+            best_of=best_of,
+            negative_prompt=negative_prompt,
+            **options,
+        )
+
+    def draft(
+        self,
+        prompts: str | Sequence[str],
+        num_images: int = 1,
+        *,
+        stop_after: str,
+        num_candidates: int | None = None,
+        negative_prompt: str = "",
+        **options: Unpack[DrawOptions],
+    ) -> Draft:
+        """Begin `num_images` pictures of each prompt and stop after "prior", "decoder" or "upsampler_256".
+
+        `finish` goes on to what `text_to_image` would have drawn, to the bit on a CPU, also from a file
+        (`Draft.save`). All else is as for `text_to_image`; settings of the stages to come are kept in the draft.
+        """
+        return draft(
+            self.model,
+            prompts,
+            num_images,
+            stop_after=stop_after,
+            num_candidates=num_candidates,
+            negative_prompt=negative_prompt,
+            **options,
+        )
+
+    def advance(self, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
+        """Take a draft as far as another stage; errors and `options` are as for `finish`."""
+        return advance(self.model, draft, stop_after=stop_after, **options)
+
+    def finish(self, draft: Draft, **options: Unpack[DrawOptions]) -> Result:
+        """Run the stages that a draft has before it.
+
+        Any model goes on with a draft whose embeddings its decoder reads or whose pictures have a size that it makes;
+        on its own model the draft's settings hold, on another that one's, and `options` change them. Seeds and noise
+        are the draft's. Raises `InputError` where the draft does not fit, naming both sizes.
+        """
+        return finish(self.model, draft, **options)
 
     def image_variations(
         self, images: Picture | Sequence[Picture], num_images: int = 1, **options: Unpack[DrawOptions]
@@ -117,6 +195,40 @@ class UnClip:
         used. All else, seeds, noise and errors too, is as for `text_to_image`.
         """
         return image_variations(self.model, images, num_images, **options)
+
+    def image_to_image(
+        self,
+        images: Picture | Sequence[Picture],
+        prompt: str | None = None,
+        num_images: int = 1,
+        *,
+        strength: float = 0.7,
+        negative_prompt: str = "",
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Draw `num_images` pictures over each picture, of `prompt` or, without one, of what CLIP sees in it (SDEdit).
+
+        `images` are as for `image_variations`, cut to the shape that is drawn. `strength` in (0, 1] is the share of the
+        way to noise that a picture is taken, at the decoder's size, before it is drawn again, and about the share of
+        the decoder's steps that are made: little keeps it, 1 keeps nothing and draws what `text_to_image` (without a
+        prompt `image_variations`) draws of the same seed. All else is as there; `negative_prompt` too.
+        """
+        return image_to_image(
+            self.model, images, prompt, num_images, strength=strength, negative_prompt=negative_prompt, **options
+        )
+
+    def upscale(
+        self, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
+    ) -> Result:
+        """Enlarge pictures of any shape until their longer side has `size` pixels (None: by the upsampler's factor).
+
+        The model's last upsampler sharpens an enlarged copy, in as many passes as its factor asks for (paper, section
+        2.3). It works on blocks of 1024 pixels that fade into each other, so memory does not grow with the picture but
+        for its 8-bit colours. Transparency becomes white. Of the options, `seed`, `num_steps`, `sampler`, `output_type`
+        and `progress` apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more
+        than 2^27 pixels, and a model without upsampler.
+        """
+        return upscale(self.model, images, size, **options)
 
     def interpolate(
         self,
@@ -181,3 +293,77 @@ class UnClip:
         Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.
         """
         return fit_basis(self.model, pictures)
+
+    def inpaint(
+        self,
+        image: Picture,
+        mask: Picture | None = None,
+        prompt: str | None = None,
+        num_images: int = 1,
+        *,
+        feather: int = FEATHER,
+        num_resamples: int = NUM_RESAMPLES,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Paint the white part of `mask` anew, `num_images` times; every other pixel stays, bit for bit.
+
+        `image` is a PIL picture or a path, of any size and shape, and so is the result, in RGB. `mask` is black and
+        white and as large as the picture; without one, the transparent part of the picture is painted. The image
+        embedding is that of `prompt`, by the prior, or what CLIP says of the whole picture where there is none.
+
+        A window around the white part, half as large again, is brought to `image_size`, painted with what is known put
+        back at every step of every stage, and brought back; a picture of just that size is not resized. The decoder
+        makes each step `num_resamples` times, noising back in between (RePaint, algorithm 1). What was painted fades in
+        over `feather` pixels inside the white part. A mask that is all black gives the picture back and nothing is
+        drawn; one that is all white, on a picture of `image_size`, gives what `text_to_image`, or `image_variations`
+        without a prompt, draws with the same seed and settings, to the bit.
+
+        Raises `InputError` for a mask of another size or without black and white, for a picture without transparency
+        and no mask, and as `text_to_image`.
+        """
+        return inpaint(
+            self.model, image, mask, prompt, num_images, feather=feather, num_resamples=num_resamples, **options
+        )
+
+    def outpaint(
+        self,
+        image: Picture,
+        prompt: str | None = None,
+        num_images: int = 1,
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        aspect: tuple[int, int] | None = None,
+        window: int | None = None,
+        feather: int = FEATHER,
+        num_resamples: int = NUM_RESAMPLES,
+        **options: Unpack[DrawOptions],
+    ) -> Result:
+        """Paint what lies beyond the borders of a picture, `num_images` times; the picture itself stays, bit for bit.
+
+        It grows by `left`, `right`, `top` and `bottom` pixels, or to the `aspect` (width, height), by as much on both
+        sides. Squares of `window` pixels are painted as by `inpaint`, outward from the picture, each half over what is
+        there already: memory is that of one window and the pictures in 8 bits. By default a window is as large as the
+        picture's shorter side, or as what the model draws where that is larger and the canvas has room. All windows
+        are told the same: the embedding of `prompt`, or of what CLIP says of the picture.
+
+        Raises `InputError` where there is nothing to extend, for a canvas of more than 2^27 pixels or 10,000 windows,
+        for a `window` that does not fit the canvas, for an `image_size` that is not square, and as `text_to_image`.
+        """
+        return outpaint(
+            self.model,
+            image,
+            prompt,
+            num_images,
+            left=left,
+            right=right,
+            top=top,
+            bottom=bottom,
+            aspect=aspect,
+            window=window,
+            feather=feather,
+            num_resamples=num_resamples,
+            **options,
+        )

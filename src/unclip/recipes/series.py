@@ -25,7 +25,14 @@ class Series(NamedTuple):
 
 SERIES = {
     "emoji": Series(
-        {"emoji/clip": 0.15, "emoji/upsampler_256": 0.15, "emoji/decoder": 0.5, "emoji/prior": 0.2}, emoji.DEFAULTS
+        {
+            "emoji/clip": 0.12,
+            "emoji/upsampler_256": 0.12,
+            "emoji/upsampler_1024": 0.16,
+            "emoji/decoder": 0.42,
+            "emoji/prior": 0.18,
+        },
+        emoji.DEFAULTS,
     )
 }
 
