@@ -19,6 +19,8 @@ __all__ = [
     "Out",
     "Sampler",
     "Seed",
+    "SeriesOut",
+    "SeriesSeed",
     "Size",
     "Steps",
     "StopAfter",
@@ -35,6 +37,10 @@ Negative: TypeAlias = Annotated[str, typer.Option(help="What guidance leads away
 StopAfter: TypeAlias = Annotated[str | None, typer.Option(help="prior, decoder, ...: write a file for `finish`.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]
 Out: TypeAlias = Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")]
+SeriesSeed: TypeAlias = Annotated[int | None, typer.Option(help="Of all pictures; without it, a random one.")]
+SeriesOut: TypeAlias = Annotated[
+    str | None, typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder.")
+]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
