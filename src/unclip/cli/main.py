@@ -12,6 +12,8 @@ from unclip.cli.convert import convert
 from unclip.cli.data import data_app
 from unclip.cli.generate import generate
 from unclip.cli.info import info
+from unclip.cli.inpaint import inpaint
+from unclip.cli.outpaint import outpaint
 from unclip.cli.train import train
 from unclip.cli.variations import variations
 from unclip.errors import UnclipError
@@ -27,6 +29,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 app.command()(convert)
 app.command()(generate)
 app.command()(info)
+app.command()(inpaint)
+app.command()(outpaint)
 app.command()(train)
 app.command()(variations)
 app.add_typer(data_app, name="data")

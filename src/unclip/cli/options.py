@@ -12,10 +12,12 @@ from unclip.errors import InputError
 __all__ = [
     "AsJson",
     "Device",
+    "Feather",
     "Guidance",
     "ModelName",
     "NumImages",
     "Out",
+    "Resamples",
     "Sampler",
     "Seed",
     "Size",
@@ -31,6 +33,8 @@ Guidance: TypeAlias = Annotated[str | None, typer.Option(help="1 is off; for all
 Sampler: TypeAlias = Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]
 Out: TypeAlias = Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")]
+Feather: TypeAlias = Annotated[int, typer.Option(help="Pixels inside its border over which what is painted fades in.")]
+Resamples: TypeAlias = Annotated[int, typer.Option(help="How often the decoder makes each step, for a better fit.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
