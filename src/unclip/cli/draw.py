@@ -51,9 +51,9 @@ def draw(
 ) -> None:
     """Run `task` and write its `num_images` pictures; files in a folder are called after `title`.
 
-    The seeds are those of a draft that was `begun`, if one was. With `is_series` the pictures belong together: they have
-    one seed, and one file unless a folder is asked for. Nothing is drawn when an option is wrong or a file could not be written,
-    and nothing is written unless all is drawn.
+    The seeds are those of a draft that was `begun`, if one was. With `is_series` the pictures belong together: one
+    seed, and one file unless a folder is asked for. Nothing is drawn when an option is wrong or a file could not be
+    written, and nothing is written unless all is drawn.
     """
     started = time.monotonic()
     options, seeds = _plan(shared, num_images, begun)

@@ -12,11 +12,13 @@ from unclip.errors import InputError
 __all__ = [
     "AsJson",
     "Device",
+    "Feather",
     "Guidance",
     "ModelName",
     "Negative",
     "NumImages",
     "Out",
+    "Resamples",
     "Sampler",
     "Seed",
     "SeriesOut",
@@ -41,6 +43,8 @@ SeriesSeed: TypeAlias = Annotated[int | None, typer.Option(help="Of all pictures
 SeriesOut: TypeAlias = Annotated[
     str | None, typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder.")
 ]
+Feather: TypeAlias = Annotated[int, typer.Option(help="Pixels inside its border over which what is painted fades in.")]
+Resamples: TypeAlias = Annotated[int, typer.Option(help="How often the decoder makes each step, for a better fit.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 

@@ -4,6 +4,7 @@ from typing import Unpack
 
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
@@ -15,7 +16,6 @@ from unclip.pipelines.painting import FEATHER, NUM_RESAMPLES, describe, embed, p
 from unclip.pipelines.result import Drawn, OutputType, Result
 from unclip.pipelines.settings import check_count, check_prompts
 from unclip.pipelines.windows import Box, window_around
-from unclip.shapes import Images
 
 __all__ = ["inpaint"]
 
@@ -78,7 +78,7 @@ def _missing(picture: Image.Image, mask: Picture | None) -> Image.Image:
     return missing
 
 
-def _insert(picture: Image.Image, windows: Images, box: Box, output_type: OutputType) -> Drawn:
+def _insert(picture: Image.Image, windows: Tensor, box: Box, output_type: OutputType) -> Drawn:
     """Copies of the picture, one for each window, which stands in it at `box`; what sticks out is cut off."""
     left, top = box[:2]
     if output_type == "pil":
