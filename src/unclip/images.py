@@ -4,6 +4,7 @@ A batch of pictures is a float32 tensor (batch, channels, height, width) in [-1,
 (batch, height, width, channels); PIL pictures are RGB.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ __all__ = [
     "from_uint8",
     "grid",
     "resize",
+    "save_gif",
     "save_png",
     "to_pil",
     "to_uint8",
@@ -124,6 +126,23 @@ def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] |
         chunks.add_itxt(key, value)
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks)
+
+
+def save_gif(
+    images: Sequence[Image.Image], path: Path | str, metadata: Mapping[str, str] | None = None, frame_ms: int = 120
+) -> None:
+    """Write an endless animation atomically, `frame_ms` a picture, with `metadata` as a comment (JSON in ASCII).
+
+    Every picture has 256 colours of its own. Raises `InputError` when there is none or the file cannot be written.
+    """
+    if not images:
+        raise InputError("an animation needs at least one picture; found 0.")
+    first, *rest = [image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT) for image in images]
+    comment = json.dumps(dict(metadata or {})).encode()
+    with atomic_path(path) as temporary:
+        first.save(
+            temporary, format="GIF", save_all=True, append_images=rest, duration=frame_ms, loop=0, comment=comment
+        )
 
 
 def _middle(image: Image.Image, side: int) -> Image.Image:

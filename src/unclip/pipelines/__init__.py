@@ -5,7 +5,7 @@ from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.draft import Draft
-from unclip.pipelines.embedding_basis import EmbeddingBasis
+from unclip.pipelines.embedding_basis import BASIS_FILE, EmbeddingBasis
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
@@ -30,6 +30,7 @@ from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.variations import image_variations
 
 __all__ = [
+    "BASIS_FILE",
     "Canvas",
     "Condition",
     "Conversion",

@@ -41,7 +41,17 @@ def interpolate(
     num_candidates: int | None = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw the way from `a` to `b`; see `UnClip.interpolate` for the arguments."""
+    """Draw `frames` pictures, at least 2, on the way from `a` to `b`: texts or pictures (paper, section 3.2).
+
+    A PIL image, a path, and a text that names a file are pictures. Image embeddings and the decoder's first noise
+    go along great circles (slerp); any other noise is the same for all frames, so there is one seed. A decoder that
+    reads text is told that of the nearer end.
+
+    Between two texts the ends are what `text_to_image` draws with the same seed and options. A picture brings the
+    noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 50 steps
+    without guidance, and the end is the picture's reconstruction. Raises `InputError` as `text_to_image` does, for
+    a file that is no picture, and for a text called like a picture's file that is not there.
+    """
     ends, fractions = [read_ingredient(end) for end in (a, b)], _fractions(frames)
     has_text, has_picture = any(end.text for end in ends), any(end.picture for end in ends)
     defaults = {"decoder": INVERTIBLE} if has_picture else {}

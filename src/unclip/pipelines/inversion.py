@@ -34,7 +34,7 @@ __all__ = [
 INVERTIBLE: Mapping[str, Any] = {
     "sampler": "ddim",
     "eta": 0.0,
-    "num_steps": 25,
+    "num_steps": 50,
     "guidance_scale": 1.0,
     "x0_bound": 1e4,
     "sigma_min": 0.1,

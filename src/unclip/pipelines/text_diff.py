@@ -37,7 +37,14 @@ def text_diff(
     theta: float | Sequence[float] = THETA,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw `image` moved from `source` towards `target`; see `UnClip.text_diff` for the arguments."""
+    """Draw a picture moved from the text `source` towards `target`, once for each `theta` (paper, section 3.3).
+
+    The image embedding goes by slerp to the direction of the difference of both texts; `theta` in [0, 1] says how far.
+    Each stage begins at the x_T that leads back to the picture, as in `image_variations` with eta=0: theta 0 is that
+    reconstruction, to the bit on a CPU, and what the texts do not speak of tends to stay. No noise is drawn, so seeds
+    do not matter. `source` should describe the picture; "" is the empty prompt. Images, options and errors are as
+    there; raises `InputError` also for an empty `target` and for texts of which CLIP says the same.
+    """
     picture, thetas = open_picture(image), _thetas(theta)
     texts = [source if source == "" else check_prompts(source)[0], *check_prompts(target)]
     count = len(thetas)

@@ -33,7 +33,22 @@ def image_variations(
     text_weight: float = 0.5,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw `num_images` variations of each picture; see `UnClip.image_variations` for the arguments."""
+    """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
+
+    `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The decoder draws what
+    CLIP saw, from fresh noise.
+
+    With `eta` in [0, 1] it is from the noise that leads back to the picture, which is first cut to the shape that is
+    drawn: DDIM climbs from it to the x_T of the decoder and of each upsampler, and back with that eta. 0 reconstructs
+    the picture, and seeds do not matter; the more, the less is left of it but what CLIP saw. Unless `options` say
+    otherwise, the decoder then makes 50 steps without guidance, and an upsampler 10.
+
+    With `prompt`, the image embedding is the point at `text_weight` in [0, 1] of the way (slerp) from the picture's to
+    what the prior imagines, and a decoder that reads text is told the prompt. Without one the prior is not used.
+
+    All else, seeds, noise and errors too, is as for `text_to_image`. Raises `InputError` also for a sampler other than
+    ddim beside `eta`.
+    """
     pictures, told = open_pictures(images), _told(model, eta, prompt, text_weight)
     prompts = None if prompt is None else check_prompts(prompt) * len(pictures)
     job = begin(
