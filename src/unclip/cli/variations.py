@@ -14,6 +14,12 @@ __all__ = ["variations"]
 def variations(
     image: Annotated[Path, typer.Argument(help="The picture.")],
     num_images: NumImages = 1,
+    eta: Annotated[
+        float | None, typer.Option(help="Begin at the picture's own noise: 0 reconstructs, up to 1 varies.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="With --eta: upsamplers begin at theirs too.")] = False,
+    prompt: Annotated[str | None, typer.Option(help="What to lead the variations to.")] = None,
+    text_weight: Annotated[float, typer.Option(help="How far: 0 is the picture alone, 1 the prompt.")] = 0.5,
     seed: Seed = None,
     size: Size = None,
     steps: Steps = None,
@@ -33,5 +39,7 @@ def variations(
         shared,
         f"{image.stem}-variation",
         num_images,
-        lambda pipe, options: pipe.image_variations(image, num_images, **options),
+        lambda pipe, options: pipe.image_variations(
+            image, num_images, eta=eta, exact=exact, prompt=prompt, text_weight=text_weight, **options
+        ),
     )

@@ -48,7 +48,7 @@ def interpolate(
     reads text is told that of the nearer end.
 
     Between two texts the ends are what `text_to_image` draws with the same seed and options. A picture brings the
-    noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 50 steps
+    noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 25 steps
     without guidance, and the end is the picture's reconstruction. Raises `InputError` as `text_to_image` does, for
     a file that is no picture, and for a text called like a picture's file that is not there.
     """
