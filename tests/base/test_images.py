@@ -63,6 +63,13 @@ def test_the_middle_of_a_picture_is_kept(size: tuple[int, int]) -> None:
     assert square.getcolors() == [(100, (0, 255, 0))]
 
 
+def test_the_middle_of_a_long_strip_takes_no_strip_of_memory() -> None:
+    # Resized whole, the strip would be 20,480,000 x 1024 pixels.
+    strip = Image.new("RGB", (20_000, 1), "red")
+    strip.paste("lime", (9_996, 0, 10_004, 1))
+    assert crop_square(strip, 1024).getcolors() == [(1024 * 1024, (0, 255, 0))]
+
+
 def test_a_batch_of_mixed_sizes_is_explained() -> None:
     with pytest.raises(InputError, match=r"one size; found 2 pictures of sizes \[\(2, 2\), \(3, 2\)\]"):
         from_pil([Image.new("RGB", (2, 2)), Image.new("RGB", (3, 2))])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unclip.diffusion import cosine_schedule, half_log_snr, linear_schedule, time_grid
+from unclip.diffusion import cosine_schedule, half_log_snr, linear_schedule, time_grid, times_above, times_from
 from unclip.errors import InputError
 
 SCHEDULE = cosine_schedule()
@@ -45,3 +45,43 @@ def test_no_steps_are_refused(num_steps: int, spacing) -> None:
 def test_more_steps_than_the_table_are_refused() -> None:
     with pytest.raises(InputError, match="num_steps=21 exceeds the 20 steps"):
         time_grid(linear_schedule(20), 21)
+
+
+@pytest.mark.parametrize(
+    ("strength", "timesteps"),
+    [
+        (1.0, [999, 749, 500, 250, 0, -1]),
+        (0.9, [999, 749, 500, 250, 0, -1]),
+        (0.8, [749, 500, 250, 0, -1]),
+        (0.5, [500, 250, 0, -1]),
+        (0.3, [250, 0, -1]),
+        (1e-9, [0, -1]),
+    ],
+)
+def test_strength_cuts_the_grid_at_its_nearest_time(strength: float, timesteps: list[int]) -> None:
+    assert SCHEDULE.timestep(times_from(time_grid(SCHEDULE, 5), strength)).tolist() == timesteps
+
+
+def test_a_grid_of_one_step_keeps_it() -> None:
+    assert times_from(time_grid(SCHEDULE, 1), 0.01).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.5, 1.01, float("nan")])
+def test_strength_outside_is_refused(strength: float) -> None:
+    with pytest.raises(InputError, match=f"strength={strength} must lie in"):
+        times_from(time_grid(SCHEDULE, 5), strength)
+
+
+def test_times_of_little_noise_are_dropped_but_not_the_ends() -> None:
+    times = time_grid(SCHEDULE, 25)
+    cut = times_above(SCHEDULE, times, 0.1)
+    assert torch.equal(cut, torch.cat([times[:-3], times[-1:]]))
+    assert float(SCHEDULE.sigma(cut[-2])) > 0.1 > float(SCHEDULE.sigma(times[-3]))
+    assert torch.equal(times_above(SCHEDULE, times, 0.0), times)
+    assert times_above(SCHEDULE, times[-3:], 1.0).tolist() == [float(times[-3]), 0.0]
+
+
+@pytest.mark.parametrize("sigma", [-0.1, 1.5, float("nan")])
+def test_noise_outside_is_refused(sigma: float) -> None:
+    with pytest.raises(InputError, match=f"sigma={sigma} must lie in"):
+        times_above(SCHEDULE, time_grid(SCHEDULE, 5), sigma)

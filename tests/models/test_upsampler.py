@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unclip.errors import InputError
+from unclip.errors import ConfigError, InputError
 from unclip.models import Upsampler, upsampler_preset
 
 
@@ -62,3 +62,33 @@ def test_bfloat16_weights_stay_near_float32() -> None:
     expected = upsampler(X_T, TIME, LOW)
     actual = upsampler.bfloat16()(X_T, TIME, LOW.bfloat16())
     assert (actual.float() - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+def test_a_residual_upsampler_starts_as_bicubic_enlargement_and_adds_to_it() -> None:
+    config = upsampler_preset("tiny").replace(residual=True, prediction_type="x0")
+    large = F.interpolate(LOW, size=(32, 32), mode="bicubic", antialias=True)
+    torch.testing.assert_close(Upsampler(config)(X_T, TIME, LOW), large)
+    learned = filled(residual=True, prediction_type="x0", learned_variance=True)
+    both = learned(X_T, TIME, LOW)
+    torch.testing.assert_close(both[:, :3] - large, learned.unet(torch.cat([X_T, large], 1), emb(learned))[:, :3])
+    torch.testing.assert_close(both[:, 3:], learned.unet(torch.cat([X_T, large], 1), emb(learned))[:, 3:])
+    with pytest.raises(ConfigError, match=r"residual=True adds to a picture, not to 'eps'; predict 'x0'"):
+        upsampler_preset("tiny").replace(residual=True, prediction_type="eps")
+
+
+def emb(upsampler: nn.Module) -> torch.Tensor:
+    return upsampler.time_embedding(TIME)
+
+
+def test_with_pixel_norms_a_change_reaches_no_further_than_the_convolutions() -> None:
+    """One level: 1 + 2 + 4 + 4 + 1 convolutions of 3 x 3 on a grid of 2 px reach 24 px; a group norm reaches all."""
+    shape = {"base_channels": 32, "channel_mult": (1,), "num_res_blocks": 1, "patch_size": 2}
+    changed = torch.zeros(1, 3, 96, 32)
+    changed[:, :, :2] = 1.0
+    reach = []
+    for norm in ("pixel", "group"):
+        upsampler = filled(norm=norm, **shape)
+        low_res = torch.zeros(1, 3, 96, 32)
+        moved = upsampler(changed, TIME[:1], low_res) - upsampler(torch.zeros_like(changed), TIME[:1], low_res)
+        reach.append(int(moved.abs().amax(dim=(0, 1, 3)).gt(1e-7).nonzero().max()))
+    assert reach == [25, 95]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unclip.nn import Resample, ResBlock, TimeConditioning, TransformerBlock, resample, zeroed
+from unclip.nn import Norm, Resample, ResBlock, TimeConditioning, TransformerBlock, resample, zeroed
 
 
 @pytest.mark.parametrize(("how", "size"), [("none", (4, 6)), ("down", (2, 3)), ("up", (8, 12))])
@@ -16,18 +16,24 @@ def test_a_residual_block_starts_as_its_skip_connection(how: Resample, size: tup
     assert torch.equal(out, resample(x, how))
 
 
+def layer_norm_of_pixels(x: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("norm", ["group", "pixel"])
 @pytest.mark.parametrize("conditioning", ["adaptive", "additive"])
-def test_a_residual_block_is_its_formula(conditioning: TimeConditioning) -> None:
-    block = ResBlock(32, 64, 8, conditioning=conditioning)
+def test_a_residual_block_is_its_formula(conditioning: TimeConditioning, norm: Norm) -> None:
+    block = ResBlock(32, 64, 8, conditioning=conditioning, norm=norm)
+    normalise = layer_norm_of_pixels if norm == "pixel" else lambda x: F.group_norm(x, 32)
     nn.init.normal_(block.conv_2.weight, std=0.1)
     x, e = torch.randn(2, 32, 4, 4), torch.randn(2, 8)
-    h = block.conv_1(F.silu(F.group_norm(x, 32)))
+    h = block.conv_1(F.silu(normalise(x)))
     condition = block.embedding(e)[..., None, None]
     if conditioning == "adaptive":
         scale, shift = condition[:, :64], condition[:, 64:]
-        h = F.group_norm(h, 32) * (1 + scale) + shift
+        h = normalise(h) * (1 + scale) + shift
     else:
-        h = F.group_norm(h + condition, 32)
+        h = normalise(h + condition)
     torch.testing.assert_close(block(x, e), block.skip(x) + block.conv_2(F.silu(h)), rtol=0, atol=1e-5)
 
 

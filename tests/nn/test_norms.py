@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unclip.nn import GroupNorm32, LayerNorm32
+from unclip.nn import GroupNorm32, LayerNorm32, PixelNorm32, make_norm
 
 
 def far_from_zero(*shape: int) -> torch.Tensor:
@@ -40,3 +40,19 @@ def test_scale_and_shift_are_applied() -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(320, 32), (64, 32), (48, 16), (20, 4), (7, 1)])
 def test_groups_divide_the_channels(channels: int, groups: int) -> None:
     assert GroupNorm32(channels).num_groups == groups
+
+
+def test_pixel_norm_of_bfloat16_is_accurate() -> None:
+    x = far_from_zero(2, 64, 5, 7)
+    actual = PixelNorm32(64).bfloat16()(x)
+    assert actual.dtype == torch.bfloat16
+    mean, variance = x.double().mean(dim=1, keepdim=True), x.double().var(dim=1, keepdim=True, correction=0)
+    torch.testing.assert_close(actual.double(), (x.double() - mean) / (variance + 1e-5).sqrt(), rtol=2**-8, atol=1e-3)
+
+
+def test_pixel_norm_scales_and_shifts_channels() -> None:
+    norm, x = make_norm("pixel", 8), torch.randn(2, 8, 3, 5)
+    plain = norm(x)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    torch.testing.assert_close(norm(x), norm.weight[:, None, None] * plain + norm.bias[:, None, None])

@@ -9,34 +9,35 @@ from unclip.data import emoji_items, write_shards
 from unclip.recipes import get_recipe
 from unclip.training import TrainConfig, train
 
-SIDE = 256
-NUM_ITEMS = 16
+NUM_ITEMS = {256: 16, 1024: 4}
+"""Pictures by their side in pixels."""
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    write_shards(folder, emoji_items("train")[:NUM_ITEMS], SIDE, "tiny")
-    return folder
+def shards(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folders = {side: tmp_path_factory.mktemp("data") / f"shards-{side}" for side in NUM_ITEMS}
+    for side, folder in folders.items():
+        write_shards(folder, emoji_items("train")[: NUM_ITEMS[side]], side, "tiny")
+    return folders
 
 
 @pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
+def clip_folder(tmp_path_factory: pytest.TempPathFactory, shards: dict[int, Path]) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "clip"
     train(_tiny("emoji/clip", shards, folder), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_recipe(shards: Path, clip_folder: Path) -> Callable[[str], TrainConfig]:
+def tiny_recipe(shards: dict[int, Path], clip_folder: Path) -> Callable[[str], TrainConfig]:
     """The smoke variant of a recipe by name, on the tests' data and CLIP."""
     return lambda name: _tiny(name, shards, clip_folder)
 
 
-def _tiny(name: str, shards: Path, clip: Path) -> TrainConfig:
+def _tiny(name: str, shards: dict[int, Path], clip: Path) -> TrainConfig:
     """The smoke variant of a recipe on the test's own data, in float32 so that numbers are exact."""
     config = get_recipe(name, smoke=True)
-    data = config.data.replace(folder=shards, source_size=SIDE, limit=None)
+    data = config.data.replace(folder=shards[config.data.source_size], limit=None)
     task = config.task.replace(clip=clip) if "clip" in type(config.task).model_fields else config.task
     return config.replace(
         data=data, task=task, num_images=64, checkpoint_images=32, preview_images=64, precision="float32"

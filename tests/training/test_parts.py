@@ -1,17 +1,19 @@
 """Learning rate, weight average, augmentation and blur against closed forms."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from unclip.data import emoji_items
 from unclip.runtime import seeded
-from unclip.training.config import OptimizerConfig
+from unclip.training.config import DataConfig, OptimizerConfig
 from unclip.training.ema import Ema, ema_decay
 from unclip.training.optimizer import learning_rate, make_optimizer
 from unclip.training.tasks.clip import augment, degrade
-from unclip.training.tasks.common import draw_captions, draw_times, seeded_network
+from unclip.training.tasks.common import draw_captions, draw_times, load_pictures, seeded_network
 from unclip.training.tasks.upsampler import blur
 
 
@@ -91,3 +93,9 @@ def test_blur_of_an_impulse_is_a_normalised_gaussian() -> None:
     weights = torch.exp(-0.5 * (torch.arange(-2, 3) / 0.8) ** 2)
     torch.testing.assert_close(row[2:7], weights / weights.sum())
     torch.testing.assert_close(row.sum(), torch.tensor(1.0))
+
+
+def test_every_nth_picture_is_drawn_up_to_the_limit(tmp_path: Path) -> None:
+    config = DataConfig(folder=tmp_path / "some", emoji_split="test", source_size=16, every=100, limit=5)
+    keys = [item.key for item in emoji_items("test")]
+    assert sorted(load_pictures(config, 16).keys) == sorted(keys[0:500:100])

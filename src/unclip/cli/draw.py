@@ -45,21 +45,25 @@ def draw(
     title: str,
     num_images: int,
     task: "Callable[[UnClip, DrawOptions], Result]",
+    *,
     begun: "Draft | None" = None,
+    is_series: bool = False,
 ) -> None:
     """Run `task` and write its `num_images` pictures; files in a folder are called after `title`.
 
-    The seeds are those of a draft that was `begun`, if one was. Nothing is drawn when an option is wrong or a file
-    could not be written, and nothing is written unless all is drawn.
+    The seeds are those of a draft that was `begun`, if one was. With `is_series` the pictures belong together: one
+    seed, and one file unless a folder is asked for. Nothing is drawn when an option is wrong or a file could not be
+    written, and nothing is written unless all is drawn.
     """
     started = time.monotonic()
     options, seeds = _plan(shared, num_images, begun)
-    from unclip.cli.output import check_writable, image_paths, save_images
+    from unclip.cli.output import check_writable, image_paths, save_images, series_paths
 
-    check_writable(image_paths(shared.out, title, seeds))
+    name_files = series_paths if is_series else image_paths
+    check_writable(name_files(shared.out, title, seeds))
     pipe, result = _run(shared, options, task)
     # A task may keep other seeds than the first ones.
-    paths = image_paths(shared.out, title, result.seeds)
+    paths = name_files(shared.out, title, result.seeds)
     save_images(result.images, paths, [_metadata(result, index, pipe.name) for index in range(len(paths))])
     _report(result, paths, pipe.name, time.monotonic() - started, shared.as_json)
 
@@ -69,6 +73,7 @@ def draw_part(
     title: str,
     num_images: int,
     task: "Callable[[UnClip, DrawOptions], Draft]",
+    *,
     begun: "Draft | None" = None,
 ) -> None:
     """Run `task` and write the draft that it stops with; all else is as for `draw`."""
@@ -144,8 +149,8 @@ def _metadata(result: "Result", index: int, model: str) -> dict[str, str]:
 
 
 def _report(result: "Result", paths: list[Path], model: str, seconds: float, as_json: bool) -> None:
-    if result.cut[0]:
-        print(f"note: the prompt is too long; not read: {result.cut[0]!r}", file=sys.stderr)
+    for cut in filter(None, dict.fromkeys(result.cut)):
+        print(f"note: the prompt is too long; not read: {cut!r}", file=sys.stderr)
     if not as_json:
         print("\n".join(str(path) for path in paths))
         return

@@ -33,12 +33,12 @@ def finish(
     begun = Draft.load(draft)
     title, count = begun.prompts[0] or draft.stem, len(begun.seeds)
     if stop_after is None:
-        draw(shared, title, count, lambda pipe, options: pipe.finish(begun, **options), begun)
+        draw(shared, title, count, lambda pipe, options: pipe.finish(begun, **options), begun=begun)
     else:
         draw_part(
             shared,
             title,
             count,
             lambda pipe, options: pipe.advance(begun, stop_after=stop_after, **options),
-            begun,
+            begun=begun,
         )

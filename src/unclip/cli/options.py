@@ -12,13 +12,17 @@ from unclip.errors import InputError
 __all__ = [
     "AsJson",
     "Device",
+    "Feather",
     "Guidance",
     "ModelName",
     "Negative",
     "NumImages",
     "Out",
+    "Resamples",
     "Sampler",
     "Seed",
+    "SeriesOut",
+    "SeriesSeed",
     "Size",
     "Steps",
     "StopAfter",
@@ -35,6 +39,12 @@ Negative: TypeAlias = Annotated[str, typer.Option(help="What guidance leads away
 StopAfter: TypeAlias = Annotated[str | None, typer.Option(help="prior, decoder, ...: write a file for `finish`.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]
 Out: TypeAlias = Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")]
+SeriesSeed: TypeAlias = Annotated[int | None, typer.Option(help="Of all pictures; without it, a random one.")]
+SeriesOut: TypeAlias = Annotated[
+    str | None, typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder.")
+]
+Feather: TypeAlias = Annotated[int, typer.Option(help="Pixels inside its border over which what is painted fades in.")]
+Resamples: TypeAlias = Annotated[int, typer.Option(help="How often the decoder makes each step, for a better fit.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 

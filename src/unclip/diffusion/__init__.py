@@ -28,7 +28,8 @@ from unclip.diffusion.schedules import (
     make_schedule,
 )
 from unclip.diffusion.slerp import slerp, weighted_mean
-from unclip.diffusion.time_grid import Spacing, time_grid, times_from
+from unclip.diffusion.tiling import Region, Tiling, tiled
+from unclip.diffusion.time_grid import Spacing, time_grid, times_above, times_from
 
 __all__ = [
     "SAMPLERS",
@@ -39,11 +40,13 @@ __all__ = [
     "NoiseSchedule",
     "Prediction",
     "PredictionType",
+    "Region",
     "Sampler",
     "SamplerSpec",
     "SamplerStep",
     "ScheduleName",
     "Spacing",
+    "Tiling",
     "Weighting",
     "add_noise",
     "bind",
@@ -70,7 +73,9 @@ __all__ = [
     "repaint",
     "slerp",
     "start_known",
+    "tiled",
     "time_grid",
+    "times_above",
     "times_from",
     "training_target",
     "weighted_mean",

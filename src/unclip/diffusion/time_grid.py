@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from unclip.diffusion.schedules import DiscreteSchedule, half_log_snr
+from unclip.diffusion.schedules import DiscreteSchedule, NoiseSchedule, half_log_snr
 from unclip.errors import InputError
 
 Spacing = Literal["uniform", "logsnr"]
@@ -43,6 +43,21 @@ def times_from(times: Float[Tensor, " num_times"], strength: float) -> Float[Ten
     if not 0 < strength <= 1:
         raise InputError(f"strength={strength} must lie in (0, 1]; 0.3 keeps most of a picture, 1 nothing.")
     return times[int((times[:-1] - strength).abs().argmin()) :]
+
+
+def times_above(
+    schedule: NoiseSchedule, times: Float[Tensor, " num_times"], sigma: float
+) -> Float[Tensor, " num_left"]:
+    """A time grid without the times whose noise is below `sigma`; its first and last stay.
+
+    For `invert`: below a network's own error, eps = (x_t - alpha x0) / sigma is that error, enlarged. Raises InputError
+    for sigma outside [0, 1].
+    """
+    if not 0 <= sigma <= 1:
+        raise InputError(f"sigma={sigma} must lie in [0, 1]; 0 keeps every time, 0.1 suits small networks.")
+    kept = schedule.sigma(times) >= sigma
+    kept[[0, -1]] = True
+    return times[kept]
 
 
 # Evenly spaced timesteps, Improved DDPM section 4.

@@ -184,6 +184,8 @@ def upsampler_config(theirs: Theirs, low_res_size: int) -> UpsamplerConfig:
 def upsampler_config_theirs(ours: UpsamplerConfig) -> dict[str, Any]:
     """The inverse of `upsampler_config`; raises `ConfigError` for fields that theirs has not."""
     require("UpsamplerConfig", "patch_size", ours.patch_size, 1)
+    require("UpsamplerConfig", "norm", ours.norm, "group")
+    require("UpsamplerConfig", "residual", ours.residual, False)
     require("UpsamplerConfig", "noise_conditioning", ours.noise_conditioning, False)
     return {
         "_class_name": _PLAIN_UNET,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError, UnclipError
-from unclip.nn import Context, GroupNorm32, Resample, ResBlock, SpatialAttention, TimeConditioning, zeroed
+from unclip.nn import Context, Norm, Resample, ResBlock, SpatialAttention, TimeConditioning, make_norm, zeroed
 from unclip.shapes import Embeddings, Images, TokenMask
 
 __all__ = ["UNet", "UNetConfig", "check_divisible", "check_size"]
@@ -41,6 +41,8 @@ class UNetConfig(Config):
     """How the embedding enters a residual block."""
     dropout: float
     """Dropout probability inside residual blocks."""
+    norm: Norm = "group"
+    """Normalisation outside attention: over groups of channels of the whole picture, or over those of each pixel."""
 
     @property
     def embedding_dim(self) -> int:
@@ -120,7 +122,7 @@ class UNet(nn.Module):
             self.up.append(Level(config, inputs, width, attended, "up" if level else "none"))
             channels = width
 
-        self.norm_out = GroupNorm32(channels)
+        self.norm_out = make_norm(config.norm, channels)
         # The first prediction is zero, so that the loss starts at the target's variance.
         self.conv_out = zeroed(nn.Conv2d(channels, config.out_channels * area, 3, padding=1))
 
@@ -191,4 +193,5 @@ def _res_block(config: UNetConfig, in_channels: int, out_channels: int, resample
         conditioning=config.conditioning,
         resample=resample,
         dropout=config.dropout,
+        norm=config.norm,
     )

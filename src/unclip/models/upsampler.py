@@ -10,7 +10,7 @@ from unclip.config import Config
 from unclip.errors import ConfigError, InputError
 from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.unet import UNet, UNetConfig
-from unclip.nn import TimeConditioning, TimeEmbedding
+from unclip.nn import Norm, TimeConditioning, TimeEmbedding
 from unclip.shapes import Timesteps
 
 __all__ = ["Upsampler", "UpsamplerConfig"]
@@ -38,6 +38,10 @@ class UpsamplerConfig(Config):
     """How the time embedding enters a residual block."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability inside residual blocks."""
+    norm: Norm = "group"
+    """Normalisation over groups of channels of the whole picture, or over the channels of each pixel."""
+    residual: bool = False
+    """Whether the enlarged small picture is added to the output, which must be `x0`."""
     noise_conditioning: bool = False
     """Whether it is told how strongly the small picture was augmented."""
     learned_variance: bool = False
@@ -56,6 +60,8 @@ class UpsamplerConfig(Config):
         self.unet().check(self.image_size)
         if self.low_res_size >= self.image_size:
             raise ConfigError(f"low_res_size={self.low_res_size} is not below image_size={self.image_size}.")
+        if self.residual and self.prediction_type != "x0":
+            raise ConfigError(f"residual=True adds to a picture, not to {self.prediction_type!r}; predict 'x0'.")
         return self
 
     @property
@@ -77,6 +83,7 @@ class UpsamplerConfig(Config):
             patch_size=self.patch_size,
             conditioning=self.conditioning,
             dropout=self.dropout,
+            norm=self.norm,
         )
 
 
@@ -111,8 +118,13 @@ class Upsampler(nn.Module):
             emb = emb + self.augmentation_embedding(level * _LEVEL_SCALE)
         elif augmentation is not None:
             raise InputError("this upsampler is not told an augmentation (noise_conditioning=False); leave it out.")
-        prediction: Tensor = self.unet(torch.cat([x_t.float(), _enlarge(low_res, x_t)], dim=1), emb)
-        return prediction
+        enlarged = _enlarge(low_res, x_t)
+        output: Tensor = self.unet(torch.cat([x_t.float(), enlarged], dim=1), emb)
+        if not self.config.residual:
+            return output
+        # In float32: a correction is small, so what bfloat16 rounds off it lies below a step of 8-bit colour.
+        mean, rest = output.float().split([enlarged.shape[1], output.shape[1] - enlarged.shape[1]], dim=1)
+        return torch.cat([mean + enlarged, rest], dim=1)
 
 
 def _enlarge(low_res: Tensor, x_t: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from unclip.nn.attention import Context, SpatialAttention, attention, split_heads
 from unclip.nn.embeddings import TimeEmbedding, timestep_embedding
 from unclip.nn.init import zeroed
-from unclip.nn.norms import GroupNorm32, LayerNorm32
+from unclip.nn.norms import GroupNorm32, LayerNorm32, Norm, PixelNorm32, make_norm
 from unclip.nn.resblock import Resample, ResBlock, TimeConditioning, resample
 from unclip.nn.transformer import Activation, KeysValues, TransformerBlock
 
@@ -13,6 +13,8 @@ __all__ = [
     "GroupNorm32",
     "KeysValues",
     "LayerNorm32",
+    "Norm",
+    "PixelNorm32",
     "ResBlock",
     "Resample",
     "SpatialAttention",
@@ -20,6 +22,7 @@ __all__ = [
     "TimeEmbedding",
     "TransformerBlock",
     "attention",
+    "make_norm",
     "resample",
     "split_heads",
     "timestep_embedding",

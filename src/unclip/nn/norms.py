@@ -5,12 +5,15 @@ result that autocast makes on CUDA, so that the layers behind run in the low pre
 """
 
 import math
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["GroupNorm32", "LayerNorm32"]
+__all__ = ["GroupNorm32", "LayerNorm32", "Norm", "PixelNorm32", "make_norm"]
+
+Norm = Literal["group", "pixel"]
 
 
 class GroupNorm32(nn.GroupNorm):
@@ -33,3 +36,16 @@ class LayerNorm32(nn.LayerNorm):
     def forward(self, input: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Normalise; statistics float32, result in the type of `input`."""
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps).to(input.dtype)
+
+
+class PixelNorm32(LayerNorm32):
+    """Layer normalisation over the channels of each pixel: no pixel's result depends on another's."""
+
+    def forward(self, input: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
+        """Normalise; statistics float32, result in the type of `input`, its channels adjacent in memory."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+def make_norm(norm: Norm, channels: int) -> nn.Module:
+    """The normalisation of a feature map called `norm`."""
+    return PixelNorm32(channels) if norm == "pixel" else GroupNorm32(channels)

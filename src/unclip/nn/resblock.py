@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.nn.init import zeroed
-from unclip.nn.norms import GroupNorm32
+from unclip.nn.norms import Norm, make_norm
 from unclip.shapes import Embeddings, Images
 
 __all__ = ["ResBlock", "Resample", "TimeConditioning", "resample"]
@@ -41,14 +41,15 @@ class ResBlock(nn.Module):
         conditioning: TimeConditioning,
         resample: Resample = "none",
         dropout: float = 0.0,
+        norm: Norm = "group",
     ) -> None:
         super().__init__()
         self.adaptive = conditioning == "adaptive"
         self.resample: Resample = resample
-        self.norm_1 = GroupNorm32(in_channels)
+        self.norm_1 = make_norm(norm, in_channels)
         self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.embedding = nn.Linear(embedding_dim, 2 * out_channels if self.adaptive else out_channels)
-        self.norm_2 = GroupNorm32(out_channels)
+        self.norm_2 = make_norm(norm, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))  # It starts as its skip connection.
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()

@@ -50,6 +50,11 @@ class DecoderStage:
         """What the sides of its pictures must be divisible by."""
         return self.network.config.size_multiple * self.downsampling
 
+    def sample_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """The shape of one sample that the network denoises, for a picture of (height, width)."""
+        height, width = size
+        return (self.network.config.in_channels, height // self.downsampling, width // self.downsampling)
+
     @property
     def needs_null_image(self) -> bool:
         """Whether guidance leads away from the embedding of an empty image, not from a null that was learned."""
@@ -83,9 +88,7 @@ class DecoderStage:
 
         `size` is the (height, width) of the pictures in pixels, multiples of `size_multiple`; None is `image_size`.
         """
-        height, width = size or (self.image_size, self.image_size)
-        shape = (self.network.config.in_channels, height // self.downsampling, width // self.downsampling)
-        device = image_embedding.device
+        shape, device = self.sample_shape(size or (self.image_size, self.image_size)), image_embedding.device
 
         def draw() -> Tensor:
             return noise(shape, device)

@@ -7,16 +7,21 @@ from unclip.config import Config
 from unclip.errors import CheckpointError
 from unclip.models import AutoencoderConfig, DecoderConfig, KandinskyDecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
+from unclip.pipelines.embedding_basis import EmbeddingBasis
 
 __all__ = ["check_fit", "check_sizes"]
 
 DALLE2 = (Dalle2PriorConfig, Dalle2UNetConfig)
 
 
-def check_fit(clip: ClipConfig | None, prior: Config | None, decoder: Config | None) -> None:
+def check_fit(
+    clip: ClipConfig | None, prior: Config | None, decoder: Config | None, basis: EmbeddingBasis | None = None
+) -> None:
     """Raise `CheckpointError` where two stages disagree on the size of what passes between them."""
     stages = {"clip": clip, "prior": prior, "decoder": decoder}
     reads = {name: _reads(config) for name, config in stages.items() if config is not None}
+    if basis is not None:
+        reads["embedding basis"] = _sizes(basis.embedding_dim)
     for what in ("image embedding", "token width", "prompt length"):
         found = {name: sizes[what] for name, sizes in reads.items() if sizes.get(what)}
         if len(set(found.values())) > 1:

@@ -16,13 +16,13 @@ from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, chunk_size
 from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.options import DrawOptions, Progress, check_options
-from unclip.pipelines.result import OutputType, Result, check_output_type, convert
+from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
+from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
 from unclip.pipelines.sampling import select_text, stage_times
 from unclip.pipelines.settings import StageSettings, check_count, image_seeds, settle
 from unclip.runtime import NoiseSource
 
-__all__ = ["Batch", "Job", "begin", "run_steps"]
+__all__ = ["Batch", "Job", "begin", "run_steps", "settle_options"]
 
 
 class Batch(NamedTuple):
@@ -121,16 +121,16 @@ class Job:
 
     def result(
         self,
-        images: list[Tensor],
+        images: Sequence[Drawn],
         embeddings: list[Tensor],
         prompts: list[str] | None = None,
         **settings: Any,
     ) -> Result:
-        """What the task hands back; `prompts` has the text of each input, and `settings` are the task's own."""
+        """What the task hands back of its batches; `prompts` has each input's text, `settings` are the task's own."""
         pictures = self.pictures
         texts = [prompts[row] if prompts else "" for row in pictures.rows]
         cut = self.model.clip.cut_text(texts) if prompts and self.model.clip else [""] * len(texts)
-        height, width = images[0].shape[-2:]
+        width, height = size_of(images[0])
         stages = {stage: value.model_dump(mode="json") for stage, value in self.settings.items()}
         return Result(
             images=[picture for batch in images for picture in convert(batch, self.output_type)],
@@ -163,8 +163,6 @@ def begin(
     anything is drawn.
     """
     check_options(options)
-    output_type = options.get("output_type", "pil")
-    check_output_type(output_type)
     chain = chain or chain_to(model, options.get("image_size"))
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
     stages |= {"decoder": chain.decoder} if uses_decoder else {}
@@ -173,10 +171,10 @@ def begin(
     return Job(
         model=model,
         chain=chain,
-        settings=_settle(stages, options, defaults or {}),
+        settings=settle_options(stages, options, defaults),
         batches=_batches(model, num_inputs, seeds, options.get("batch_size")),
-        report=options.get("progress") or _silent,
-        output_type=output_type,
+        report=options.get("progress") or silent,
+        output_type=options.get("output_type", "pil"),
     )
 
 
@@ -190,11 +188,13 @@ def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int,
     return results
 
 
-def _settle(
-    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]]
+def settle_options(
+    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, StageSettings]:
+    """Settings of `stages`: what `options` ask for, else the task's `defaults`, else the model's."""
+    own = defaults or {}
     settings = settle(
-        {name: stage.defaults.replace(**defaults.get(name, {})) for name, stage in stages.items()},
+        {name: stage.defaults.replace(**own.get(name, {})) for name, stage in stages.items()},
         [name for name in stages if name not in ("prior", "decoder")],
         num_steps=options.get("num_steps"),
         guidance_scale=options.get("guidance_scale"),
@@ -209,7 +209,3 @@ def _batches(model: Model, num_inputs: int, seeds: list[int], batch_size: int | 
     size = chunk_size(model) if batch_size is None else check_count("batch_size", batch_size)
     rows, own = [row for row in range(num_inputs) for _ in seeds], seeds * num_inputs
     return Batch(rows, own, NoiseSource.from_seeds(own)).split(size)
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress is shown."""

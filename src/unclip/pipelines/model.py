@@ -13,6 +13,7 @@ from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
 from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEncoder, Tokenizer
 from unclip.errors import InputError
 from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.embedding_basis import EmbeddingBasis
 from unclip.pipelines.fit import check_fit, check_sizes
 from unclip.pipelines.folder import (
     Defaults,
@@ -57,6 +58,8 @@ class Model:
     """Where the networks are, or will be."""
     text_encoder: MultilingualEncoder | None = None
     """What the decoder's prompts go through where it reads another text encoder than CLIP (Kandinsky 2.1)."""
+    basis: EmbeddingBasis | None = None
+    """The principal components of image embeddings, for probing."""
     files: StageFiles | None = None
     """Where networks are read from each time they are needed; None where all of them are in memory."""
 
@@ -66,6 +69,7 @@ class Model:
             None if self.clip is None else self.clip.clip.config,
             None if self.prior is None else self.prior.network.config,
             None if self.decoder is None else self.decoder.network.config,
+            self.basis,
         )
         check_sizes(
             None if self.decoder is None else self.decoder.network.config,
@@ -161,6 +165,7 @@ class Model:
             image_size=source.defaults.image_size,
             num_candidates=source.defaults.num_candidates,
             device=device,
+            basis=source.basis,
             files=StageFiles(residences) if low_memory else None,
         )
 
@@ -181,7 +186,7 @@ class Model:
         encoders = {"clip": self.clip, "text_encoder": self.text_encoder}
         tokenizers = {name: encoder.tokenizer for name, encoder in encoders.items() if encoder is not None}
         weights = {name: self._weights(name, network) for name, network in networks.items()}
-        return ModelSource(self.name, weights, tokenizers, defaults)
+        return ModelSource(self.name, weights, tokenizers, defaults, self.basis)
 
     def _weights(self, name: str, network: Any) -> NetworkWeights:
         if self.files is not None and network in self.files.residences:

@@ -81,7 +81,7 @@ def check_source(source: ModelSource) -> None:
     configs = {stage: weights.config for stage, weights in source.networks.items()}
     clip = configs.get("clip")
     assert clip is None or isinstance(clip, ClipConfig), clip
-    check_fit(clip, configs.get("prior"), configs.get("decoder"))
+    check_fit(clip, configs.get("prior"), configs.get("decoder"), source.basis)
     upsamplers = [configs[stage] for stage in upsampler_names(configs)]
     check_sizes(configs.get("decoder"), configs.get("autoencoder"), upsamplers)
     if clip is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from unclip.errors import InputError, did_you_mean
-from unclip.pipelines.result import OutputType
+from unclip.pipelines.result import OutputType, check_output_type
 from unclip.pipelines.settings import PerStage
 
-__all__ = ["DrawOptions", "ImageSize", "Progress", "check_options"]
+__all__ = ["DrawOptions", "ImageSize", "Progress", "check_options", "silent"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
@@ -41,7 +41,12 @@ class DrawOptions(TypedDict, total=False):
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise `InputError`, with the nearest name, for a keyword that no task has."""
+    """Raise `InputError`, with the nearest name, for a keyword that no task has, and for an unknown `output_type`."""
     for name in options:
         if name not in DrawOptions.__annotations__:
             raise InputError(f"there is no option {name!r}; {did_you_mean(name, DrawOptions.__annotations__)}")
+    check_output_type(options.get("output_type", "pil"))
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress is shown."""

@@ -107,10 +107,10 @@ def image_seeds(seed: int | None, num_images: int) -> list[int]:
     return [seed + index for index in range(num_images)]
 
 
-def check_count(name: str, value: Any, stage: str | None = None) -> int:
-    """`value` when it is a whole number of at least 1; raises `InputError` naming the setting and the stage."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{_label(name, stage)}={value!r} is not possible; give a whole number of at least 1.")
+def check_count(name: str, value: Any, stage: str | None = None, *, least: int = 1) -> int:
+    """`value` when it is a whole number of at least `least`; raises `InputError` naming the setting and the stage."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{_label(name, stage)}={value!r} is not possible; give a whole number of at least {least}.")
     return value
 
 

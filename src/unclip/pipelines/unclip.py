@@ -1,27 +1,44 @@
 """The face of the package: a loaded model and one method per task. Knows tasks; the work is done in their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import torch
 
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
 from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.draft import Draft
 from unclip.pipelines.drafting import advance, draft, finish
 from unclip.pipelines.image_to_image import image_to_image
+from unclip.pipelines.inpaint import inpaint
+from unclip.pipelines.interpolate import interpolate
+from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.outpaint import outpaint
 from unclip.pipelines.prior_stage import PriorStage
-from unclip.pipelines.result import Result
+from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.swap import swap
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.pipelines.variations import Picture, image_variations
+from unclip.pipelines.upscale import upscale
+from unclip.pipelines.variations import image_variations
 
 __all__ = ["UnClip"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _task(function: Callable[Concatenate[Model, P], R]) -> "Callable[Concatenate[UnClip, P], R]":
+    """A task as a method: its model is that of the `UnClip`."""
+
+    @wraps(function)
+    def method(self: "UnClip", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return function(self.model, *args, **kwargs)
+
+    return method
 
 
 class UnClip:
@@ -103,106 +120,16 @@ class UnClip:
         """Small pictures to larger ones, by the size that they make."""
         return self.model.upsamplers
 
-    def text_to_image(
-        self,
-        prompts: str | Sequence[str],
-        num_images: int = 1,
-        *,
-        num_candidates: int | None = None,
-        best_of: int | None = None,
-        negative_prompt: str = "",
-        **options: Unpack[DrawOptions],
-    ) -> Result:
-        """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.
-
-        Image k of every prompt has the seed `seed` + k (a random one where `seed` is None) and its own generator: it
-        does not depend on `num_images` or on the other prompts. Noise is drawn in the order prior start, prior steps,
-        decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
-        picture draw from its generator, and the one nearest to the text is drawn.
-
-        With `best_of`, so many pictures of each prompt go through the decoder, CLIP compares them with the text, and
-        the nearest `num_images` go on, best first; `settings["scores"]` has their cosines. Guidance leads away from
-        `negative_prompt` in the prior, and in a decoder that reads text.
-
-        A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
-        `InputError` for an empty prompt, a negative one that no guidance hears, and any setting that cannot be, before
-        anything is drawn.
-        """
-        return text_to_image(
-            self.model,
-            prompts,
-            num_images,
-            num_candidates=num_candidates,
-            best_of=best_of,
-            negative_prompt=negative_prompt,
-            **options,
-        )
-
-    def draft(
-        self,
-        prompts: str | Sequence[str],
-        num_images: int = 1,
-        *,
-        stop_after: str,
-        num_candidates: int | None = None,
-        negative_prompt: str = "",
-        **options: Unpack[DrawOptions],
-    ) -> Draft:
-        """Begin `num_images` pictures of each prompt and stop after "prior", "decoder" or "upsampler_256".
-
-        `finish` goes on to what `text_to_image` would have drawn, to the bit on a CPU, also from a file
-        (`Draft.save`). All else is as for `text_to_image`; settings of the stages to come are kept in the draft.
-        """
-        return draft(
-            self.model,
-            prompts,
-            num_images,
-            stop_after=stop_after,
-            num_candidates=num_candidates,
-            negative_prompt=negative_prompt,
-            **options,
-        )
-
-    def advance(self, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
-        """Take a draft as far as another stage; errors and `options` are as for `finish`."""
-        return advance(self.model, draft, stop_after=stop_after, **options)
-
-    def finish(self, draft: Draft, **options: Unpack[DrawOptions]) -> Result:
-        """Run the stages that a draft has before it.
-
-        Any model goes on with a draft whose embeddings its decoder reads or whose pictures have a size that it makes;
-        on its own model the draft's settings hold, on another that one's, and `options` change them. Seeds and noise
-        are the draft's. Raises `InputError` where the draft does not fit, naming both sizes.
-        """
-        return finish(self.model, draft, **options)
-
-    def image_variations(
-        self, images: Picture | Sequence[Picture], num_images: int = 1, **options: Unpack[DrawOptions]
-    ) -> Result:
-        """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
-
-        `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The prior is not
-        used. All else, seeds, noise and errors too, is as for `text_to_image`.
-        """
-        return image_variations(self.model, images, num_images, **options)
-
-    def image_to_image(
-        self,
-        images: Picture | Sequence[Picture],
-        prompt: str | None = None,
-        num_images: int = 1,
-        *,
-        strength: float = 0.7,
-        negative_prompt: str = "",
-        **options: Unpack[DrawOptions],
-    ) -> Result:
-        """Draw `num_images` pictures over each picture, of `prompt` or, without one, of what CLIP sees in it (SDEdit).
-
-        `images` are as for `image_variations`, cut to the shape that is drawn. `strength` in (0, 1] is the share of the
-        way to noise that a picture is taken, at the decoder's size, before it is drawn again, and about the share of
-        the decoder's steps that are made: little keeps it, 1 keeps nothing and draws what `text_to_image` (without a
-        prompt `image_variations`) draws of the same seed. All else is as there; `negative_prompt` too.
-        """
-        return image_to_image(
-            self.model, images, prompt, num_images, strength=strength, negative_prompt=negative_prompt, **options
-        )
+    text_to_image = _task(text_to_image)
+    draft = _task(draft)
+    advance = _task(advance)
+    finish = _task(finish)
+    image_variations = _task(image_variations)
+    image_to_image = _task(image_to_image)
+    upscale = _task(upscale)
+    interpolate = _task(interpolate)
+    mix = _task(mix)
+    probe = _task(probe)
+    fit_basis = _task(fit_basis)
+    inpaint = _task(inpaint)
+    outpaint = _task(outpaint)

@@ -8,7 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, hand_over, time_grid
+from unclip.diffusion import (
+    Denoiser,
+    DiscreteSchedule,
+    Region,
+    SamplerStep,
+    Tiling,
+    bind,
+    clip_x0,
+    hand_over,
+    tiled,
+    time_grid,
+)
 from unclip.images import resize
 from unclip.models import Upsampler
 from unclip.pipelines.canvas import BLANK, Canvas
@@ -18,6 +29,9 @@ from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
 __all__ = ["UpsamplerStage"]
+
+# In pixels. With 32 the shipped network's tiles differ from one pass by 94 dB, with 16 by 77 (a picture of 1024 px).
+TILE_SIZE, HALO = 512, 32
 
 LargeImages = Float[Tensor, "batch channels large_height large_width"]
 
@@ -48,6 +62,22 @@ class UpsamplerStage:
         return self.network.config.size_multiple
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
+    def tiling(self) -> Tiling:
+        """How larger pictures are drawn, so that the memory of a pass does not grow with them.
+
+        Where the normalisation looks at the whole picture, a tile is never smaller than what the network was trained
+        for.
+        """
+        multiple = self.size_multiple
+        size = TILE_SIZE if self.network.config.norm == "pixel" else max(TILE_SIZE, self.image_size)
+        return Tiling(tile_size=_round_up(size, multiple), halo=_round_up(HALO, multiple), multiple=multiple)
+
+    @property
     def name(self) -> str:
         """What the stage is called in settings and files."""
         return f"upsampler_{self.image_size}"
@@ -75,7 +105,8 @@ class UpsamplerStage:
     ) -> Iterator[SamplerStep]:
         """Sampler steps over pixels; the `x_t` of the last is the picture in [-1, 1].
 
-        `size` is its (height, width), multiples of `size_multiple`; None is a square of `image_size`.
+        `size` is its (height, width), multiples of `size_multiple`; None is a square of `image_size`. What is larger
+        than a tile is computed by tiles, from the same noise.
         After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
         """
         height, width = size or (self.image_size, self.image_size)
@@ -90,7 +121,12 @@ class UpsamplerStage:
         # Enlarged once, as the network would do in every step.
         enlarged = resize(low_res, (height, width))
         last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
-        denoiser = self.denoiser(enlarged, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
+
+        def denoiser_of(region: Region) -> Denoiser:
+            part = enlarged[(..., *region)]
+            return self.denoiser(part, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
+
+        denoiser = tiled(denoiser_of, self.schedule, self.tiling)
         return sample_steps(denoiser, self.schedule, settings, draw, canvas)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
@@ -103,3 +139,7 @@ class UpsamplerStage:
         if config.noise_conditioning:
             conditioning["augmentation"] = torch.full((len(low_res),), augmentation, device=low_res.device)
         return bind(network, self.schedule, config.prediction_type, conditioning, config.learned_variance)
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple

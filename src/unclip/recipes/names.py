@@ -13,6 +13,7 @@ RECIPES: dict[str, Callable[..., TrainConfig]] = {
     "emoji/prior": emoji.prior,
     "emoji/decoder": emoji.decoder,
     "emoji/upsampler_256": emoji.upsampler_256,
+    "emoji/upsampler_1024": emoji.upsampler_1024,
 }
 
 

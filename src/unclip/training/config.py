@@ -35,6 +35,8 @@ class DataConfig(Config):
     """Pixels of a side of the pictures in the shards."""
     limit: PositiveInt | None = None
     """Rasterise only this many pictures."""
+    every: PositiveInt = 1
+    """Rasterise every n-th picture, which leaves the shares of designs and groups as they are."""
 
 
 class ClipTaskConfig(Config):
@@ -87,8 +89,10 @@ class UpsamplerTaskConfig(Config):
     model: UpsamplerConfig
     crop_size: PositiveInt
     """Side of the training crops, in pixels of the large picture."""
+    degradation: Literal["blur", "bsr"] = "blur"
+    """Damage of the small pictures: some are blurred, or BSRGAN's blur, resizing, noise and JPEG in random order."""
     blur_prob: Probability = 0.5
-    """Share of small pictures that are blurred (Gaussian, sigma up to `blur_sigma` pixels)."""
+    """With "blur", the share of small pictures that are blurred (Gaussian, sigma up to `blur_sigma` pixels)."""
     blur_sigma: PositiveFloat = 0.8
     max_augmentation: Probability = 0.3
     """Largest noise level added to the small picture; the network is told the level."""

@@ -22,7 +22,7 @@ EMBED_BATCH = 256
 def load_pictures(config: DataConfig, image_size: int) -> ImageTextSet:
     """The data set at `image_size`; the emoji set is rasterised first where its folder is missing."""
     if config.emoji_split is not None and not config.folder.exists():
-        items = emoji_items(config.emoji_split)[: config.limit]
+        items = emoji_items(config.emoji_split)[:: config.every][: config.limit]
         workers = 1 if config.limit else 2
         write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)
     return load_shards(config.folder, image_size)

@@ -29,7 +29,7 @@ def preview_grid(
     schedule = make_schedule(model.schedule, model.num_timesteps)
     bound = bind(network, schedule, model.prediction_type, conditioning, model.learned_variance)
     noise = NoiseSource.from_seeds(range(len(real)))
-    start = noise((3, model.image_size, model.image_size), device)
+    start = noise((3, *real.shape[1:3]), device)
     steps = get_sampler("dpm++").sample(clip_x0(bound), start, time_grid(schedule, NUM_STEPS), None)
     *_, last = steps
     pairs = to_pil(from_uint8(np.asarray(real))), to_pil(last.x_t)

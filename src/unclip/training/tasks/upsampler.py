@@ -16,13 +16,16 @@ from unclip.models import Upsampler
 from unclip.training.config import TrainConfig, UpsamplerTaskConfig
 from unclip.training.task import Task, TaskLoss
 from unclip.training.tasks.common import draw_times, load_pictures, seeded_network
+from unclip.training.tasks.degrade import degrade
 from unclip.training.tasks.preview import preview_grid
 
 __all__ = ["UpsamplerTask", "blur"]
 
 NUM_PREVIEWS = 4
 BLUR_TAPS = 5
-MARGIN = 2  # reach of the bicubic kernel, in pixels of the small picture
+PREVIEW_SIZE = 256  # of larger pictures the middle is shown
+# Pixels of the small picture around a crop: the reach of the bicubic kernel, and of a damage that moves pixels further.
+MARGINS = {"blur": 2, "bsr": 8}
 
 
 class UpsamplerTask(Task):
@@ -32,6 +35,7 @@ class UpsamplerTask(Task):
         self.task, self.device = task, device
         model = task.model
         self.factor = model.image_size // model.low_res_size
+        self.margin = MARGINS[task.degradation]
         if task.crop_size % self.factor or task.crop_size > model.image_size:
             raise ConfigError(
                 f"crop_size={task.crop_size} must be a multiple of {self.factor} (image_size / low_res_size) "
@@ -58,7 +62,7 @@ class UpsamplerTask(Task):
         return TaskLoss(losses.mean(), {})
 
     def _crops(self, indices: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Crops of the large pictures, and the same places of the small ones with `MARGIN` pixels around them.
+        """Crops of the large pictures, and the same places of the small ones with `margin` pixels around them.
 
         Corners lie on the small picture's grid; beyond its edge the edge is repeated.
         """
@@ -68,21 +72,26 @@ class UpsamplerTask(Task):
         large = [
             _cut(self.pictures.images[i], y * self.factor, x * self.factor, self.task.crop_size) for i, (y, x) in places
         ]
-        border = ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
-        small = [_cut(np.pad(self.small.images[i], border, "edge"), y, x, size + 2 * MARGIN) for i, (y, x) in places]
+        border = ((self.margin, self.margin), (self.margin, self.margin), (0, 0))
+        small = [
+            _cut(np.pad(self.small.images[i], border, "edge"), y, x, size + 2 * self.margin) for i, (y, x) in places
+        ]
         return from_uint8(np.stack(large)).to(self.device), from_uint8(np.stack(small)).to(self.device)
 
     def _enlarge(self, low_res: Tensor) -> Tensor:
         """What the network sees of a small crop when it is enlarged as part of its whole picture: the margin goes."""
-        margin = MARGIN * self.factor
+        margin = self.margin * self.factor
         enlarged = resize(low_res, low_res.shape[-1] * self.factor)
         return enlarged[..., margin:-margin, margin:-margin]
 
     def _damage(self, low_res: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random blur, then Gaussian noise of a random level; the level is returned for the network."""
+        """Random damage, then Gaussian noise of a random level; the level is returned for the network."""
         draw = torch.rand(3, len(low_res), generator=generator).to(self.device)
-        blurred = blur(low_res, draw[0] * self.task.blur_sigma)
-        low_res = torch.where((draw[1] < self.task.blur_prob)[:, None, None, None], blurred, low_res)
+        if self.task.degradation == "bsr":
+            low_res = degrade(low_res, generator)
+        else:
+            blurred = blur(low_res, draw[0] * self.task.blur_sigma)
+            low_res = torch.where((draw[1] < self.task.blur_prob)[:, None, None, None], blurred, low_res)
         augmentation = draw[2] * self.task.max_augmentation
         noise = torch.randn(low_res.shape, generator=generator).to(self.device)
         return low_res + augmentation[:, None, None, None] * noise, augmentation
@@ -91,9 +100,11 @@ class UpsamplerTask(Task):
     def preview(self, network: nn.Module) -> Image.Image | None:
         """Real pictures above, what the upsampler makes of their small copies below."""
         chosen = np.linspace(0, self.num_items - 1, min(NUM_PREVIEWS, self.num_items)).astype(int)
-        low_res = from_uint8(np.asarray(self.small.images[chosen])).to(self.device)
+        size = min(self.task.model.image_size, PREVIEW_SIZE)
+        low_res = from_uint8(_middle(self.small.images[chosen], size // self.factor)).to(self.device)
         conditioning = {"low_res": low_res, "augmentation": torch.zeros(len(chosen), device=self.device)}
-        return preview_grid(network, self.task.model, conditioning, self.pictures.images[chosen], self.device)
+        real = _middle(self.pictures.images[chosen], size)
+        return preview_grid(network, self.task.model, conditioning, real, self.device)
 
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
         name = f"upsampler_{self.task.model.image_size}"
@@ -116,3 +127,8 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 def _cut(picture: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
     return picture[top : top + size, left : left + size]
+
+
+def _middle(pictures: np.ndarray, size: int) -> np.ndarray:
+    start = (pictures.shape[1] - size) // 2
+    return pictures[:, start : start + size, start : start + size]

@@ -1,0 +1,115 @@
+"""Claim: large pictures are drawn by tiles that nobody sees, within 2 GB: 1024 and 2048 px by the shipped upsampler.
+
+    python benchmarks/tiles.py
+
+Tiles beside a single pass (dB) on a picture of colours and edges; the steps between neighbouring pixels of an enlarged
+gradient, across the cuts and elsewhere; seconds and peak resident memory of 1024 and 2048 px, each in a new process.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import unclip
+from unclip.diffusion import get_sampler, time_grid
+from unclip.files import atomic_write
+from unclip.images import resize
+from unclip.pipelines import UpsamplerStage, last
+from unclip.runtime import NoiseSource
+
+SIZES = (1024, 2048)
+SEED = 0
+
+
+def main() -> None:
+    """Print the figures and write them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draw", type=int, default=None, help="only draw one picture of this size, and print seconds")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tiles.json"))
+    arguments = parser.parse_args()
+    if arguments.draw is not None:
+        print(draw(arguments.draw))
+        return
+    stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
+    result = {
+        "tiled_against_one_pass_db": round(psnr(by_tiles(stage, rings(256)), in_one_pass(stage, rings(256))), 1),
+        "gradient": seams(stage),
+        **{f"{size}_px": measure(size) for size in SIZES},
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+
+
+def rings(side: int) -> Tensor:
+    """Coloured rings, some with hard edges."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
+    radius = (x.square() + y.square()).sqrt()
+    return torch.stack([torch.sin(12 * radius), torch.sin(20 * radius + x).sign() * 0.8, x * y])[None]
+
+
+@torch.inference_mode()
+def by_tiles(stage: UpsamplerStage, low_res: Tensor, size: int = 1024) -> Tensor:
+    """As the stage draws."""
+    return last(stage.steps(low_res, NoiseSource.from_seeds([SEED]), stage.defaults, (size, size))).clamp(-1.0, 1.0)
+
+
+@torch.inference_mode()
+def in_one_pass(stage: UpsamplerStage, low_res: Tensor) -> Tensor:
+    """The same picture without tiles."""
+    x_T = NoiseSource.from_seeds([SEED])((3, 1024, 1024))
+    times = time_grid(stage.schedule, stage.defaults.num_steps, stage.defaults.spacing)
+    steps = get_sampler(stage.defaults.sampler).sample(stage.denoiser(resize(low_res, 1024)), x_T, times, None)
+    return last(steps).clamp(-1.0, 1.0)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """In dB, of pictures in [-1, 1]."""
+    return -10 * math.log10((a - b).square().mean().item() / 4)
+
+
+def seams(stage: UpsamplerStage) -> dict[str, float]:
+    """Largest step between columns of a gradient, in levels of 255: in the fade around a cut, and elsewhere."""
+    low_res = torch.linspace(-0.9, 0.9, 256).expand(1, 3, 256, 256)
+    steps = by_tiles(stage, low_res).diff(dim=-1).abs().amax(dim=(0, 1, 2)) * 127.5
+    cut = torch.zeros_like(steps, dtype=torch.bool)
+    size, halo = stage.tiling.tile_size, stage.tiling.halo
+    for start in range(size, 1024, size):
+        cut[start - halo // 2 - 1 : start + halo // 2] = True
+    margin = slice(32, -32)  # the picture's own border is no seam
+    inside, outside = steps[margin][cut[margin]], steps[margin][~cut[margin]]
+    return {"largest_step_at_cuts": round(inside.max().item(), 3), "elsewhere": round(outside.max().item(), 3)}
+
+
+def measure(size: int) -> dict[str, float]:
+    """Seconds of drawing and peak memory of a process that draws one picture."""
+    command = [sys.executable, __file__, "--draw", str(size)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    seconds = float(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, f"drawing {size} px ended with {status}"
+    return {"seconds": seconds, "peak_memory_bytes": usage.ru_maxrss * 1024}
+
+
+def draw(size: int) -> float:
+    """Seconds for one picture."""
+    stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
+    started = time.monotonic()
+    by_tiles(stage, rings(size // 4), size)
+    return round(time.monotonic() - started, 2)
+
+
+if __name__ == "__main__":
+    main()

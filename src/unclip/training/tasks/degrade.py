@@ -1,0 +1,131 @@
+"""Random damage of the kinds that small pictures come with. Knows pixels; no task and no network.
+
+After BSRGAN (Zhang et al. 2021, section 3): blur, resizing, noise and JPEG compression in random order, which is how
+unCLIP's second upsampler is trained (paper, section 2.3). Here they are milder and each leaves most pictures out, since
+what this model enlarges comes from its own stages or from a person's good file.
+"""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from unclip.images import from_uint8, to_pil
+from unclip.shapes import Images
+
+__all__ = ["add_grain", "blur_along", "compress", "degrade", "shrink_and_enlarge"]
+
+TAPS = 9
+SIGMA = (0.2, 1.5)  # standard deviation of the blur, in pixels
+SCALE = (0.5, 1.0)  # side after shrinking, as a share
+GRAIN = (0.0, 0.08)  # standard deviation of the noise; 0.08 is ten of 255 levels
+QUALITY = (40, 95)  # of JPEG
+KERNELS = ("area", "bilinear", "bicubic")
+
+
+def degrade(images: Images, generator: torch.Generator) -> Images:
+    """Damage each picture by its own random choice of blur, resizing, noise and JPEG in random order.
+
+    All randomness comes from `generator`, in an order that does not depend on the pixels; three pictures in ten stay
+    as they are. Shape and device stay too.
+    """
+    # Without autocast: bfloat16 has fewer levels than 8-bit colour, and the antialiased kernels no form in it.
+    with torch.autocast("cpu", enabled=False):
+        return torch.cat([_degrade_one(image[None], generator) for image in images.cpu()]).to(images.device)
+
+
+def _degrade_one(image: Tensor, generator: torch.Generator) -> Tensor:
+    order, draws = torch.randperm(len(DAMAGES), generator=generator), torch.rand(len(DAMAGES), generator=generator)
+    for index in order.tolist():
+        prob, damage = DAMAGES[index]
+        if draws[index] < prob:
+            image = damage(image, generator)
+    return image
+
+
+# Blur by a Gaussian with its axes turned, BSRGAN section 3.1: half of them isotropic.
+def blur_along(images: Images, sigma_1: float, sigma_2: float, angle: float) -> Images:
+    """Gaussian blur with standard deviations `sigma_1` along `angle` (radians) and `sigma_2` across it, in pixels.
+
+    The edges are repeated.
+    """
+    pad = TAPS // 2
+    offsets = torch.arange(TAPS, dtype=torch.float32) - pad
+    y, x = torch.meshgrid(offsets, offsets, indexing="ij")
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    kernel = torch.exp(-0.5 * ((along / sigma_1) ** 2 + (across / sigma_2) ** 2))
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, TAPS, TAPS)
+    return F.conv2d(F.pad(images, (pad,) * 4, mode="replicate"), kernel, groups=images.shape[1])
+
+
+# Down- and upsampling, BSRGAN section 3.2; the nearest neighbour is left out, as it moves the picture.
+def shrink_and_enlarge(images: Images, scale: float, down: str, up: str) -> Images:
+    """Resize to `scale` of each side with the kernel `down`, and back with `up` (of `KERNELS`)."""
+    height, width = images.shape[2:]
+    small = _interpolate(images, (max(round(height * scale), 1), max(round(width * scale), 1)), down)
+    return _interpolate(small, (height, width), up)
+
+
+# Gaussian noise, BSRGAN section 3.3: independent in each channel, or the same grey in all.
+def add_grain(images: Images, sigma: float, grey: bool, generator: torch.Generator) -> Images:
+    """Add noise of standard deviation `sigma`."""
+    noise = torch.randn(images.shape, generator=generator)
+    return images + sigma * (noise[:, :1] if grey else noise)
+
+
+# JPEG compression noise, BSRGAN section 3.3.
+def compress(images: Images, quality: int) -> Images:
+    """Write each picture as JPEG of that quality, and read it."""
+    return torch.cat([_compress_one(picture, quality) for picture in to_pil(images)])
+
+
+def _compress_one(picture: Image.Image, quality: int) -> Tensor:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    with Image.open(file) as read:
+        return from_uint8(np.asarray(read)[None])
+
+
+def _interpolate(images: Tensor, size: tuple[int, int], kernel: str) -> Tensor:
+    if kernel == "area":
+        return F.interpolate(images, size, mode="area")
+    return F.interpolate(images, size, mode=kernel, align_corners=False, antialias=True)
+
+
+def _random_blur(image: Tensor, generator: torch.Generator) -> Tensor:
+    sigma_1, sigma_2, angle, isotropic = torch.rand(4, generator=generator).tolist()
+    sigma_1, sigma_2 = _between(SIGMA, sigma_1), _between(SIGMA, sigma_2)
+    return blur_along(image, sigma_1, sigma_1 if isotropic < 0.5 else sigma_2, math.pi * angle)
+
+
+def _random_resize(image: Tensor, generator: torch.Generator) -> Tensor:
+    scale = _between(SCALE, float(torch.rand((), generator=generator)))
+    down, up = torch.randint(len(KERNELS), (2,), generator=generator).tolist()
+    return shrink_and_enlarge(image, scale, KERNELS[down], KERNELS[up])
+
+
+def _random_grain(image: Tensor, generator: torch.Generator) -> Tensor:
+    sigma, grey = torch.rand(2, generator=generator).tolist()
+    return add_grain(image, _between(GRAIN, sigma), grey < 0.5, generator)
+
+
+def _random_jpeg(image: Tensor, generator: torch.Generator) -> Tensor:
+    return compress(image, int(torch.randint(QUALITY[0], QUALITY[1] + 1, (), generator=generator)))
+
+
+def _between(bounds: tuple[float, float], draw: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * draw
+
+
+DAMAGES: tuple[tuple[float, Callable[[Tensor, torch.Generator], Tensor]], ...] = (
+    (0.4, _random_blur),
+    (0.2, _random_resize),
+    (0.2, _random_grain),
+    (0.25, _random_jpeg),
+)
+"""Each with the share of pictures that it damages."""
