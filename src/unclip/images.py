@@ -24,6 +24,7 @@ from unclip.shapes import Images
 __all__ = [
     "cover",
     "crop_square",
+    "cut",
     "from_pil",
     "from_uint8",
     "grid",
@@ -96,6 +97,14 @@ def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
     box = (left, top, left + scale * width, top + scale * height)
     return on_white(image).resize(size, Image.Resampling.BICUBIC, box=box)
+
+
+def cut(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    """The middle of a picture in the shape of `shape`, (width, height), as large as whole pixels allow; not scaled."""
+    scale = min(image.width / shape[0], image.height / shape[1])
+    width, height = (max(round(scale * side), 1) for side in shape)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from unclip.diffusion import cosine_schedule, half_log_snr, linear_schedule, time_grid, times_above, times_from
+from unclip.diffusion import cosine_schedule, half_log_snr, linear_schedule, time_grid, times_from
+from unclip.diffusion.time_grid import Spacing
 from unclip.errors import InputError
 
 SCHEDULE = cosine_schedule()
@@ -72,16 +73,23 @@ def test_strength_outside_is_refused(strength: float) -> None:
         times_from(time_grid(SCHEDULE, 5), strength)
 
 
-def test_times_of_little_noise_are_dropped_but_not_the_ends() -> None:
-    times = time_grid(SCHEDULE, 25)
-    cut = times_above(SCHEDULE, times, 0.1)
-    assert torch.equal(cut, torch.cat([times[:-3], times[-1:]]))
-    assert float(SCHEDULE.sigma(cut[-2])) > 0.1 > float(SCHEDULE.sigma(times[-3]))
-    assert torch.equal(times_above(SCHEDULE, times, 0.0), times)
-    assert times_above(SCHEDULE, times[-3:], 1.0).tolist() == [float(times[-3]), 0.0]
+@pytest.mark.parametrize("spacing", ["uniform", "logsnr"])
+def test_entries_of_little_noise_are_left_out_and_the_number_of_steps_stays(spacing: Spacing) -> None:
+    times = time_grid(SCHEDULE, 25, spacing, sigma_min=0.1)
+    table = SCHEDULE.time(torch.arange(1000))
+    assert len(times) == 26
+    assert times[[0, -1]].tolist() == [1.0, 0.0]
+    assert times[-2] == table[SCHEDULE.sigma(table) >= 0.1].min()
+    assert time_grid(SCHEDULE, 1, spacing, sigma_min=1.0).tolist() == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("sigma", [-0.1, 1.5, float("nan")])
-def test_noise_outside_is_refused(sigma: float) -> None:
-    with pytest.raises(InputError, match=f"sigma={sigma} must lie in"):
-        times_above(SCHEDULE, time_grid(SCHEDULE, 5), sigma)
+def test_steps_are_even_between_the_entries_that_are_left() -> None:
+    first = int((SCHEDULE.sigma(SCHEDULE.time(torch.arange(1000))) < 0.5).sum())
+    expected = [999, round(first + 2 * (999 - first) / 3), round(first + (999 - first) / 3), first, -1]
+    assert SCHEDULE.timestep(time_grid(SCHEDULE, 4, sigma_min=0.5)).tolist() == expected
+
+
+@pytest.mark.parametrize("sigma_min", [-0.1, 1.5, float("nan")])
+def test_noise_outside_is_refused(sigma_min: float) -> None:
+    with pytest.raises(InputError, match=f"sigma_min={sigma_min} must lie in"):
+        time_grid(SCHEDULE, 5, sigma_min=sigma_min)

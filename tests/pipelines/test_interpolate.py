@@ -14,7 +14,7 @@ from unclip.errors import InputError
 from unclip.pipelines import Condition, Model, Result, UnClip
 from unclip.pipelines.features import encode
 from unclip.pipelines.ingredients import read_ingredient
-from unclip.pipelines.inversion import INVERTIBLE, invert_pictures
+from unclip.pipelines.inversion import INVERTIBLE, invert_pictures, start_from
 from unclip.pipelines.job import begin
 from unclip.runtime import NoiseSource
 
@@ -40,9 +40,9 @@ def reconstructed(model: Model, picture: Image.Image, **options: Any) -> Result:
     job = begin(model, {"seed": 7, "output_type": "pt", **options}, defaults={"decoder": INVERTIBLE})
     with torch.inference_mode():
         features = encode(model, [""], [picture])
+        x_T = {"decoder": invert_pictures(job, [picture], features.pictures, features.condition)}
         embeddings = [features.pictures]
-        canvases = invert_pictures(job, [picture], embeddings, features.condition)
-        return job.result(job.enlarge(job.decode(embeddings, features.condition, canvases)), embeddings)
+        return job.result(job.draw(embeddings, features.condition, start_from(job, x_T)), embeddings)
 
 
 @pytest.mark.parametrize(

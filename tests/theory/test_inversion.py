@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from normal_data import NormalDenoiser
-from unclip.diffusion import CosineSchedule, bind, clip_x0, cosine_schedule, ddim, invert, time_grid, times_above
+from unclip.diffusion import CosineSchedule, bind, clip_x0, cosine_schedule, ddim, invert, time_grid
 from unclip.errors import InputError
 
 MEAN = torch.tensor([0.3, -0.5, 1.0], dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_with_many_refinements_the_round_trip_is_exact(num_steps: int) -> None:
 @pytest.mark.parametrize("num_steps", [4, 12])
 def test_from_the_clean_end_to_the_last_table_point_and_back(num_steps: int) -> None:
     """alpha is 5e-5 at the one and sigma 0 at the other."""
-    assert round_trip_error(TABLE, times_above(TABLE.schedule, time_grid(TABLE.schedule, num_steps), 0.1), 200) < 1e-9
+    assert round_trip_error(TABLE, time_grid(TABLE.schedule, num_steps, sigma_min=0.1), 200) < 1e-9
 
 
 def test_order_holds_for_the_flow_itself() -> None:
@@ -62,7 +62,7 @@ def exact_noise_std(times: Tensor) -> Tensor:
 
 
 def test_noise_of_normal_data_is_normal_with_the_variance_of_the_closed_form() -> None:
-    times = times_above(TABLE.schedule, time_grid(TABLE.schedule, 12), 0.1)
+    times = time_grid(TABLE.schedule, 12, sigma_min=0.1)
     z = torch.tensor([[-2.0], [0.0], [1.0]], dtype=torch.float64)
     x_T = inverted(TABLE, MEAN + z * VARIANCE.sqrt(), times, 200)
     expected = TABLE.schedule.alpha(times[0]) * MEAN + z * exact_noise_std(times)
@@ -79,7 +79,7 @@ def test_directions_of_very_different_variance_come_back_from_few_steps() -> Non
     variance = torch.logspace(-3, 3, 30, dtype=torch.float64)
     denoiser = NormalDenoiser(cosine_schedule(), torch.zeros(30, dtype=torch.float64), variance)
     x0 = torch.randn(1, 30, dtype=torch.float64) * variance.sqrt()
-    times = times_above(denoiser.schedule, time_grid(denoiser.schedule, 10), 0.1)
+    times = time_grid(denoiser.schedule, 10, sigma_min=0.1)
     errors = []
     for num_refinements in (0, 1, 5, 100):
         back = list(ddim(denoiser, inverted(denoiser, x0, times, num_refinements), times))[-1].x_t

@@ -1,11 +1,25 @@
-"""`unclip generate`: pictures from a prompt. Knows options; the drawing is `UnClip.text_to_image`."""
+"""`unclip generate`: pictures from a prompt. Knows options; the drawing is `UnClip.text_to_image` or `draft`."""
 
 from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, NumImages, Out, Sampler, Seed, Size, Steps
+from unclip.cli.draw import Shared, draw, draw_part
+from unclip.cli.options import (
+    AsJson,
+    Device,
+    Guidance,
+    ModelName,
+    Negative,
+    NumImages,
+    Out,
+    Sampler,
+    Seed,
+    Size,
+    Steps,
+    StopAfter,
+)
+from unclip.errors import InputError
 
 __all__ = ["generate"]
 
@@ -19,6 +33,9 @@ def generate(
     guidance: Guidance = None,
     sampler: Sampler = None,
     candidates: Annotated[int | None, typer.Option(help="Image embeddings to choose the best from.")] = None,
+    best_of: Annotated[int | None, typer.Option(help="Pictures to draw, of which CLIP keeps the nearest.")] = None,
+    negative: Negative = "",
+    stop_after: StopAfter = None,
     model: ModelName = "emoji",
     out: Out = None,
     device: Device = "auto",
@@ -32,9 +49,23 @@ def generate(
         seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
         as_json=as_json,
     )  # fmt: skip
-    draw(
+    if stop_after is None:
+        draw(
+            shared,
+            prompt,
+            num_images,
+            lambda pipe, options: pipe.text_to_image(
+                prompt, num_images, num_candidates=candidates, best_of=best_of, negative_prompt=negative, **options
+            ),
+        )
+        return
+    if best_of is not None:
+        raise InputError("--best-of judges pictures, and --stop-after may leave none; use one of them.")
+    draw_part(
         shared,
         prompt,
         num_images,
-        lambda pipe, options: pipe.text_to_image(prompt, num_images, num_candidates=candidates, **options),
+        lambda pipe, options: pipe.draft(
+            prompt, num_images, stop_after=stop_after, num_candidates=candidates, negative_prompt=negative, **options
+        ),
     )

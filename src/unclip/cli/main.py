@@ -11,10 +11,14 @@ from unclip import __version__
 from unclip.cli.basis import basis
 from unclip.cli.convert import convert
 from unclip.cli.data import data_app
+from unclip.cli.finish import finish
 from unclip.cli.generate import generate
+from unclip.cli.image_to_image import image_to_image
 from unclip.cli.info import info
+from unclip.cli.inpaint import inpaint
 from unclip.cli.interpolate import interpolate
 from unclip.cli.mix import mix
+from unclip.cli.outpaint import outpaint
 from unclip.cli.probe import probe
 from unclip.cli.train import train
 from unclip.cli.upscale import upscale
@@ -29,16 +33,12 @@ INTERRUPT_EXIT = 130
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(basis)
-app.command()(convert)
-app.command()(generate)
-app.command()(info)
-app.command()(interpolate)
-app.command()(mix)
-app.command()(probe)
-app.command()(train)
-app.command()(upscale)
-app.command()(variations)
+COMMANDS = (
+    generate, variations, image_to_image, mix, interpolate, inpaint, outpaint, upscale, probe, finish, train, convert,
+    info, basis,
+)  # fmt: skip
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(data_app, name="data")
 
 

@@ -12,16 +12,20 @@ from unclip.errors import InputError
 __all__ = [
     "AsJson",
     "Device",
+    "Feather",
     "Guidance",
     "ModelName",
+    "Negative",
     "NumImages",
     "Out",
+    "Resamples",
     "Sampler",
     "Seed",
     "SeriesOut",
     "SeriesSeed",
     "Size",
     "Steps",
+    "StopAfter",
     "parse_size",
 ]
 
@@ -31,12 +35,16 @@ Size: TypeAlias = Annotated[str | None, typer.Option(help="A side that the model
 Steps: TypeAlias = Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25,upsampler_256=7.")]
 Guidance: TypeAlias = Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")]
 Sampler: TypeAlias = Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")]
+Negative: TypeAlias = Annotated[str, typer.Option(help="What guidance leads away from.")]
+StopAfter: TypeAlias = Annotated[str | None, typer.Option(help="prior, decoder, ...: write a file for `finish`.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]
 Out: TypeAlias = Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")]
 SeriesSeed: TypeAlias = Annotated[int | None, typer.Option(help="Of all pictures; without it, a random one.")]
 SeriesOut: TypeAlias = Annotated[
     str | None, typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder.")
 ]
+Feather: TypeAlias = Annotated[int, typer.Option(help="Pixels inside its border over which what is painted fades in.")]
+Resamples: TypeAlias = Annotated[int, typer.Option(help="How often the decoder makes each step, for a better fit.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 

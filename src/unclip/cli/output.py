@@ -12,7 +12,7 @@ from unclip.errors import InputError
 from unclip.files import atomic_path
 from unclip.images import grid, save_gif, save_png
 
-__all__ = ["check_writable", "image_paths", "save_images", "series_paths"]
+__all__ = ["check_writable", "draft_path", "image_paths", "save_images", "series_paths"]
 
 MAX_SLUG = 40
 
@@ -32,6 +32,19 @@ def image_paths(out: str | None, prompt: str, seeds: Sequence[int]) -> list[Path
     if len(seeds) == 1:
         return [path]
     return [path.with_stem(f"{path.stem}-{number}") for number in range(1, len(seeds) + 1)]
+
+
+def draft_path(out: str | None, prompt: str, seed: int) -> Path:
+    """The file of a draft: `out` where it ends in .safetensors, else one called after prompt and seed in that folder.
+
+    Raises `InputError` for the name of another kind of file.
+    """
+    path = Path(out or ".")
+    if out is None or _is_folder(out):
+        return path / f"{_slug(prompt)}-{seed}.safetensors"
+    if path.suffix != ".safetensors":
+        raise InputError(f"{out}: unfinished pictures are written as {path.with_suffix('.safetensors')}; use that.")
+    return path
 
 
 def series_paths(out: str | None, title: str, seeds: Sequence[int]) -> list[Path]:

@@ -29,7 +29,7 @@ from unclip.diffusion.schedules import (
 )
 from unclip.diffusion.slerp import slerp, weighted_mean
 from unclip.diffusion.tiling import Region, Tiling, tiled
-from unclip.diffusion.time_grid import Spacing, time_grid, times_above, times_from
+from unclip.diffusion.time_grid import Spacing, time_grid, times_from
 
 __all__ = [
     "SAMPLERS",
@@ -75,7 +75,6 @@ __all__ = [
     "start_known",
     "tiled",
     "time_grid",
-    "times_above",
     "times_from",
     "training_target",
     "weighted_mean",

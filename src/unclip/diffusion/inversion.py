@@ -15,7 +15,7 @@ from unclip.shapes import Sample
 def invert(denoiser: Denoiser, x0: Sample, times: Tensor, num_refinements: int = 0) -> Iterator[SamplerStep]:
     """Climb from x0 at the last of `times` to x_T at the first; `ddim` without noise leads back along the same times.
 
-    times: falling, as for `ddim`; `times_above` drops those at which noise is smaller than the network's own error,
+    times: falling, as for `ddim`; `time_grid` leaves out those of less noise (sigma_min) than the network's own error,
     which would end up in x_T enlarged. Each step evaluates the denoiser once, and once more per refinement. The way
     back misses x0 by an error of order 1 + num_refinements in the step size, and by none in the limit: refinements are
     a fixed-point iteration on what `ddim` itself does. Raises InputError for num_refinements < 0.

@@ -23,6 +23,7 @@ from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.sampling import last
 from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, image_seeds
+from unclip.pipelines.text_diff import text_diff
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.unclip import UnClip
 from unclip.pipelines.upsampler_stage import UpsamplerStage
@@ -73,5 +74,6 @@ __all__ = [
     "outpaint",
     "probe",
     "shipped_models",
+    "text_diff",
     "text_to_image",
 ]

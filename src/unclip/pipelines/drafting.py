@@ -32,7 +32,11 @@ def draft(
     negative_prompt: str = "",
     **options: Unpack[DrawOptions],
 ) -> Draft:
-    """Begin `num_images` pictures of each prompt; see `UnClip.draft` for the arguments."""
+    """Begin `num_images` pictures of each prompt and stop after "prior", "decoder" or "upsampler_256".
+
+    `finish` goes on to what `text_to_image` would have drawn, to the bit on a CPU, also from a file
+    (`Draft.save`). All else is as for `text_to_image`; settings of the stages to come are kept in the draft.
+    """
     texts = check_prompts(prompts)
     job = begin(model, options, num_inputs=len(texts), num_images=num_images, uses_prior=True)
     check_negative(job, negative_prompt)
@@ -59,7 +63,7 @@ def draft(
 
 @torch.inference_mode()
 def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
-    """Take a draft some stages further; see `UnClip.advance` for the arguments."""
+    """Take a draft as far as another stage; errors and `options` are as for `finish`."""
     job = _resume(model, draft, options)
     images = _run(_until(job, stop_after), draft)
     done, to_come = _shares(job.settings, stop_after)
@@ -75,7 +79,12 @@ def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[Dr
 
 @torch.inference_mode()
 def finish(model: Model, draft: Draft, **options: Unpack[DrawOptions]) -> Result:
-    """Finish the pictures of a draft; see `UnClip.finish` for the arguments."""
+    """Run the stages that a draft has before it.
+
+    Any model goes on with a draft whose embeddings its decoder reads or whose pictures have a size that it makes;
+    on its own model the draft's settings hold, on another that one's, and `options` change them. Seeds and noise
+    are the draft's. Raises `InputError` where the draft does not fit, naming both sizes.
+    """
     job = _resume(model, draft, options)
     images = _run(job, draft)
     told: dict[str, Any] = {"negative_prompt": draft.negative_prompt}

@@ -35,7 +35,13 @@ def image_to_image(
     negative_prompt: str = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw `num_images` pictures over each picture; see `UnClip.image_to_image` for the arguments."""
+    """Draw `num_images` pictures over each picture, of `prompt` or, without one, of what CLIP sees in it (SDEdit).
+
+    `images` are as for `image_variations`, cut to the shape that is drawn. `strength` in (0, 1] is the share of the
+    way to noise that a picture is taken, at the decoder's size, before it is drawn again, and about the share of
+    the decoder's steps that are made: little keeps it, 1 keeps nothing and draws what `text_to_image` (without a
+    prompt `image_variations`) draws of the same seed. All else is as there; `negative_prompt` too.
+    """
     pictures = open_pictures(images)
     prompts = None if prompt is None else check_prompts(prompt) * len(pictures)
     job = begin(model, options, num_inputs=len(pictures), num_images=num_images, uses_prior=prompts is not None)

@@ -4,6 +4,7 @@ from typing import Unpack
 
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
@@ -15,7 +16,6 @@ from unclip.pipelines.painting import FEATHER, NUM_RESAMPLES, describe, embed, p
 from unclip.pipelines.result import Drawn, OutputType, Result
 from unclip.pipelines.settings import check_count, check_prompts
 from unclip.pipelines.windows import Box, window_around
-from unclip.shapes import Images
 
 __all__ = ["inpaint"]
 
@@ -32,7 +32,22 @@ def inpaint(
     num_resamples: int = NUM_RESAMPLES,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Paint what is white in the mask; see `UnClip.inpaint` for the arguments."""
+    """Paint the white part of `mask` anew, `num_images` times; every other pixel stays, bit for bit.
+
+    `image` is a PIL picture or a path, of any size and shape, and so is the result, in RGB. `mask` is black and
+    white and as large as the picture; without one, the transparent part of the picture is painted. The image
+    embedding is that of `prompt`, by the prior, or what CLIP says of the whole picture where there is none.
+
+    A window around the white part, half as large again, is brought to `image_size`, painted with what is known put
+    back at every step of every stage, and brought back; a picture of just that size is not resized. The decoder
+    makes each step `num_resamples` times, noising back in between (RePaint, algorithm 1). What was painted fades in
+    over `feather` pixels inside the white part. A mask that is all black gives the picture back and nothing is
+    drawn; one that is all white, on a picture of `image_size`, gives what `text_to_image`, or `image_variations`
+    without a prompt, draws with the same seed and settings, to the bit.
+
+    Raises `InputError` for a mask of another size or without black and white, for a picture without transparency
+    and no mask, and as `text_to_image`.
+    """
     check_count("feather", feather, least=0)
     check_count("num_resamples", num_resamples)
     prompts = None if prompt is None else check_prompts(prompt)
@@ -63,7 +78,7 @@ def _missing(picture: Image.Image, mask: Picture | None) -> Image.Image:
     return missing
 
 
-def _insert(picture: Image.Image, windows: Images, box: Box, output_type: OutputType) -> Drawn:
+def _insert(picture: Image.Image, windows: Tensor, box: Box, output_type: OutputType) -> Drawn:
     """Copies of the picture, one for each window, which stands in it at `box`; what sticks out is cut off."""
     left, top = box[:2]
     if output_type == "pil":

@@ -41,10 +41,20 @@ def interpolate(
     num_candidates: int | None = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw the way from `a` to `b`; see `UnClip.interpolate` for the arguments."""
+    """Draw `frames` pictures, at least 2, on the way from `a` to `b`: texts or pictures (paper, section 3.2).
+
+    A PIL image, a path, and a text that names a file are pictures. Image embeddings and the decoder's first noise
+    go along great circles (slerp); any other noise is the same for all frames, so there is one seed. A decoder that
+    reads text is told that of the nearer end.
+
+    Between two texts the ends are what `text_to_image` draws with the same seed and options. A picture brings the
+    noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 50 steps
+    without guidance, and the end is the picture's reconstruction. Raises `InputError` as `text_to_image` does, for
+    a file that is no picture, and for a text called like a picture's file that is not there.
+    """
     ends, fractions = [read_ingredient(end) for end in (a, b)], _fractions(frames)
     has_text, has_picture = any(end.text for end in ends), any(end.picture for end in ends)
-    defaults = {"decoder": INVERTIBLE | {"eta": 0.0}} if has_picture else {}
+    defaults = {"decoder": INVERTIBLE} if has_picture else {}
     job = begin(model, options, num_inputs=frames, uses_prior=has_text, defaults=defaults)
     candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
 
@@ -88,9 +98,7 @@ def _invert(job: Job, features: Features, ends: Sequence[Ingredient], embeddings
         return []
     pictures = [end.picture for end in ends if end.picture is not None]
     told = features.condition._replace(text=select_text(features.condition.text, rows))
-    each = replace(job, batches=[job.batches[0]._replace(rows=[place]) for place in range(len(rows))])
-    canvases = invert_pictures(each, pictures, [embeddings[row] for row in rows], told)
-    return [canvas.x_T for canvas in canvases if canvas.x_T is not None]
+    return list(invert_pictures(job, pictures, embeddings[rows, 0], told).split(1))
 
 
 def _between(ends: Sequence[Tensor], fractions: Tensor) -> Tensor:

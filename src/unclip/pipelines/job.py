@@ -106,9 +106,15 @@ class Job:
             images = [large.clamp(-1.0, 1.0) for large in made]
         return images
 
-    def draw(self, embeddings: list[Tensor], condition: Condition) -> list[Tensor]:
-        """Pictures in [-1, 1] of the image embeddings, from fresh noise through every stage."""
-        return self.enlarge(self.decode(embeddings, condition))
+    def draw(
+        self,
+        embeddings: list[Tensor],
+        condition: Condition,
+        canvases: Mapping[str, Iterable[Canvas]] | None = None,
+    ) -> list[Tensor]:
+        """Pictures in [-1, 1] of the image embeddings through every stage; `canvases` are by its name."""
+        given = canvases or {}
+        return self.enlarge(self.decode(embeddings, condition, given.get("decoder")), given)
 
     def keep(self, places: Sequence[int]) -> "Job":
         """A job that goes on with the pictures at `places` alone, in that order."""

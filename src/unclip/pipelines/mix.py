@@ -34,7 +34,15 @@ def mix(
     num_candidates: int | None = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw `num_images` pictures of the weighted `parts`; see `UnClip.mix` for the arguments."""
+    """Draw `num_images` pictures of texts and pictures at once: `[("a cat", 0.7), ("dog.png", 0.3)]`.
+
+    The image embeddings of the parts are averaged as directions; weights may have any sum, and one below 0 leads
+    away from its part. What is a picture is as for `interpolate`. Seeds and noise are as for `text_to_image`, each
+    text being imagined from the noise that it would be alone with: one part by itself gives what `text_to_image` or
+    `image_variations` gives. A decoder that reads text is told that of the heaviest text.
+
+    Raises `InputError` as `interpolate` does, for weights that are not finite or all 0, and where parts cancel.
+    """
     ingredients, weights = _read(parts)
     has_text = any(ingredient.text for ingredient in ingredients)
     job = begin(model, options, num_images=num_images, uses_prior=has_text)

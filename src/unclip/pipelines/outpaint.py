@@ -51,7 +51,17 @@ def outpaint(
     num_resamples: int = NUM_RESAMPLES,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Paint what lies beyond the borders of a picture; see `UnClip.outpaint` for the arguments."""
+    """Paint what lies beyond the borders of a picture, `num_images` times; the picture itself stays, bit for bit.
+
+    It grows by `left`, `right`, `top` and `bottom` pixels, or to the `aspect` (width, height), by as much on both
+    sides. Squares of `window` pixels are painted as by `inpaint`, outward from the picture, each half over what is
+    there already: memory is that of one window and the pictures in 8 bits. By default a window is as large as the
+    picture's shorter side, or as what the model draws where that is larger and the canvas has room. All windows
+    are told the same: the embedding of `prompt`, or of what CLIP says of the picture.
+
+    Raises `InputError` where there is nothing to extend, for a canvas of more than 2^27 pixels or 10,000 windows,
+    for a `window` that does not fit the canvas, for an `image_size` that is not square, and as `text_to_image`.
+    """
     check_count("feather", feather, least=0)
     check_count("num_resamples", num_resamples)
     prompts = None if prompt is None else check_prompts(prompt)

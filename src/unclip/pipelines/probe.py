@@ -29,7 +29,12 @@ def probe(
     basis: EmbeddingBasis | None = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw what is left of `image` in its leading components; see `UnClip.probe` for the arguments."""
+    """Draw what the leading principal components of a picture's embedding hold (paper, section 4).
+
+    One picture for each of `num_components`, all from the same noise; None is 1, 2, 4 and so on up to all of them,
+    which is `image_variations` to rounding. `basis` is by default the model's own, where it comes with one. Raises
+    `InputError` for a number outside 1..CLIP's embedding size, and where there is no basis or one of another size.
+    """
     (picture,), basis = open_pictures(image), _basis(model, basis)
     counts = _doubling(basis.embedding_dim) if num_components is None else list(num_components)
     if not counts:
@@ -45,7 +50,10 @@ def probe(
 
 @torch.inference_mode()
 def fit_basis(model: Model, pictures: Iterable[Picture]) -> EmbeddingBasis:
-    """The components of the embeddings of `pictures`; see `UnClip.fit_basis`."""
+    """The principal components of the embeddings of `pictures`, for `probe`; best of thousands of them.
+
+    Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.
+    """
     clip, decoder, rest = model.need_clip, model.need_decoder, iter(pictures)
 
     def embeddings() -> Iterator[Tensor]:

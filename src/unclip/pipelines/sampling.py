@@ -40,7 +40,7 @@ def trained_schedule(name: ScheduleName, num_timesteps: int, settings: StageSett
 
 def stage_times(schedule: DiscreteSchedule, settings: StageSettings, strength: float = 1.0) -> Tensor:
     """The falling times that a sampler visits; raises `InputError` for more steps than the schedule has."""
-    times = time_grid(schedule, settings.num_steps, settings.spacing)
+    times = time_grid(schedule, settings.num_steps, settings.spacing, settings.sigma_min)
     return times if strength == 1.0 else times_from(times, strength)
 
 

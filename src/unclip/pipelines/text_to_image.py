@@ -31,7 +31,21 @@ def text_to_image(
     negative_prompt: str = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw `num_images` pictures of each prompt; see `UnClip.text_to_image` for the arguments."""
+    """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.
+
+    Image k of every prompt has the seed `seed` + k (a random one where `seed` is None) and its own generator: it
+    does not depend on `num_images` or on the other prompts. Noise is drawn in the order prior start, prior steps,
+    decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
+    picture draw from its generator, and the one nearest to the text is drawn.
+
+    With `best_of`, so many pictures of each prompt go through the decoder, CLIP compares them with the text, and
+    the nearest `num_images` go on, best first; `settings["scores"]` has their cosines. Guidance leads away from
+    `negative_prompt` in the prior, and in a decoder that reads text.
+
+    A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
+    `InputError` for an empty prompt, a negative one that no guidance hears, and any setting that cannot be, before
+    anything is drawn.
+    """
     texts = check_prompts(prompts)
     drawn = num_images if best_of is None else check_best_of(model, best_of, num_images)
     job = begin(model, options, num_inputs=len(texts), num_images=drawn, uses_prior=True)

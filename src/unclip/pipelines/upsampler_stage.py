@@ -18,12 +18,11 @@ from unclip.diffusion import (
     clip_x0,
     hand_over,
     tiled,
-    time_grid,
 )
 from unclip.images import resize
 from unclip.models import Upsampler
 from unclip.pipelines.canvas import BLANK, Canvas
-from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
+from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, stage_times, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
@@ -94,6 +93,18 @@ class UpsamplerStage:
             return clip_x0(first, x0_bound)
         return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time), x0_bound)
 
+    def tiled_denoiser(self, low_res: Images, size: tuple[int, int], settings: StageSettings) -> Denoiser:
+        """Denoiser of pictures of (height, width), by tiles where they are larger than one."""
+        # Enlarged once, as the network would do in every step.
+        enlarged = resize(low_res, size)
+        last_time = float(stage_times(self.schedule, settings)[-2])
+
+        def denoiser_of(region: Region) -> Denoiser:
+            part = enlarged[(..., *region)]
+            return self.denoiser(part, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
+
+        return tiled(denoiser_of, self.schedule, self.tiling)
+
     def steps(
         self,
         low_res: Images,
@@ -118,15 +129,7 @@ class UpsamplerStage:
         canvas = canvas if canvas.x_T is not None else canvas._replace(x_T=draw())
         if settings.augmentation > 0.0:
             low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
-        # Enlarged once, as the network would do in every step.
-        enlarged = resize(low_res, (height, width))
-        last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
-
-        def denoiser_of(region: Region) -> Denoiser:
-            part = enlarged[(..., *region)]
-            return self.denoiser(part, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
-
-        denoiser = tiled(denoiser_of, self.schedule, self.tiling)
+        denoiser = self.tiled_denoiser(low_res, (height, width), settings)
         return sample_steps(denoiser, self.schedule, settings, draw, canvas)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:

@@ -46,7 +46,14 @@ class Box(NamedTuple):
 def upscale(
     model: Model, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
 ) -> Result:
-    """Enlarge each picture until its longer side is `size`; see `UnClip.upscale` for the arguments."""
+    """Enlarge pictures of any shape until their longer side has `size` pixels (None: by the upsampler's factor).
+
+    The model's last upsampler sharpens an enlarged copy, in as many passes as its factor asks for (paper, section
+    2.3). It works on blocks of 1024 pixels that fade into each other, so memory does not grow with the picture but
+    for its 8-bit colours. Transparency becomes white. Of the options, `seed`, `num_steps`, `sampler`, `output_type`
+    and `progress` apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more
+    than 2^27 pixels, and a model without upsampler.
+    """
     check_options(options)
     if options.get("image_size") is not None:
         raise InputError("upscale takes the longer side as size, not image_size.")
