@@ -14,6 +14,11 @@ __all__ = ["variations"]
 def variations(
     image: Annotated[Path, typer.Argument(help="The picture.")],
     num_images: NumImages = 1,
+    eta: Annotated[
+        float | None, typer.Option(help="Begin at the picture's own noise: 0 gives it back, up to 1 varies it.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="A text to lead to.")] = None,
+    text_weight: Annotated[float, typer.Option(help="How far to it: 0 is the picture alone, 1 the text.")] = 0.5,
     seed: Seed = None,
     size: Size = None,
     steps: Steps = None,
@@ -33,5 +38,7 @@ def variations(
         shared,
         f"{image.stem}-variation",
         num_images,
-        lambda pipe, options: pipe.image_variations(image, num_images, **options),
+        lambda pipe, options: pipe.image_variations(
+            image, num_images, eta=eta, prompt=prompt, text_weight=text_weight, **options
+        ),
     )
