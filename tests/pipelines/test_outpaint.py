@@ -126,7 +126,8 @@ def test_progress_counts_the_steps_of_all_windows(pipe: UnClip) -> None:
     pipe.outpaint(noisy(32, 32), PROMPT, 2, left=16, right=16, seed=3, progress=lambda *step: seen.append(step))
     expected = [("prior", done, 6) for done in range(1, 7)]
     for window in range(2):
-        expected += [("decoder", 6 * window + done, 12) for done in range(1, 7)]
+        # 3 steps, of which the first 2 are made twice, for each of 2 pictures.
+        expected += [("decoder", 10 * window + done, 20) for done in range(1, 11)]
         expected += [("upsampler_32", 4 * window + done, 8) for done in range(1, 5)]
     assert seen == expected
 
