@@ -150,6 +150,7 @@ def test_stopping_leaves_nothing(pipe: UnClip, picture: Image.Image) -> None:
         ({}, "nothing to extend: left, right, top and bottom are all 0"),
         ({"aspect": (1, 1)}, r"nothing to extend: aspect=\(1, 1\) is the picture's own"),
         ({"aspect": (16, 0)}, r"aspect=\(16, 0\) is not possible"),
+        ({"aspect": (10**400, 1)}, "has more than 134217728 pixels; extend less"),
         ({"aspect": (16, 9), "left": 3}, "aspect and pixels were both given"),
         ({"left": -3}, "left=-3 is not possible; give a whole number of at least 0"),
         ({"bottom": 10**7}, "a canvas of 20x10000020 has more than 134217728 pixels; extend less"),
