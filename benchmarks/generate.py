@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from unclip.files import atomic_write
@@ -46,13 +47,17 @@ def main() -> None:
 
 def draw(path: Path) -> tuple[float, int, bytes]:
     """Seconds, peak bytes and the file of one process."""
-    command = [str(Path(sys.executable).with_name("unclip")), "generate", PROMPT, "--seed", "7", "-o", str(path)]
+    return *measure(["generate", PROMPT, "--seed", "7", "-o", str(path)]), path.read_bytes()
+
+
+def measure(words: Sequence[str]) -> tuple[float, int]:
+    """Seconds and peak bytes of a process of `unclip` with these words."""
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([str(Path(sys.executable).with_name("unclip")), *words], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - started
-    assert status == 0, f"unclip generate ended with {status}"
-    return seconds, usage.ru_maxrss * 1024, path.read_bytes()
+    assert status == 0, f"unclip {words[0]} ended with {status}"
+    return seconds, usage.ru_maxrss * 1024
 
 
 if __name__ == "__main__":

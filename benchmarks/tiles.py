@@ -104,7 +104,7 @@ def draw(size: int) -> float:
     stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
     started = time.monotonic()
     with torch.inference_mode():
-        last(stage.steps(rings(size // 4), NoiseSource.from_seeds([SEED]), stage.defaults, (size, size)))
+        last(stage.steps(rings(size // 4), NoiseSource.from_seeds([SEED]), stage.defaults, size=(size, size)))
     return round(time.monotonic() - started, 2)
 
 

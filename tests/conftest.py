@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jaxtyping
@@ -30,3 +31,19 @@ def _fixed_random_numbers() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's folder; tests that damage it take a copy."""
+    from unclip.testing import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def karlo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny text-to-image folder as diffusers saves it."""
+    from unclip_pipelines import unclip_folder
+
+    return unclip_folder(tmp_path_factory.mktemp("diffusers"))

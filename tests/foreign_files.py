@@ -1,7 +1,5 @@
 """Tiny models in files and folders as their makers publish them: real classes, random weights, the same nesting."""
 
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +7,6 @@ import diffusers
 import torch
 import transformers
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
-from torch import Tensor, nn
 
 import original_names
 from networks import fill, lazy, read
@@ -19,8 +16,7 @@ from unclip.interop.kandinsky_configs import autoencoder_config_theirs, decoder_
 from unclip.interop.rules import to_theirs
 from unclip.models import autoencoder_preset, kandinsky_decoder_preset
 from unclip_pipelines import Size, unclip_pipeline
-
-State = Mapping[str, Tensor]
+from weights_files import save_script
 
 
 def openai_clip(config: ClipConfig, path: Path) -> Clip:
@@ -45,21 +41,6 @@ def clip_folder(folder: Path) -> transformers.CLIPModel:
     model.save_pretrained(folder)
     parts.feature_extractor.save_pretrained(folder)
     return model
-
-
-def save_script(state: State, path: Path) -> None:
-    """A TorchScript archive of modules that hold `state`."""
-    whole = nn.Module()
-    for name, tensor in state.items():
-        module, (*places, leaf) = whole, name.split(".")
-        for place in places:
-            if place not in module._modules:
-                module.add_module(place, nn.Module())
-            module = module.get_submodule(place)
-        module.register_buffer(leaf, tensor)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is on its way out; the archives stay.
-        torch.jit.script(whole).save(path)
 
 
 def karlo_files(pipeline: diffusers.DiffusionPipeline, folder: Path, head_dim: int = 16) -> list[Path]:

@@ -20,6 +20,7 @@ from unclip.clip import Tokenizer
 from unclip.interop import ForeignModel
 from unclip.interop.sources import read_json
 from unclip.interop.unclip_folder import import_unclip
+from unclip.runtime import forked_random_state
 
 # Where the pipelines lived when they saved the folders that are published.
 diffusers.pipelines.unclip = theirs
@@ -82,8 +83,7 @@ def unclip_pipeline(folder: Path, size: Size = Size(), *, variation: bool = Fals
 
 def unclip_folder(path: Path) -> Path:
     """A text-to-image folder as diffusers saves it, the same every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with forked_random_state(0):
         unclip_pipeline(path / "tokenizer files").save_pretrained(path / "karlo")
     return path / "karlo"
 

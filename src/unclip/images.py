@@ -4,6 +4,7 @@ A batch of pictures is a float32 tensor (batch, channels, height, width) in [-1,
 (batch, height, width, channels); PIL pictures are RGB.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,9 +18,23 @@ from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.files import atomic_path
+from unclip.pictures import on_white
 from unclip.shapes import Images
 
-__all__ = ["crop_square", "from_pil", "from_uint8", "grid", "resize", "save_png", "to_pil", "to_uint8", "to_unit"]
+__all__ = [
+    "cover",
+    "crop_square",
+    "cut",
+    "from_pil",
+    "from_uint8",
+    "grid",
+    "resize",
+    "save_gif",
+    "save_png",
+    "to_pil",
+    "to_uint8",
+    "to_unit",
+]
 
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 
@@ -44,7 +59,7 @@ def from_pil(images: Sequence[Image.Image]) -> Images:
     sizes = {image.size for image in images}
     if len(sizes) != 1:
         raise InputError(f"a batch holds pictures of one size; found {len(images)} pictures of sizes {sorted(sizes)}.")
-    return from_uint8(np.stack([np.asarray(_on_white(image)) for image in images]))
+    return from_uint8(np.stack([np.asarray(on_white(image)) for image in images]))
 
 
 def to_pil(images: Images) -> list[Image.Image]:
@@ -67,10 +82,29 @@ def resize(images: Images, size: int | tuple[int, int]) -> Float[Tensor, "batch 
 # As the processor of `transformers` prepares pictures for CLIP, to the bit: the longer side is rounded down.
 def crop_square(image: Image.Image, size: int) -> Image.Image:
     """The middle, (size, size) in RGB, of a picture whose shorter side was resized to `size` (bicubic on uint8)."""
+    if max(image.size) > 16 * min(image.size):
+        image = _middle(image, 16 * min(image.size))  # resizing the whole strip could take gigabytes
     width, height = (size * side // min(image.size) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    resized = _on_white(image).resize((width, height), Image.Resampling.BICUBIC)
+    resized = on_white(image).resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + size, top + size))
+
+
+def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle of a picture in RGB, cut to the shape of `size`, (width, height), and scaled to it (bicubic)."""
+    width, height = size
+    scale = min(image.width / width, image.height / height)
+    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+    box = (left, top, left + scale * width, top + scale * height)
+    return on_white(image).resize(size, Image.Resampling.BICUBIC, box=box)
+
+
+def cut(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    """The middle of a picture in the shape of `shape`, (width, height), as large as whole pixels allow; not scaled."""
+    scale = min(image.width / shape[0], image.height / shape[1])
+    width, height = (max(round(scale * side), 1) for side in shape)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
@@ -94,7 +128,23 @@ def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] |
         image.save(temporary, format="PNG", pnginfo=chunks)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image.convert("RGB")
+def save_gif(
+    images: Sequence[Image.Image], path: Path | str, metadata: Mapping[str, str] | None = None, frame_ms: int = 120
+) -> None:
+    """Write an endless animation atomically, `frame_ms` a picture, with `metadata` as a comment (JSON in ASCII).
+
+    Every picture has 256 colours of its own. Raises `InputError` when there is none or the file cannot be written.
+    """
+    if not images:
+        raise InputError("an animation needs at least one picture; found 0.")
+    first, *rest = [image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT) for image in images]
+    comment = json.dumps(dict(metadata or {})).encode()
+    with atomic_path(path) as temporary:
+        first.save(
+            temporary, format="GIF", save_all=True, append_images=rest, duration=frame_ms, loop=0, comment=comment
+        )
+
+
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    left, top = (max(0, length - side) // 2 for length in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from unclip.errors import InputError
@@ -76,8 +77,28 @@ class NoiseSource:
         """One generator per seed, each seeded by that number alone."""
         return cls([torch.Generator().manual_seed(seed) for seed in seeds])
 
+    @classmethod
+    def from_states(cls, states: UInt8[Tensor, "batch state"]) -> "NoiseSource":
+        """Generators that go on where those of `states` were; raises `InputError` for what is no generator's state."""
+        generators = [torch.Generator() for _ in states]
+        try:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state.clone())
+        except RuntimeError as error:
+            raise InputError(f"this is not the state of a random generator: {str(error).splitlines()[0]}.") from None
+        return cls(generators)
+
+    @property
+    def states(self) -> UInt8[Tensor, "batch state"]:
+        """All there is to know of the generators, a row each; `from_states` takes it."""
+        return torch.stack([generator.get_state() for generator in self.generators])
+
     def __len__(self) -> int:
         return len(self.generators)
+
+    def copy(self) -> "NoiseSource":
+        """A source that goes on with the same numbers; drawing from one leaves the other as it is."""
+        return NoiseSource([generator.clone_state() for generator in self.generators])
 
     def __call__(
         self, shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32

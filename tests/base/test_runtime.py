@@ -73,6 +73,22 @@ def test_a_source_knows_its_length() -> None:
     assert len(NoiseSource.from_seeds([5, 6, 7])) == 3
 
 
+@pytest.mark.parametrize("drawn", [1, 3, 16, 700])
+def test_a_source_goes_on_from_its_state(drawn: int) -> None:
+    """Also where half of a pair of normal numbers is still to come."""
+    source = NoiseSource.from_seeds([5, 6])
+    source((drawn,))
+    again = NoiseSource.from_states(source.states)
+    assert torch.equal(again((5, 5)), source((5, 5)))
+
+
+@pytest.mark.parametrize("states", [torch.zeros(2, 9, dtype=torch.uint8), torch.zeros(2, 5056, dtype=torch.uint8)])
+def test_what_is_no_state_is_refused(states: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="not the state of a random generator") as caught:
+        NoiseSource.from_states(states)
+    assert "\n" not in str(caught.value)
+
+
 def test_seeded_streams_differ_in_every_part() -> None:
     parts = [(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (2**63 - 1, 1)]
     draws = torch.stack([torch.randn(16, generator=seeded(*part)) for part in parts])

@@ -1,4 +1,4 @@
-"""The tiny model's folder, and a run of the program inside this process."""
+"""A run of the program inside this process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import NamedTuple
 import pytest
 
 from unclip.cli.main import run
-from unclip.testing import tiny_model
 
 
 class Finished(NamedTuple):
@@ -19,11 +18,6 @@ class Finished(NamedTuple):
 
 
 Program = Callable[..., Finished]
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

@@ -1,33 +1,17 @@
 """`unclip convert`: what it says, what it writes, and how it refuses."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from unclip_pipelines import unclip_folder
+from weights_files import Hostile
 
 
-class Hostile:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (self.path,)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unclip_folder(tmp_path_factory.mktemp("diffusers"))
-
-
-def test_it_says_what_it_found_and_what_it_wrote(unclip: Callable, folder: Path, tmp_path: Path) -> None:
-    done = unclip("convert", folder, tmp_path / "ours")
+def test_it_says_what_it_found_and_what_it_wrote(unclip: Callable, karlo_folder: Path, tmp_path: Path) -> None:
+    done = unclip("convert", karlo_folder, tmp_path / "ours")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[0] == "found a diffusers unCLIP folder (UnCLIPPipeline)"
     assert f"wrote clip, prior, decoder, upsampler_32, upsampler_32_last to {tmp_path / 'ours'}" in done.out
@@ -36,7 +20,7 @@ def test_it_says_what_it_found_and_what_it_wrote(unclip: Callable, folder: Path,
     assert line["recognised"] == ["a model of ours (ours)"]
     assert line["dropped"].keys() == {"logit_scale"}
     assert line["num_bytes"] == sum(path.stat().st_size for path in (tmp_path / "back").rglob("*") if path.is_file())
-    info = unclip("info", folder)
+    info = unclip("info", karlo_folder)
     assert info.out.startswith("karlo: draws 16 px, 32 px; ")
     assert "a diffusers unCLIP folder (UnCLIPPipeline)" in info.out
 
@@ -63,9 +47,9 @@ def test_a_wrong_input_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pickle_that_runs_code_is_refused(unclip: Callable, folder: Path, tmp_path: Path) -> None:
+def test_a_pickle_that_runs_code_is_refused(unclip: Callable, tmp_path: Path) -> None:
     trap = tmp_path / "made by the pickle"
-    torch.save({"weight": torch.zeros(2), "trap": Hostile(str(trap))}, tmp_path / "hostile.ckpt")
+    torch.save({"weight": torch.zeros(2), "trap": Hostile(trap)}, tmp_path / "hostile.ckpt")
     done = unclip("convert", tmp_path / "hostile.ckpt", tmp_path / "new")
     assert done.code == 2
     assert "a pickle that can run code is not read" in done.err

@@ -1,13 +1,24 @@
 """The forward process and the conversions between x0, eps and v are inverses of each other."""
 
+import itertools
 from typing import get_args
 
 import pytest
 import torch
 
-from unclip.diffusion import PredictionType, add_noise, cosine_schedule, training_target
+from unclip.diffusion import (
+    CosineSchedule,
+    NoiseSchedule,
+    PredictionType,
+    add_noise,
+    cosine_schedule,
+    linear_schedule,
+    renoise,
+    training_target,
+)
 from unclip.diffusion.prediction import to_prediction
 from unclip.diffusion.process import flow_step
+from unclip.errors import InputError
 
 SCHEDULE = cosine_schedule()
 TIMES = [torch.tensor(0.3).double(), torch.tensor([0.001, 0.4, 0.95])]
@@ -63,3 +74,58 @@ def test_flow_under_the_true_x0_keeps_the_noise() -> None:
     x_t, expected = (add_noise(SCHEDULE, x0, noise, torch.tensor(t).double()) for t in (0.9, 0.2))
     t, t_next = torch.tensor(0.9).double(), torch.tensor(0.2).double()
     torch.testing.assert_close(flow_step(SCHEDULE, x_t, x0, t, t_next), expected)
+
+
+def coefficients(t_from: torch.Tensor, t_to: torch.Tensor, schedule: NoiseSchedule = SCHEDULE) -> torch.Tensor:
+    """What renoise multiplies the sample and the noise by, read off from unit vectors."""
+    x, noise = torch.eye(2, dtype=torch.float64)
+    return renoise(schedule, x[None], t_from, t_to, noise[None])[0]
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, linear_schedule(), linear_schedule(20), CosineSchedule()])
+def test_renoising_a_sample_gives_the_forward_marginal(schedule: NoiseSchedule) -> None:
+    """Of alpha x0 + sigma noise at t_from it makes alpha x0 + sigma noise at t_to: means and variances add up."""
+    for t_from, t_to in torch.tensor([[0.1, 0.2], [0.3, 0.9], [0.05, 0.999], [0.5, 0.501]]).double():
+        signal, fresh = coefficients(t_from, t_to, schedule)
+        torch.testing.assert_close(signal * schedule.alpha(t_from), schedule.alpha(t_to))
+        variance = (signal * schedule.sigma(t_from)).square() + fresh.square()
+        torch.testing.assert_close(variance, schedule.sigma(t_to).square())
+
+
+def test_many_small_renoisings_are_one() -> None:
+    times = torch.linspace(0.2, 0.9, 71, dtype=torch.float64)
+    signal, variance = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for t_from, t_to in itertools.pairwise(times):
+        step_signal, step_noise = coefficients(t_from, t_to)
+        signal, variance = signal * step_signal, variance * step_signal.square() + step_noise.square()
+    expected_signal, expected_noise = coefficients(times[0], times[-1])
+    torch.testing.assert_close(signal, expected_signal)
+    torch.testing.assert_close(variance, expected_noise.square())
+
+
+@pytest.mark.parametrize("num_steps", [1, 10])
+def test_renoised_samples_have_the_variance_of_their_time(num_steps: int) -> None:
+    """A sample of clean pictures of variance 0.25; a difference of sigmas for noise would give 0.28, not 0.76."""
+    times = torch.linspace(0.3, 0.7, num_steps + 1, dtype=torch.float64)
+    x = add_noise(SCHEDULE, 0.5 * torch.randn(200_000, 1), torch.randn(200_000, 1), times[0])
+    for t_from, t_to in itertools.pairwise(times):
+        x = renoise(SCHEDULE, x, t_from, t_to, torch.randn(200_000, 1))
+    expected = 0.25 * SCHEDULE.alpha(times[-1]) ** 2 + SCHEDULE.sigma(times[-1]) ** 2
+    assert float(x.var()) == pytest.approx(float(expected), rel=0.01)
+
+
+@pytest.mark.parametrize("t", TIMES, ids=["one time", "one per sample"])
+def test_renoising_from_clean_is_adding_noise(t: torch.Tensor) -> None:
+    x0, noise = pair()
+    assert torch.equal(renoise(SCHEDULE, x0, torch.zeros_like(t), t, noise), add_noise(SCHEDULE, x0, noise, t))
+
+
+def test_renoising_to_the_same_time_changes_nothing() -> None:
+    x, noise = pair()
+    assert torch.equal(renoise(SCHEDULE, x, TIMES[0], TIMES[0], noise), x)
+
+
+def test_renoising_backwards_is_refused() -> None:
+    x, noise = pair()
+    with pytest.raises(InputError, match=r"not from t=0\.6 to 0\.5"):
+        renoise(SCHEDULE, x, *torch.tensor([0.6, 0.5], dtype=torch.float64), noise)

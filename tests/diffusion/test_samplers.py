@@ -139,6 +139,21 @@ def test_a_start_in_the_middle_and_an_end_before_zero(spec: SamplerSpec) -> None
     assert steps[-1].t == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "heun"])
+def test_two_halves_of_a_grid_are_the_whole(name: str) -> None:
+    sample, times, whole, halves = SAMPLERS[name].sample, torch.linspace(0.8, 0.0, 9), Draws(), Draws()
+    middle = list(sample(Shrinker(), start(), times[:5], halves))[-1].x_t
+    joined = list(sample(Shrinker(), middle, times[4:], halves))[-1].x_t
+    assert torch.equal(joined, list(sample(Shrinker(), start(), times, whole))[-1].x_t)
+
+
+def test_a_sampler_of_several_steps_begins_afresh_in_every_run() -> None:
+    """Its first step is that of first order, ddim's, wherever in the grid it begins."""
+    for times in (torch.linspace(0.8, 0.4, 5), torch.linspace(0.4, 0.1, 3)):
+        ours = next(iter(SAMPLERS["dpm++"].sample(Shrinker(), start(), times)))
+        torch.testing.assert_close(ours.x_t, next(iter(ddim(Shrinker(), start(), times))).x_t)
+
+
 def test_ddim_with_full_eta_is_ddpm() -> None:
     times = time_grid(SCHEDULE, 20)
     ours = list(ddim(Shrinker(), start(), times, Draws(), eta=1.0))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from unclip.diffusion import cosine_schedule, half_log_snr, linear_schedule, time_grid
+from unclip.diffusion import cosine_schedule, half_log_snr, linear_schedule, time_grid, times_from
+from unclip.diffusion.time_grid import Spacing
 from unclip.errors import InputError
 
 SCHEDULE = cosine_schedule()
@@ -45,3 +46,50 @@ def test_no_steps_are_refused(num_steps: int, spacing) -> None:
 def test_more_steps_than_the_table_are_refused() -> None:
     with pytest.raises(InputError, match="num_steps=21 exceeds the 20 steps"):
         time_grid(linear_schedule(20), 21)
+
+
+@pytest.mark.parametrize(
+    ("strength", "timesteps"),
+    [
+        (1.0, [999, 749, 500, 250, 0, -1]),
+        (0.9, [999, 749, 500, 250, 0, -1]),
+        (0.8, [749, 500, 250, 0, -1]),
+        (0.5, [500, 250, 0, -1]),
+        (0.3, [250, 0, -1]),
+        (1e-9, [0, -1]),
+    ],
+)
+def test_strength_cuts_the_grid_at_its_nearest_time(strength: float, timesteps: list[int]) -> None:
+    assert SCHEDULE.timestep(times_from(time_grid(SCHEDULE, 5), strength)).tolist() == timesteps
+
+
+def test_a_grid_of_one_step_keeps_it() -> None:
+    assert times_from(time_grid(SCHEDULE, 1), 0.01).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.5, 1.01, float("nan")])
+def test_strength_outside_is_refused(strength: float) -> None:
+    with pytest.raises(InputError, match=f"strength={strength} must lie in"):
+        times_from(time_grid(SCHEDULE, 5), strength)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "logsnr"])
+def test_entries_of_little_noise_are_left_out_and_the_number_of_steps_stays(spacing: Spacing) -> None:
+    times = time_grid(SCHEDULE, 25, spacing, sigma_min=0.1)
+    table = SCHEDULE.time(torch.arange(1000))
+    assert len(times) == 26
+    assert times[[0, -1]].tolist() == [1.0, 0.0]
+    assert times[-2] == table[SCHEDULE.sigma(table) >= 0.1].min()
+    assert time_grid(SCHEDULE, 1, spacing, sigma_min=1.0).tolist() == [1.0, 0.0]
+
+
+def test_steps_are_even_between_the_entries_that_are_left() -> None:
+    first = int((SCHEDULE.sigma(SCHEDULE.time(torch.arange(1000))) < 0.5).sum())
+    expected = [999, round(first + 2 * (999 - first) / 3), round(first + (999 - first) / 3), first, -1]
+    assert SCHEDULE.timestep(time_grid(SCHEDULE, 4, sigma_min=0.5)).tolist() == expected
+
+
+@pytest.mark.parametrize("sigma_min", [-0.1, 1.5, float("nan")])
+def test_noise_outside_is_refused(sigma_min: float) -> None:
+    with pytest.raises(InputError, match=f"sigma_min={sigma_min} must lie in"):
+        time_grid(SCHEDULE, 5, sigma_min=sigma_min)

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from diffusers import UnCLIPScheduler
 
+from unclip.runtime import forked_random_state
 from unclip_pipelines import Size, unclip_pipeline
 
 
@@ -15,8 +15,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder of each kind, as diffusers saves it."""
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("text", "variation")}
     size = Size(size=8, super_res=16, channels=(32, 64), attention=(False, True), layers=1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with forked_random_state(0):
         for kind, folder in folders.items():
             unclip_pipeline(folder / "tokenizer", size, variation=kind == "variation").save_pretrained(folder)
     unbounded = UnCLIPScheduler(prediction_type="sample", clip_sample=False)

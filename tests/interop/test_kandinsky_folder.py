@@ -23,7 +23,7 @@ from unclip.interop.movq_names import movq_names
 from unclip.interop.rules import to_theirs
 from unclip.interop.unclip_names import prior_names
 from unclip.pipelines import Condition, Model
-from unclip.pipelines.drawing import encode_empty_image, in_decoders_words
+from unclip.pipelines.features import encode
 from unclip.pipelines.opening import join_foreign
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.variations import image_variations
@@ -129,18 +129,11 @@ def texts_of(released: Released) -> tuple[Tensor, Tensor]:
     return pipeline.text_encoder(tokens.input_ids, tokens.attention_mask)
 
 
-def decoder_words(model: Model, prompts: list[str]) -> Condition:
-    """What the tasks tell the decoder."""
-    clip = model.need_clip
-    condition = Condition(clip.encode_text(prompts), clip.encode_text([""]), encode_empty_image(model))
-    return in_decoders_words(model, prompts, condition)
-
-
 @torch.no_grad()
 def test_the_decoder_is_guided_as_by_hand(released: Released, model: Model) -> None:
     stage = model.need_decoder
     z, x_t, t = torch.randn(2, 24), torch.randn(2, 4, 8, 8), torch.tensor(0.6, dtype=torch.float64)
-    told = decoder_words(model, PROMPTS)
+    told = encode(model, PROMPTS).condition
     prediction = stage.denoiser(z, told, stage.defaults.replace(guidance_scale=3.0))(x_t, t)
 
     conditioning, hidden = conditions(released, z), None
@@ -162,7 +155,7 @@ def test_the_decoder_is_guided_as_by_hand(released: Released, model: Model) -> N
 
 @torch.no_grad()
 def test_nothing_and_latents_are_what_they_are_to_diffusers(released: Released, model: Model) -> None:
-    condition: Condition = decoder_words(model, [""])
+    condition: Condition = encode(model, [""]).condition
     assert condition.null_image is not None
     close(condition.null_image, conditions(released, torch.zeros(2, 24))["image_embeds"][:1])
     latents = torch.randn(2, 4, 8, 8)

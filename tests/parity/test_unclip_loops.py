@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.pipelines import Result, UnClip
+from unclip.runtime import forked_random_state
 from unclip_pipelines import Size, unclip_pipeline
 
 SMALL = Size(size=8, super_res=16)
@@ -69,8 +70,7 @@ def exact(scheduler: UnCLIPScheduler) -> UnCLIPScheduler:
 
 
 def make_pair(folder: Path, size: Size, variation: bool, changed: Mapping[str, object]) -> Pair:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with forked_random_state(0):
         theirs = unclip_pipeline(folder / "tokens", size, variation=variation)
     theirs.register_modules(**changed)
     theirs.save_pretrained(folder)

@@ -25,3 +25,19 @@ def test_most_pictures_are_nearest_to_their_own_prompt(pipe: UnClip) -> None:
 def test_sizes_and_storage_are_as_the_card_says(pipe: UnClip) -> None:
     assert pipe.model.image_sizes == [32, 256, 1024]
     assert pipe.model.clip.embedding_dim == 192
+
+
+def test_a_negative_prompt_leads_away_from_what_is_often_drawn(pipe: UnClip) -> None:
+    pairs = [("a flag", "red"), ("heart", "red heart"), ("flower", "sunflower")]
+    falls = []
+    for prompt, negative in pairs:
+        plain, led = (
+            pipe.text_to_image(
+                prompt, negative_prompt=away, seed=7, image_size=32, num_steps={"prior": 10, "decoder": 4}
+            ).images[0]
+            for away in ("", negative)
+        )
+        text = pipe.clip.encode_text([negative]).embedding
+        before, after = F.cosine_similarity(pipe.clip.encode_pictures([plain, led]), text).tolist()
+        falls.append(before - after)
+    assert sum(falls) / len(falls) > 0.2, falls

@@ -155,7 +155,7 @@ def local_stage(image_size: int = 1024) -> UpsamplerStage:
 def test_a_large_picture_drawn_by_tiles_is_the_one_of_a_single_pass(generator: torch.Generator) -> None:
     stage, low_res = local_stage(), torch.rand(1, 3, 4, 272, generator=generator) * 2 - 1
     assert (stage.tiling.tile_size, stage.tiling.halo) == (1024, 32)
-    tiled = last(stage.steps(low_res, NoiseSource.from_seeds([4]), stage.defaults, (16, 1088)))
+    tiled = last(stage.steps(low_res, NoiseSource.from_seeds([4]), stage.defaults, size=(16, 1088)))
     noise = torch.Generator().manual_seed(4)
     start, damage = torch.randn(1, 3, 16, 1088, generator=noise), torch.randn(1, 3, 4, 272, generator=noise)
     denoiser = stage.denoiser(resize(low_res + 0.1 * damage, (16, 1088)), 0.1)

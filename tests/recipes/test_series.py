@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from unclip import UnClip
 from unclip.errors import InputError
@@ -22,6 +23,8 @@ def test_a_smoke_series_ends_with_a_model_that_draws(trained: Path) -> None:
         result = pipe.text_to_image(["a zebra"], seed=1, num_steps=2, image_size=size)
         assert result.images[0].size == (size, size)
     assert (trained / "model" / "config.json").exists()
+    probed = pipe.probe(result.images[0], [1, 32], seed=1, num_steps=2, image_size=32)
+    torch.testing.assert_close(probed.image_embeddings[1], pipe.clip.encode_pictures(result.images)[0])
 
 
 def test_clip_is_left_alone_once_other_stages_hang_on_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

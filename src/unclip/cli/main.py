@@ -8,11 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from unclip import __version__
+from unclip.cli.basis import basis
 from unclip.cli.convert import convert
 from unclip.cli.data import data_app
+from unclip.cli.edit import edit
+from unclip.cli.finish import finish
 from unclip.cli.generate import generate
+from unclip.cli.image_to_image import image_to_image
 from unclip.cli.info import info
+from unclip.cli.inpaint import inpaint
+from unclip.cli.interpolate import interpolate
+from unclip.cli.mix import mix
+from unclip.cli.outpaint import outpaint
+from unclip.cli.probe import probe
 from unclip.cli.train import train
+from unclip.cli.upscale import upscale
+from unclip.cli.variations import variations
 from unclip.errors import UnclipError
 
 __all__ = ["main", "run"]
@@ -23,10 +34,12 @@ INTERRUPT_EXIT = 130
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(convert)
-app.command()(generate)
-app.command()(info)
-app.command()(train)
+COMMANDS = (
+    generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
+    convert, info, basis,
+)  # fmt: skip
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(data_app, name="data")
 
 

@@ -9,9 +9,12 @@ from unclip.diffusion.dpmpp_2m_sde import dpmpp_2m_sde
 from unclip.diffusion.guidance import guide
 from unclip.diffusion.handover import hand_over
 from unclip.diffusion.heun import heun
+from unclip.diffusion.inversion import invert
+from unclip.diffusion.known import keep_known, start_known
 from unclip.diffusion.loss import Weighting, diffusion_loss, loss_weight
 from unclip.diffusion.prediction import Prediction, PredictionType
-from unclip.diffusion.process import add_noise, posterior, training_target
+from unclip.diffusion.process import add_noise, posterior, renoise, training_target
+from unclip.diffusion.repaint import repaint
 from unclip.diffusion.sampler import Sampler, SamplerSpec, SamplerStep
 from unclip.diffusion.samplers import SAMPLERS, get_sampler
 from unclip.diffusion.schedules import (
@@ -24,8 +27,9 @@ from unclip.diffusion.schedules import (
     linear_schedule,
     make_schedule,
 )
+from unclip.diffusion.slerp import slerp, weighted_mean
 from unclip.diffusion.tiling import Region, Tiling, tiled
-from unclip.diffusion.time_grid import Spacing, time_grid
+from unclip.diffusion.time_grid import Spacing, time_grid, times_from
 
 __all__ = [
     "SAMPLERS",
@@ -59,11 +63,19 @@ __all__ = [
     "half_log_snr",
     "hand_over",
     "heun",
+    "invert",
+    "keep_known",
     "linear_schedule",
     "loss_weight",
     "make_schedule",
     "posterior",
+    "renoise",
+    "repaint",
+    "slerp",
+    "start_known",
     "tiled",
     "time_grid",
+    "times_from",
     "training_target",
+    "weighted_mean",
 ]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from unclip.diffusion.prediction import PredictionType, v_from_x0
 from unclip.diffusion.schedules import DiscreteSchedule, NoiseSchedule, per_sample
+from unclip.errors import InputError
 from unclip.shapes import Sample
 
 
@@ -14,6 +15,21 @@ from unclip.shapes import Sample
 def add_noise(schedule: NoiseSchedule, x0: Sample, noise: Sample, t: Float[Tensor, "*times"]) -> Sample:
     """x_t for a clean sample, its noise and t, one number or (batch,)."""
     return per_sample(schedule.alpha(t), x0) * x0 + per_sample(schedule.sigma(t), x0) * noise
+
+
+# The forward process from any time on, DDPM eq. 2; the step back up of RePaint algorithm 1.
+def renoise(
+    schedule: NoiseSchedule, x: Sample, t_from: Float[Tensor, "*times"], t_to: Float[Tensor, "*times"], noise: Sample
+) -> Sample:
+    """x_t at t_to >= t_from for a sample at t_from; times are one number or (batch,).
+
+    Variances add, standard deviations do not: the missing noise is sqrt(step_beta), not a difference of sigmas.
+    Raises InputError for t_to < t_from.
+    """
+    if bool((t_to < t_from).any()):
+        raise InputError(f"renoising goes to a later time, not from t={t_from.tolist()} to {t_to.tolist()}; swap them.")
+    signal = schedule.alpha(t_to) / schedule.alpha(t_from)
+    return per_sample(signal, x) * x + per_sample(step_beta(schedule, t_to, t_from).sqrt(), x) * noise
 
 
 def training_target(

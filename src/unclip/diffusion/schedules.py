@@ -195,10 +195,13 @@ def per_sample(coefficient: Float[Tensor, "*batch"], x: Float[Tensor, "..."]) ->
 
 
 def as_time(t: Tensor | float) -> Tensor:
-    """t as a float64 tensor, on the device it came on (on the CPU where that device has no float64)."""
-    if not isinstance(t, Tensor):
-        return torch.tensor(t, dtype=torch.float64)
-    return t.cpu().double() if t.device.type == "mps" else t.double()
+    """t as a float64 tensor, where `as_float64` puts it."""
+    return as_float64(t) if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+
+
+def as_float64(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """x in float64, on the device it came on (on the CPU where that device has no float64)."""
+    return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
 # The angle inside f of Improved DDPM eq. 17, s = 0.008.

@@ -4,7 +4,7 @@ from typing import Literal, assert_never
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from unclip.diffusion.schedules import DiscreteSchedule, half_log_snr
@@ -14,40 +14,67 @@ Spacing = Literal["uniform", "logsnr"]
 
 
 def time_grid(
-    schedule: DiscreteSchedule, num_steps: int, spacing: Spacing = "uniform"
+    schedule: DiscreteSchedule, num_steps: int, spacing: Spacing = "uniform", sigma_min: float = 0.0
 ) -> Float64[Tensor, " num_times"]:
     """num_steps + 1 falling times from the last table point to 0, on the CPU.
 
     "uniform" takes evenly spaced table entries, rounded, as released unCLIP models were sampled; "logsnr" is even in
-    log-SNR and leaves the table. Raises InputError for num_steps < 1, or above the table's length for "uniform".
+    log-SNR and leaves the table. Entries with less noise than sigma_min are left out, and one step leads from there to
+    0: for `invert`, since below a network's own error eps = (x_t - alpha x0) / sigma is that error, enlarged.
+
+    Raises InputError for num_steps < 1, or above the number of entries for "uniform", and sigma_min outside [0, 1].
     """
+    if not 0 <= sigma_min <= 1:
+        raise InputError(f"sigma_min={sigma_min} must lie in [0, 1]; 0 leaves nothing out, 0.1 suits small networks.")
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps} is below 1; use 10 to 50.")
+    first = first_above(schedule, sigma_min)
     match spacing:
         case "uniform":
-            times = uniform_times(schedule, num_steps)
+            times = uniform_times(schedule, num_steps, first)
         case "logsnr":
-            times = logsnr_times(schedule, num_steps)
+            times = logsnr_times(schedule, num_steps, first)
         case _:
             assert_never(spacing)
     return torch.cat([times, times.new_zeros(1)])
 
 
-# Evenly spaced timesteps, Improved DDPM section 4.
-def uniform_times(schedule: DiscreteSchedule, num_steps: int) -> Float64[Tensor, " num_steps"]:
-    """Table points round(i (T - 1) / (num_steps - 1)), falling; the last table point alone for one step."""
+# The start of an edit, SDEdit algorithm 1.
+def times_from(times: Float[Tensor, " num_times"], strength: float) -> Float[Tensor, " num_left"]:
+    """The tail of a time grid that begins at its point nearest to t = strength; at least one step is left.
+
+    strength: in (0, 1], the share of the way to noise that a picture is taken before it is drawn again; 1 is the whole
+    grid. Raises InputError outside.
+    """
+    if not 0 < strength <= 1:
+        raise InputError(f"strength={strength} must lie in (0, 1]; 0.3 keeps most of a picture, 1 nothing.")
+    return times[int((times[:-1] - strength).abs().argmin()) :]
+
+
+def first_above(schedule: DiscreteSchedule, sigma: float) -> int:
+    """The first entry of the table with as much noise, the last where none has."""
     last = schedule.num_timesteps - 1
-    if num_steps > schedule.num_timesteps:
-        raise InputError(f"num_steps={num_steps} exceeds the {last + 1} steps of the schedule; use 1 to {last + 1}.")
+    sigmas = schedule.sigma(schedule.time(torch.arange(last)))
+    return int((sigmas < sigma).sum())
+
+
+# Evenly spaced timesteps, Improved DDPM section 4.
+def uniform_times(schedule: DiscreteSchedule, num_steps: int, first: int = 0) -> Float64[Tensor, " num_steps"]:
+    """Table points first + round(i (T - 1 - first) / (num_steps - 1)), falling; the last alone for one step."""
+    last = schedule.num_timesteps - 1
+    entries = last + 1 - first
+    if num_steps > entries:
+        raise InputError(f"num_steps={num_steps} exceeds the {entries} steps of the schedule; use 1 to {entries}.")
     # Halves round to even, and the stride is multiplied: other orders move single entries by one.
-    indices = np.round(np.arange(num_steps) * (last / (num_steps - 1))) if num_steps > 1 else np.array([last])
+    rounded = np.round(np.arange(num_steps) * ((last - first) / (num_steps - 1))) if num_steps > 1 else last - first
+    indices = first + np.atleast_1d(rounded)
     return schedule.time(torch.from_numpy(indices[::-1].copy()))
 
 
 # Uniform steps in lambda, DPM-Solver section 3.4.
-def logsnr_times(schedule: DiscreteSchedule, num_steps: int) -> Float64[Tensor, " num_steps"]:
-    """Times from the last table point to the first, equal steps in log-SNR; exact, as the table is piecewise linear."""
-    table_times = schedule.time(torch.arange(schedule.num_timesteps))
+def logsnr_times(schedule: DiscreteSchedule, num_steps: int, first: int = 0) -> Float64[Tensor, " num_steps"]:
+    """Times from the last table point to `first`, equal steps in log-SNR; exact, as the table is piecewise linear."""
+    table_times = schedule.time(torch.arange(first, schedule.num_timesteps))
     noisiness = -half_log_snr(schedule, table_times).numpy()
     wanted = np.linspace(noisiness[-1], noisiness[0], num_steps)
     return torch.from_numpy(np.interp(wanted, noisiness, table_times.numpy()))

@@ -64,6 +64,11 @@ class DecoderConfig(Config):
             self._check_text_transformer(self.text_transformer.num_heads)
         return self
 
+    @property
+    def size_multiple(self) -> int:
+        """What height and width of a picture must be divisible by."""
+        return self.unet().size_multiple
+
     def unet(self) -> UNetConfig:
         """The trunk. Raises `ConfigError` if no level has one of the `attention_resolutions`."""
         return UNetConfig(

@@ -66,6 +66,11 @@ class KandinskyDecoderConfig(Config):
         self.unet().check(self.image_size)
         return self
 
+    @property
+    def size_multiple(self) -> int:
+        """What height and width of a picture must be divisible by."""
+        return self.unet().size_multiple
+
     def unet(self) -> UNetConfig:
         """The trunk."""
         return UNetConfig(

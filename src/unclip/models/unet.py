@@ -49,6 +49,11 @@ class UNetConfig(Config):
         """Width of the embedding that conditions every block."""
         return 4 * self.base_channels
 
+    @property
+    def size_multiple(self) -> int:
+        """What height and width must be divisible by."""
+        return int(self.patch_size * 2 ** (len(self.channel_mult) - 1))
+
     def check(self, image_size: int) -> None:
         """Raise `ConfigError` where the parts do not fit each other or `image_size`."""
         check_size("image_size", image_size, self.patch_size, len(self.channel_mult), ConfigError)

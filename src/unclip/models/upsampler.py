@@ -64,6 +64,11 @@ class UpsamplerConfig(Config):
             raise ConfigError(f"residual=True adds to a picture, not to {self.prediction_type!r}; predict 'x0'.")
         return self
 
+    @property
+    def size_multiple(self) -> int:
+        """What height and width of a picture must be divisible by."""
+        return self.unet().size_multiple
+
     def unet(self) -> UNetConfig:
         """The trunk: fully convolutional, so that what is learned on crops holds for the whole picture."""
         return UNetConfig(

@@ -16,7 +16,7 @@ from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2UNet
 from unclip.pipelines.sampling import expand_text, trim_texts
 from unclip.shapes import Embeddings
 
-__all__ = ["AnyDecoder", "AnyPrior", "Condition", "decoder_conditioning", "prior_conditioning"]
+__all__ = ["AnyDecoder", "AnyPrior", "Condition", "decoder_conditioning", "leads_from_text", "prior_conditioning"]
 
 AnyPrior: TypeAlias = Prior | Dalle2Prior
 AnyDecoder: TypeAlias = Decoder | KandinskyDecoder | Dalle2UNet
@@ -29,9 +29,20 @@ class Condition(NamedTuple):
     text: TextFeatures
     """Features of the prompts, a row each."""
     null: TextFeatures
-    """Features of the empty prompt."""
+    """Features of the empty or the negative prompt."""
     null_image: Embeddings | None = None
     """The embedding of an empty image, for decoders that learned no null of their own."""
+
+
+def leads_from_text(network: AnyPrior | AnyDecoder) -> bool:
+    """Whether guidance leads away from a text, which may be a negative prompt, and not from a null that was learned."""
+    match network:
+        case Prior():
+            return True
+        case Decoder() | KandinskyDecoder():
+            return network.config.text_dim > 0
+        case Dalle2Prior() | Dalle2UNet():
+            return False
 
 
 def prior_conditioning(network: AnyPrior, text: TextFeatures, null: TextFeatures, rows: int) -> list[Conditioning]:

@@ -65,6 +65,8 @@ def convert(
             )
     opened = open_sources(names, revision)
     dropped = dict(opened.dropped)
+    if to == "diffusers" and opened.source.basis is not None:
+        dropped["embedding basis"] = "diffusers has no place for it"
     with atomic_folder(folder) as temporary:
         if to == "diffusers":
             dropped |= _export(opened.source, temporary)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.models import Autoencoder, KandinskyDecoder
 from unclip.models.dalle2_pytorch import Dalle2UNet
+from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.conditioning import AnyDecoder, Condition, decoder_conditioning
 from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
@@ -37,8 +38,22 @@ class DecoderStage:
     @property
     def image_size(self) -> int:
         """Side of its pictures in pixels."""
-        factor = 1 if self.autoencoder is None else self.autoencoder.config.downsampling
-        return self.network.config.image_size * factor
+        return self.network.config.image_size * self.downsampling
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels along the side of what the network sees as one."""
+        return 1 if self.autoencoder is None else self.autoencoder.config.downsampling
+
+    @property
+    def size_multiple(self) -> int:
+        """What the sides of its pictures must be divisible by."""
+        return self.network.config.size_multiple * self.downsampling
+
+    def sample_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """The shape of one sample that the network denoises, for a picture of (height, width)."""
+        height, width = size
+        return (self.network.config.in_channels, height // self.downsampling, width // self.downsampling)
 
     @property
     def needs_null_image(self) -> bool:
@@ -60,16 +75,29 @@ class DecoderStage:
         return clip_x0(guided, settings.x0_bound or PIXEL_BOUND)
 
     def steps(
-        self, image_embedding: Embeddings, condition: Condition, noise: NoiseSource, settings: StageSettings
+        self,
+        image_embedding: Embeddings,
+        condition: Condition,
+        noise: NoiseSource,
+        settings: StageSettings,
+        *,
+        size: tuple[int, int] | None = None,
+        canvas: Canvas = BLANK,
     ) -> Iterator[SamplerStep]:
-        """Sampler steps from fresh noise; `finish` makes pictures of the `x_t` of the last."""
-        size, device = self.network.config.image_size, image_embedding.device
-        shape = (self.network.config.in_channels, size, size)
+        """Sampler steps from what is on the canvas; `finish` makes pictures of the `x_t` of the last.
+
+        `size` is the (height, width) of the pictures in pixels, multiples of `size_multiple`; None is `image_size`.
+        """
+        shape, device = self.sample_shape(size or (self.image_size, self.image_size)), image_embedding.device
 
         def draw() -> Tensor:
             return noise(shape, device)
 
-        return sample_steps(self.denoiser(image_embedding, condition, settings), self.schedule, draw(), settings, draw)
+        return sample_steps(self.denoiser(image_embedding, condition, settings), self.schedule, settings, draw, canvas)
+
+    def start(self, images: Images) -> Sample:
+        """Pictures in [-1, 1] in the numbers that the network denoises: themselves, or their latents."""
+        return images if self.autoencoder is None else self.autoencoder.encode(images).float()
 
     def finish(self, x_0: Sample) -> Images:
         """Pictures in [-1, 1] from the result of `steps`."""

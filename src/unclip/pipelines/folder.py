@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -14,6 +14,7 @@ from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.files import atomic_write
+from unclip.pipelines.embedding_basis import BASIS_FILE, EmbeddingBasis
 from unclip.pipelines.networks import NETWORKS
 from unclip.pipelines.settings import StageSettings
 
@@ -87,6 +88,8 @@ class ModelSource:
     tokenizers: Mapping[str, AnyTokenizer]
     """By the network that reads their ids."""
     defaults: Defaults
+    basis: EmbeddingBasis | None = None
+    """The principal components of its image embeddings, which a model may come without."""
 
 
 def is_ours(path: Path) -> bool:
@@ -125,7 +128,8 @@ def read_model_config(folder: Path) -> ModelConfig:
 def open_model(folder: Path) -> ModelSource:
     """The model in a folder of ours; raises `CheckpointError` for what is missing, cut short or of another kind."""
     config = read_model_config(folder)
-    return open_stages(config.name, dict.fromkeys(config.stages, folder), config.defaults)
+    source, basis = open_stages(config.name, dict.fromkeys(config.stages, folder), config.defaults), folder / BASIS_FILE
+    return replace(source, basis=EmbeddingBasis.load(basis)) if basis.exists() else source
 
 
 def open_stages(name: str, folders: Mapping[str, Path], defaults: Defaults) -> ModelSource:
@@ -162,6 +166,10 @@ def write_model(source: ModelSource, folder: Path, storage: Storage | None = Non
         save_network(folder / f"{stage}.safetensors", weights, stage, storage)
     for stage, tokenizer in source.tokenizers.items():
         tokenizer.save(folder / TOKENIZERS[stage][1])
+    # A basis that stands there from before would be taken for the model's.
+    (folder / BASIS_FILE).unlink(missing_ok=True)
+    if source.basis is not None:
+        source.basis.save(folder / BASIS_FILE)
     fields = {"name": source.name, "stages": tuple(source.networks), "defaults": source.defaults}
     config = load_config(ModelConfig, fields)
     atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")

@@ -11,10 +11,10 @@ from torch import nn
 
 from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
 from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEncoder, Tokenizer
-from unclip.diffusion import time_grid
 from unclip.errors import InputError
 from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.fit import check_fit
+from unclip.pipelines.embedding_basis import EmbeddingBasis
+from unclip.pipelines.fit import check_fit, check_sizes
 from unclip.pipelines.folder import (
     Defaults,
     ModelSource,
@@ -26,7 +26,6 @@ from unclip.pipelines.networks import build_on_meta
 from unclip.pipelines.opening import open_sources
 from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.residence import Residence, StageFiles
-from unclip.pipelines.settings import PerStage, StageSettings, settle
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.runtime import inference_dtype, resolve_device
 
@@ -59,6 +58,8 @@ class Model:
     """Where the networks are, or will be."""
     text_encoder: MultilingualEncoder | None = None
     """What the decoder's prompts go through where it reads another text encoder than CLIP (Kandinsky 2.1)."""
+    basis: EmbeddingBasis | None = None
+    """The principal components of image embeddings, for probing."""
     files: StageFiles | None = None
     """Where networks are read from each time they are needed; None where all of them are in memory."""
 
@@ -68,6 +69,12 @@ class Model:
             None if self.clip is None else self.clip.clip.config,
             None if self.prior is None else self.prior.network.config,
             None if self.decoder is None else self.decoder.network.config,
+            self.basis,
+        )
+        check_sizes(
+            None if self.decoder is None else self.decoder.network.config,
+            None if self.decoder is None or self.decoder.autoencoder is None else self.decoder.autoencoder.config,
+            [self.upsamplers[size].network.config for size in sorted(self.upsamplers)],
         )
 
     @property
@@ -89,34 +96,6 @@ class Model:
     def image_sizes(self) -> list[int]:
         """Sides of the pictures that the model draws, smallest first."""
         return [self.need_decoder.image_size, *sorted(self.upsamplers)]
-
-    def upsamplers_to(self, image_size: int | None) -> list[UpsamplerStage]:
-        """The upsamplers to run in turn for `image_size`; raises `InputError` naming the sizes there are."""
-        size = image_size if image_size is not None else self.image_size or self.image_sizes[-1]
-        if size not in self.image_sizes:
-            allowed = ", ".join(str(known) for known in self.image_sizes)
-            raise InputError(f"image_size={size} is not one that the model {self.name!r} draws; use one of: {allowed}.")
-        return [self.upsamplers[known] for known in sorted(self.upsamplers) if known <= size]
-
-    def settle(
-        self,
-        stages: Mapping[str, Stage],
-        *,
-        num_steps: PerStage[int] = None,
-        guidance_scale: PerStage[float] = None,
-        sampler: PerStage[str] = None,
-    ) -> dict[str, StageSettings]:
-        """Settings of `stages`: what is asked for, else its own. Raises like `settle`."""
-        settings = settle(
-            {name: stage.defaults for name, stage in stages.items()},
-            [name for name, stage in stages.items() if isinstance(stage, UpsamplerStage)],
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-        )
-        for name, stage in stages.items():
-            time_grid(stage.schedule, settings[name].num_steps)
-        return settings
 
     def resident(self, part: Encoder | Stage) -> AbstractContextManager[None]:
         """Inside the block the weights of `part` are in memory; without `load(low_memory=True)` they always are."""
@@ -186,6 +165,7 @@ class Model:
             image_size=source.defaults.image_size,
             num_candidates=source.defaults.num_candidates,
             device=device,
+            basis=source.basis,
             files=StageFiles(residences) if low_memory else None,
         )
 
@@ -206,10 +186,10 @@ class Model:
         encoders = {"clip": self.clip, "text_encoder": self.text_encoder}
         tokenizers = {name: encoder.tokenizer for name, encoder in encoders.items() if encoder is not None}
         weights = {name: self._weights(name, network) for name, network in networks.items()}
-        return ModelSource(self.name, weights, tokenizers, defaults)
+        return ModelSource(self.name, weights, tokenizers, defaults, self.basis)
 
     def _weights(self, name: str, network: Any) -> NetworkWeights:
-        if self.files is not None:
+        if self.files is not None and network in self.files.residences:
             return self.files.residences[network].weights
         tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
         return NetworkWeights(type(network).__name__, network.config, tensors, name)

@@ -10,7 +10,7 @@ from unclip.clip.encoder import check_tokenizer
 from unclip.config import load_config
 from unclip.errors import CheckpointError, InputError, did_you_mean
 from unclip.interop import ForeignModel, import_foreign
-from unclip.pipelines.fit import check_fit
+from unclip.pipelines.fit import check_fit, check_sizes
 from unclip.pipelines.folder import (
     WEIGHTS,
     AnyTokenizer,
@@ -19,6 +19,7 @@ from unclip.pipelines.folder import (
     is_ours,
     open_model,
     shipped_models,
+    upsampler_names,
 )
 from unclip.pipelines.hub import fetch, looks_like_repository
 from unclip.pipelines.presets import model_presets
@@ -77,12 +78,14 @@ def find_model(name_or_path: str | Path, revision: str | None = None, shipped: P
 
 def check_source(source: ModelSource) -> None:
     """Raise `CheckpointError` or `ConfigError` where stages or tokenizers do not fit each other, as loading would."""
-    clip, prior, decoder = (source.networks.get(stage) for stage in ("clip", "prior", "decoder"))
-    configs = [None if weights is None else weights.config for weights in (clip, prior, decoder)]
-    assert configs[0] is None or isinstance(configs[0], ClipConfig), configs[0]
-    check_fit(configs[0], *configs[1:])
-    if configs[0] is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):
-        check_tokenizer(tokenizer, configs[0])
+    configs = {stage: weights.config for stage, weights in source.networks.items()}
+    clip = configs.get("clip")
+    assert clip is None or isinstance(clip, ClipConfig), clip
+    check_fit(clip, configs.get("prior"), configs.get("decoder"), source.basis)
+    upsamplers = [configs[stage] for stage in upsampler_names(configs)]
+    check_sizes(configs.get("decoder"), configs.get("autoencoder"), upsamplers)
+    if clip is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):
+        check_tokenizer(tokenizer, clip)
 
 
 def join_foreign(name: str, models: Sequence[ForeignModel]) -> ModelSource:

@@ -75,7 +75,7 @@ class PriorStage:
             return noise(shape, device).flatten(0, 1)
 
         denoiser = self.denoiser(text, null, settings, num_candidates)
-        return sample_steps(denoiser, self.schedule, draw(), settings, draw)
+        return sample_steps(denoiser, self.schedule, settings, draw)
 
     def finish(self, x_0: Float[Tensor, "rows dim"], text: TextFeatures) -> Embeddings:
         """Image embeddings from the result of `steps`: statistics put back, the best candidate of each row kept."""

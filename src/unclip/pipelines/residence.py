@@ -27,17 +27,18 @@ class Residence:
 
 @dataclass(frozen=True, eq=False)
 class StageFiles:
-    """The files behind networks that wait on the meta device."""
+    """The files behind networks that wait on the meta device; others stay where they are."""
 
     residences: Mapping[nn.Module, Residence]
 
     @contextmanager
     def resident(self, *networks: nn.Module) -> Iterator[None]:
         """Hold the weights of `networks` inside the block."""
+        waiting = [network for network in networks if network in self.residences]
         try:
-            for network in networks:
+            for network in waiting:
                 self.residences[network].fill(network)
             yield
         finally:
-            for network in networks:
+            for network in waiting:
                 network.to("meta")

@@ -2,17 +2,32 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from unclip.clip import TextFeatures
-from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, get_sampler, make_schedule, time_grid
+from unclip.diffusion import (
+    Denoiser,
+    DiscreteSchedule,
+    Sampler,
+    SamplerStep,
+    add_noise,
+    ddim,
+    get_sampler,
+    keep_known,
+    make_schedule,
+    repaint,
+    start_known,
+    time_grid,
+    times_from,
+)
 from unclip.models import ScheduleName
+from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.settings import StageSettings
-from unclip.shapes import Sample
 
-__all__ = ["expand_text", "last", "sample_steps", "select_text", "trained_schedule", "trim_texts"]
+__all__ = ["expand_text", "last", "sample_steps", "select_text", "stage_times", "trained_schedule", "trim_texts"]
 
 # Embeddings are in standard deviations: one further out is noise (Karlo clamps at 10 too). Pixels lie in [-1, 1].
 EMBEDDING_BOUND, PIXEL_BOUND = 10.0, 1.0
@@ -23,20 +38,34 @@ def trained_schedule(name: ScheduleName, num_timesteps: int, settings: StageSett
     return make_schedule(name, num_timesteps, getattr(torch, settings.schedule_dtype))
 
 
+def stage_times(schedule: DiscreteSchedule, settings: StageSettings, strength: float = 1.0) -> Tensor:
+    """The falling times that a sampler visits; raises `InputError` for more steps than the schedule has."""
+    times = time_grid(schedule, settings.num_steps, settings.spacing, settings.sigma_min)
+    return times if strength == 1.0 else times_from(times, strength)
+
+
 def sample_steps(
     denoiser: Denoiser,
     schedule: DiscreteSchedule,
-    x_T: Sample,
     settings: StageSettings,
     draw: Callable[[], Tensor],
+    canvas: Canvas = BLANK,
 ) -> Iterator[SamplerStep]:
-    """The steps of the sampler that `settings` name, from `x_T` to t = 0; `x_t` of the last one is the result.
+    """The steps of the sampler that `settings` name, down to t = 0; `x_t` of the last one is the result.
 
-    `draw` gives noise in the shape of `x_T`, asked for once per step that needs it. Raises `InputError` for an unknown
-    sampler, and for more steps than the schedule has.
+    `draw` gives noise in the shape of the sample: once for the start unless `canvas` brings its x_T, then once per step
+    that needs it. Raises `InputError` for an unknown sampler, and for more steps than the schedule has.
     """
-    times = time_grid(schedule, settings.num_steps, settings.spacing)
-    return get_sampler(settings.sampler).sample(denoiser, x_T, times, draw)
+    times = stage_times(schedule, settings, canvas.strength)
+    x_T = draw() if canvas.x_T is None else canvas.x_T
+    if canvas.picture is not None and canvas.strength < 1.0:
+        x_T = add_noise(schedule, canvas.picture, x_T, times[0])
+    if canvas.mask is None:
+        return _sampler(settings)(denoiser, x_T, times, draw)
+    assert canvas.picture is not None, "a mask says which part of a picture stays"
+    x_T = start_known(schedule, canvas.picture, canvas.mask, x_T, times[0]) if canvas.strength == 1.0 else x_T
+    kept = keep_known(denoiser, canvas.picture, canvas.mask)
+    return repaint(_sampler(settings), kept, x_T, times, draw, canvas.num_resamples)
 
 
 def last(steps: Iterator[SamplerStep]) -> Tensor:
@@ -59,3 +88,8 @@ def trim_texts(*texts: TextFeatures) -> list[TextFeatures]:
     """Cut the padding that all the texts share; networks mask the rest, so this saves time and changes nothing."""
     length = max(int(text.mask.sum(dim=1).max()) for text in texts)
     return [TextFeatures(text.embedding, text.hidden[:, :length], text.mask[:, :length]) for text in texts]
+
+
+def _sampler(settings: StageSettings) -> Sampler:
+    """The sampler by name; `eta` is a matter of DDIM's alone, as the settings have checked."""
+    return partial(ddim, eta=settings.eta) if settings.eta else get_sampler(settings.sampler).sample

@@ -9,9 +9,9 @@ import pydantic
 
 from unclip.config import Config
 from unclip.diffusion import get_sampler
-from unclip.errors import InputError, did_you_mean
+from unclip.errors import ConfigError, InputError, did_you_mean
 
-__all__ = ["PerStage", "StageSettings", "check_count", "check_prompts", "image_seeds", "settle"]
+__all__ = ["PerStage", "StageSettings", "check_count", "check_fraction", "check_prompts", "image_seeds", "settle"]
 
 T = TypeVar("T")
 PerStage: TypeAlias = T | Mapping[str, T] | None
@@ -37,8 +37,20 @@ class StageSettings(Config):
     """Largest absolute value of a predicted x0; None is the stage's own: 10 for the prior, 1 for pixels."""
     schedule_dtype: Literal["float64", "float32"] = "float64"
     """What the schedule's table is multiplied up in: float32 repeats the rounding of diffusers."""
+    eta: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the posterior's deviation that DDIM draws as noise; 0 is deterministic. Other samplers take none."""
     augmentation: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
     """Standard deviation of noise added to an upsampler's small picture, which hides a decoder's flaws; 0 is none."""
+    sigma_min: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
+    """No step ends at less noise than this but the last, which ends at none; 0 makes every step."""
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "StageSettings":
+        if self.eta > 0.0 and self.sampler != "ddim":
+            raise ConfigError(
+                f"eta={self.eta} is noise of ddim, but the sampler is {self.sampler}; use ddim, or eta=0."
+            )
+        return self
 
 
 def settle(
@@ -97,11 +109,18 @@ def image_seeds(seed: int | None, num_images: int) -> list[int]:
     return [seed + index for index in range(num_images)]
 
 
-def check_count(name: str, value: Any, stage: str | None = None) -> int:
-    """`value` when it is a whole number of at least 1; raises `InputError` naming the setting and the stage."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{_label(name, stage)}={value!r} is not possible; give a whole number of at least 1.")
+def check_count(name: str, value: Any, stage: str | None = None, *, least: int = 1) -> int:
+    """`value` when it is a whole number of at least `least`; raises `InputError` naming the setting and the stage."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{_label(name, stage)}={value!r} is not possible; give a whole number of at least {least}.")
     return value
+
+
+def check_fraction(name: str, value: Any, meaning: str) -> float:
+    """`value` when it is a number from 0 to 1; raises `InputError` with the setting and what its ends mean."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InputError(f"{name}={value!r} is not possible; give a number from 0 to 1: {meaning}.")
+    return float(value)
 
 
 def _check_scale(value: Any, stage: str) -> float:

@@ -4,29 +4,18 @@ Knows the stages of a model; not how networks or samplers work.
 """
 
 from collections.abc import Sequence
+from typing import Any, Unpack
 
 import torch
-from torch import Tensor
 
-from unclip.clip import TextFeatures
-from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.drawing import (
-    Batch,
-    Progress,
-    describe,
-    draw,
-    encode_empty_image,
-    encode_prompts,
-    in_decoders_words,
-    make_batches,
-    run_steps,
-    silent,
-)
-from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.prior_stage import PriorStage
-from unclip.pipelines.result import OutputType, Result, check_output_type, convert
-from unclip.pipelines.sampling import select_text
-from unclip.pipelines.settings import PerStage, StageSettings, check_count, check_prompts, image_seeds
+from unclip.pipelines.best_of import check_best_of, keep_best
+from unclip.pipelines.features import encode
+from unclip.pipelines.job import begin
+from unclip.pipelines.model import Model
+from unclip.pipelines.negative import check_negative
+from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.result import Result
+from unclip.pipelines.settings import check_count, check_prompts
 
 __all__ = ["text_to_image"]
 
@@ -37,60 +26,36 @@ def text_to_image(
     prompts: str | Sequence[str],
     num_images: int = 1,
     *,
-    seed: int | None = None,
-    image_size: int | None = None,
-    num_steps: PerStage[int] = None,
-    guidance_scale: PerStage[float] = None,
-    sampler: PerStage[str] = None,
     num_candidates: int | None = None,
-    output_type: OutputType = "pil",
-    batch_size: int | None = None,
-    progress: Progress | None = None,
+    best_of: int | None = None,
+    negative_prompt: str = "",
+    **options: Unpack[DrawOptions],
 ) -> Result:
-    """Draw `num_images` pictures of each prompt; see `UnClip.text_to_image` for the arguments."""
+    """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.
+
+    Image k of every prompt has the seed `seed` + k (a random one where `seed` is None) and its own generator: it
+    does not depend on `num_images` or on the other prompts. Noise is drawn in the order prior start, prior steps,
+    decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
+    picture draw from its generator, and the one nearest to the text is drawn.
+
+    With `best_of`, so many pictures of each prompt go through the decoder, CLIP compares them with the text, and
+    the nearest `num_images` go on, best first; `settings["scores"]` has their cosines. Guidance leads away from
+    `negative_prompt` in the prior, and in a decoder that reads text.
+
+    A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
+    `InputError` for an empty prompt, a negative one that no guidance hears, and any setting that cannot be, before
+    anything is drawn.
+    """
     texts = check_prompts(prompts)
-    check_output_type(output_type)
-    clip, prior, upsamplers = model.need_clip, model.need_prior, model.upsamplers_to(image_size)
-    stages: dict[str, Stage] = {
-        "prior": prior,
-        "decoder": model.need_decoder,
-        **{stage.name: stage for stage in upsamplers},
-    }
-    settings = model.settle(stages, num_steps=num_steps, guidance_scale=guidance_scale, sampler=sampler)
+    drawn = num_images if best_of is None else check_best_of(model, best_of, num_images)
+    job = begin(model, options, num_inputs=len(texts), num_images=drawn, uses_prior=True)
+    check_negative(job, negative_prompt)
     candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
-    seeds, report = image_seeds(seed, num_images), progress or silent
-
-    with model.resident(clip):
-        text, null = encode_prompts(model, clip, texts), clip.encode_text([""])
-        condition = Condition(text, null, encode_empty_image(model))
-    batches = make_batches(model, len(texts), seeds, batch_size)
-    with model.resident(prior):
-        embeddings = _imagine(prior, batches, text, null, settings["prior"], candidates, report)
-    condition = in_decoders_words(model, texts, condition)
-    images = draw(model, batches, embeddings, condition, upsamplers, settings, report)
-
-    return Result(
-        images=[picture for batch in images for picture in convert(batch, output_type)],
-        prompts=[text for text in texts for _ in seeds],
-        seeds=seeds * len(texts),
-        image_embeddings=torch.cat(embeddings).clone(),
-        settings={"num_candidates": candidates, **describe(images, settings)},
-        cut=[cut for cut in clip.cut_text(texts) for _ in seeds],
-    )
-
-
-def _imagine(
-    prior: PriorStage,
-    batches: list[Batch],
-    text: TextFeatures,
-    null: TextFeatures,
-    settings: StageSettings,
-    candidates: int,
-    report: Progress,
-) -> list[Tensor]:
-    """An image embedding for each picture."""
-    texts = [select_text(text, batch.rows) for batch in batches]
-    pairs = zip(texts, batches, strict=True)
-    steps = (prior.steps(rows, null, batch.noise, settings, candidates) for rows, batch in pairs)
-    results = run_steps("prior", steps, len(batches), report)
-    return [prior.finish(x_0, rows) for x_0, rows in zip(results, texts, strict=True)]
+    told: dict[str, Any] = {"num_candidates": candidates, "negative_prompt": negative_prompt}
+    features = encode(model, texts, negative_prompt=negative_prompt)
+    embeddings = job.imagine(features, candidates)
+    images = job.decode(embeddings, features.condition)
+    if best_of is not None:
+        job, embeddings, images, scores = keep_best(job, num_images, features.text, embeddings, images)
+        told |= {"best_of": best_of, "scores": scores}
+    return job.result(job.enlarge(images), embeddings, texts, **told)

@@ -1,24 +1,45 @@
 """The face of the package: a loaded model and one method per task. Knows tasks; the work is done in their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import torch
 
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
 from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.drawing import Progress
+from unclip.pipelines.drafting import advance, draft, finish
+from unclip.pipelines.image_to_image import image_to_image
+from unclip.pipelines.inpaint import inpaint
+from unclip.pipelines.interpolate import interpolate
+from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
+from unclip.pipelines.outpaint import outpaint
 from unclip.pipelines.prior_stage import PriorStage
-from unclip.pipelines.result import OutputType, Result
-from unclip.pipelines.settings import PerStage
+from unclip.pipelines.probe import fit_basis, probe
+from unclip.pipelines.swap import swap
+from unclip.pipelines.text_diff import text_diff
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.pipelines.variations import Picture, image_variations
+from unclip.pipelines.upscale import upscale
+from unclip.pipelines.variations import image_variations
 
 __all__ = ["UnClip"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _task(function: Callable[Concatenate[Model, P], R]) -> "Callable[Concatenate[UnClip, P], R]":
+    """A task as a method: its model is that of the `UnClip`."""
+
+    @wraps(function)
+    def method(self: "UnClip", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return function(self.model, *args, **kwargs)
+
+    return method
 
 
 class UnClip:
@@ -59,6 +80,22 @@ class UnClip:
         """Write a model folder that `load` reads. `storage` is float32, bfloat16 or int8 (per output channel)."""
         self.model.save(folder, storage)
 
+    def replace(
+        self,
+        *,
+        clip: "UnClip | None" = None,
+        prior: "UnClip | None" = None,
+        decoder: "UnClip | None" = None,
+        upsamplers: "UnClip | None" = None,
+    ) -> "UnClip":
+        """A model with the named stages of others in the place of its own; nothing is copied, and this one stays.
+
+        A decoder brings the text encoder that it reads, CLIP the basis of its embeddings. Raises `CheckpointError`
+        where sizes do not fit, naming both, and `InputError` for a model that lacks the stage or is on another device.
+        """
+        given = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
+        return UnClip(swap(self.model, **{part: pipe.model for part, pipe in given.items() if pipe is not None}))
+
     @property
     def name(self) -> str:
         """What the model is called."""
@@ -84,82 +121,17 @@ class UnClip:
         """Small pictures to larger ones, by the size that they make."""
         return self.model.upsamplers
 
-    def text_to_image(
-        self,
-        prompts: str | Sequence[str],
-        num_images: int = 1,
-        *,
-        seed: int | None = None,
-        image_size: int | None = None,
-        num_steps: PerStage[int] = None,
-        guidance_scale: PerStage[float] = None,
-        sampler: PerStage[str] = None,
-        num_candidates: int | None = None,
-        output_type: OutputType = "pil",
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-    ) -> Result:
-        """Draw `num_images` pictures of each prompt, in the order of the prompts.
-
-        Image k of every prompt has the seed `seed` + k (a random one where `seed` is None) and its own generator: it
-        does not depend on `num_images` or on the other prompts. Noise is drawn in the order prior start, prior steps,
-        decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
-        picture draw from its generator, and the one nearest to the text is drawn.
-
-        `num_steps`, `guidance_scale` (1 = off) and `sampler` (ddpm, ddim, heun, dpm++, dpm++sde) are one value for all
-        stages or a mapping such as `{"prior": 25, "decoder": 25, "upsampler_256": 7}`; upsamplers take no guidance.
-        What is not given is the model's own default. `image_size` is one that the model draws. `output_type` is "pil",
-        "np" (float32, (height, width, 3), [0, 1]) or "pt" (float32, (3, height, width), [-1, 1]). `batch_size` pictures
-        go through a network together: 1 on a CPU, where it makes every bit of a picture independent of the others, else
-        8. `progress` is called as progress(stage, steps_done, num_steps); an exception from it stops the drawing.
-
-        A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
-        `InputError` for an empty prompt and for any setting that cannot be, before anything is drawn.
-        """
-        return text_to_image(
-            self.model,
-            prompts,
-            num_images,
-            seed=seed,
-            image_size=image_size,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            num_candidates=num_candidates,
-            output_type=output_type,
-            batch_size=batch_size,
-            progress=progress,
-        )
-
-    def image_variations(
-        self,
-        images: Picture | Sequence[Picture],
-        num_images: int = 1,
-        *,
-        seed: int | None = None,
-        image_size: int | None = None,
-        num_steps: PerStage[int] = None,
-        guidance_scale: PerStage[float] = None,
-        sampler: PerStage[str] = None,
-        output_type: OutputType = "pil",
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-    ) -> Result:
-        """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
-
-        `images` are PIL pictures or paths of any shape; CLIP's `resize` says how they become square. The prior is not
-        used. All else, seeds, noise and errors too, is as for `text_to_image`.
-        """
-        return image_variations(
-            self.model,
-            images,
-            num_images,
-            seed=seed,
-            image_size=image_size,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            output_type=output_type,
-            batch_size=batch_size,
-            progress=progress,
-        )
+    text_to_image = _task(text_to_image)
+    draft = _task(draft)
+    advance = _task(advance)
+    finish = _task(finish)
+    image_variations = _task(image_variations)
+    image_to_image = _task(image_to_image)
+    text_diff = _task(text_diff)
+    upscale = _task(upscale)
+    interpolate = _task(interpolate)
+    mix = _task(mix)
+    probe = _task(probe)
+    fit_basis = _task(fit_basis)
+    inpaint = _task(inpaint)
+    outpaint = _task(outpaint)

@@ -18,11 +18,11 @@ from unclip.diffusion import (
     clip_x0,
     hand_over,
     tiled,
-    time_grid,
 )
 from unclip.images import resize
 from unclip.models import Upsampler
-from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
+from unclip.pipelines.canvas import BLANK, Canvas
+from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, stage_times, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
@@ -57,13 +57,22 @@ class UpsamplerStage:
         return self.network.config.image_size
 
     @property
+    def size_multiple(self) -> int:
+        """What the sides of its pictures must be divisible by."""
+        return self.network.config.size_multiple
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
     def tiling(self) -> Tiling:
         """How larger pictures are drawn, so that the memory of a pass does not grow with them.
 
         A tile is never smaller than what the network was trained for, since group norms depend on all that it sees.
         """
-        config = self.network.config
-        multiple = config.patch_size * 2 ** (len(config.channel_mult) - 1)
+        multiple = self.size_multiple
         size = max(TILE_SIZE, self.image_size)
         return Tiling(tile_size=_round_up(size, multiple), halo=_round_up(HALO, multiple), multiple=multiple)
 
@@ -84,32 +93,44 @@ class UpsamplerStage:
             return clip_x0(first, x0_bound)
         return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time), x0_bound)
 
-    def steps(
-        self, low_res: Images, noise: NoiseSource, settings: StageSettings, size: tuple[int, int] | None = None
-    ) -> Iterator[SamplerStep]:
-        """Sampler steps over pixels from fresh noise; the `x_t` of the last is the picture in [-1, 1].
-
-        `size` is its (height, width), else `image_size` squared; above a tile's it is computed by tiles, from the same
-        noise. After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
-        """
-        size = size or (self.image_size, self.image_size)
-        shape, device = (3, *size), low_res.device
-
-        def draw() -> Tensor:
-            return noise(shape, device)
-
-        x_T = draw()
-        if settings.augmentation > 0.0:
-            low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
+    def tiled_denoiser(self, low_res: Images, size: tuple[int, int], settings: StageSettings) -> Denoiser:
+        """Denoiser of pictures of (height, width), by tiles where they are larger than one."""
         # Enlarged once, as the network would do in every step.
         enlarged = resize(low_res, size)
-        last_time = float(time_grid(self.schedule, settings.num_steps, settings.spacing)[-2])
+        last_time = float(stage_times(self.schedule, settings)[-2])
 
         def denoiser_of(region: Region) -> Denoiser:
             part = enlarged[(..., *region)]
             return self.denoiser(part, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
 
-        return sample_steps(tiled(denoiser_of, self.schedule, self.tiling), self.schedule, x_T, settings, draw)
+        return tiled(denoiser_of, self.schedule, self.tiling)
+
+    def steps(
+        self,
+        low_res: Images,
+        noise: NoiseSource,
+        settings: StageSettings,
+        *,
+        size: tuple[int, int] | None = None,
+        canvas: Canvas = BLANK,
+    ) -> Iterator[SamplerStep]:
+        """Sampler steps over pixels; the `x_t` of the last is the picture in [-1, 1].
+
+        `size` is its (height, width), multiples of `size_multiple`; None is a square of `image_size`. What is larger
+        than a tile is computed by tiles, from the same noise.
+        After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
+        """
+        height, width = size or (self.image_size, self.image_size)
+        shape, device = (3, height, width), low_res.device
+
+        def draw() -> Tensor:
+            return noise(shape, device)
+
+        canvas = canvas if canvas.x_T is not None else canvas._replace(x_T=draw())
+        if settings.augmentation > 0.0:
+            low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
+        denoiser = self.tiled_denoiser(low_res, (height, width), settings)
+        return sample_steps(denoiser, self.schedule, settings, draw, canvas)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
         """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 
+from unclip.data import load_shards
 from unclip.errors import InputError, did_you_mean
-from unclip.pipelines import Defaults, Model, UnClip
+from unclip.pipelines import BASIS_FILE, Defaults, Model, UnClip
 from unclip.recipes import emoji
 from unclip.recipes.names import get_recipe
-from unclip.training import TrainConfig, train
+from unclip.training import DataConfig, TrainConfig, train
 
 __all__ = ["SERIES", "Series", "assemble", "train_series"]
 
@@ -57,7 +59,9 @@ def train_series(
         config = relocate(get_recipe(recipe, smoke), out)
         train(config, folder, minutes=None if minutes is None else share * minutes, device=device)
     folders = {_stage(recipe): out / _stage(recipe) for recipe in series.shares}
-    return assemble(name, folders, series.defaults, out / "model")
+    model = assemble(name, folders, series.defaults, out / "model")
+    fit_basis(model, relocate(get_recipe(next(iter(series.shares)), smoke), out).data)
+    return model
 
 
 def assemble(name: str, folders: Mapping[str, Path], defaults: Defaults, out: Path | str) -> Path:
@@ -65,6 +69,13 @@ def assemble(name: str, folders: Mapping[str, Path], defaults: Defaults, out: Pa
     model = Model.assemble(name, folders, defaults, "cpu", torch.float32)
     UnClip(model).save(out, "int8")
     return Path(out)
+
+
+def fit_basis(model: Path, data: DataConfig) -> None:
+    """Put the principal components of the training pictures' embeddings into a model folder, for `probe`."""
+    pipe = UnClip.load(model, "cpu")
+    pictures = load_shards(data.folder, pipe.clip.clip.config.image_size).images
+    pipe.fit_basis(Image.fromarray(pixels) for pixels in pictures).save(model / BASIS_FILE)
 
 
 def relocate(config: TrainConfig, out: Path) -> TrainConfig:

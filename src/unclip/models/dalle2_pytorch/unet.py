@@ -172,9 +172,9 @@ class Dalle2UNet(nn.Module):
         if text is not None and text.shape[1] > config.num_text_tokens:
             raise InputError(f"text_hidden has {text.shape[1]} tokens; this network takes {config.num_text_tokens}.")
         height, width = x_t.shape[2:]
-        if height % config.stride or width % config.stride:
+        if height % config.size_multiple or width % config.size_multiple:
             raise InputError(
-                f"{height} x {width} pixels are not divisible by {config.stride}, what the levels divide by."
+                f"{height} x {width} pixels are not divisible by {config.size_multiple}, what the levels divide by."
             )
 
 

@@ -102,14 +102,14 @@ class Dalle2UNetConfig(Config):
             )
         if self.low_res_noise and not self.low_res:
             raise ConfigError("low_res_noise=True needs low_res=True.")
-        if self.image_size % self.stride:
+        if self.image_size % self.size_multiple:
             raise ConfigError(
-                f"image_size={self.image_size} is not divisible by {self.stride}, what the levels divide by."
+                f"image_size={self.image_size} is not divisible by {self.size_multiple}, what the levels divide by."
             )
         return self
 
     @property
-    def stride(self) -> int:
+    def size_multiple(self) -> int:
         """What height and width must be divisible by."""
         return int(2 ** (len(self.channel_mult) - (0 if self.memory_efficient else 1)))
 

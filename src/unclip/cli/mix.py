@@ -1,0 +1,52 @@
+"""`unclip mix`: pictures of weighted texts and pictures. Knows options; the drawing is in the pipeline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unclip.cli.draw import Shared, draw
+from unclip.cli.options import AsJson, Device, Guidance, ModelName, NumImages, Out, Sampler, Seed, Size, Steps
+from unclip.errors import InputError
+
+__all__ = ["mix"]
+
+
+def mix(
+    parts: Annotated[list[str], typer.Argument(help='Texts and files of pictures: "a cat=0.7" dog.png=0.3.')],
+    num_images: NumImages = 1,
+    seed: Seed = None,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    sampler: Sampler = None,
+    model: ModelName = "emoji",
+    out: Out = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw pictures of texts and pictures at once, each with its weight: 1 unless it says =WEIGHT."""
+    weighted = [parse_part(part) for part in parts]
+    shared = Shared(
+        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
+        as_json=as_json,
+    )  # fmt: skip
+    draw(
+        shared,
+        " ".join(Path(name).stem for name, _ in weighted),
+        num_images,
+        lambda pipe, options: pipe.mix(weighted, num_images, **options),
+    )
+
+
+def parse_part(part: str) -> tuple[str, float]:
+    """A text or a file, and the weight after its last `=`; raises `InputError` where no number stands there."""
+    name, separator, weight = part.rpartition("=")
+    if not separator:
+        return part, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise InputError(
+            f"{part!r}: {weight!r} is no weight; write a number after the last =, as in {part}=1."
+        ) from None

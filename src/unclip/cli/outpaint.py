@@ -1,0 +1,85 @@
+"""`unclip outpaint`: a picture that goes on beyond its borders. Knows options; the drawing is `UnClip.outpaint`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unclip.cli.draw import Shared, draw
+from unclip.cli.options import (
+    AsJson,
+    Device,
+    Feather,
+    Guidance,
+    ModelName,
+    NumImages,
+    Out,
+    Resamples,
+    Sampler,
+    Seed,
+    Size,
+    Steps,
+)
+from unclip.errors import InputError
+
+__all__ = ["outpaint"]
+
+Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.")]
+
+
+def outpaint(
+    image: Annotated[Path, typer.Argument(help="The picture.")],
+    prompt: Annotated[str | None, typer.Argument(help="What the whole shows; without it, as in the picture.")] = None,
+    left: Pixels = 0,
+    right: Pixels = 0,
+    top: Pixels = 0,
+    bottom: Pixels = 0,
+    aspect: Annotated[str | None, typer.Option(help="WIDTH:HEIGHT to extend to, such as 16:9.")] = None,
+    window: Annotated[int | None, typer.Option(help="Side of the squares that are painted in turn.")] = None,
+    num_images: NumImages = 1,
+    feather: Feather = 4,
+    resamples: Resamples = 2,
+    seed: Seed = None,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    sampler: Sampler = None,
+    model: ModelName = "emoji",
+    out: Out = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Continue a picture beyond its borders; the picture itself stays to the bit."""
+    shape = _parse_aspect(aspect)
+    shared = Shared(
+        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
+        as_json=as_json,
+    )  # fmt: skip
+    draw(
+        shared,
+        f"{image.stem}-outpainted",
+        num_images,
+        lambda pipe, options: pipe.outpaint(
+            image,
+            prompt,
+            num_images,
+            left=left,
+            right=right,
+            top=top,
+            bottom=bottom,
+            aspect=shape,
+            window=window,
+            feather=feather,
+            num_resamples=resamples,
+            **options,
+        ),
+    )
+
+
+def _parse_aspect(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, colon, height = text.partition(":")
+    if not (colon and width.strip().isdecimal() and height.strip().isdecimal()):
+        raise InputError(f"--aspect {text!r} cannot be read; write WIDTH:HEIGHT, such as 16:9.")
+    return int(width), int(height)

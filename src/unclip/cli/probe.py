@@ -1,0 +1,54 @@
+"""`unclip probe`: what the leading components of a picture's embedding hold. Knows options; no mathematics."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unclip.cli.draw import Shared, draw
+from unclip.cli.options import AsJson, Device, Guidance, ModelName, Sampler, SeriesOut, SeriesSeed, Size, Steps
+from unclip.errors import InputError
+
+__all__ = ["probe"]
+
+
+def probe(
+    image: Annotated[Path, typer.Argument(help="The picture.")],
+    components: Annotated[str | None, typer.Option(help="How many to keep: 1,4,16; else 1, 2, 4 up to all.")] = None,
+    basis: Annotated[Path | None, typer.Option(help="A file of `unclip basis`; else the model's own.")] = None,
+    seed: SeriesSeed = None,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    sampler: Sampler = None,
+    model: ModelName = "emoji",
+    out: SeriesOut = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw what is left of a picture in the leading components of its embedding."""
+    counts = parse_counts(components)
+    shared = Shared(
+        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
+        as_json=as_json,
+    )  # fmt: skip
+    from unclip.pipelines import EmbeddingBasis
+
+    chosen = None if basis is None else EmbeddingBasis.load(basis)
+    draw(
+        shared,
+        f"{image.stem} probe",
+        1,
+        lambda pipe, options: pipe.probe(image, counts, basis=chosen, **options),
+        is_series=True,
+    )
+
+
+def parse_counts(text: str | None) -> list[int] | None:
+    """`1,4,16` as numbers; None stays None. Raises `InputError` for anything else."""
+    if text is None:
+        return None
+    counts = text.split(",")
+    if not all(count.strip().isdecimal() for count in counts):
+        raise InputError(f"--components {text!r} cannot be read; write whole numbers such as 1,4,16.")
+    return [int(count) for count in counts]

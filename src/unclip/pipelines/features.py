@@ -1,0 +1,83 @@
+"""What CLIP, and a decoder's own text encoder, make of prompts and pictures. Knows encoders; no stage's sampling."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from PIL import Image
+
+from unclip.clip import TextFeatures
+from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.model import Encoder, Model
+from unclip.pipelines.sampling import select_text
+from unclip.shapes import Embeddings
+
+__all__ = ["Features", "chunk_size", "encode"]
+
+T = TypeVar("T")
+
+# Pictures that go through a network together. One on a CPU: bits then do not depend on how many are asked for.
+BATCH_SIZE = {"cpu": 1}
+DEFAULT_BATCH_SIZE = 8
+
+
+class Features(NamedTuple):
+    """What stages are told of a task's prompts and pictures."""
+
+    text: TextFeatures
+    """Of each prompt."""
+    null: TextFeatures
+    """Of what guidance leads away from: the empty or the negative prompt."""
+    pictures: Embeddings
+    """(pictures, dim): CLIP's embedding of each, at the scale that the decoder reads."""
+    condition: Condition
+    """What the decoder is told of each prompt besides the image embedding."""
+
+
+def encode(
+    model: Model, prompts: Sequence[str], pictures: Sequence[Image.Image] = (), negative_prompt: str = ""
+) -> Features:
+    """Read prompts and pictures, a few at a time; each encoder is in memory only meanwhile."""
+    clip, decoder = model.need_clip, model.need_decoder
+    with model.resident(clip):
+        text, null = _encode_prompts(model, clip, prompts), clip.encode_text([negative_prompt])
+        seen = [clip.encode_pictures(chunk) for chunk in _chunks(model, pictures)]
+        embeddings = torch.cat(seen) if seen else text.embedding[:0]
+        empty = clip.encode_empty_image() if decoder.needs_null_image else None
+    return Features(
+        text, null, decoder.from_clip(embeddings), _condition(model, prompts, negative_prompt, text, null, empty)
+    )
+
+
+def chunk_size(model: Model) -> int:
+    """How many pictures or prompts go through a network together unless a caller says."""
+    return BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
+
+
+def _condition(
+    model: Model,
+    prompts: Sequence[str],
+    negative_prompt: str,
+    text: TextFeatures,
+    null: TextFeatures,
+    empty: Embeddings | None,
+) -> Condition:
+    """Texts in CLIP's words, or in those of the encoder that the decoder reads instead."""
+    encoder = model.text_encoder
+    if encoder is None:
+        return Condition(text, null, empty)
+    with model.resident(encoder):
+        return Condition(_encode_prompts(model, encoder, prompts), encoder.encode_text([negative_prompt]), empty)
+
+
+def _encode_prompts(model: Model, encoder: Encoder, prompts: Sequence[str]) -> TextFeatures:
+    """Features of prompts; what stands there twice is read once."""
+    unique = list(dict.fromkeys(prompts))
+    parts = [encoder.encode_text(chunk) for chunk in _chunks(model, unique)]
+    features = TextFeatures(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    return select_text(features, [unique.index(prompt) for prompt in prompts])
+
+
+def _chunks(model: Model, items: Sequence[T]) -> list[Sequence[T]]:
+    size = chunk_size(model)
+    return [items[first : first + size] for first in range(0, len(items), size)]

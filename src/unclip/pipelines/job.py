@@ -1,0 +1,217 @@
+"""One call of a task that draws: its stages, settings and noise, checked before anything is drawn, then run in turn.
+
+Knows the stages of a model; not what the pictures are of.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unclip.diffusion import SamplerStep
+from unclip.pipelines.canvas import BLANK, Canvas
+from unclip.pipelines.chain import Chain, chain_to
+from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.features import Features, chunk_size
+from unclip.pipelines.model import Model, Stage
+from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
+from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
+from unclip.pipelines.sampling import select_text, stage_times
+from unclip.pipelines.settings import StageSettings, check_count, image_seeds, settle
+from unclip.runtime import NoiseSource
+
+__all__ = ["Batch", "Job", "begin", "run_steps", "settle_options"]
+
+
+class Batch(NamedTuple):
+    """Pictures that are drawn together: the inputs that they are of, their seeds, and the noise of each."""
+
+    rows: list[int]
+    seeds: list[int]
+    noise: NoiseSource
+
+    def select(self, places: Sequence[int]) -> "Batch":
+        """The pictures at `places`; each keeps its generator, which goes on from where it is."""
+        noise = NoiseSource([self.noise.generators[place] for place in places])
+        return Batch([self.rows[place] for place in places], [self.seeds[place] for place in places], noise)
+
+    def split(self, size: int) -> list["Batch"]:
+        """The same pictures, at most `size` at a time."""
+        places = range(len(self.rows))
+        return [self.select(places[first : first + size]) for first in places[::size]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Job:
+    """Pictures to draw, in batches; made by `begin`. Each method runs one stage over all of them."""
+
+    model: Model
+    chain: Chain
+    settings: Mapping[str, StageSettings]
+    batches: list[Batch]
+    report: Progress
+    output_type: OutputType
+
+    @property
+    def pictures(self) -> Batch:
+        """All pictures as one batch."""
+        rows = [row for batch in self.batches for row in batch.rows]
+        seeds = [seed for batch in self.batches for seed in batch.seeds]
+        return Batch(rows, seeds, NoiseSource([own for batch in self.batches for own in batch.noise.generators]))
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures go through a network together."""
+        return len(self.batches[0].rows)
+
+    def imagine(self, features: Features, num_candidates: int = 1) -> list[Tensor]:
+        """An image embedding from the prior for each picture, its row of `features.text` being the prompt."""
+        prior = self.model.need_prior
+        texts = [select_text(features.text, batch.rows) for batch in self.batches]
+        with self.model.resident(prior):
+            steps = (
+                prior.steps(text, features.null, batch.noise, self.settings["prior"], num_candidates)
+                for text, batch in zip(texts, self.batches, strict=True)
+            )
+            results = run_steps("prior", steps, len(self.batches), self.report)
+            return [prior.finish(x_0, text) for x_0, text in zip(results, texts, strict=True)]
+
+    def decode(
+        self, embeddings: list[Tensor], condition: Condition, canvases: Iterable[Canvas] | None = None
+    ) -> list[Tensor]:
+        """The decoder's pictures in [-1, 1] of the image embeddings of each batch."""
+        decoder, size = self.model.need_decoder, self.chain.sizes[0]
+
+        def steps(embedding: Tensor, batch: Batch, canvas: Canvas) -> Iterator[SamplerStep]:
+            told = condition._replace(text=select_text(condition.text, batch.rows))
+            return decoder.steps(embedding, told, batch.noise, self.settings["decoder"], size=size, canvas=canvas)
+
+        with self.model.resident(decoder):
+            given = zip(embeddings, self.batches, self._canvases(canvases), strict=True)
+            samplers = (steps(embedding, batch, canvas) for embedding, batch, canvas in given)
+            return [decoder.finish(x_0) for x_0 in run_steps("decoder", samplers, len(self.batches), self.report)]
+
+    def enlarge(self, images: list[Tensor], canvases: Mapping[str, Iterable[Canvas]] | None = None) -> list[Tensor]:
+        """Pictures of the decoder after every upsampler; `canvases` are by the upsampler's name."""
+        for upsampler, size in zip(self.chain.upsamplers, self.chain.sizes[1:], strict=True):
+            settings, given = self.settings[upsampler.name], self._canvases((canvases or {}).get(upsampler.name))
+            with self.model.resident(upsampler):
+                steps = (
+                    upsampler.steps(low_res, batch.noise, settings, size=size, canvas=canvas)
+                    for low_res, batch, canvas in zip(images, self.batches, given, strict=True)
+                )
+                made = run_steps(upsampler.name, steps, len(self.batches), self.report)
+            images = [large.clamp(-1.0, 1.0) for large in made]
+        return images
+
+    def draw(
+        self,
+        embeddings: list[Tensor],
+        condition: Condition,
+        canvases: Mapping[str, Iterable[Canvas]] | None = None,
+    ) -> list[Tensor]:
+        """Pictures in [-1, 1] of the image embeddings through every stage; `canvases` are by its name."""
+        given = canvases or {}
+        return self.enlarge(self.decode(embeddings, condition, given.get("decoder")), given)
+
+    def keep(self, places: Sequence[int]) -> "Job":
+        """A job that goes on with the pictures at `places` alone, in that order."""
+        return replace(self, batches=self.pictures.select(places).split(self.batch_size))
+
+    def split(self, values: Tensor) -> list[Tensor]:
+        """The rows of each batch, from a row for each picture."""
+        # Copies: kernels sum in another order where memory starts elsewhere, and a stopped job must go on bit for bit.
+        return [part.clone() for part in values.to(self.model.device).split(self.batch_size)]
+
+    def result(
+        self,
+        images: Sequence[Drawn],
+        embeddings: list[Tensor],
+        prompts: list[str] | None = None,
+        **settings: Any,
+    ) -> Result:
+        """What the task hands back of its batches; `prompts` has each input's text, `settings` are the task's own."""
+        pictures = self.pictures
+        texts = [prompts[row] if prompts else "" for row in pictures.rows]
+        cut = self.model.clip.cut_text(texts) if prompts and self.model.clip else [""] * len(texts)
+        width, height = size_of(images[0])
+        stages = {stage: value.model_dump(mode="json") for stage, value in self.settings.items()}
+        return Result(
+            images=[picture for batch in images for picture in convert(batch, self.output_type)],
+            prompts=texts,
+            seeds=pictures.seeds,
+            image_embeddings=torch.cat(embeddings).clone(),
+            settings={**settings, "image_size": width if width == height else [width, height], **stages},
+            cut=cut,
+        )
+
+    def _canvases(self, given: Iterable[Canvas] | None) -> Iterable[Canvas]:
+        return [BLANK] * len(self.batches) if given is None else given
+
+
+def begin(
+    model: Model,
+    options: DrawOptions,
+    *,
+    num_inputs: int = 1,
+    num_images: int = 1,
+    uses_prior: bool = False,
+    uses_decoder: bool = True,
+    chain: Chain | None = None,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Job:
+    """A job of `num_images` pictures of each input, inputs first.
+
+    `chain` is the one to the size that the options ask for unless a task has another. `defaults` are the task's own
+    settings by stage, which take the place of the model's. Raises `InputError` for any option that cannot be, before
+    anything is drawn.
+    """
+    check_options(options)
+    chain = chain or chain_to(model, options.get("image_size"))
+    stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
+    stages |= {"decoder": chain.decoder} if uses_decoder else {}
+    stages |= {stage.name: stage for stage in chain.upsamplers}
+    seeds = image_seeds(options.get("seed"), num_images)
+    return Job(
+        model=model,
+        chain=chain,
+        settings=settle_options(stages, options, defaults),
+        batches=_batches(model, num_inputs, seeds, options.get("batch_size")),
+        report=options.get("progress") or silent,
+        output_type=options.get("output_type", "pil"),
+    )
+
+
+def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress) -> list[Tensor]:
+    """The results of `count` samplers run one after the other, steps reported over all of them."""
+    results = []
+    for number, steps in enumerate(samplers):
+        for step in steps:
+            report(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
+        results.append(step.x_t)
+    return results
+
+
+def settle_options(
+    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, StageSettings]:
+    """Settings of `stages`: what `options` ask for, else the task's `defaults`, else the model's."""
+    own = defaults or {}
+    settings = settle(
+        {name: stage.defaults.replace(**own.get(name, {})) for name, stage in stages.items()},
+        [name for name in stages if name not in ("prior", "decoder")],
+        num_steps=options.get("num_steps"),
+        guidance_scale=options.get("guidance_scale"),
+        sampler=options.get("sampler"),
+    )
+    for name, stage in stages.items():
+        stage_times(stage.schedule, settings[name])
+    return settings
+
+
+def _batches(model: Model, num_inputs: int, seeds: list[int], batch_size: int | None) -> list[Batch]:
+    size = chunk_size(model) if batch_size is None else check_count("batch_size", batch_size)
+    rows, own = [row for row in range(num_inputs) for _ in seeds], seeds * num_inputs
+    return Batch(rows, own, NoiseSource.from_seeds(own)).split(size)

@@ -1,0 +1,111 @@
+"""What every task keeps: seeds, independence of the batch, progress, stopping half way, low memory, foreign models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unclip.errors import InputError
+from unclip.pipelines import EmbeddingBasis, Result, UnClip
+
+PROMPT = "a red apple"
+
+
+def picture(side: int = 32) -> Image.Image:
+    ramp = np.add.outer(np.arange(side), 2 * np.arange(side)) * 255 // (3 * side)
+    return Image.fromarray(np.stack([ramp, 255 - ramp, np.full_like(ramp, 90)], axis=-1).astype(np.uint8))
+
+
+def mask(side: int = 32) -> Image.Image:
+    painted = np.zeros((side, side), dtype=np.uint8)
+    painted[side // 4 : side // 2, side // 4 :] = 255
+    return Image.fromarray(painted)
+
+
+def basis(dim: int) -> EmbeddingBasis:
+    return EmbeddingBasis.fit(torch.randn(3 * dim, dim, generator=torch.Generator().manual_seed(1)))
+
+
+TASKS: dict[str, Callable[..., Result]] = {
+    "text_to_image": lambda pipe, **o: pipe.text_to_image([PROMPT, "a cat"], 2, **o),
+    "best_of": lambda pipe, **o: pipe.text_to_image(PROMPT, 1, best_of=3, negative_prompt="a cat", **o),
+    "image_variations": lambda pipe, **o: pipe.image_variations(picture(), 2, **o),
+    "varied": lambda pipe, **o: pipe.image_variations(picture(), 2, eta=1.0, prompt=PROMPT, **o),
+    "image_to_image": lambda pipe, **o: pipe.image_to_image(picture(), PROMPT, 2, strength=0.7, **o),
+    "mix": lambda pipe, **o: pipe.mix([(PROMPT, 1.0), (picture(), 0.5)], 2, **o),
+    "interpolate": lambda pipe, **o: pipe.interpolate(PROMPT, "a cat", frames=3, **o),
+    "inpaint": lambda pipe, **o: pipe.inpaint(picture(), mask(), PROMPT, 2, num_resamples=2, **o),
+    "outpaint": lambda pipe, **o: pipe.outpaint(picture(), PROMPT, left=8, **o),
+    "upscale": lambda pipe, **o: pipe.upscale(picture(), 64, **o),
+    "probe": lambda pipe, **o: pipe.probe(picture(), (1, 4), basis=basis(pipe.clip.embedding_dim), **o),
+    "text_diff": lambda pipe, **o: pipe.text_diff(picture(), "a cat", PROMPT, theta=[0.0, 0.4], **o),
+}
+EVERY = sorted(TASKS)
+# All of its noise is found by inversion, none drawn.
+NOISELESS = {"text_diff"}
+
+
+def drawn(pipe: UnClip, task: str, **options: Any) -> list[np.ndarray]:
+    return TASKS[task](pipe, **{"seed": 7, "output_type": "np", **options}).images
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_the_seed_is_the_picture(pipe: UnClip, task: str) -> None:
+    first, again, other = drawn(pipe, task), drawn(pipe, task), drawn(pipe, task, seed=8)
+    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
+    changed = any(np.abs(one - two).max() > 1e-3 for one, two in zip(first, other, strict=True))
+    assert changed == (task not in NOISELESS)
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_batches_change_no_more_than_rounding(pipe: UnClip, task: str) -> None:
+    alone, together = drawn(pipe, task, batch_size=1), drawn(pipe, task, batch_size=3)
+    for one, two in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-3)
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_progress_counts_each_stage_to_its_end(pipe: UnClip, task: str) -> None:
+    seen: list[tuple[str, int, int]] = []
+    drawn(pipe, task, progress=lambda *step: seen.append(step))
+    assert seen
+    for stage in {stage for stage, _, _ in seen}:
+        counts = [(done, total) for name, done, total in seen if name == stage]
+        total = counts[0][1]
+        assert counts == [(done, total) for done in range(1, total + 1)], stage
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_stopping_half_way_leaves_nothing_behind(pipe: UnClip, task: str) -> None:
+    steps: list[int] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        steps.append(done)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    expected = drawn(pipe, task)
+    with pytest.raises(KeyboardInterrupt):
+        drawn(pipe, task, progress=stop)
+    assert len(steps) == 2
+    assert all(np.array_equal(one, two) for one, two in zip(expected, drawn(pipe, task), strict=True))
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_low_memory_draws_the_same_and_holds_nothing_after(tiny_folder: Path, task: str) -> None:
+    held, light = (UnClip.load(tiny_folder, "cpu", torch.float32, low_memory=low) for low in (False, True))
+    for one, two in zip(drawn(held, task), drawn(light, task), strict=True):
+        assert np.array_equal(one, two)
+    networks = light.model.files.residences if light.model.files else {}
+    assert networks
+    assert all(parameter.device.type == "meta" for network in networks for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_every_task_names_a_keyword_that_it_does_not_have(pipe: UnClip, task: str) -> None:
+    with pytest.raises(InputError, match="there is no option 'sede'; did you mean 'seed'"):
+        TASKS[task](pipe, sede=7)
