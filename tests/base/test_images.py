@@ -1,5 +1,6 @@
 """Pixels: every conversion undoes its inverse, and resizing keeps what it must keep."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.images import crop_square, from_pil, from_uint8, grid, resize, save_png, to_pil, to_uint8, to_unit
+from unclip.images import crop_square, from_pil, from_uint8, grid, resize, save_gif, save_png, to_pil, to_uint8, to_unit
 
 ALL_VALUES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
 
@@ -143,3 +144,25 @@ def test_an_unwritable_png_is_explained(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write"):
         save_png(Image.new("RGB", (2, 2)), tmp_path / "file" / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_gif_keeps_frames_time_and_metadata(tmp_path: Path) -> None:
+    """Two colours fit into a palette of 256, so pixels are exact; what stays the same is shown for twice the time."""
+    frames = [Image.new("RGB", (5, 4), colour) for colour in ((250, 0, 7), (3, 200, 90), (3, 200, 90))]
+    frames[1].putpixel((1, 2), (255, 255, 255))
+    frames[2].putpixel((1, 2), (255, 255, 255))
+    save_gif(frames, tmp_path / "new" / "a.gif", {"prompt": "Äpfel 🍎", "seed": "7"}, frame_ms=50)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.gif"]
+    with Image.open(tmp_path / "new" / "a.gif") as found:
+        assert json.loads(found.info["comment"]) == {"prompt": "Äpfel 🍎", "seed": "7"}
+        assert (found.info["loop"], found.info["duration"], found.n_frames) == (0, 50, 2)  # type: ignore[attr-defined]
+        assert found.convert("RGB").tobytes() == frames[0].tobytes()
+        found.seek(1)
+        assert found.info["duration"] == 100
+        assert found.convert("RGB").tobytes() == frames[1].tobytes()
+
+
+def test_an_empty_animation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one picture; found 0"):
+        save_gif([], tmp_path / "a.gif")
+    assert list(tmp_path.iterdir()) == []

@@ -43,8 +43,8 @@ def test_by_aspect(outpaint: Program) -> None:
     line = json.loads(done.out)
     assert line["images"] == ["photo-outpainted-7.png", "photo-outpainted-8.png"]
     assert (line["settings"]["image_size"], line["settings"]["window"]) == ([53, 30], 20)
-    # Four windows of two pictures, 3 steps each: one line for a stage, when all of them are done.
-    assert done.err.splitlines() == ["decoder: 24 steps"]
+    # Four windows of two pictures, 5 steps each: one line for a stage, when all of them are done.
+    assert done.err.splitlines() == ["decoder: 40 steps"]
 
 
 def test_defaults_are_those_of_the_library() -> None:

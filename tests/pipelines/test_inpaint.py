@@ -10,8 +10,9 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.images import from_pil, resize
-from unclip.pipelines import Canvas, Condition, Model, UnClip, last
-from unclip.runtime import NoiseSource
+from unclip.models import Autoencoder, KandinskyDecoder, autoencoder_preset, kandinsky_decoder_preset
+from unclip.pipelines import Canvas, Condition, DecoderStage, Model, UnClip, last
+from unclip.runtime import NoiseSource, forked_random_state
 
 PROMPT = "a red apple"
 SIZES = [(32, 32), (50, 37), (1, 1), (300, 8)]
@@ -218,3 +219,28 @@ def test_bad_input_is_refused_before_anything_is_drawn(
     with pytest.raises(InputError, match=message):
         pipe.inpaint(**given, progress=lambda stage, *_: seen.append(stage))
     assert seen == []
+
+
+def latent_model(model: Model) -> UnClip:
+    """The tiny model with a decoder that draws latents, and no upsampler."""
+    with forked_random_state(0):
+        network = KandinskyDecoder(
+            kandinsky_decoder_preset("tiny").replace(embedding_dim=model.need_clip.embedding_dim, num_image_tokens=4)
+        )
+        autoencoder = Autoencoder(autoencoder_preset("tiny"))
+    stage = DecoderStage(network.eval(), model.need_decoder.defaults, autoencoder.eval())
+    return UnClip(Model("latent", model.need_clip, model.need_prior, stage, {}))
+
+
+def test_a_decoder_of_latents_paints_too(model: Model) -> None:
+    pipe = latent_model(model)
+    side, factor = pipe.decoder.image_size, pipe.decoder.downsampling
+    assert factor > 1
+    picture, white = noisy(side, side), np.zeros((side, side), bool)
+    white[:, side // 2 + 1 :] = True
+    result = pipe.inpaint(picture, mask_of(white), PROMPT, seed=3)
+    before, after = np.asarray(picture), np.asarray(result.images[0])
+    assert np.array_equal(after[~white], before[~white])
+    assert not np.array_equal(after, before)
+    everything = pipe.inpaint(picture, mask_of(np.ones_like(white)), PROMPT, seed=3)
+    assert everything.images[0].tobytes() == pipe.text_to_image(PROMPT, seed=3).images[0].tobytes()

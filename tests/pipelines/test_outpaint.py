@@ -126,7 +126,8 @@ def test_progress_counts_the_steps_of_all_windows(pipe: UnClip) -> None:
     pipe.outpaint(noisy(32, 32), PROMPT, 2, left=16, right=16, seed=3, progress=lambda *step: seen.append(step))
     expected = [("prior", done, 6) for done in range(1, 7)]
     for window in range(2):
-        expected += [("decoder", 6 * window + done, 12) for done in range(1, 7)]
+        # 3 steps, of which the first 2 are made twice, for each of 2 pictures.
+        expected += [("decoder", 10 * window + done, 20) for done in range(1, 11)]
         expected += [("upsampler_32", 4 * window + done, 8) for done in range(1, 5)]
     assert seen == expected
 
@@ -149,6 +150,7 @@ def test_stopping_leaves_nothing(pipe: UnClip, picture: Image.Image) -> None:
         ({}, "nothing to extend: left, right, top and bottom are all 0"),
         ({"aspect": (1, 1)}, r"nothing to extend: aspect=\(1, 1\) is the picture's own"),
         ({"aspect": (16, 0)}, r"aspect=\(16, 0\) is not possible"),
+        ({"aspect": (10**400, 1)}, "has more than 134217728 pixels; extend less"),
         ({"aspect": (16, 9), "left": 3}, "aspect and pixels were both given"),
         ({"left": -3}, "left=-3 is not possible; give a whole number of at least 0"),
         ({"bottom": 10**7}, "a canvas of 20x10000020 has more than 134217728 pixels; extend less"),

@@ -23,7 +23,7 @@ def test_most_pictures_are_nearest_to_their_own_prompt(pipe: UnClip) -> None:
 
 
 def test_sizes_and_storage_are_as_the_card_says(pipe: UnClip) -> None:
-    assert pipe.model.image_sizes == [32, 256]
+    assert pipe.model.image_sizes == [32, 256, 1024]
     assert pipe.model.clip.embedding_dim == 192
 
 

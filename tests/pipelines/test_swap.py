@@ -8,7 +8,7 @@ import torch
 
 from unclip.errors import CheckpointError, InputError
 from unclip.models import Prior, Upsampler
-from unclip.pipelines import Model, UnClip
+from unclip.pipelines import EmbeddingBasis, Model, UnClip
 from unclip.testing import tiny_pipeline
 
 
@@ -20,7 +20,8 @@ def drawn(pipe: UnClip) -> torch.Tensor:
 def other() -> UnClip:
     """Other weights of the same shape."""
     pipe = tiny_pipeline(seed=1)
-    return UnClip(replace(pipe.model, name="other", num_candidates=3))
+    basis = EmbeddingBasis.fit(torch.eye(16))
+    return UnClip(replace(pipe.model, name="other", num_candidates=3, basis=basis))
 
 
 def test_a_decoder_of_another_model_draws_from_the_prior_of_this_one(pipe: UnClip, other: UnClip) -> None:
@@ -37,6 +38,7 @@ def test_all_of_another_model_is_that_model(pipe: UnClip, other: UnClip) -> None
     swapped = pipe.replace(clip=other, prior=other, decoder=other, upsamplers=other)
     assert torch.equal(drawn(swapped), drawn(other))
     assert swapped.model.num_candidates == 3
+    assert swapped.model.basis is other.model.basis is not None
     assert pipe.replace().name == "tiny"
 
 

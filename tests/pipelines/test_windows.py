@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unclip.pipelines.windows import Box, window_around, windows_outward
@@ -47,12 +47,16 @@ def test_a_window_holds_what_is_missing_and_its_neighbours(
         assert 0 <= start <= length - side or (side >= length and abs(2 * start + side - length) <= 1)
 
 
-@given(lengths, lengths, st.integers(1, 60), st.data())
-def test_windows_cover_a_canvas_outward(width: int, height: int, side: int, data: st.DataObject) -> None:
-    """Each lies inside, and at least a good half of it is known or painted already, as its picture is no smaller."""
+@settings(max_examples=100)
+@given(st.integers(1, 120), st.integers(1, 120), st.integers(1, 60), st.booleans(), st.data())
+def test_windows_cover_a_canvas_outward(
+    width: int, height: int, side: int, is_small: bool, data: st.DataObject
+) -> None:
+    """Each lies inside; half of it or more is known or painted already if the picture is no smaller than it."""
     side = min(side, width, height)
-    left, top = (data.draw(st.integers(0, length - side)) for length in (width, height))
-    right, bottom = data.draw(st.integers(left + side, width)), data.draw(st.integers(top + side, height))
+    span = 1 if is_small else side
+    left, top = (data.draw(st.integers(0, length - span)) for length in (width, height))
+    right, bottom = data.draw(st.integers(left + span, width)), data.draw(st.integers(top + span, height))
     known = np.zeros((height, width), bool)
     known[top:bottom, left:right] = True
     for x0, y0, x1, y1 in windows_outward((width, height), (left, top, right, bottom), side):
@@ -60,13 +64,26 @@ def test_windows_cover_a_canvas_outward(width: int, height: int, side: int, data
         assert 0 <= y0 <= height - side
         assert (x1 - x0, y1 - y0) == (side, side)
         there = known[y0:y1, x0:x1]
-        assert there.mean() >= 0.5 or side == 1
+        assert is_small or there.mean() >= 0.5 or side == 1
         there[:] = True
     assert known.all()
 
 
-def test_a_small_picture_lies_in_the_middle_of_the_first_window() -> None:
-    first, *others = windows_outward((100, 60), (50, 20, 54, 24), 32)
-    assert first == (36, 6, 68, 38)
-    assert all(abs(box[0] - first[0]) <= 36 for box in others)
-    assert windows_outward((8, 8), (2, 2, 5, 5), 8) == [(0, 0, 8, 8)]
+@pytest.mark.parametrize(
+    ("canvas", "known", "side", "first"),
+    [
+        ((100, 60), (50, 20, 54, 24), 32, (36, 6, 68, 38)),  # a small picture lies in the middle of it
+        ((8, 8), (2, 2, 5, 5), 8, (0, 0, 8, 8)),
+        ((42, 32), (0, 0, 30, 32), 32, (10, 0, 42, 32)),  # not 2 pixels first and 10 afterwards
+        ((52, 32), (10, 0, 40, 32), 32, (0, 0, 32, 32)),
+        ((70, 20), (10, 0, 30, 20), 20, (10, 0, 30, 20)),  # what is known already
+    ],
+)
+def test_the_first_window(canvas: tuple[int, int], known: Box, side: int, first: Box) -> None:
+    assert windows_outward(canvas, known, side)[0] == first
+
+
+def test_steps_are_even() -> None:
+    """21 pixels on the right take three windows of 20, of 7 new pixels each; on the left 10 take one."""
+    starts = [box[0] for box in windows_outward((81, 20), (10, 0, 60, 20), 20)]
+    assert starts == [10, 20, 30, 40, 0, 47, 54, 61]

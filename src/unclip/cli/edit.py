@@ -1,4 +1,4 @@
-"""`unclip edit`: a picture moved from one text towards another. Knows options; the drawing is `UnClip.text_diff`."""
+"""`unclip edit`: a picture moves from one text to another. Knows options; the work is `UnClip.text_diff`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, Sampler, SeriesOut, SeriesSeed, Size, Steps
+from unclip.cli.options import AsJson, Device, Guidance, ModelName, SeriesOut, SeriesSeed, Size, Steps
 from unclip.errors import InputError
 
 __all__ = ["edit"]
@@ -14,40 +14,39 @@ __all__ = ["edit"]
 
 def edit(
     image: Annotated[Path, typer.Argument(help="The picture.")],
-    target: Annotated[str, typer.Option("--to", help="What it shall become.")],
-    source: Annotated[str, typer.Option("--from", help="What it shows; without it, the empty prompt.")] = "",
+    source: Annotated[str, typer.Option("--from", help="A text that says what it shows.")],
+    target: Annotated[str, typer.Option("--to", help="A text that says what it shall show.")],
     theta: Annotated[
-        str | None, typer.Option(help="How far, from 0 (itself) to 1; 0,0.2,0.4 is a strip; else by the texts.")
+        str | None, typer.Option(help="How far to go, 0 to 1, else by the texts; several, as 0,0.2,0.4, make a strip.")
     ] = None,
     seed: SeriesSeed = None,
     size: Size = None,
     steps: Steps = None,
     guidance: Guidance = None,
-    sampler: Sampler = None,
     model: ModelName = "emoji",
     out: SeriesOut = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Move a picture from one text towards another."""
-    thetas = _parse(theta)
+    """Move a picture from one text to another."""
+    thetas = _thetas(theta)
     shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
+        seed=seed, size=size, steps=steps, guidance=guidance, sampler=None, model=model, out=out, device=device,
         as_json=as_json,
     )  # fmt: skip
     draw(
         shared,
-        f"{image.stem} to {target}",
+        f"{image.stem}-{target}",
         1,
         lambda pipe, options: pipe.text_diff(image, source, target, theta=thetas, **options),
         is_series=True,
     )
 
 
-def _parse(theta: str | None) -> list[float] | None:
-    if theta is None:
+def _thetas(text: str | None) -> list[float] | None:
+    if text is None:
         return None
     try:
-        return [float(number) for number in theta.split(",")]
+        return [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--theta {theta!r} cannot be read; write a number such as 0.4, or 0,0.2,0.4.") from None
+        raise InputError(f"--theta {text!r} cannot be read; write numbers from 0 to 1, such as 0,0.2,0.4.") from None

@@ -32,7 +32,7 @@ def inpaint(
     prompt: Annotated[str | None, typer.Option(help="What to paint where no mask is given before it.")] = None,
     num_images: NumImages = 1,
     feather: Feather = 4,
-    resamples: Resamples = 1,
+    resamples: Resamples = 2,
     seed: Seed = None,
     size: Size = None,
     steps: Steps = None,

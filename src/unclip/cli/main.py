@@ -35,7 +35,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS = (
-    generate, variations, edit, image_to_image, mix, interpolate, inpaint, outpaint, upscale, probe, finish, train,
+    generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
     convert, info, basis,
 )  # fmt: skip
 for command in COMMANDS:

@@ -38,7 +38,7 @@ def outpaint(
     window: Annotated[int | None, typer.Option(help="Side of the squares that are painted in turn.")] = None,
     num_images: NumImages = 1,
     feather: Feather = 4,
-    resamples: Resamples = 1,
+    resamples: Resamples = 2,
     seed: Seed = None,
     size: Size = None,
     steps: Steps = None,

@@ -15,11 +15,11 @@ def variations(
     image: Annotated[Path, typer.Argument(help="The picture.")],
     num_images: NumImages = 1,
     eta: Annotated[
-        float | None, typer.Option(help="Begin at the picture's own noise: 0 reconstructs, up to 1 varies.")
+        float | None, typer.Option(help="Begin at the picture's own noise: 0 gives it back, up to 1 varies it.")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="With --eta: upsamplers begin at theirs too.")] = False,
-    prompt: Annotated[str | None, typer.Option(help="What to lead the variations to.")] = None,
-    text_weight: Annotated[float, typer.Option(help="How far: 0 is the picture alone, 1 the prompt.")] = 0.5,
+    exact: Annotated[bool, typer.Option("--exact", help="With --eta: upsamplers begin at its noise too.")] = False,
+    prompt: Annotated[str | None, typer.Option(help="A text to lead to.")] = None,
+    text_weight: Annotated[float, typer.Option(help="How far to it: 0 is the picture alone, 1 the text.")] = 0.5,
     seed: Seed = None,
     size: Size = None,
     steps: Steps = None,

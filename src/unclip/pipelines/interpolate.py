@@ -49,7 +49,7 @@ def interpolate(
 
     Between two texts the ends are what `text_to_image` draws with the same seed and options. A picture brings the
     noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 25 steps
-    without guidance, and the end is the picture's reconstruction. Raises `InputError` as `text_to_image` does, for
+    without guidance, and the end is its reconstruction of the picture. Raises `InputError` as `text_to_image` does, for
     a file that is no picture, and for a text called like a picture's file that is not there.
     """
     ends, fractions = [read_ingredient(end) for end in (a, b)], _fractions(frames)

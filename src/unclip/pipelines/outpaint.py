@@ -115,8 +115,9 @@ def _margins_to(picture: tuple[int, int], aspect: tuple[int, int]) -> Margins:
             f"aspect={aspect!r} is not possible; give two whole numbers, (width, height), such as (16, 9)."
         )
     (width, height), (across, down) = picture, sides
-    more_width = max(round(height * across / down) - width, 0)
-    more_height = max(round(width * down / across) - height, 0)
+    # To the nearest pixel, in whole numbers: floats overflow for absurd ones.
+    more_width = max((2 * height * across + down) // (2 * down) - width, 0)
+    more_height = max((2 * width * down + across) // (2 * across) - height, 0)
     return Margins(more_width // 2, more_height // 2, -(-more_width // 2), -(-more_height // 2))
 
 

@@ -17,7 +17,7 @@ from unclip.shapes import Images, Sample
 __all__ = ["FEATHER", "NUM_RESAMPLES", "describe", "embed", "paint"]
 
 FEATHER = 4
-NUM_RESAMPLES = 1
+NUM_RESAMPLES = 2
 
 
 def embed(job: Job, prompt: str | None, picture: Image.Image) -> tuple[list[Tensor], Condition]:
@@ -54,32 +54,31 @@ def paint(
 
     Every stage draws at its own size and keeps what is known at that size; only the decoder resamples.
     """
-    pictures, mask = [from_pil(batch) for batch in windows], (from_pil([known])[:, :1] < 0.0).float()
-    decoder, (height, width) = job.model.need_decoder, job.chain.sizes[0]
+    decoder, (height, width), device = job.model.need_decoder, job.chain.sizes[0], job.model.device
     latents = height // decoder.downsampling, width // decoder.downsampling
+    pictures = [from_pil(batch).to(device) for batch in windows]
+    mask = (from_pil([known])[:, :1] < 0.0).float().to(device)
 
-    def start(images: Images) -> Sample:
-        return decoder.start(images.to(job.model.device))
-
-    at_decoder = _canvases(pictures, mask, (height, width), resize_mask(mask, latents), num_resamples, start)
+    at_decoder = _canvases(pictures, mask, (height, width), latents, decoder.start, num_resamples)
     later = {
-        stage.name: _canvases(pictures, mask, size, resize_mask(mask, size))
+        stage.name: _canvases(pictures, mask, size, size)
         for stage, size in zip(job.chain.upsamplers, job.chain.sizes[1:], strict=True)
     }
     drawn = job.enlarge(job.decode(embeddings, condition, at_decoder), later)
-    at_home = (resize(images.float().cpu(), (known.height, known.width)).clamp(-1.0, 1.0) for images in drawn)
-    return [join(picture, images, mask, feather) for picture, images in zip(pictures, at_home, strict=True)]
+    at_home = (resize(images, (known.height, known.width)).clamp(-1.0, 1.0) for images in drawn)
+    return [join(picture, images, mask, feather).cpu() for picture, images in zip(pictures, at_home, strict=True)]
 
 
 def _canvases(
     pictures: list[Tensor],
     mask: Mask,
     size: tuple[int, int],
-    hole: Mask,
-    num_resamples: int = 1,
+    seen: tuple[int, int],
     start: Callable[[Images], Sample] = lambda images: images,
+    num_resamples: int = 1,
 ) -> Iterator[Canvas]:
-    """For each batch what is known at (height, width); blank where nothing is. `hole` is the mask for the network."""
+    """For each batch what is known at `size`; blank where nothing is. `seen` is the size that the network works at."""
+    hole = resize_mask(mask, seen)
     for picture in pictures:
         if bool(hole.all()):
             yield BLANK

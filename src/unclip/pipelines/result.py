@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from unclip.errors import InputError, did_you_mean
 from unclip.images import from_pil, to_pil, to_unit
-from unclip.shapes import Embeddings, Images
+from unclip.shapes import Embeddings
 
 __all__ = ["Drawn", "OutputType", "Result", "check_output_type", "convert", "size_of"]
 
 OutputType = Literal["pil", "np", "pt"]
-Drawn: TypeAlias = Images | Sequence[Image.Image]
-"""Pictures that a task made, of one size: a batch in [-1, 1], or PIL pictures where they are large and of 8 bits."""
+Drawn: TypeAlias = Float[Tensor, "_ channels height width"] | Sequence[Image.Image]
+"""Pictures that a task made, of one size: a batch in [-1, 1], or PIL pictures where they are large and of 8 bits.
+
+Batches of one task may differ in length, so theirs has no name."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ def swap(
         model,
         name=_name(model, donors),
         clip=model.clip if clip is None else clip.need_clip,
+        basis=(clip or model).basis,
         prior=model.prior if prior is None else prior.need_prior,
         num_candidates=(prior or model).num_candidates,
         decoder=model.decoder if decoder is None else decoder.need_decoder,

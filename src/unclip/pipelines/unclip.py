@@ -90,8 +90,8 @@ class UnClip:
     ) -> "UnClip":
         """A model with the named stages of others in the place of its own; nothing is copied, and this one stays.
 
-        A decoder brings the text encoder that it reads. Raises `CheckpointError` where sizes do not fit, naming both,
-        and `InputError` for a model that lacks the stage or is on another device.
+        A decoder brings the text encoder that it reads, CLIP the basis of its embeddings. Raises `CheckpointError`
+        where sizes do not fit, naming both, and `InputError` for a model that lacks the stage or is on another device.
         """
         given = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
         return UnClip(swap(self.model, **{part: pipe.model for part, pipe in given.items() if pipe is not None}))

@@ -33,12 +33,15 @@ def window_around(missing: Box, picture: tuple[int, int], drawn: tuple[int, int]
 
 
 def windows_outward(canvas: tuple[int, int], known: Box, side: int) -> list[Box]:
-    """Squares inside the canvas that cover it, each half over what is known or covered by earlier ones.
+    """Squares inside the canvas that cover it, from `known` outward.
 
-    They begin at `known` and go outward. `side` is no longer than the canvas's shorter side.
+    Where `known` is no shorter than `side`, half of each or more is known or lies in earlier ones. `side` is no longer
+    than the canvas's shorter side.
     """
     across, down = (_starts(canvas[axis], known[axis], known[axis + 2], side) for axis in (0, 1))
-    order = sorted((right + below, top, left) for (right, left), (below, top) in itertools.product(across, down))
+    order = sorted(
+        (right + below, top, left) for (left, right), (top, below) in itertools.product(across.items(), down.items())
+    )
     return [(left, top, left + side, top + side) for _, top, left in order]
 
 
@@ -49,16 +52,21 @@ def _place(start: int, stop: int, side: int, length: int) -> int:
     return min(max((start + stop - side) // 2, 0), length - side)
 
 
-def _starts(length: int, first: int, last: int, side: int) -> list[tuple[int, int]]:
-    """On one axis, where windows begin and how many windows they are away from what is known."""
-    step = max(side // 2, 1)
-    starts = [*range(first, last - side, step), last - side]
-    if last - first < side:
-        starts = [_place(first, last, side, length)]
-    right = range(starts[-1] + step, length - side + step, step)
-    left = range(starts[0] - step, -step, -step)
-    return [
-        *((0, start) for start in starts),
-        *((ring, min(start, length - side)) for ring, start in enumerate(right, 1)),
-        *((ring, max(start, 0)) for ring, start in enumerate(left, 1)),
-    ]
+def _starts(length: int, first: int, last: int, side: int) -> dict[int, int]:
+    """Where windows begin on one axis, and after how many others each has its turn; first to last is known."""
+    span, middle, step = last - first, _place(first, last, side, length), max(side // 2, 1)
+    leftmost, rightmost = first, last - side
+    if 2 * span < side:
+        leftmost = rightmost = middle
+    right, left = _even(rightmost, length - side, step), _even(leftmost, 0, step)
+    turns = {min(max(start, 0), length - side): turn for chain in (right, left) for turn, start in enumerate(chain, 1)}
+    if span >= side:
+        return turns | dict.fromkeys([first, *_even(first, last - side, step)], 0)
+    # Around a picture somewhat smaller than itself a window has only slivers to paint: better the next ones paint them.
+    return {middle: 0 if 2 * span < side else 2} | turns
+
+
+def _even(start: int, stop: int, step: int) -> list[int]:
+    """The way from `start`, which is left out, to `stop` in even steps of `step` or less."""
+    count = math.ceil(abs(stop - start) / step)
+    return [start + (stop - start) * index // count for index in range(1, count + 1)]
