@@ -38,8 +38,8 @@ def main() -> None:
     for edit in edits:
         picture = Image.fromarray(rasterize(items[edit["picture"]], 256))
         edit.update(measure(pipe, picture, edit["from"], edit["to"], arguments.steps))
-        print(f"{edit['from']} -> {edit['to']}: {edit['target']:+.3f} {edit['source']:+.3f}", flush=True)
-    moved = sum(edit["target"] > 0 > edit["source"] for edit in edits)
+        print(f"{edit['from']} -> {edit['to']}: {edit['change_to']:+.3f} {edit['change_from']:+.3f}", flush=True)
+    moved = sum(edit["change_to"] > 0 > edit["change_from"] for edit in edits)
     result = {
         "num_edits": len(edits),
         "num_moved": moved,
@@ -63,7 +63,8 @@ def measure(pipe: unclip.UnClip, picture: Image.Image, source: str, target: str,
     seen = F.normalize(pipe.clip.encode_image(torch.stack([*moved.images, *still.images])), dim=-1)
     texts = F.normalize(pipe.clip.encode_text([source, target]).embedding, dim=-1)
     change = (seen[0] - seen[1]) @ texts.T
-    return {"theta": moved.settings["theta"][0], "source": float(change[0]), "target": float(change[1])}
+    theta, away, near = (round(float(number), 4) for number in (moved.settings["theta"][0], *change))
+    return {"theta": theta, "change_from": away, "change_to": near}
 
 
 if __name__ == "__main__":
