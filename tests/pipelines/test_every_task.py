@@ -34,7 +34,7 @@ TASKS: dict[str, Callable[..., Result]] = {
     "text_to_image": lambda pipe, **o: pipe.text_to_image([PROMPT, "a cat"], 2, **o),
     "best_of": lambda pipe, **o: pipe.text_to_image(PROMPT, 1, best_of=3, negative_prompt="a cat", **o),
     "image_variations": lambda pipe, **o: pipe.image_variations(picture(), 2, **o),
-    "varied": lambda pipe, **o: pipe.image_variations(picture(), 2, eta=1.0, prompt=PROMPT, **o),
+    "varied": lambda pipe, **o: pipe.image_variations(picture(), 2, eta=1.0, prompt=PROMPT, num_steps=4, **o),
     "image_to_image": lambda pipe, **o: pipe.image_to_image(picture(), PROMPT, 2, strength=0.7, **o),
     "mix": lambda pipe, **o: pipe.mix([(PROMPT, 1.0), (picture(), 0.5)], 2, **o),
     "interpolate": lambda pipe, **o: pipe.interpolate(PROMPT, "a cat", frames=3, **o),
@@ -42,7 +42,7 @@ TASKS: dict[str, Callable[..., Result]] = {
     "outpaint": lambda pipe, **o: pipe.outpaint(picture(), PROMPT, left=8, **o),
     "upscale": lambda pipe, **o: pipe.upscale(picture(), 64, **o),
     "probe": lambda pipe, **o: pipe.probe(picture(), (1, 4), basis=basis(pipe.clip.embedding_dim), **o),
-    "text_diff": lambda pipe, **o: pipe.text_diff(picture(), "a cat", PROMPT, theta=[0.0, 0.4], **o),
+    "text_diff": lambda pipe, **o: pipe.text_diff(picture(), "a cat", PROMPT, theta=[0.0, 0.4], num_steps=4, **o),
 }
 EVERY = sorted(TASKS)
 

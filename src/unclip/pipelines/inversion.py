@@ -109,7 +109,8 @@ def _invert_upsampler(
 
 def _climb_all(job: Job, stage: str, count: int, climb: Callable[[list[int]], Iterator[SamplerStep]]) -> Tensor:
     rows = [list(range(count))[first : first + job.batch_size] for first in range(0, count, job.batch_size)]
-    return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.report))
+    # Laid out as drawn noise is: pictures have their channels last, and kernels for that order round differently.
+    return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.report)).contiguous()
 
 
 def _see(job: Job, pictures: Sequence[Image.Image], rows: list[int], size: Size) -> Images:
