@@ -1,0 +1,68 @@
+"""Inversion on the model that ships: real pictures come back, the better the more steps; edits go where they should."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from unclip import UnClip
+from unclip.data import emoji_items, rasterize
+from unclip.images import cover, from_pil
+
+EDITS = Path(__file__).parents[2] / "benchmarks/text_diff_edits.json"
+
+
+@pytest.fixture(scope="module")
+def pipe() -> UnClip:
+    return UnClip.load("emoji")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Four of the test split, a style each."""
+    return [Image.fromarray(rasterize(item, 256)) for item in emoji_items("test")[90::181]]
+
+
+def back(pipe: UnClip, pictures: list[Image.Image], **options: Any) -> torch.Tensor:
+    """Reconstructions, all in one batch: a few times faster than one by one."""
+    options = {"eta": 0.0, "seed": 0, "output_type": "pt", "batch_size": 4, **options}
+    return torch.stack(pipe.image_variations(pictures, **options).images)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Of pictures in [-1, 1], in dB."""
+    return 10 * torch.log10(4 / (a - b).square().mean(dim=(1, 2, 3)))
+
+
+def test_real_pictures_come_back_at_64_px_in_100_steps(pipe: UnClip, pictures: list[Image.Image]) -> None:
+    large = back(pipe, pictures, exact=True, num_steps={"decoder": 100, "upsampler_256": 6})
+    assert len(large) == 4
+    found = psnr(F.avg_pool2d(large, 4), F.avg_pool2d(from_pil(pictures), 4))
+    assert (found >= 25).all(), found
+
+
+def test_more_steps_reconstruct_better(pipe: UnClip, pictures: list[Image.Image]) -> None:
+    real = from_pil([cover(picture, (32, 32)) for picture in pictures])
+    few, more = (psnr(back(pipe, pictures, image_size=32, num_steps=steps), real).mean() for steps in (4, 16))
+    assert more > few + 5 > 20, (few, more)
+
+
+def test_text_diffs_go_to_the_target_and_away_from_the_source(pipe: UnClip) -> None:
+    """Every fifth of the benchmark's edits with few steps; all 40 are in benchmarks/results/text_diff.json."""
+    edits = json.loads(EDITS.read_text())
+    assert len(edits) == 40
+    items = {item.key: item for item in emoji_items()}
+    moved = []
+    for edit in edits[::5]:
+        picture, texts = Image.fromarray(rasterize(items[edit["picture"]], 256)), [edit["from"], edit["to"]]
+        options: dict[str, Any] = {"image_size": 32, "num_steps": 10, "seed": 0, "output_type": "pt"}
+        (after,) = pipe.text_diff(picture, *texts, **options).images
+        (before,) = pipe.image_variations(picture, eta=0.0, **options).images
+        change = F.normalize(pipe.clip.encode_image(torch.stack([after, before])), dim=-1)
+        source, target = (change[0] - change[1]) @ F.normalize(pipe.clip.encode_text(texts).embedding, dim=-1).T
+        moved.append(bool(target > 0 > source))
+    assert sum(moved) >= 7, moved
