@@ -14,7 +14,7 @@ def main(folder: Path) -> None:
     """Draw a heart, turn it blue, and save the way."""
     pipe = unclip.UnClip.load("emoji")
     picture = pipe.text_to_image("red heart", seed=7, image_size=256).images[0]
-    few = {"decoder": 25, "upsampler_256": 4}
+    few = {"decoder": 12}
     dial = pipe.text_diff(picture, "red heart", "blue heart", theta=[0.0, 0.2, 0.4, 0.6], num_steps=few)
     grid([picture, *dial.images], columns=5).save(folder / "text_diff.png")
     print(dial.settings["theta"])
