@@ -38,7 +38,7 @@ fmt: $(TEST) ## Format, and fix what the linter can fix.
 	@$(BIN)/ruff check --fix .
 
 bench: $(TEST) ## Run every script of benchmarks/; each prints its claim and the measured figures.
-	@for script in benchmarks/*.py; do [ -e "$$script" ] || continue; echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 train-emoji: $(TRAIN) ## Train the shipped model within MINUTES=120; the same command again resumes.
 	@[ -d runs/emoji/shards-256 ] || $(BIN)/unclip data emoji runs/emoji/shards-256 --image-size 256 --split train

@@ -9,7 +9,6 @@ two steps a stage and `low_memory`, each in a process of its own. Needs 15 GB of
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -18,11 +17,11 @@ import time
 from pathlib import Path
 
 import torch
+from record import write_result
 
 from unclip.checkpoint import LazyTensor, NetworkWeights
 from unclip.clip import Tokenizer
 from unclip.config import Config
-from unclip.files import atomic_write
 from unclip.pipelines import Defaults, ModelSource, model_preset
 from unclip.pipelines.folder import write_model
 from unclip.pipelines.networks import build_on_meta
@@ -52,12 +51,8 @@ def main() -> None:
     result = {
         **runs,
         "limit_of_peak": LIMIT,
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    print(json.dumps(write_result(arguments.out, result)))
 
 
 def write_karlo(folder: Path) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from record import write_result
 
 import unclip
 from unclip.data import ImageTextSet, emoji_items, load_shards, write_emoji_shards
 from unclip.evaluation import retrieval
-from unclip.files import atomic_write
 from unclip.images import from_uint8
 
 BATCH = 32
@@ -37,8 +37,7 @@ def main() -> None:
     started = time.monotonic()
     result = {split: measure(pipe, split, concepts, arguments) for split in ("train", "test")}
     result["num_concepts"], result["seconds"] = len(concepts), round(time.monotonic() - started, 1)
-    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    print(json.dumps(write_result(arguments.out, result)))
 
 
 def measure(

@@ -8,7 +8,6 @@ Each run is a new process of `unclip generate`; wall time is the process's, memo
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from unclip.files import atomic_write
+from record import write_result
 
 PROMPT = "a red apple"
 
@@ -37,12 +36,8 @@ def main() -> None:
         "median_seconds": round(statistics.median(seconds for seconds, _, _ in runs), 2),
         "peak_memory_bytes": max(memory for _, memory, _ in runs),
         "same_bytes_every_run": len(pictures) == 1,
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    print(json.dumps(write_result(arguments.out, result)))
 
 
 def draw(path: Path) -> tuple[float, int, bytes]:

@@ -7,7 +7,6 @@ DALLE2-pytorch, and keeps the largest difference of every comparison: one row pe
 """
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -16,8 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-
-from unclip.files import atomic_write
+from record import write_result
 
 TESTS = Path(__file__).parents[1] / "tests"
 _LOOPS = "parity/test_unclip_loops.py::test_"
@@ -157,7 +155,7 @@ def main() -> None:
         **{name: __import__(name).__version__ for name in ("diffusers", "transformers")},
     }
     result = {"rows": rows, "versions": versions, "date": time.strftime("%Y-%m-%d")}
-    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
+    write_result(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ with what the upsampler makes of that, at 64 px with the same, both averaged ove
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from record import write_result
 
 import unclip
 from unclip.data import emoji_items, rasterize
-from unclip.files import atomic_write
+from unclip.evaluation import psnr
 from unclip.images import cover, from_pil
 
 BATCH = 8
@@ -42,8 +41,7 @@ def main() -> None:
         run = {"decoder_steps": steps, "exact": exact, **measure(pipe, pictures, steps, exact)}
         result["runs"].append(run)
         print(json.dumps(run), flush=True)
-    result |= {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    atomic_write(arguments.out, json.dumps({**result, "date": time.strftime("%Y-%m-%d")}, indent=2) + "\n")
+    write_result(arguments.out, result)
 
 
 def measure(pipe: unclip.UnClip, pictures: list[Image.Image], steps: int, exact: bool) -> dict[str, Any]:
@@ -65,11 +63,6 @@ def measure(pipe: unclip.UnClip, pictures: list[Image.Image], steps: int, exact:
         "least_db": {size: round(float(values.min()), 1) for size, values in found.items()},
         "seconds_per_picture": round(seconds, 1),
     }
-
-
-def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of each picture in [-1, 1]."""
-    return 10 * torch.log10(4 / (a - b).square().mean(dim=(1, 2, 3)))
 
 
 if __name__ == "__main__":

@@ -8,16 +8,12 @@ resident set. Run it on a machine that does nothing else.
 
 import argparse
 import json
-import os
-import platform
 import tempfile
-import time
 from pathlib import Path
 
 from generate import measure
 from PIL import Image, ImageDraw
-
-from unclip.files import atomic_write
+from record import write_result
 
 HEART, MOON = "docs/images/red-heart.png", "docs/images/full-moon.png"
 SMALL, MASK, DRAFT, LARGE = "small.png", "mask.png", "draft.safetensors", "large.png"
@@ -63,13 +59,9 @@ def main() -> None:
             print(f"{name:40} {seconds:6.2f} s  {memory / 1e9:.2f} GB", flush=True)
     result = {
         "tasks": figures,
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
     }
     if not arguments.only:
-        atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+        print(json.dumps(write_result(arguments.out, result)))
 
 
 def prepare(folder: Path) -> None:

@@ -9,18 +9,16 @@ falls.
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from record import write_result
 
 import unclip
 from unclip.data import emoji_items, rasterize
-from unclip.files import atomic_write
 
 EDITS = Path(__file__).with_name("text_diff_edits.json")
 
@@ -47,11 +45,8 @@ def main() -> None:
         "steps": arguments.steps,
         "edits": edits,
         "seconds_per_edit": round((time.monotonic() - started) / len(edits), 1),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
+    write_result(arguments.out, result)
     print(f"{moved} of {len(edits)} edits moved towards the target and away from the source")
 
 

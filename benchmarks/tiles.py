@@ -9,20 +9,19 @@ pass) and 2048 px (by four tiles), each in a new process.
 
 import argparse
 import json
-import math
 import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from record import write_result
 from torch import Tensor
 
 import unclip
 from unclip.diffusion import Denoiser, Tiling, get_sampler, tiled, time_grid
-from unclip.files import atomic_write
+from unclip.evaluation import psnr
 from unclip.images import resize
 from unclip.pipelines import UpsamplerStage, last
 from unclip.runtime import NoiseSource
@@ -43,15 +42,13 @@ def main() -> None:
         return
     stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
     result = {
-        "tiled_against_one_pass_db": round(psnr(*(enlarge(stage, rings(256), tiling) for tiling in (TILING, None))), 1),
+        "tiled_against_one_pass_db": round(
+            float(psnr(*(enlarge(stage, rings(256), tiling) for tiling in (TILING, None)))), 1
+        ),
         "gradient": seams(stage),
         **{f"{size}_px": measure(size) for size in SIZES},
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    print(json.dumps(write_result(arguments.out, result)))
 
 
 def rings(side: int) -> Tensor:
@@ -70,11 +67,6 @@ def enlarge(stage: UpsamplerStage, low_res: Tensor, tiling: Tiling | None) -> Te
         denoiser = tiled(lambda region: stage.denoiser(large[(..., *region)]), stage.schedule, tiling)
     times = time_grid(stage.schedule, stage.defaults.num_steps, stage.defaults.spacing)
     return last(get_sampler(stage.defaults.sampler).sample(denoiser, x_T, times, None)).clamp(-1.0, 1.0)
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """In dB, of pictures in [-1, 1]."""
-    return -10 * math.log10((a - b).square().mean().item() / 4)
 
 
 def seams(stage: UpsamplerStage) -> dict[str, float]:

@@ -8,20 +8,17 @@ are, and after the damage of training (seed 0). PSNR in dB over 8-bit pixels, th
 
 import argparse
 import json
-import math
-import os
-import platform
-import time
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import write_result
 from torch import Tensor
 
 import unclip
 from unclip.data import ImageTextSet, emoji_items, load_shards, write_shards
-from unclip.files import atomic_write
+from unclip.evaluation import psnr
 from unclip.images import from_uint8, resize, to_uint8
 from unclip.pipelines import UpsamplerStage
 from unclip.runtime import NoiseSource, seeded
@@ -45,12 +42,8 @@ def main() -> None:
     result = {
         "num_images": min(arguments.num_images, len(large)),
         **measure(stage, small, large, arguments),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    atomic_write(arguments.out, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    print(json.dumps(write_result(arguments.out, result)))
 
 
 @torch.inference_mode()
@@ -60,13 +53,13 @@ def measure(
     """Mean PSNR by kind of input and way of enlarging."""
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for index in range(min(arguments.num_images, len(large))):
-        truth, low_res = large.images[index], from_uint8(small.images[index : index + 1])
+        truth, low_res = (from_uint8(pictures.images[index : index + 1]) for pictures in (large, small))
         for kind, given in (("clean", low_res), ("damaged", degrade(low_res, seeded(0, index)))):
-            values[kind, "bicubic"].append(psnr(resize(given, 1024), truth))
+            values[kind, "bicubic"].append(decibels(resize(given, 1024), truth))
             for num_steps in arguments.num_steps:
                 settings = stage.defaults.replace(num_steps=num_steps)
                 enlarged = stage.sample(given, NoiseSource.from_seeds([index]), settings)
-                values[kind, f"steps_{num_steps}"].append(psnr(enlarged, truth))
+                values[kind, f"steps_{num_steps}"].append(decibels(enlarged, truth))
     kinds = {
         kind: {way: round(float(np.mean(v)), 2) for (k, way), v in values.items() if k == kind} for kind, _ in values
     }
@@ -76,10 +69,9 @@ def measure(
     return {**kinds, "share_of_clean_above_bicubic": round(float(better), 2)}
 
 
-def psnr(image: Tensor, truth: np.ndarray) -> float:
-    """In dB, of 8-bit pixels."""
-    error = np.square(to_uint8(image)[0].astype(np.float64) - truth).mean()
-    return -10 * math.log10(max(error, 1e-10) / 255**2)
+def decibels(image: Tensor, truth: Tensor) -> float:
+    """Of 8-bit pixels, which is what a file holds."""
+    return float(psnr(from_uint8(to_uint8(image)), truth))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from PIL import Image
 
 from unclip import UnClip
 from unclip.data import emoji_items, rasterize
+from unclip.evaluation import psnr
 from unclip.images import cover, from_pil
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -32,11 +33,6 @@ def back(pipe: UnClip, pictures: list[Image.Image], **options: Any) -> torch.Ten
     """Reconstructions, all in one batch: a few times faster than one by one."""
     options = {"eta": 0.0, "seed": 0, "output_type": "pt", "batch_size": 4, **options}
     return torch.stack(pipe.image_variations(pictures, **options).images)
-
-
-def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Of pictures in [-1, 1], in dB."""
-    return 10 * torch.log10(4 / (a - b).square().mean(dim=(1, 2, 3)))
 
 
 def test_real_pictures_come_back_at_64_px_in_100_steps(pipe: UnClip, pictures: list[Image.Image]) -> None:

@@ -8,36 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from unclip import __version__
-from unclip.cli.options import parse_size
+from unclip.cli.options import Shared, parse_size
 from unclip.cli.per_stage import parse_per_stage
 from unclip.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from unclip.pipelines import Draft, DrawOptions, Result, UnClip
 
-__all__ = ["Shared", "draw", "draw_part", "fast_matmul"]
+__all__ = ["draw", "draw_part", "fast_matmul"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shared:
-    """The options that every command that draws has, as they were typed."""
-
-    seed: int | None
-    size: str | None
-    steps: str | None
-    guidance: str | None
-    sampler: str | None
-    model: str
-    out: str | None
-    device: str
-    as_json: bool
 
 
 def draw(
@@ -47,19 +31,17 @@ def draw(
     task: "Callable[[UnClip, DrawOptions], Result]",
     *,
     begun: "Draft | None" = None,
-    is_series: bool = False,
 ) -> None:
     """Run `task` and write its `num_images` pictures; files in a folder are called after `title`.
 
-    The seeds are those of a draft that was `begun`, if one was. With `is_series` the pictures belong together: one
-    seed, and one file unless a folder is asked for. Nothing is drawn when an option is wrong or a file could not be
-    written, and nothing is written unless all is drawn.
+    The seeds are those of a draft that was `begun`, if one was. Nothing is drawn when an option is wrong or a file
+    could not be written, and nothing is written unless all is drawn.
     """
     started = time.monotonic()
     options, seeds = _plan(shared, num_images, begun)
     from unclip.cli.output import check_writable, image_paths, save_images, series_paths
 
-    name_files = series_paths if is_series else image_paths
+    name_files = series_paths if shared.is_series else image_paths
     check_writable(name_files(shared.out, title, seeds))
     pipe, result = _run(shared, options, task)
     # A task may keep other seeds than the first ones.

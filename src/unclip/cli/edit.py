@@ -5,41 +5,30 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, SeriesOut, SeriesSeed, Size, Steps
+from unclip.cli.draw import draw
+from unclip.cli.options import Shared, shares_options
 from unclip.errors import InputError
 
 __all__ = ["edit"]
 
 
+@shares_options(without=("sampler",), is_series=True)
 def edit(
+    shared: Shared,
     image: Annotated[Path, typer.Argument(help="The picture.")],
     source: Annotated[str, typer.Option("--from", help="A text that says what it shows.")],
     target: Annotated[str, typer.Option("--to", help="A text that says what it shall show.")],
     theta: Annotated[
         str | None, typer.Option(help="How far to go, 0 to 1, else by the texts; several, as 0,0.2,0.4, make a strip.")
     ] = None,
-    seed: SeriesSeed = None,
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    model: ModelName = "emoji",
-    out: SeriesOut = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Move a picture from one text to another."""
     thetas = _thetas(theta)
-    shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=None, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     draw(
         shared,
         f"{image.stem}-{target}",
         1,
         lambda pipe, options: pipe.text_diff(image, source, target, theta=thetas, **options),
-        is_series=True,
     )
 
 

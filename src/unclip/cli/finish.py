@@ -5,31 +5,21 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw, draw_part
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, Out, Sampler, Size, Steps, StopAfter
+from unclip.cli.draw import draw, draw_part
+from unclip.cli.options import Shared, StopAfter, shares_options
 
 __all__ = ["finish"]
 
 
+@shares_options(without=("seed",))
 def finish(
+    shared: Shared,
     draft: Annotated[Path, typer.Argument(help="What `unclip generate --stop-after` wrote.")],
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
     stop_after: StopAfter = None,
-    model: ModelName = "emoji",
-    out: Out = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Finish pictures that were stopped after a stage."""
     from unclip.pipelines import Draft
 
-    shared = Shared(
-        seed=None, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     begun = Draft.load(draft)
     title, count = begun.prompts[0] or draft.stem, len(begun.seeds)
     if stop_after is None:

@@ -4,51 +4,27 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw, draw_part
-from unclip.cli.options import (
-    AsJson,
-    Device,
-    Guidance,
-    ModelName,
-    Negative,
-    NumImages,
-    Out,
-    Sampler,
-    Seed,
-    Size,
-    Steps,
-    StopAfter,
-)
+from unclip.cli.draw import draw, draw_part
+from unclip.cli.options import Negative, NumImages, Shared, StopAfter, shares_options
 from unclip.errors import InputError
 
 __all__ = ["generate"]
 
 
+@shares_options()
 def generate(
+    shared: Shared,
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     num_images: NumImages = 1,
-    seed: Seed = None,
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
     candidates: Annotated[int | None, typer.Option(help="Image embeddings to choose the best from.")] = None,
     best_of: Annotated[int | None, typer.Option(help="Pictures to draw, of which CLIP keeps the nearest.")] = None,
     negative: Negative = "",
     stop_after: StopAfter = None,
-    model: ModelName = "emoji",
-    out: Out = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt."""
     from unclip.pipelines import check_prompts
 
     check_prompts(prompt)
-    shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     if stop_after is None:
         draw(
             shared,

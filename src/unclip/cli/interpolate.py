@@ -5,35 +5,23 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, Sampler, SeriesOut, SeriesSeed, Size, Steps
+from unclip.cli.draw import draw
+from unclip.cli.options import Shared, shares_options
 
 __all__ = ["interpolate"]
 
 
+@shares_options(is_series=True)
 def interpolate(
+    shared: Shared,
     a: Annotated[str, typer.Argument(help="Where to begin: a picture's file, or a text.")],
     b: Annotated[str, typer.Argument(help="Where to end: a picture's file, or a text.")],
     frames: Annotated[int, typer.Option(min=2, help="Pictures, both ends included.")] = 9,
-    seed: SeriesSeed = None,
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    model: ModelName = "emoji",
-    out: SeriesOut = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Draw the way from one text or picture to another."""
-    shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     draw(
         shared,
         f"{Path(a).stem} to {Path(b).stem}",
         1,
         lambda pipe, options: pipe.interpolate(a, b, frames, **options),
-        is_series=True,
     )

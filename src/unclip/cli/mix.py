@@ -5,32 +5,21 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, NumImages, Out, Sampler, Seed, Size, Steps
+from unclip.cli.draw import draw
+from unclip.cli.options import NumImages, Shared, shares_options
 from unclip.errors import InputError
 
 __all__ = ["mix"]
 
 
+@shares_options()
 def mix(
+    shared: Shared,
     parts: Annotated[list[str], typer.Argument(help='Texts and files of pictures: "a cat=0.7" dog.png=0.3.')],
     num_images: NumImages = 1,
-    seed: Seed = None,
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    model: ModelName = "emoji",
-    out: Out = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Draw pictures of texts and pictures at once, each with its weight: 1 unless it says =WEIGHT."""
     weighted = [parse_part(part) for part in parts]
-    shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     draw(
         shared,
         " ".join(Path(name).stem for name, _ in weighted),

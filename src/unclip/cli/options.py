@@ -3,50 +3,93 @@
 Knows typer and text; stages check the values.
 """
 
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeAlias, get_type_hints
 
 import typer
 
 from unclip.errors import InputError
 
 __all__ = [
-    "AsJson",
     "Device",
     "Feather",
-    "Guidance",
     "ModelName",
     "Negative",
     "NumImages",
-    "Out",
     "Resamples",
-    "Sampler",
-    "Seed",
-    "SeriesOut",
-    "SeriesSeed",
-    "Size",
-    "Steps",
+    "Shared",
     "StopAfter",
     "parse_size",
+    "shares_options",
 ]
 
+P = ParamSpec("P")
+
 NumImages: TypeAlias = Annotated[int, typer.Option("-n", "--num-images", help="Pictures to draw.")]
-Seed: TypeAlias = Annotated[int | None, typer.Option(help="Picture k has this seed + k; without it, a random one.")]
-Size: TypeAlias = Annotated[str | None, typer.Option(help="A side that the model draws, or WIDTHxHEIGHT near one.")]
-Steps: TypeAlias = Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25,upsampler_256=7.")]
-Guidance: TypeAlias = Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")]
-Sampler: TypeAlias = Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")]
 Negative: TypeAlias = Annotated[str, typer.Option(help="What guidance leads away from.")]
 StopAfter: TypeAlias = Annotated[str | None, typer.Option(help="prior, decoder, ...: write a file for `finish`.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]
-Out: TypeAlias = Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")]
-SeriesSeed: TypeAlias = Annotated[int | None, typer.Option(help="Of all pictures; without it, a random one.")]
-SeriesOut: TypeAlias = Annotated[
-    str | None, typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder.")
-]
 Feather: TypeAlias = Annotated[int, typer.Option(help="Pixels inside its border over which what is painted fades in.")]
 Resamples: TypeAlias = Annotated[int, typer.Option(help="How often the decoder makes each step, for a better fit.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The options of every command that draws, as they were typed. A command gets them by `shares_options`."""
+
+    is_series: bool = False
+    """Whether its pictures belong together: one seed, and one file unless a folder is asked for."""
+    seed: Annotated[int | None, typer.Option(help="Picture k has this seed + k; without it, a random one.")] = None
+    size: Annotated[str | None, typer.Option(help="A side that the model draws, or WIDTHxHEIGHT near one.")] = None
+    steps: Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25,upsampler_256=7.")] = None
+    guidance: Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")] = None
+    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")] = None
+    model: ModelName = "emoji"
+    out: Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")] = None
+    device: Device = "auto"
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False
+
+
+SERIES_HELP = {
+    "seed": Annotated[int | None, typer.Option(help="Of all pictures; without it, a random one.")],
+    "out": Annotated[
+        str | None,
+        typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder."),
+    ],
+}
+
+
+def shares_options(
+    *, without: Collection[str] = (), is_series: bool = False
+) -> Callable[[Callable[Concatenate[Shared, P], None]], Callable[..., None]]:
+    """Give a command, whose first parameter is `Shared`, those options after its own, but for some it has no use for.
+
+    typer reads a command's signature, so that is what is extended.
+    """
+    hints = get_type_hints(Shared, include_extras=True) | (SERIES_HELP if is_series else {})
+    shared = [
+        Parameter(field.name, Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name])
+        for field in fields(Shared)
+        if field.name not in ("is_series", *without)
+    ]
+
+    def decorate(command: Callable[Concatenate[Shared, P], None]) -> Callable[..., None]:
+        _, *own = signature(command).parameters.values()
+
+        @wraps(command)
+        def program(**given: Any) -> None:
+            options = {parameter.name: given.pop(parameter.name) for parameter in shared}
+            command(Shared(is_series=is_series, **options), **given)  # type: ignore[call-arg]
+
+        program.__signature__ = Signature([*own, *shared])  # type: ignore[attr-defined]
+        program.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+        return program
+
+    return decorate
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

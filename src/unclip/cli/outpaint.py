@@ -5,21 +5,8 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import (
-    AsJson,
-    Device,
-    Feather,
-    Guidance,
-    ModelName,
-    NumImages,
-    Out,
-    Resamples,
-    Sampler,
-    Seed,
-    Size,
-    Steps,
-)
+from unclip.cli.draw import draw
+from unclip.cli.options import Feather, NumImages, Resamples, Shared, shares_options
 from unclip.errors import InputError
 
 __all__ = ["outpaint"]
@@ -27,7 +14,9 @@ __all__ = ["outpaint"]
 Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.")]
 
 
+@shares_options()
 def outpaint(
+    shared: Shared,
     image: Annotated[Path, typer.Argument(help="The picture.")],
     prompt: Annotated[str | None, typer.Argument(help="What the whole shows; without it, as in the picture.")] = None,
     left: Pixels = 0,
@@ -39,22 +28,9 @@ def outpaint(
     num_images: NumImages = 1,
     feather: Feather = 4,
     resamples: Resamples = 2,
-    seed: Seed = None,
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    model: ModelName = "emoji",
-    out: Out = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Continue a picture beyond its borders; the picture itself stays to the bit."""
     shape = _parse_aspect(aspect)
-    shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     draw(
         shared,
         f"{image.stem}-outpainted",

@@ -5,33 +5,22 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, Sampler, SeriesOut, SeriesSeed, Size, Steps
+from unclip.cli.draw import draw
+from unclip.cli.options import Shared, shares_options
 from unclip.errors import InputError
 
 __all__ = ["probe"]
 
 
+@shares_options(is_series=True)
 def probe(
+    shared: Shared,
     image: Annotated[Path, typer.Argument(help="The picture.")],
     components: Annotated[str | None, typer.Option(help="How many to keep: 1,4,16; else 1, 2, 4 up to all.")] = None,
     basis: Annotated[Path | None, typer.Option(help="A file of `unclip basis`; else the model's own.")] = None,
-    seed: SeriesSeed = None,
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    model: ModelName = "emoji",
-    out: SeriesOut = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Draw what is left of a picture in the leading components of its embedding."""
     counts = parse_counts(components)
-    shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     from unclip.pipelines import EmbeddingBasis
 
     chosen = None if basis is None else EmbeddingBasis.load(basis)
@@ -40,7 +29,6 @@ def probe(
         f"{image.stem} probe",
         1,
         lambda pipe, options: pipe.probe(image, counts, basis=chosen, **options),
-        is_series=True,
     )
 
 

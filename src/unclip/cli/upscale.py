@@ -5,26 +5,17 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, ModelName, Out, Sampler, Seed, Steps
+from unclip.cli.draw import draw
+from unclip.cli.options import Shared, shares_options
 
 __all__ = ["upscale"]
 
 
+@shares_options(without=("size", "guidance"))
 def upscale(
+    shared: Shared,
     image: Annotated[Path, typer.Argument(help="The picture, of any size and shape.")],
     size: Annotated[int | None, typer.Option(help="Longer side in pixels; else by the upsampler's factor.")] = None,
-    seed: Seed = None,
-    steps: Steps = None,
-    sampler: Sampler = None,
-    model: ModelName = "emoji",
-    out: Out = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Enlarge a picture and sharpen it."""
-    shared = Shared(
-        seed=seed, size=None, steps=steps, guidance=None, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     draw(shared, f"{image.stem}-upscaled", 1, lambda pipe, options: pipe.upscale(image, size, **options))

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import Shared, draw
-from unclip.cli.options import AsJson, Device, Guidance, ModelName, NumImages, Out, Sampler, Seed, Size, Steps
+from unclip.cli.draw import draw
+from unclip.cli.options import NumImages, Shared, shares_options
 
 __all__ = ["variations"]
 
 
+@shares_options()
 def variations(
+    shared: Shared,
     image: Annotated[Path, typer.Argument(help="The picture.")],
     num_images: NumImages = 1,
     eta: Annotated[
@@ -20,21 +22,8 @@ def variations(
     exact: Annotated[bool, typer.Option("--exact", help="With --eta: upsamplers begin at its noise too.")] = False,
     prompt: Annotated[str | None, typer.Option(help="A text to lead to.")] = None,
     text_weight: Annotated[float, typer.Option(help="How far to it: 0 is the picture alone, 1 the text.")] = 0.5,
-    seed: Seed = None,
-    size: Size = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    model: ModelName = "emoji",
-    out: Out = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Draw variations of a picture."""
-    shared = Shared(
-        seed=seed, size=size, steps=steps, guidance=guidance, sampler=sampler, model=model, out=out, device=device,
-        as_json=as_json,
-    )  # fmt: skip
     draw(
         shared,
         f"{image.stem}-variation",

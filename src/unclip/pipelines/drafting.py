@@ -11,12 +11,12 @@ from unclip.errors import InputError, did_you_mean
 from unclip.pipelines.chain import Chain, chain_to, show_size
 from unclip.pipelines.draft import Draft
 from unclip.pipelines.features import encode
-from unclip.pipelines.job import Batch, Job, begin
+from unclip.pipelines.job import Batch, Job, begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.negative import check_negative
 from unclip.pipelines.options import DrawOptions, ImageSize
 from unclip.pipelines.result import Result
-from unclip.pipelines.settings import StageSettings, check_count, check_prompts
+from unclip.pipelines.settings import StageSettings, check_prompts
 
 __all__ = ["advance", "draft", "finish"]
 
@@ -40,7 +40,7 @@ def draft(
     texts = check_prompts(prompts)
     job = begin(model, options, num_inputs=len(texts), num_images=num_images, uses_prior=True)
     check_negative(job, negative_prompt)
-    candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
+    candidates = count_candidates(model, num_candidates)
     part = _until(job, stop_after)
     features = encode(model, texts, negative_prompt=negative_prompt)
     embeddings = job.imagine(features, candidates)

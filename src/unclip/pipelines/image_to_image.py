@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.images import cover, from_pil
 from unclip.pictures import Picture, open_pictures
 from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.features import encode
@@ -60,9 +59,8 @@ def image_to_image(
 
 # Made as they are asked for, when the decoder's weights are in memory: pictures become latents by some of them.
 def _canvases(job: Job, pictures: list[Image.Image], strength: float) -> Iterator[Canvas]:
-    height, width = job.chain.sizes[0]
     for batch in job.batches:
-        seen = from_pil([cover(pictures[row], (width, height)) for row in batch.rows]).to(job.model.device)
+        seen = job.see(pictures, batch.rows, job.chain.sizes[0])
         yield Canvas(picture=job.model.need_decoder.start(seen), strength=strength)
 
 

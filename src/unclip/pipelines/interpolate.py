@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion import slerp
-from unclip.errors import InputError
 from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.features import Features
 from unclip.pipelines.ingredients import (
@@ -19,7 +18,7 @@ from unclip.pipelines.ingredients import (
     read_ingredient,
 )
 from unclip.pipelines.inversion import INVERTIBLE, invert_pictures
-from unclip.pipelines.job import Batch, Job, begin
+from unclip.pipelines.job import Batch, Job, begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
@@ -56,7 +55,7 @@ def interpolate(
     has_text, has_picture = any(end.text for end in ends), any(end.picture for end in ends)
     defaults = {"decoder": INVERTIBLE} if has_picture else {}
     job = begin(model, options, num_inputs=frames, uses_prior=has_text, defaults=defaults)
-    candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
+    candidates = count_candidates(model, num_candidates)
 
     features, seeds = encode_ingredients(model, ends), job.batches[0].seeds[:1]
     noise = NoiseSource.from_seeds(seeds)
@@ -77,8 +76,7 @@ def interpolate(
 
 
 def _fractions(frames: int) -> Tensor:
-    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 2:
-        raise InputError(f"frames={frames!r} is not possible; give a whole number of at least 2, one for each end.")
+    check_count("frames", frames, least=2)
     return torch.tensor([frame / (frames - 1) for frame in range(frames)], dtype=torch.float64)
 
 

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from unclip.diffusion import SamplerStep, invert
 from unclip.errors import InputError
-from unclip.images import cover, from_pil
 from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.job import Job, run_steps
 from unclip.pipelines.sampling import expand_text, select_text, stage_times
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.shapes import Embeddings, Images, Sample
+from unclip.shapes import Embeddings, Sample
 
 __all__ = [
     "INVERTIBLE",
@@ -68,7 +67,7 @@ def invert_pictures(job: Job, pictures: Sequence[Image.Image], embeddings: Embed
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
         told = condition._replace(text=select_text(condition.text, rows))
         denoiser = decoder.denoiser(embeddings[rows], told, settings)
-        return invert(denoiser, decoder.start(_see(job, pictures, rows, job.chain.sizes[0])), times)
+        return invert(denoiser, decoder.start(job.see(pictures, rows, job.chain.sizes[0])), times)
 
     with job.model.resident(decoder):
         return _climb_all(job, "inversion", len(pictures), climb)
@@ -100,8 +99,8 @@ def _invert_upsampler(
     times = stage_times(upsampler.schedule, settings)
 
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
-        denoiser = upsampler.tiled_denoiser(_see(job, pictures, rows, small), large, settings)
-        return invert(denoiser, _see(job, pictures, rows, large), times, UPSAMPLER_REFINEMENTS)
+        denoiser = upsampler.tiled_denoiser(job.see(pictures, rows, small), large, settings)
+        return invert(denoiser, job.see(pictures, rows, large), times, UPSAMPLER_REFINEMENTS)
 
     with job.model.resident(upsampler):
         return _climb_all(job, f"inversion of {upsampler.name}", len(pictures), climb)
@@ -111,8 +110,3 @@ def _climb_all(job: Job, stage: str, count: int, climb: Callable[[list[int]], It
     rows = [list(range(count))[first : first + job.batch_size] for first in range(0, count, job.batch_size)]
     # Laid out as drawn noise is: pictures have their channels last, and kernels for that order round differently.
     return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.report)).contiguous()
-
-
-def _see(job: Job, pictures: Sequence[Image.Image], rows: list[int], size: Size) -> Images:
-    """Pictures in [-1, 1], cut and scaled to (height, width)."""
-    return from_pil([cover(pictures[row], size[::-1]) for row in rows]).to(job.model.device)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from unclip.diffusion import SamplerStep
+from unclip.images import cover, from_pil
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition
@@ -21,8 +23,9 @@ from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
 from unclip.pipelines.sampling import select_text, stage_times
 from unclip.pipelines.settings import StageSettings, check_count, image_seeds, settle
 from unclip.runtime import NoiseSource
+from unclip.shapes import Images
 
-__all__ = ["Batch", "Job", "begin", "run_steps", "settle_options"]
+__all__ = ["Batch", "Job", "begin", "count_candidates", "run_steps", "settle_options"]
 
 
 class Batch(NamedTuple):
@@ -116,6 +119,10 @@ class Job:
         given = canvases or {}
         return self.enlarge(self.decode(embeddings, condition, given.get("decoder")), given)
 
+    def see(self, pictures: Sequence[Image.Image], rows: Sequence[int], size: tuple[int, int]) -> Images:
+        """The pictures of these rows in [-1, 1], cut and scaled to (height, width)."""
+        return from_pil([cover(pictures[row], size[::-1]) for row in rows]).to(self.model.device)
+
     def keep(self, places: Sequence[int]) -> "Job":
         """A job that goes on with the pictures at `places` alone, in that order."""
         return replace(self, batches=self.pictures.select(places).split(self.batch_size))
@@ -182,6 +189,11 @@ def begin(
         report=options.get("progress") or silent,
         output_type=options.get("output_type", "pil"),
     )
+
+
+def count_candidates(model: Model, num_candidates: int | None) -> int:
+    """Image embeddings that the prior draws of each picture: what a caller asks for, else the model's own number."""
+    return model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
 
 
 def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress) -> list[Tensor]:

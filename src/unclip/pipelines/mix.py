@@ -15,12 +15,11 @@ from unclip.pipelines.ingredients import (
     encode_ingredients,
     read_ingredient,
 )
-from unclip.pipelines.job import begin
+from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
 from unclip.pipelines.sampling import select_text
-from unclip.pipelines.settings import check_count
 
 __all__ = ["mix"]
 
@@ -46,7 +45,7 @@ def mix(
     ingredients, weights = _read(parts)
     has_text = any(ingredient.text for ingredient in ingredients)
     job = begin(model, options, num_images=num_images, uses_prior=has_text)
-    candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
+    candidates = count_candidates(model, num_candidates)
     features = encode_ingredients(model, ingredients)
     found = embed_ingredients(job, features, ingredients, candidates)
     embeddings = [weighted_mean(vectors, weights) for vectors in found]

@@ -93,6 +93,11 @@ class Model:
         return self._need(self.decoder, "decoder")
 
     @property
+    def need_upsampler(self) -> UpsamplerStage:
+        """The last upsampler; raises `InputError` where the model has none."""
+        return self._need(self.upsamplers.get(max(self.upsamplers, default=0)), "upsampler")
+
+    @property
     def image_sizes(self) -> list[int]:
         """Sides of the pictures that the model draws, smallest first."""
         return [self.need_decoder.image_size, *sorted(self.upsamplers)]
@@ -202,7 +207,7 @@ class Model:
         if part is None:
             raise InputError(
                 f"the model {self.name!r} has no {what}, which this needs; use a model that has one, or convert this "
-                "one together with one. Without a prior, UnClip.image_variations draws from pictures."
+                "one together with one. Without a prior, tasks that need no text draw from pictures."
             )
         return part
 

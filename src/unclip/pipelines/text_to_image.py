@@ -10,12 +10,12 @@ import torch
 
 from unclip.pipelines.best_of import check_best_of, keep_best
 from unclip.pipelines.features import encode
-from unclip.pipelines.job import begin
+from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.negative import check_negative
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
-from unclip.pipelines.settings import check_count, check_prompts
+from unclip.pipelines.settings import check_prompts
 
 __all__ = ["text_to_image"]
 
@@ -50,7 +50,7 @@ def text_to_image(
     drawn = num_images if best_of is None else check_best_of(model, best_of, num_images)
     job = begin(model, options, num_inputs=len(texts), num_images=drawn, uses_prior=True)
     check_negative(job, negative_prompt)
-    candidates = model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
+    candidates = count_candidates(model, num_candidates)
     told: dict[str, Any] = {"num_candidates": candidates, "negative_prompt": negative_prompt}
     features = encode(model, texts, negative_prompt=negative_prompt)
     embeddings = job.imagine(features, candidates)

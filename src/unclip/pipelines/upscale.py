@@ -33,7 +33,7 @@ MARGIN = 3
 Pixels = UInt8[np.ndarray, "_height _width 3"]
 
 
-class Box(NamedTuple):
+class Block(NamedTuple):
     """A part of a picture, in pixels."""
 
     left: int
@@ -57,7 +57,7 @@ def upscale(
     check_options(options)
     if options.get("image_size") is not None:
         raise InputError("upscale takes the longer side as size, not image_size.")
-    stage = _last_upsampler(model)
+    stage = model.need_upsampler
     settings = settle_options({stage.name: stage}, options)[stage.name]
     (seed,) = image_seeds(options.get("seed"), 1)
     pictures = [on_white(picture) for picture in open_pictures(images)]
@@ -83,12 +83,6 @@ def upscale(
     )
 
 
-def _last_upsampler(model: Model) -> UpsamplerStage:
-    if not model.upsamplers:
-        raise InputError(f"the model {model.name!r} has no upsampler, which this needs; use a model that has one.")
-    return model.upsamplers[max(model.upsamplers)]
-
-
 def plan_passes(found: tuple[int, int], size: int | None, stage: UpsamplerStage) -> list[tuple[int, int]]:
     """The (width, height) after each pass: the network's own factor as often as it takes, and the rest in the last."""
     factor = stage.network.config.image_size / stage.network.config.low_res_size
@@ -104,10 +98,10 @@ def plan_passes(found: tuple[int, int], size: int | None, stage: UpsamplerStage)
     return plan
 
 
-def _blocks(size: tuple[int, int]) -> list[Box]:
+def _blocks(size: tuple[int, int]) -> list[Block]:
     """Boxes of at most `BLOCK` pixels that cover (width, height), row by row; neighbours share `OVERLAP` pixels."""
     columns, rows = (cut_axis(length) for length in size)
-    return [Box(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+    return [Block(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
 
 def cut_axis(length: int) -> list[tuple[int, int]]:
@@ -139,7 +133,7 @@ def _enlarge(
     return Image.fromarray(canvas)
 
 
-def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Box) -> Pixels:
+def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Block) -> Pixels:
     """The part `box` of the whole picture resized to `size` (bicubic)."""
     across, down = size[0] / picture.width, size[1] / picture.height
     reach = (math.ceil(MARGIN * across), math.ceil(MARGIN * down))
@@ -150,7 +144,7 @@ def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Box) -> Pixel
     return np.asarray(whole)[box.top - top : box.bottom - top, box.left - left : box.right - left]
 
 
-def paste(canvas: Pixels, box: Box, block: Pixels) -> None:
+def paste(canvas: Pixels, box: Block, block: Pixels) -> None:
     """Write a block; over its first pixels it fades in, where others were written before it."""
     rise_x, rise_y = (_rise(start, end) for start, end in ((box.left, box.right), (box.top, box.bottom)))
     weight = (rise_y[:, None] * rise_x)[..., None]
