@@ -4,6 +4,7 @@ from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_so
 from unclip.data._image_text_set import ImageTextSet, load_shards
 from unclip.data._order import batch_indices, epoch_order
 from unclip.data._rasterize import rasterize
+from unclip.data._sample import Sample
 from unclip.data._shards import write_emoji_shards, write_shards
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "SPLITS",
     "EmojiItem",
     "ImageTextSet",
+    "Sample",
     "batch_indices",
     "emoji_items",
     "emoji_source",

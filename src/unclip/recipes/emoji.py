@@ -58,12 +58,12 @@ DEFAULTS = Defaults(
 def _data(smoke: bool, size: int = 256, every: int = 1) -> DataConfig:
     folder = ROOT / (f"shards-{size}-smoke" if smoke else f"shards-{size}")
     limit = 16 if smoke else None
-    return DataConfig(folder=folder, emoji_split="train", source_size=size, limit=limit, every=every)
+    return DataConfig(folder=str(folder), emoji_split="train", source_size=size, limit=limit, every=every)
 
 
 def _smoke(config: TrainConfig) -> TrainConfig:
     return config.replace(
-        batch_size=8, num_images=SMOKE_IMAGES, checkpoint_images=48, preview_images=48, ema_images=100, log_every=1
+        batch_size=8, num_images=SMOKE_IMAGES, checkpoint_images=48, preview_images=48, ema_images=100
     )
 
 

@@ -80,7 +80,7 @@ def fit_basis(model: Path, data: DataConfig) -> None:
 
 def relocate(config: TrainConfig, out: Path) -> TrainConfig:
     """The recipe with its data and its CLIP below `out`."""
-    data = config.data.replace(folder=out / config.data.folder.name)
+    data = config.data.replace(folder=str(out / Path(config.data.folder).name))
     has_clip = "clip" in type(config.task).model_fields
     task = config.task.replace(clip=out / "clip") if has_clip else config.task
     return config.replace(data=data, task=task)

@@ -1,9 +1,9 @@
 """What a training run is: a task, its data, its optimiser, its length. Knows no loop and no tensors."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from unclip.clip import ClipConfig
 from unclip.config import Config
@@ -14,20 +14,32 @@ __all__ = [
     "DataConfig",
     "DecoderTaskConfig",
     "OptimizerConfig",
+    "Precision",
     "PriorTaskConfig",
+    "Strategy",
     "TaskConfig",
     "TrainConfig",
     "UpsamplerTaskConfig",
 ]
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Weighting = Literal["uniform", "min_snr"]
+Weighting = Literal["uniform", "min_snr", "p2"]
+Precision = Literal["bfloat16", "float16", "float32"]
+Strategy = Literal["ddp", "fsdp", "fsdp_zero2"]
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+Location = Annotated[str, BeforeValidator(_as_text)]
+"""A folder, or what fsspec opens: s3://bucket/folder, https://host/folder."""
 
 
 class DataConfig(Config):
-    """Where the pictures are."""
+    """Where the pictures are, and in which order they come."""
 
-    folder: Path
+    folder: Location
     """WebDataset shards (`key.png`, `key.txt`, `key.json`)."""
     emoji_split: Literal["train", "test"] | None = None
     """Rasterise this split of the emoji set into `folder` first when the folder is missing."""
@@ -37,6 +49,18 @@ class DataConfig(Config):
     """Rasterise only this many pictures."""
     every: PositiveInt = 1
     """Rasterise every n-th picture, which leaves the shares of designs and groups as they are."""
+    embeddings: Location | None = None
+    """Shards of `unclip embed` for these pictures: CLIP's features are read instead of computed."""
+    cache: bool = True
+    """Decode all pictures once into a file beside the shards; otherwise each when its turn comes, in the workers."""
+    shuffle_shards: PositiveInt | None = None
+    """Shards whose samples are mixed with each other; None = all, a permutation of the whole set."""
+    lanes: PositiveInt = 1
+    """Parts that an epoch's shards are dealt to. A multiple of the processes lets each read shards of its own."""
+    num_workers: NonNegativeInt = 0
+    """Processes that fetch batches ahead; 0 = the training process itself."""
+    validation_share: Probability = 0.0
+    """Share of the samples, chosen by their keys, that is never trained on and gives the held-out figures."""
 
 
 class ClipTaskConfig(Config):
@@ -59,10 +83,12 @@ class PriorTaskConfig(Config):
     model: PriorConfig
     clip: Path
     """Folder of the frozen CLIP."""
+    embed: Literal["once", "every_step"] = "once"
+    """Without `data.embeddings`: embed all pictures when the run starts, or each batch's when its turn comes."""
     text_drop_prob: Probability = 0.1
     """Share of captions replaced by the empty prompt. The noised embedding is never hidden."""
-    augmented_views: PositiveInt = 1
-    """Embeddings kept per picture: the picture itself, and slightly moved copies of it."""
+    self_conditioning_prob: Probability = 0.5
+    """Share of steps that show a self-conditioned network its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "uniform"
 
 
@@ -71,14 +97,16 @@ class DecoderTaskConfig(Config):
 
     kind: Literal["decoder"] = "decoder"
     model: DecoderConfig
-    clip: Path
-    """Folder of the frozen CLIP."""
+    clip: Path | None = None
+    """Folder of the frozen CLIP; None where `data.embeddings` brings all that the decoder reads, or nothing is read."""
     image_drop_prob: Probability = 0.1
-    """Share of image embeddings replaced by the learned null embedding (paper: 10 %)."""
+    """Share of image embeddings replaced by the learned null embedding (paper: 10 %); 1 = unconditional training."""
     text_drop_prob: Probability = 0.5
     """Share of captions replaced by the empty prompt, where the decoder reads text (paper: 50 %)."""
     embedding_noise: float = 0.0
     """Noise on the image embeddings, in units of their deviation, since those that a prior predicts are inexact."""
+    self_conditioning_prob: Probability = 0.5
+    """Share of steps that show a self-conditioned network its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "min_snr"
 
 
@@ -105,10 +133,14 @@ TaskConfig = Annotated[
 
 
 class OptimizerConfig(Config):
-    """AdamW with warm-up; decay only on tensors of two or more dimensions."""
+    """AdamW or Muon with warm-up; decay only on tensors of two or more dimensions."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """Muon takes the matrices, at AdamW's root mean square so that one learning rate fits both; AdamW the rest."""
     learning_rate: PositiveFloat
     betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's; Muon's momentum is the first."""
+    eps: PositiveFloat = 1e-8
     weight_decay: float = Field(default=0.01, ge=0.0)
     warmup_images: int = Field(default=20_000, ge=0)
     decay: Literal["constant", "cosine"] = "constant"
@@ -125,16 +157,37 @@ class TrainConfig(Config):
     data: DataConfig
     optimizer: OptimizerConfig
     batch_size: PositiveInt
+    """Images of one optimiser step, over all processes."""
+    micro_batch_size: PositiveInt | None = None
+    """Images of one forward pass in one process, whose gradients add up; None = the process's share of the batch."""
     num_images: PositiveInt
     """The run ends after this many images."""
+    ema: Literal["classic", "power"] = "classic"
+    """One average with a half-life, or two power-function averages from which any length can be made afterwards."""
     ema_images: PositiveFloat = 50_000
-    """Half-life of the weight average, in images; shorter in the beginning (a tenth of the images seen)."""
+    """Half-life of the classic average, in images; shorter in the beginning (a tenth of the images seen)."""
+    ema_sigma_rel: tuple[PositiveFloat, ...] = (0.05, 0.1)
+    """Relative widths of the power-function averages (EDM2, section 3); the first one is exported."""
     seed: int = 0
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Precision = "bfloat16"
     """Autocast of the forward pass; weights and optimiser stay in float32."""
-    log_every: PositiveInt = 10
-    """Steps between progress reports; every step's loss goes to `log.jsonl`."""
+    strategy: Strategy = "ddp"
+    """Several processes: whole copies, or weights, gradients and optimiser in shards (zero2 keeps gathered weights)."""
+    activation_checkpointing: bool = False
+    """Compute a block's activations again on the way back instead of keeping them."""
+    compile: bool = False
+    """Compile the network by torch.compile."""
+    max_skipped: PositiveInt = 20
+    """Steps in a row whose gradient may be infinite before the run ends."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints that are kept, beside the one of the best held-out loss."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    """What mirrors `log.jsonl`. Weights & Biases stays offline with WANDB_MODE=offline."""
     checkpoint_images: PositiveInt = 100_000
     """Images between checkpoints."""
     preview_images: PositiveInt = 100_000
     """Images between sample grids."""
+    validation_images: PositiveInt = 100_000
+    """Images between held-out figures, where `data.validation_share` holds samples out."""
+    num_validation: PositiveInt = 1024
+    """Held-out samples that the figures are taken of."""

@@ -84,7 +84,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 # What may change between two parts of one run: how long it is and how often it reports.
-FREE = {"num_images", "log_every", "checkpoint_images", "preview_images"}
+FREE = {"num_images", "checkpoint_images", "preview_images"}
 
 
 def _check_config(path: Path, stored: str, config: TrainConfig) -> None:

@@ -1,6 +1,7 @@
 """What several tasks need: data, initialisation from a seed, diffusion times, frozen embeddings. Knows no loop."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ EMBED_BATCH = 256
 
 def load_pictures(config: DataConfig, image_size: int) -> ImageTextSet:
     """The data set at `image_size`; the emoji set is rasterised first where its folder is missing."""
-    if config.emoji_split is not None and not config.folder.exists():
+    if config.emoji_split is not None and not Path(config.folder).exists():
         items = emoji_items(config.emoji_split)[:: config.every][: config.limit]
         workers = 1 if config.limit else 2
         write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)

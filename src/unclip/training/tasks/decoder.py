@@ -28,6 +28,7 @@ class DecoderTask(Task):
 
     def __init__(self, config: TrainConfig, task: DecoderTaskConfig, device: torch.device) -> None:
         self.task, self.device = task, device
+        assert task.clip is not None
         self.encoder = TextImageEncoder.load(task.clip, device)
         self.pictures = load_pictures(config.data, task.model.image_size)
         self.num_items = len(self.pictures.keys)
