@@ -5,6 +5,7 @@ from unclip.data._image_text_set import ImageTextSet, load_shards
 from unclip.data._order import batch_indices, epoch_order
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
+from unclip.data._shard_set import ShardSet
 from unclip.data._shards import write_emoji_shards, write_shards
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EmojiItem",
     "ImageTextSet",
     "Sample",
+    "ShardSet",
     "batch_indices",
     "emoji_items",
     "emoji_source",
