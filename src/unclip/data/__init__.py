@@ -2,7 +2,7 @@
 
 from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
 from unclip.data._image_text_set import ImageTextSet, load_shards
-from unclip.data._order import batch_indices, epoch_order
+from unclip.data._order import Order, batch_indices, epoch_order
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
 from unclip.data._shard_set import ShardSet
@@ -13,6 +13,7 @@ __all__ = [
     "SPLITS",
     "EmojiItem",
     "ImageTextSet",
+    "Order",
     "Sample",
     "ShardSet",
     "batch_indices",
