@@ -2,9 +2,11 @@
 
 from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
 from unclip.data._image_text_set import ImageTextSet, load_shards
-from unclip.data._order import batch_indices, epoch_order
+from unclip.data._order import Order, batch_indices, epoch_order
+from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
+from unclip.data._shard_set import ShardSet
 from unclip.data._shards import write_emoji_shards, write_shards
 
 __all__ = [
@@ -12,12 +14,18 @@ __all__ = [
     "SPLITS",
     "EmojiItem",
     "ImageTextSet",
+    "Item",
+    "Order",
+    "PictureSet",
     "Sample",
+    "ShardSet",
     "batch_indices",
     "emoji_items",
     "emoji_source",
     "epoch_order",
+    "item_or_next",
     "load_shards",
+    "open_pictures",
     "rasterize",
     "write_emoji_shards",
     "write_shards",
