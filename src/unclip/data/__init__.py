@@ -16,6 +16,7 @@ from unclip.data._image_text_set import ImageTextSet, load_shards
 from unclip.data._order import batch_indices, epoch_order
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
+from unclip.data._shard_set import ShardSet
 from unclip.data._shards import write_emoji_shards, write_shards
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ImageTextSet",
     "Sample",
     "ShardHeader",
+    "ShardSet",
     "TextRow",
     "TextRows",
     "batch_indices",

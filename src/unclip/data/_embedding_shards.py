@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 import torch
-from jaxtyping import Bool, Float, Float16, Float32, Int64, UInt8
+from jaxtyping import Bool, Float16, Float32, Int64, UInt8
 from torch import Tensor
 
 from unclip.checkpoint import LazyTensor, TensorFile, open_tensors, write_tensors
@@ -169,7 +169,7 @@ def open_own(folder: Path) -> Layout:
                 f"{path} was made by the model {described(header)}, but {files[0].name} by {described(first)}; "
                 "keep the sets of two models in two folders."
             )
-    tensors, metadata = _statistics(folder, first.model_hash, len(files))
+    tensors, _ = _statistics(folder, first.model_hash, len(files))
     mean, std, embedding = (tensors[name].read().float() for name in ("mean", "std", "empty_embedding"))
     hidden = tensors["empty_hidden"].read().float() if first.text_dim else None
     parts = zip(files, headers, strict=True)

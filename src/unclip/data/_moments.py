@@ -1,7 +1,7 @@
 """Mean and variance of vectors, part by part. Knows numbers; not where they come from."""
 
-from functools import reduce
 from collections.abc import Iterable
+from functools import reduce
 from typing import NamedTuple
 
 import torch

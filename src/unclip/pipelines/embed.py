@@ -95,7 +95,7 @@ def embed(
     processes decode pictures ahead of the tower, which makes them square as `encode_pictures` does. `dtype` is that of
     autocast, by default bfloat16 where the device multiplies it natively. `node` (i, n) takes every n-th shard from the
     i-th on: n machines that share `out` divide the work. A sample that cannot be read keeps its row, marked as such.
-    `progress` is called with (samples done, all of them). Raises `DataError` where `out` holds features of another CLIP.
+    `progress` is called with (samples done, all of them). Raises `DataError` where `out` is of another CLIP.
     """
     options = EmbedOptions(hidden=hidden, batch_size=batch_size, dtype=dtype, num_workers=num_workers)
     shards, out, (first, step) = ShardSet.open(shards) if isinstance(shards, str | Path) else shards, Path(out), node
@@ -195,7 +195,9 @@ def _assembled(
     keys = list(chain.from_iterable(batch.keys for batch in batches))
     damaged = {key: reason for batch in batches for key, reason in batch.damaged.items()}
     finite = images.isfinite().all(dim=1).tolist()
-    damaged |= {key: "CLIP's embedding is not finite in float16" for key, ok in zip(keys, finite, strict=True) if not ok}
+    damaged |= {
+        key: "CLIP's embedding is not finite in float16" for key, ok in zip(keys, finite, strict=True) if not ok
+    }
     texts = _text_features(clip, list(chain.from_iterable(captions)), options)
     width = clip.clip.config.text_width
     return EmbeddedShard(
