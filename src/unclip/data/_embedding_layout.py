@@ -1,8 +1,9 @@
 """What every layout of stored CLIP features offers to `EmbeddingSet`. Knows no file format."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
@@ -30,26 +31,29 @@ class TextRow(NamedTuple):
     """States from the start token to the end token; None where they are not stored."""
 
 
-class EmbeddingPart(Protocol):
+class EmbeddingPart(ABC):
     """The features of one shard, read by rows."""
 
-    keys: Sequence[str]
+    @property
+    @abstractmethod
+    def keys(self) -> Sequence[str]:
+        """Of the samples, in order."""
 
+    @abstractmethod
     def image(self, rows: Int64[Tensor, " rows"]) -> Float32[Tensor, "rows dim"]:
         """Image embeddings of rows; those of missing ones mean nothing."""
-        ...
 
+    @abstractmethod
     def valid(self, rows: Int64[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
         """Which rows have an image embedding."""
-        ...
 
+    @abstractmethod
     def captions(self, row: int) -> list[str]:
         """The texts of a row."""
-        ...
 
+    @abstractmethod
     def text(self, row: int, number: int) -> TextRow:
         """Features of a row's text; raises `DataError` where there is none of that number."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

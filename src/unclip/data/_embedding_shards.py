@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float16, Float32, Int64, UInt8
 from torch import Tensor
 
 from unclip.checkpoint import LazyTensor, TensorFile, open_tensors, write_tensors
-from unclip.data._embedding_layout import Layout, PartFile, Statistics, TextRow
+from unclip.data._embedding_layout import EmbeddingPart, Layout, PartFile, Statistics, TextRow
 from unclip.data._moments import Moments, merge_all
 from unclip.errors import CheckpointError, DataError
 
@@ -189,7 +189,7 @@ def described(header: ShardHeader) -> str:
     return f"{header.model_hash[:12]} {'with' if header.text_dim else 'without'} hidden states"
 
 
-class OwnPart:
+class OwnPart(EmbeddingPart):
     """The rows of one shard, mapped from its file."""
 
     def __init__(self, path: Path) -> None:
@@ -197,8 +197,12 @@ class OwnPart:
         tensors, _ = _open(path, KIND)
         self._name = path.name
         self._tensors = {name: tensor.read() for name, tensor in tensors.items()}
-        self.keys: Sequence[str] = self._texts("key")
-        self._captions = self._texts("caption")
+        self._keys, self._captions = self._texts("key"), self._texts("caption")
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Of the samples, in order."""
+        return self._keys
 
     def image(self, rows: Int64[Tensor, " rows"]) -> Float32[Tensor, "rows dim"]:
         """Image embeddings of rows."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from unclip.data._embedding_layout import Layout, PartFile, Statistics, TextRow
+from unclip.data._embedding_layout import EmbeddingPart, Layout, PartFile, Statistics, TextRow
 from unclip.data._moments import Moments, merge_all
 from unclip.errors import DataError, DependencyError
 
@@ -96,7 +97,7 @@ class ArrayFiles:
             raise DataError(f"{self.table} has {found} rows, but {self.images} has {rows}; fetch both again.")
 
 
-class ArrayPart:
+class ArrayPart(EmbeddingPart):
     """The rows of one part, mapped from its arrays. A row of zeros is one that is missing."""
 
     def __init__(self, files: ArrayFiles) -> None:
@@ -105,13 +106,10 @@ class ArrayPart:
         self._images = np.load(files.images, mmap_mode="r", allow_pickle=False)
         self._texts = None if files.texts is None else np.load(files.texts, mmap_mode="r", allow_pickle=False)
 
-    @cached_property
+    @property
     def keys(self) -> Sequence[str]:
         """From the table, or the shard's number followed by the row's, which are img2dataset's keys."""
-        if (found := self._column(KEY_COLUMNS)) is not None:
-            return found
-        files = self._files
-        return [f"{files.prefix}{row:0{files.width}d}" for row in range(len(self._images))]
+        return self._keys
 
     def image(self, rows: Int64[Tensor, " rows"]) -> Float32[Tensor, "rows dim"]:
         """Image embeddings of rows."""
@@ -140,6 +138,11 @@ class ArrayPart:
         if number != 0:
             raise DataError(f"{self._files.texts}: {self.keys[row]} has 1 caption and none of number {number}; use 0.")
         return TextRow(torch.from_numpy(self._texts[row].astype(np.float32)), None)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        files, named = self._files, self._column(KEY_COLUMNS)
+        return named or [f"{files.prefix}{row:0{files.width}d}" for row in range(len(self._images))]
 
     @cached_property
     def _captions(self) -> list[str] | None:
@@ -223,10 +226,10 @@ def _is_valid(rows: np.ndarray) -> Bool[Tensor, " rows"]:
 
 def _parquet(path: Path) -> Any:
     try:
-        from pyarrow import ArrowException, parquet
+        parquet = import_module("pyarrow.parquet")
     except ImportError:
         raise DependencyError(f"reading {path} needs pyarrow; pip install 'unclip[train]'.") from None
     try:
         return parquet.ParquetFile(path)
-    except (ArrowException, OSError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); fetch it again.") from None

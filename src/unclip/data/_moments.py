@@ -1,8 +1,8 @@
 """Mean and variance of vectors, part by part. Knows numbers; not where they come from."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -11,7 +11,8 @@ from torch import Tensor
 __all__ = ["Moments", "merge_all"]
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Moments:
     """Count, mean and sum of squared deviations of vectors, per coordinate, in float64."""
 
     count: int
