@@ -28,6 +28,7 @@ def embed(
     device: Device = "auto",
     node: Annotated[str, typer.Option(help="This machine's share: 0/4 to 3/4 on four that share the folder.")] = "0/1",
     ray: Annotated[int | None, typer.Option(help="Compute on Ray (RAY_ADDRESS) by this many workers.")] = None,
+    cpus: Annotated[float, typer.Option(help="CPUs, and threads, of each of Ray's workers.")] = 1.0,
     gpus: Annotated[float, typer.Option(help="GPUs of each of Ray's workers.")] = 0.0,
 ) -> None:
     """Compute CLIP's features of pictures and captions; the same command again goes on where it stopped."""
@@ -50,6 +51,7 @@ def embed(
             batch_size=batch_size,
             num_workers=workers or 0,
             num_actors=ray,
+            cpus_per_actor=cpus,
             gpus_per_actor=gpus,
             progress=progress,
         )

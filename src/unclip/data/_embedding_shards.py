@@ -34,6 +34,8 @@ __all__ = [
 
 STATISTICS_FILE = "statistics.safetensors"
 KIND, STATISTICS_KIND, VERSION = "embeddings", "embedding_statistics", "1"
+# A lone surrogate, as a broken JSON escape leaves it or a name that is not UTF-8, is kept.
+ERRORS = "surrogatepass"
 AGAIN = "run the same `unclip embed` again"
 
 
@@ -89,7 +91,7 @@ class Texts(Sequence[str]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         row = range(len(self))[index]
-        return bytes(self._content[self._starts[row] : self._starts[row + 1]]).decode()
+        return bytes(self._content[self._starts[row] : self._starts[row + 1]]).decode(errors=ERRORS)
 
 
 def write_embedding_shard(path: Path, shard: EmbeddedShard) -> None:
@@ -243,8 +245,7 @@ def starts_of(lengths: Sequence[int]) -> Int64[Tensor, " ends"]:
 
 
 def _packed(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
-    # A lone surrogate, as a broken JSON escape leaves it, is not UTF-8.
-    encoded = [text.encode(errors="replace") for text in texts]
+    encoded = [text.encode(errors=ERRORS) for text in texts]
     content = torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8)
     return {f"{name}_bytes": content, f"{name}_byte_start": starts_of([len(text) for text in encoded])}
 

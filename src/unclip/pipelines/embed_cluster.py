@@ -4,7 +4,6 @@ A shard is computed whole and written at once. A worker that dies is started aga
 beginning, so the result is that of one process.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,6 @@ from unclip.pipelines.embed import (
 
 __all__ = ["embed_on_ray"]
 
-# A shard that kills this many workers, as one of too large pictures may, ends the run instead of stopping it for ever.
-MAX_RETRIES = 5
-
 OpenClip = Callable[[str], TextImageEncoder]
 
 
@@ -50,8 +46,6 @@ class ShardEmbedder:
     """A worker: CLIP is loaded once, then shards come one by one."""
 
     def __init__(self, job: Job) -> None:
-        # Ray allows a worker the threads of its share of a machine; torch does not see that by itself.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self._job = job
         self._clip = job.open_clip(job.device)
         self._shards = ShardSet.open(job.location)
@@ -81,18 +75,23 @@ def embed_on_ray(
     num_workers: int = 0,
     dtype: torch.dtype | None = None,
     num_actors: int = 1,
+    cpus_per_actor: float = 1.0,
     gpus_per_actor: float = 0.0,
     progress: Progress | None = None,
 ) -> EmbedReport:
     """`embed` by `num_actors` workers of the Ray cluster at RAY_ADDRESS, or of one that is started on this machine.
 
-    `open_clip` is called with a device on this machine ("cpu") and by each worker; it is sent to them, as is
-    `functools.partial(unclip.pipelines.open_clip, "model")`. `location` and `out` must be the same place to all
-    machines. The other settings are those of `embed`. Raises `DependencyError` without Ray.
+    `open_clip` is called with a device, on this machine ("cpu") and by each worker, to which it is sent; for example
+    `functools.partial(unclip.pipelines.open_clip, "emoji")`. `location`, `out` and the model must be the same place to
+    all machines. A worker has as many threads as CPUs. The other settings are those of `embed`. Ray tries a shard whose
+    worker died again without limit. Raises `DependencyError` without Ray.
     """
     options = EmbedOptions(hidden=hidden, batch_size=batch_size, dtype=dtype, num_workers=num_workers)
-    if num_actors < 1 or gpus_per_actor < 0:
-        raise InputError(f"num_actors={num_actors}, gpus_per_actor={gpus_per_actor}: use at least 1 worker, 0 GPUs.")
+    if num_actors < 1 or cpus_per_actor <= 0 or gpus_per_actor < 0:
+        raise InputError(
+            f"num_actors={num_actors}, cpus_per_actor={cpus_per_actor}, gpus_per_actor={gpus_per_actor}: "
+            "use at least 1 worker, more than 0 CPUs, 0 GPUs or more."
+        )
     clip, shards, out = open_clip("cpu"), ShardSet.open(location), Path(out).absolute()
     model_hash = clip_hash(clip)
     chosen = missing_shards(shards, out, model_hash, hidden)
@@ -105,14 +104,14 @@ def embed_on_ray(
         device="cuda" if gpus_per_actor else "cpu",
     )
     done, total = 0, sum(shards.shard_sizes[shard] for shard in chosen)
-    for count in _spread(job, chosen, num_actors, gpus_per_actor):
+    for count in _spread(job, chosen, num_actors, cpus_per_actor, gpus_per_actor):
         done += count
         if progress is not None:
             progress(done, total)
     return finish(shards, out, clip, options, chosen)
 
 
-def _spread(job: Job, chosen: list[int], num_actors: int, gpus_per_actor: float) -> Iterator[int]:
+def _spread(job: Job, chosen: list[int], num_actors: int, cpus: float, gpus: float) -> Iterator[int]:
     """The samples of each shard when it is done, in any order."""
     if not chosen:
         return
@@ -123,8 +122,8 @@ def _spread(job: Job, chosen: list[int], num_actors: int, gpus_per_actor: float)
         fn_constructor_args=(job,),
         batch_size=1,
         compute=ray_data.ActorPoolStrategy(size=min(num_actors, len(chosen))),
-        num_gpus=gpus_per_actor or None,
-        max_task_retries=MAX_RETRIES,
+        num_cpus=cpus,
+        num_gpus=gpus or None,
     )
     for row in results.iter_rows():
         if row["error"]:
@@ -140,6 +139,7 @@ def _start_ray() -> Any:
         raise DependencyError("embedding on a cluster needs Ray; pip install 'unclip[cluster]'.") from None
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
+        ray.data.DataContext.get_current().enable_progress_bars = False
     return ray.data
 
 
