@@ -9,16 +9,25 @@ from unclip.training.config import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
+from unclip.training.hardware import GPUS, Gpu, get_gpu
 from unclip.training.loop import train, train_steps
+from unclip.training.plan import Disk, Memory, Plan, make_plan
 
 __all__ = [
+    "GPUS",
     "ClipTaskConfig",
     "DataConfig",
     "DecoderTaskConfig",
+    "Disk",
+    "Gpu",
+    "Memory",
     "OptimizerConfig",
+    "Plan",
     "PriorTaskConfig",
     "TrainConfig",
     "UpsamplerTaskConfig",
+    "get_gpu",
+    "make_plan",
     "train",
     "train_steps",
 ]
