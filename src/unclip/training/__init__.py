@@ -1,5 +1,6 @@
 """Training: one loop, a task per stage, exact resuming. Knows every stage; no surface."""
 
+from unclip.training.averaging import average_stage
 from unclip.training.config import (
     ClipTaskConfig,
     DataConfig,
@@ -19,6 +20,7 @@ __all__ = [
     "PriorTaskConfig",
     "TrainConfig",
     "UpsamplerTaskConfig",
+    "average_stage",
     "train",
     "train_steps",
 ]
