@@ -12,6 +12,7 @@ from unclip.cli.basis import basis
 from unclip.cli.convert import convert
 from unclip.cli.data import data_app
 from unclip.cli.edit import edit
+from unclip.cli.ema import ema
 from unclip.cli.embed import embed
 from unclip.cli.finish import finish
 from unclip.cli.generate import generate
@@ -38,7 +39,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS = (
     generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    plan, embed, convert, info, basis,
+    plan, embed, ema, convert, info, basis,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

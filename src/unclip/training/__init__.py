@@ -1,5 +1,6 @@
 """Training: one loop, a task per stage, exact resuming. Knows every stage; no surface."""
 
+from unclip.training.averaging import average_stage
 from unclip.training.config import (
     ClipTaskConfig,
     DataConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "TaskLoss",
     "TrainConfig",
     "UpsamplerTaskConfig",
+    "average_stage",
     "get_gpu",
     "join",
     "make_plan",
