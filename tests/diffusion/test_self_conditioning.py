@@ -68,9 +68,7 @@ def test_both_passes_of_guidance_see_the_x0_that_guidance_and_bound_made() -> No
 def test_another_sampling_begins_with_nothing() -> None:
     network, times = Network(), time_grid(SCHEDULE, 4)
     start = torch.randn(3, 4)
-    ends = [
-        list(ddim(self_condition(lambda x0: shown(network, x0), SCHEDULE), start, times))[-1].x_t for _ in range(2)
-    ]
+    ends = [list(ddim(self_condition(lambda x0: shown(network, x0), SCHEDULE), start, times))[-1].x_t for _ in range(2)]
     assert torch.equal(*ends)
     assert [x0 is None for x0 in network.shown] == [True, False, False, False] * 2
 

@@ -22,7 +22,9 @@ PROMPTS = ["a red apple", "a cat with sunglasses near the sun"]
 SEEDS = [3, 11]
 
 
-def loop(stage: PriorStage | DecoderStage, shown: Callable[[Tensor | None], Denoiser], shape: tuple[int, ...]) -> Tensor:
+def loop(
+    stage: PriorStage | DecoderStage, shown: Callable[[Tensor | None], Denoiser], shape: tuple[int, ...]
+) -> Tensor:
     """DDIM by hand, every step told the x0 of the one before; the result and what nothing told would give differ."""
     ends = []
     for remembers in (True, False):

@@ -13,7 +13,7 @@ from unclip.data._embedding_shards import (
 from unclip.data._embeddings import EmbeddingSet, TextRows
 from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
 from unclip.data._image_text_set import ImageTextSet, load_shards
-from unclip.data._order import Order, batch_indices, epoch_order
+from unclip.data._order import Order, epoch_order
 from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
@@ -35,7 +35,6 @@ __all__ = [
     "ShardSet",
     "TextRow",
     "TextRows",
-    "batch_indices",
     "embedding_files",
     "emoji_items",
     "emoji_source",
