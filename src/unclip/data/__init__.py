@@ -1,24 +1,50 @@
-"""Data: the emoji set, its shards, and sets of pictures with captions. Knows no model and no training loop."""
+"""Data: sources of captioned pictures, shards of them, and the emoji set. Knows no model and no training loop."""
 
+from unclip.data._caption_stats import CaptionStats, Spread
+from unclip.data._check import CheckConfig, Finding, Report, check
 from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
+from unclip.data._fit import PictureFormat, fit_picture
 from unclip.data._image_text_set import ImageTextSet, load_shards
 from unclip.data._order import batch_indices, epoch_order
+from unclip.data._phash import perceptual_hash
+from unclip.data._prepare import PrepareConfig, Prepared, prepare
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
 from unclip.data._shards import write_emoji_shards, write_shards
+from unclip.data._source import Broken, Source
+from unclip.data._sources import CAPTION_KINDS, open_source
+from unclip.data._stats import Stats, stats
 
 __all__ = [
+    "CAPTION_KINDS",
     "DESIGNS",
     "SPLITS",
+    "Broken",
+    "CaptionStats",
+    "CheckConfig",
     "EmojiItem",
+    "Finding",
     "ImageTextSet",
+    "PictureFormat",
+    "PrepareConfig",
+    "Prepared",
+    "Report",
     "Sample",
+    "Source",
+    "Spread",
+    "Stats",
     "batch_indices",
+    "check",
     "emoji_items",
     "emoji_source",
     "epoch_order",
+    "fit_picture",
     "load_shards",
+    "open_source",
+    "perceptual_hash",
+    "prepare",
     "rasterize",
+    "stats",
     "write_emoji_shards",
     "write_shards",
 ]

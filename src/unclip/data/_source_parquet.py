@@ -1,0 +1,111 @@
+"""Parquet tables, with paths of pictures or with the pictures themselves. Knows pyarrow; imports it late."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unclip.data._source import Content, Source, clean_captions, json_values
+from unclip.data._source_columns import Columns, find_columns
+from unclip.errors import DataError, DependencyError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["parquet_rows", "parquet_source", "picture_of_cell"]
+
+
+def parquet_rows(table: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table without pictures."""
+    for batch in _open(table).iter_batches():
+        yield from batch.to_pylist()
+
+
+def parquet_source(
+    root: Path, tables: Sequence[Path], image_column: str | None, caption_column: str | None
+) -> Source | None:
+    """The rows of tables that hold the pictures' bytes, as Hugging Face writes them; None where they hold paths.
+
+    A row is read with its whole row group, of which the last is kept: read in order, each group is read once.
+    """
+    schema = _open(tables[0]).schema_arrow
+    columns = find_columns(tables[0], schema.names, image_column, caption_column)
+    if not _holds_pictures(schema.field(columns.image).type):
+        return None
+    reader = _Rows(root, tables, columns)
+    return Source(
+        description=f"{len(reader.names)} rows of {len(tables)} Parquet tables ({columns})",
+        names=reader.names,
+        keys=reader.keys,
+        num_uncaptioned=reader.count_uncaptioned(),
+        read=reader.read,
+    )
+
+
+def picture_of_cell(cell: object) -> bytes:
+    """The bytes in a cell: bare, or in Hugging Face's {"bytes", "path"}; raises `DataError` where there are none."""
+    picture = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(picture, bytes):
+        raise DataError("its row holds no picture")
+    return picture
+
+
+class _Rows:
+    """Rows by number over all tables."""
+
+    def __init__(self, root: Path, tables: Sequence[Path], columns: Columns) -> None:
+        self._tables, self._columns = tables, columns
+        self._groups = [
+            (table, group, _open(table).metadata.row_group(group).num_rows)
+            for table in tables
+            for group in range(_open(table).num_row_groups)
+        ]
+        self._places = [(index, row) for index, (_, _, count) in enumerate(self._groups) for row in range(count)]
+        self._last: tuple[int, pyarrow.Table] | None = None
+        self.names, self.keys = [], []
+        for table in tables:
+            name = table.relative_to(root).as_posix()
+            stem = name.removesuffix(table.suffix).replace(".", "_")
+            rows = range(_open(table).metadata.num_rows)
+            self.names += [f"{name} row {row}" for row in rows]
+            self.keys += [f"{stem}/{row:09d}" for row in rows]
+
+    def read(self, index: int) -> Content:
+        """The sample in row `index`."""
+        group, row = self._places[index]
+        if self._last is None or self._last[0] != group:
+            self._last = (group, self._read_group(group))
+        values = self._last[1].slice(row, 1).to_pylist()[0]
+        info = json_values({name: value for name, value in values.items() if name not in self._columns})
+        picture = picture_of_cell(values[self._columns.image])
+        return Content(picture, clean_captions(values[self._columns.caption]), info)
+
+    def count_uncaptioned(self) -> int:
+        """How many rows have no caption; reads that column alone."""
+        column = self._columns.caption
+        cells = (_open(table).read(columns=[column]).column(column).to_pylist() for table in self._tables)
+        return sum(not clean_captions(value) for values in cells for value in values)
+
+    def _read_group(self, index: int) -> "pyarrow.Table":
+        table, group, _ = self._groups[index]
+        try:
+            return _open(table).read_row_group(group)
+        except OSError as error:
+            raise DataError(f"row group {group} of {table} cannot be read ({error})") from None
+
+
+def _open(table: Path) -> Any:
+    try:
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise DependencyError("reading Parquet needs pyarrow; run: pip install 'unclip[train]'") from None
+    try:
+        return ParquetFile(table)
+    except (OSError, ArrowInvalid) as error:
+        raise DataError(f"{table} cannot be read as Parquet ({error}); write or download it again.") from None
+
+
+def _holds_pictures(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind)
