@@ -10,6 +10,7 @@ from unclip.data._phash import perceptual_hash
 from unclip.data._prepare import PrepareConfig, Prepared, prepare
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
+from unclip.data._shard_set import ShardSet
 from unclip.data._shards import write_emoji_shards, write_shards
 from unclip.data._source import Broken, Source
 from unclip.data._sources import CAPTION_KINDS, open_source
@@ -30,6 +31,7 @@ __all__ = [
     "Prepared",
     "Report",
     "Sample",
+    "ShardSet",
     "Source",
     "Spread",
     "Stats",

@@ -37,7 +37,7 @@ class Look(NamedTuple):
 class Duplicate(NamedTuple):
     """A picture, the first one it looks like, and in how many bits their hashes differ."""
 
-    index: int
+    picture: int
     first: int
     distance: int
 

@@ -2,12 +2,14 @@
 
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from unclip.data._optional import optional_module
 from unclip.data._source import Content, Source, clean_captions, json_values
 from unclip.data._source_columns import Columns, find_columns
 from unclip.data._source_parquet import picture_of_cell
-from unclip.errors import DataError, DependencyError
+from unclip.errors import DataError
 
 __all__ = ["arrow_source", "is_saved_set"]
 
@@ -58,27 +60,24 @@ def _caption(value: object, class_names: list[str] | None) -> object:
 
 
 def _class_names(rows: Any, columns: Columns) -> list[str] | None:
-    from datasets import ClassLabel
-
     feature = rows.features[columns.caption]
-    return feature.names if isinstance(feature, ClassLabel) else None
+    return feature.names if isinstance(feature, _datasets().ClassLabel) else None
 
 
 def _with_bytes(rows: Any, columns: Columns) -> Any:
     """The same rows with pictures as they lie in the files: decoding is for whoever wants pixels."""
-    from datasets import Image
-
-    if isinstance(rows.features[columns.image], Image):
-        return rows.cast_column(columns.image, Image(decode=False))
+    image = _datasets().Image
+    if isinstance(rows.features[columns.image], image):
+        return rows.cast_column(columns.image, image(decode=False))
     return rows
 
 
 def _load(folder: Path) -> Any:
     try:
-        from datasets import load_from_disk
-    except ImportError:
-        raise DependencyError("reading a saved set needs datasets; run: pip install 'unclip[train]'") from None
-    try:
-        return load_from_disk(str(folder))
+        return _datasets().load_from_disk(str(folder))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} cannot be read by datasets ({error}); save it again.") from None
+
+
+def _datasets() -> ModuleType:
+    return optional_module("datasets", "reading a saved set")

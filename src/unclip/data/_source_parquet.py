@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from unclip.data._optional import optional_module
 from unclip.data._source import Content, Source, clean_captions, json_values
 from unclip.data._source_columns import Columns, find_columns
-from unclip.errors import DataError, DependencyError
-
-if TYPE_CHECKING:
-    import pyarrow
+from unclip.errors import DataError
 
 __all__ = ["parquet_rows", "parquet_source", "picture_of_cell"]
 
@@ -60,7 +58,7 @@ class _Rows:
             for group in range(_open(table).num_row_groups)
         ]
         self._places = [(index, row) for index, (_, _, count) in enumerate(self._groups) for row in range(count)]
-        self._last: tuple[int, pyarrow.Table] | None = None
+        self._last: tuple[int, Any] | None = None
         self.names, self.keys = [], []
         for table in tables:
             name = table.relative_to(root).as_posix()
@@ -85,7 +83,7 @@ class _Rows:
         cells = (_open(table).read(columns=[column]).column(column).to_pylist() for table in self._tables)
         return sum(not clean_captions(value) for values in cells for value in values)
 
-    def _read_group(self, index: int) -> "pyarrow.Table":
+    def _read_group(self, index: int) -> Any:
         table, group, _ = self._groups[index]
         try:
             return _open(table).read_row_group(group)
@@ -94,18 +92,14 @@ class _Rows:
 
 
 def _open(table: Path) -> Any:
+    parquet = optional_module("pyarrow.parquet", "reading Parquet")
+    arrow = optional_module("pyarrow", "reading Parquet")
     try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise DependencyError("reading Parquet needs pyarrow; run: pip install 'unclip[train]'") from None
-    try:
-        return ParquetFile(table)
-    except (OSError, ArrowInvalid) as error:
+        return parquet.ParquetFile(table)
+    except (OSError, arrow.ArrowInvalid) as error:
         raise DataError(f"{table} cannot be read as Parquet ({error}); write or download it again.") from None
 
 
 def _holds_pictures(kind: Any) -> bool:
-    from pyarrow import types
-
+    types = optional_module("pyarrow", "reading Parquet").types
     return types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind)

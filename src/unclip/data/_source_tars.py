@@ -1,6 +1,7 @@
 """WebDataset shards as a source. Knows `ShardSet`; not tar files."""
 
 from functools import partial
+from itertools import chain, repeat
 
 from unclip.data._shard_set import ShardSet
 from unclip.data._source import Content, Source
@@ -17,19 +18,16 @@ def tar_source(location: str, captions: str | None) -> Source:
     if captions not in (None, "none"):
         raise InputError(f"{location} holds shards, so captions={captions!r} does not fit; leave it out, or say none.")
     shards = ShardSet.open(location)
-    names = [f"{name} {key}" for name, key in zip(_shard_of_each(shards), shards.keys, strict=True)]
+    shard_of_each = chain.from_iterable(map(repeat, shards.shard_names, shards.shard_sizes))
+    names = [f"{shard} {key}" for shard, key in zip(shard_of_each, shards.keys, strict=True)]
     source = Source(
         description=f"{len(shards.shard_names)} shards with {len(shards)} samples",
         names=names,
-        keys=list(shards.keys),
+        keys=shards.keys,
         num_uncaptioned=None,
         read=partial(_read, shards),
     )
     return source.without_captions(captions == "none")
-
-
-def _shard_of_each(shards: ShardSet) -> list[str]:
-    return [name for name, size in zip(shards.shard_names, shards.shard_sizes, strict=True) for _ in range(size)]
 
 
 def _read(shards: ShardSet, index: int) -> Content:

@@ -26,7 +26,7 @@ def open_source(
     """The captioned pictures at `location`, in a fixed order; pictures are read when they are asked for.
 
     What it is is decided in this order: a table (CSV, TSV, JSONL, Parquet) or a .tar that is named itself, and a URL of
-    .tar shards; a set that Hugging Face `datasets` saved; a folder with .tar shards (WebDataset, img2dataset); a folder
+    shards; a set that Hugging Face `datasets` saved; a folder with .tar shards (WebDataset, img2dataset); a folder
     with a table (`metadata.*` before others, also in folders below; several Parquet tables are one); pictures with a
     .txt of the same name, one caption a line; pictures that all lie in folders below, whose names are the captions.
     `captions`, one of `CAPTION_KINDS`, overrules this; `image_column` and `caption_column` name unusual columns.
@@ -35,7 +35,7 @@ def open_source(
     """
     if captions is not None and captions not in CAPTION_KINDS:
         raise InputError(f"captions={captions!r} is unknown; {did_you_mean(captions, CAPTION_KINDS)}")
-    if "://" in str(location):
+    if "://" in str(location) or str(location).endswith(".tar"):
         return tar_source(str(location), captions)
     path = Path(location)
     if not path.exists():
@@ -60,8 +60,6 @@ def _open(path: Path, captions: str | None, image_column: str | None, caption_co
 
 
 def _open_file(path: Path, captions: str | None, image_column: str | None, caption_column: str | None) -> Source:
-    if path.suffix == ".tar":
-        return tar_source(str(path), captions)
     if path.suffix not in TABLE_SUFFIXES:
         raise InputError(f"{path} is not a set; give a folder, a .tar, or a table ({', '.join(TABLE_SUFFIXES)}).")
     _refuse(path, "a table", captions, ("table", "none"))

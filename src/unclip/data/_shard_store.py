@@ -1,0 +1,159 @@
+"""Where a set's shards lie: a folder, or a URL whose shards are fetched into a local cache. Knows no sample."""
+
+import abc
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from unclip.data._remote import cache_folder, fetch, is_url, list_files
+from unclip.data._tar_index import TarIndex, damaged, index_name, load_index, local_index
+from unclip.errors import DataError, InputError
+
+__all__ = ["ShardStore", "open_store"]
+
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+LIMIT_VARIABLE = "UNCLIP_CACHE_GB"
+
+
+class ShardStore(abc.ABC):
+    """Tars by name; picklable."""
+
+    names: list[str]
+    """The shards' file names, sorted."""
+
+    @property
+    @abc.abstractmethod
+    def folder(self) -> Path:
+        """Where files made from the shards can be kept."""
+
+    @abc.abstractmethod
+    def index(self, name: str) -> TarIndex:
+        """Where the samples of a shard lie; raises `DataError` for a shard that is damaged or not there."""
+
+    @abc.abstractmethod
+    def path(self, name: str, num_bytes: int) -> Path:
+        """The shard of that many bytes as a local file, fetched if need be; raises `DataError` like `index`."""
+
+
+def open_store(location: str | Path) -> ShardStore:
+    """The shards at `location`: a folder or the URL of one, or names in it as in `folder/{00000..00099}.tar`.
+
+    Raises `DataError` when there is none.
+    """
+    text = str(location).removeprefix("file://")
+    names = None
+    if text.endswith(".tar") and not Path(text).is_dir():
+        names = _expand(text.rpartition("/")[2])
+        text = text.rpartition("/")[0] if is_url(text) else str(Path(text).parent)
+    if names is None:
+        names = _tars(list_files(text) if is_url(text) else (path.name for path in Path(text).glob("*.tar")))
+    if not names:
+        raise DataError(f"no .tar shard in {location}; write some with `unclip data emoji {location} --image-size 64`.")
+    if is_url(text):
+        return _RemoteStore(url=text.rstrip("/"), names=names)
+    return _LocalStore(place=Path(text), names=names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LocalStore(ShardStore):
+    place: Path
+    names: list[str]
+
+    @property
+    def folder(self) -> Path:
+        """The shards' own folder; elsewhere when that is read-only."""
+        return self.place if os.access(self.place, os.W_OK) else _cache_for(str(self.place.absolute()))
+
+    def index(self, name: str) -> TarIndex:
+        """See `ShardStore`."""
+        return local_index(self.place / name)
+
+    def path(self, name: str, num_bytes: int) -> Path:
+        """See `ShardStore`."""
+        return self.place / name
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RemoteStore(ShardStore):
+    url: str
+    names: list[str]
+
+    @property
+    def folder(self) -> Path:
+        """The cache, where a shard is taken for what lies at its URL for ever after."""
+        return _cache_for(self.url)
+
+    def index(self, name: str) -> TarIndex:
+        """From the cache, the index file beside the shard, or the shard itself."""
+        cached = self.folder / index_name(name)
+        index = load_index(cached)
+        if index is None and fetch(f"{self.url}/{index_name(name)}", cached):
+            index = load_index(cached)
+        return index or local_index(self._fetched(name, None))
+
+    def path(self, name: str, num_bytes: int) -> Path:
+        """Fetched once for all processes of this machine."""
+        path = self._fetched(name, num_bytes)
+        with suppress(OSError):
+            # Read last, so dropped last. The file system's own clock ticks every few milliseconds only.
+            os.utime(path, ns=(time.time_ns(), time.time_ns()))
+        return path
+
+    def _fetched(self, name: str, num_bytes: int | None) -> Path:
+        path = self.folder / name
+        if path.exists():
+            return path
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{name}.lock")):
+            if not path.exists():
+                _make_room(path.parent, num_bytes or 0)
+                if not fetch(f"{self.url}/{name}", path):
+                    raise damaged(f"{self.url}/{name}", "the shard", "there is no such file")
+        found = path.stat().st_size
+        if num_bytes not in (None, found):
+            path.unlink()
+            raise damaged(f"{self.url}/{name}", "the shard", f"{found} bytes, and {num_bytes} in its index")
+        return path
+
+
+def _cache_for(place: str) -> Path:
+    return cache_folder() / "shards" / hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def _make_room(folder: Path, num_bytes: int) -> None:
+    """Drop the shards that were read longest ago until `num_bytes` more stay under UNCLIP_CACHE_GB; unset: no limit."""
+    limit = os.environ.get(LIMIT_VARIABLE)
+    if not limit:
+        return
+    try:
+        room = float(limit) * 1e9 - num_bytes
+    except ValueError:
+        raise InputError(f"{LIMIT_VARIABLE}={limit!r} is no number of gigabytes; give one, as 200.") from None
+    shards = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in folder.glob("*.tar"))
+    excess = sum(size for _, size, _ in shards) - room
+    for _, size, path in shards:
+        if excess <= 0:
+            return
+        path.unlink(missing_ok=True)
+        excess -= size
+
+
+def _tars(names: Iterable[str]) -> list[str]:
+    return sorted({name for name in names if name.endswith(".tar") and not name.startswith(".")})
+
+
+def _expand(pattern: str) -> list[str]:
+    """`{00000..00012}` counts as in a shell and for WebDataset; a name without braces is itself."""
+    match = RANGE.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last = match.groups()
+    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
+    return sorted(pattern[: match.start()] + number + pattern[match.end() :] for number in numbers)

@@ -1,0 +1,272 @@
+"""Sets of shards: what a sample is, where it is read from, index files, and every kind of damage."""
+
+import json
+import os
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+from webdataset.tariterators import group_by_keys, tar_file_iterator
+
+from shard_files import http_server, picture, sent, write_set, write_tar
+from unclip.data import EmojiItem, ShardSet
+from unclip.errors import DataError, InputError
+
+WHITE = picture(8)
+LONG = "a-folder-of-a-long-name/" * 6 + "k" * 150
+
+
+def test_the_emoji_come_back_as_they_were_written(few: list[EmojiItem], shards: Path) -> None:
+    data = ShardSet.open(shards)
+    assert (data.shard_names, data.shard_sizes, len(data)) == (["few-000000.tar"], [6], 6)
+    with tarfile.open(shards / "few-000000.tar") as tar:
+        for index, key in enumerate(data.keys):
+            sample = data.sample(index)
+            file = tar.extractfile(f"{key}.png")
+            assert file is not None
+            assert (sample.key, sample.picture) == (key, file.read())
+            [item] = [item for item in few if item.key == key]
+            assert (sample.captions, sample.info) == (item.captions, item.info())
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_samples_are_those_of_the_webdataset_library(tmp_path: Path, format: int) -> None:
+    names = ["b.png", "b.txt", "x/c.v2.PNG", "x/c.txt", "x/c.json", "__meta__/a.txt", "README", ".hidden.png", "a.txt"]
+    if format != tarfile.USTAR_FORMAT:
+        names += [f"{LONG}.jpg", f"{LONG}.txt", "süß.png"]
+    write_tar(tmp_path / "a.tar", {name: name.encode() if ".json" not in name else b"{}" for name in names}, format)
+    with open(tmp_path / "a.tar", "rb") as tar:
+        files = [{**file, "__url__": ""} for file in tar_file_iterator(tar)]
+    theirs = list(group_by_keys(files))
+    data = ShardSet.open(tmp_path)
+    assert list(data.keys) == [sample["__key__"] for sample in theirs]
+    for index, sample in enumerate(theirs):
+        for suffix in ("png", "jpg"):
+            if suffix in sample:
+                assert data.sample(index).picture == sample[suffix]
+
+
+def test_img2dataset_layout(tmp_path: Path) -> None:
+    info = {"caption": "from json", "key": "000000005", "status": "success", "width": 8}
+    write_tar(
+        tmp_path / "00000.tar",
+        {
+            "000000005.jpg": WHITE, "000000005.json": json.dumps(info).encode(), "000000005.txt": b"from txt",
+            "000000006.jpg": WHITE, "000000006.json": json.dumps(info).encode(),
+            "000000007.jpg": WHITE, "000000007.json": b'{"caption": null}',
+            "000000008.jpg": WHITE,
+        },
+    )  # fmt: skip
+    (tmp_path / "00000_stats.json").write_text("{}")
+    (tmp_path / "00000.parquet").write_bytes(b"PAR1")
+    data = ShardSet.open(tmp_path)
+    assert [data.sample(index).captions for index in range(4)] == [("from txt",), ("from json",), ("",), ("",)]
+    assert data.sample(0).info == info
+
+
+def test_shards_follow_each_other_by_name_and_a_slice_of_keys_is_a_list(tmp_path: Path) -> None:
+    keys = write_set(tmp_path, [3, 0, 2, 1])
+    data = ShardSet.open(str(tmp_path))
+    assert data.shard_sizes == [3, 0, 2, 1]
+    assert [data.shard_of(index) for index in range(6)] == ["00000.tar"] * 3 + ["00002.tar"] * 2 + ["00003.tar"]
+    assert list(data.keys) == keys
+    assert data.keys[1:3] == keys[1:3]
+    assert data.keys[-1] == keys[-1]
+    assert [data.sample(index).captions for index in range(6)] == [(f"grey {index}",) for index in range(6)]
+
+
+def test_an_index_file_is_written_used_and_made_anew_for_another_tar(tmp_path: Path) -> None:
+    write_set(tmp_path, [2])
+    first = ShardSet.open(tmp_path)
+    index = tmp_path / "00000.tar.index.json"
+    # Only the index file knows this key: so it is what is read.
+    index.write_text(index.read_text().replace('"00001"', '"other"'))
+    assert list(ShardSet.open(tmp_path).keys) == ["00000", "other"]
+    write_set(tmp_path, [3])
+    again = ShardSet.open(tmp_path)
+    assert list(again.keys) == ["00000", "00001", "00002"]
+    assert again.content_id != first.content_id
+    for broken in ("", "{}", '{"format": "another"}', index.read_text().replace('"00000",', "")):
+        index.write_text(broken)
+        assert list(ShardSet.open(tmp_path).keys) == list(again.keys)
+
+
+def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    keys = write_set(tmp_path, [2])
+    (tmp_path / f".00000.tar.index.json.{os.getpid()}.tmp").mkdir()  # the temporary file cannot be opened
+    assert list(ShardSet.open(tmp_path).keys) == keys
+    assert not (tmp_path / "00000.tar.index.json").exists()
+
+
+def test_a_set_sent_to_another_process_reads_the_same(tmp_path: Path) -> None:
+    write_set(tmp_path, [2, 2])
+    data = ShardSet.open(tmp_path)
+    copy = sent(data)
+    assert [copy.sample(index) for index in range(4)] == [data.sample(index) for index in range(4)]
+
+
+def test_one_shard_and_numbered_shards(tmp_path: Path) -> None:
+    keys = write_set(tmp_path, [1] * 12)
+    assert list(ShardSet.open(tmp_path / "00003.tar").keys) == [keys[3]]
+    assert list(ShardSet.open(f"{tmp_path}/{{00008..00010}}.tar").keys) == keys[8:11]
+    assert list(ShardSet.open(f"file://{tmp_path}").keys) == keys
+    with pytest.raises(DataError, match=r"00012\.tar: the shard cannot be read \(No such file"):
+        ShardSet.open(f"{tmp_path}/{{00011..00012}}.tar")
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 12, 20])
+def test_every_cut_is_noticed(shards: Path, blocks: int) -> None:
+    shard = shards / "few-000000.tar"
+    for extra in (0, 100):
+        shard.write_bytes(shard.read_bytes()[: blocks * 512 - extra])
+        with pytest.raises(DataError, match=r"few-000000\.tar: "):
+            ShardSet.open(shards)
+
+
+def test_a_tar_cut_after_it_was_opened_is_noticed(tmp_path: Path) -> None:
+    write_set(tmp_path, [2])
+    data = ShardSet.open(tmp_path)
+    (tmp_path / "00000.tar").write_bytes((tmp_path / "00000.tar").read_bytes()[:520])
+    with pytest.raises(DataError, match=r"00000\.tar: 00001 cannot be read \(the archive is cut off\)"):
+        data.sample(1)
+    (tmp_path / "00000.tar").unlink()
+    with pytest.raises(DataError, match=r"00000\.tar: 00000 cannot be read"):
+        data.sample(0)
+
+
+def test_damaged_header_is_noticed(shards: Path) -> None:
+    shard = shards / "few-000000.tar"
+    with tarfile.open(shard) as tar:
+        member = tar.getmembers()[4]
+    content = bytearray(shard.read_bytes())
+    content[member.offset + 150] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match="cut off or damaged"):
+        ShardSet.open(shards)
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"a.txt": b"a"}, r"a cannot be read \(it holds no picture \(\.png, \.jpg, \.jpeg, \.webp\)"),
+        ({"a.png": WHITE, "a.json": b"{"}, "a cannot be read"),
+        ({"a.png": WHITE, "a.json": b"[1]"}, "is no object"),
+        ({"a.png": WHITE, "a.json": b'{"captions": "abc"}'}, "not a list of texts"),
+        ({"a.png": WHITE, "a.json": b'{"caption": 7}'}, "not a list of texts"),
+        ({"a.png": WHITE, "a.txt": b"\xff"}, "a cannot be read"),
+    ],
+)
+def test_a_bad_sample_names_itself_and_the_others_are_read(
+    tmp_path: Path, files: dict[str, bytes], reason: str
+) -> None:
+    write_tar(tmp_path / "bad.tar", {**files, "b.png": WHITE})
+    data = ShardSet.open(tmp_path)
+    with pytest.raises(DataError, match=rf"bad\.tar: .*{reason}"):
+        data.sample(0)
+    assert data.sample(1).picture == WHITE
+
+
+def test_sets_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no \.tar shard"):
+        ShardSet.open(tmp_path)
+    write_tar(tmp_path / "a.tar", {})
+    with pytest.raises(DataError, match="no sample"):
+        ShardSet.open(tmp_path)
+    write_tar(tmp_path / "a.tar", {"a.png": WHITE})
+    write_tar(tmp_path / "b.tar", {"b.png": WHITE, "a.png": WHITE})
+    with pytest.raises(DataError, match=r"the key 'a' stands for two samples, in a\.tar and b\.tar"):
+        ShardSet.open(tmp_path)
+    write_tar(tmp_path / "b.tar", {"b.png": WHITE, "b.PNG": WHITE})
+    with pytest.raises(DataError, match=r"b\.tar: b cannot be read \(it holds two \.png\)"):
+        ShardSet.open(tmp_path)
+    (tmp_path / "b.tar").unlink()
+    for index in (-1, 1):
+        with pytest.raises(InputError, match=rf"no sample {index} in .*use 0 to 0"):
+            ShardSet.open(tmp_path).sample(index)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UNCLIP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_shards_of_an_fsspec_file_system(tmp_path: Path, cache: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    keys = write_set(tmp_path / "set", [2, 2])
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "set"), "/bucket/set", recursive=True)
+    data = ShardSet.open("memory://bucket/set")
+    assert list(data.keys) == keys
+    assert [data.sample(index) for index in range(4)] == [
+        ShardSet.open(tmp_path / "set").sample(index) for index in range(4)
+    ]
+    memory.rm("/bucket", recursive=True)
+    assert data.sample(3).captions == ("grey 3",)
+    with pytest.raises(DataError, match="cannot list memory://bucket/set"):
+        ShardSet.open("memory://bucket/set")
+    with pytest.raises(DataError, match="cannot list nothing://bucket"):
+        ShardSet.open("nothing://bucket")
+
+
+def test_a_web_server_is_asked_for_each_shard_once_and_only_when_it_is_read(tmp_path: Path, cache: Path) -> None:
+    keys = write_set(tmp_path / "my set", [2, 2])
+    ShardSet.open(tmp_path / "my set")  # writes the index files
+    with http_server(tmp_path, failing=("/my%20set/00001.tar",)) as (address, requests):
+        data = ShardSet.open(f"{address}/my set")
+        assert list(data.keys) == keys
+        assert not any(path.endswith(".tar") for path in requests)
+        copies = [sent(data) for _ in range(4)]
+        readers = [threading.Thread(target=copy.sample, args=(2,)) for copy in copies]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        # The server failed at first.
+        asked = [path for path in requests if path.endswith(".tar")]
+        assert asked == ["503 /my%20set/00001.tar", "/my%20set/00001.tar"]
+        before = len(requests)
+        assert data.sample(3).captions == ("grey 3",)
+        assert list(ShardSet.open(f"{address}/my set/{{00000..00001}}.tar").keys) == keys
+        assert requests[before:] == []
+    with pytest.raises(DataError, match=r"cannot fetch http://127\.0\.0\.1:\d+/my set/00000\.tar"):
+        data.sample(0)
+
+
+def test_a_web_server_without_index_files_or_pages(tmp_path: Path, cache: Path) -> None:
+    keys = write_set(tmp_path / "set", [1, 1])
+    (tmp_path / "set" / "index.html").write_text("")
+    with http_server(tmp_path / "set") as (address, _):
+        with pytest.raises(DataError, match=r"no \.tar shard"):
+            ShardSet.open(address)
+        assert list(ShardSet.open(f"{address}/{{00000..00001}}.tar").keys) == keys
+        with pytest.raises(DataError, match=r"00002\.tar: the shard cannot be read \(there is no such file\)"):
+            ShardSet.open(f"{address}/{{00000..00002}}.tar")
+
+
+def test_a_remote_shard_of_other_length_than_its_index_is_refused(tmp_path: Path, cache: Path) -> None:
+    write_set(tmp_path / "set", [1])
+    ShardSet.open(tmp_path / "set")
+    write_set(tmp_path / "set", [9])
+    with http_server(tmp_path / "set") as (address, _):
+        data = ShardSet.open(address)
+        with pytest.raises(DataError, match=r"\(\d+ bytes, and \d+ in its index\)"):
+            data.sample(0)
+    assert list(cache.rglob("*.tar")) == []
+
+
+def test_the_cache_stays_under_its_limit(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_set(tmp_path / "set", [1] * 4)
+    ShardSet.open(tmp_path / "set")
+    size = (tmp_path / "set" / "00000.tar").stat().st_size
+    monkeypatch.setenv("UNCLIP_CACHE_GB", str(2.5 * size / 1e9))
+    with http_server(tmp_path / "set") as (address, requests):
+        data = ShardSet.open(address)
+        for index in (0, 1, 0, 2, 0, 3, 0):  # the one that was read last stays
+            assert data.sample(index).captions == (f"grey {index}",)
+            assert len(list(cache.rglob("*.tar"))) <= 2
+        assert [path for path in requests if path.endswith(".tar")] == [f"/0000{index}.tar" for index in range(4)]
+        monkeypatch.setenv("UNCLIP_CACHE_GB", "much")
+        with pytest.raises(InputError, match="UNCLIP_CACHE_GB='much' is no number"):
+            data.sample(1)
