@@ -39,11 +39,11 @@ def fit_picture(picture: Image.Image, image_size: int, crop: Crop, *, allow_upsc
     if crop != "pad" and min(picture.size) < image_size and not allow_upscale:
         raise DataError(f"it is {picture.width} x {picture.height} pixels, smaller than {image_size}")
     if crop == "center":
-        return _resize(picture, (image_size, image_size), _centre_square(picture))
+        return _resize(_centre_square(picture), (image_size, image_size))
     if crop == "stretch":
-        return _resize(picture, (image_size, image_size), None)
+        return _resize(picture, (image_size, image_size))
     if crop == "shortest":
-        return _resize(picture, _scaled(picture, image_size / min(picture.size)), None)
+        return _resize(picture, _scaled(picture, image_size / min(picture.size)))
     return _pad(picture, image_size, allow_upscale)
 
 
@@ -60,20 +60,22 @@ def encode_picture(picture: Image.Image, form: PictureFormat) -> bytes:
     return file.getvalue()
 
 
-# Without Pillow's `reducing_gap`: it averages whole pixels first, and lets frequencies above Nyquist through.
-def _resize(picture: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int] | None) -> Image.Image:
-    return picture.resize(size, Image.Resampling.LANCZOS, box=box)
+# Of stripes finer than 1.5 pixels of the result Lanczos leaves at most 5 % of the contrast, bicubic 16 %, and Pillow's
+# faster way (`reducing_gap=3`, which averages whole pixels first) 13 %.
+def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _centre_square(picture: Image.Image) -> tuple[int, int, int, int]:
+# Cut before it is scaled: with Pillow's `box`, the kernel would reach beyond the square.
+def _centre_square(picture: Image.Image) -> Image.Image:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return left, top, left + side, top + side
+    return picture.crop((left, top, left + side, top + side))
 
 
 def _pad(picture: Image.Image, image_size: int, allow_upscale: bool) -> Image.Image:
     scale = image_size / max(picture.size)
-    inner = _resize(picture, _scaled(picture, scale), None) if scale < 1 or allow_upscale else picture
+    inner = _resize(picture, _scaled(picture, scale)) if scale < 1 or allow_upscale else picture
     square = Image.new("RGB", (image_size, image_size), "white")
     square.paste(inner, ((image_size - inner.width) // 2, (image_size - inner.height) // 2))
     return square

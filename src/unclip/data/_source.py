@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from unclip.data._sample import Sample
 from unclip.errors import DataError
 
-__all__ = ["Broken", "Content", "Source", "clean_captions", "json_values", "unique_keys"]
+__all__ = ["Broken", "Content", "Source", "clean_captions", "json_values", "named_class", "unique_keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,13 @@ def clean_captions(value: object) -> tuple[str, ...]:
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise DataError(f"its caption is {str(value)[:80]!r}, not a text or a list of texts")
     return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
+
+
+def named_class(value: object, class_names: Sequence[str] | None) -> object:
+    """The name of a class in place of its number, where there are names: "golden_retriever" is "golden retriever"."""
+    if class_names is None or not isinstance(value, int):
+        return value
+    return class_names[value].replace("_", " ") if 0 <= value < len(class_names) else None
 
 
 def json_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from unclip.errors import DataError, did_you_mean
 
-__all__ = ["Columns", "find_columns"]
+__all__ = ["Asked", "Columns", "find_columns"]
 
 # The usual names, the surest first; compared without regard to case.
 IMAGE_COLUMNS = (
@@ -20,27 +20,38 @@ CAPTION_COLUMNS = (
 ADDRESS_COLUMNS = ("url", "image_url")
 
 
+class Asked(NamedTuple):
+    """What was said about columns; None: found by the usual names."""
+
+    image: str | None
+    caption: str | None
+    with_captions: bool
+
+
 class Columns(NamedTuple):
     """The names of the two columns that matter."""
 
     image: str
-    caption: str
+    caption: str | None
+    """None where captions are left out."""
 
     def __str__(self) -> str:
-        return f"pictures from column {self.image!r}, captions from {self.caption!r}"
+        captions = "no captions" if self.caption is None else f"captions from {self.caption!r}"
+        return f"pictures from column {self.image!r}, {captions}"
 
 
-def find_columns(table: Path, names: Iterable[str], image: str | None, caption: str | None) -> Columns:
+def find_columns(table: Path, names: Iterable[str], asked: Asked) -> Columns:
     """The columns asked for, or else the first usual names that are there.
 
     Raises `DataError` naming the columns there are, where one is missing.
     """
     there = [str(name) for name in names]
-    if image is None and not _usual(there, IMAGE_COLUMNS) and _usual(there, ADDRESS_COLUMNS):
+    if asked.image is None and not _usual(there, IMAGE_COLUMNS) and _usual(there, ADDRESS_COLUMNS):
         raise DataError(f"{table} holds addresses, not pictures; fetch them with img2dataset and give its output.")
-    return Columns(
-        _column(table, there, image, IMAGE_COLUMNS, "image"), _column(table, there, caption, CAPTION_COLUMNS, "caption")
-    )
+    image = _column(table, there, asked.image, IMAGE_COLUMNS, "image")
+    if not asked.with_captions:
+        return Columns(image, None)
+    return Columns(image, _column(table, there, asked.caption, CAPTION_COLUMNS, "caption"))
 
 
 def _column(table: Path, names: list[str], asked: str | None, usual: tuple[str, ...], kind: str) -> str:

@@ -1,15 +1,16 @@
 """Parquet tables, with paths of pictures or with the pictures themselves. Knows pyarrow; imports it late."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from unclip.data._optional import optional_module
-from unclip.data._source import Content, Source, clean_captions, json_values
-from unclip.data._source_columns import Columns, find_columns
+from unclip.data._source import Content, Source, clean_captions, json_values, named_class
+from unclip.data._source_columns import Asked, Columns, find_columns
 from unclip.errors import DataError
 
-__all__ = ["parquet_rows", "parquet_source", "picture_of_cell"]
+__all__ = ["count_uncaptioned", "parquet_rows", "parquet_source", "picture_of_cell"]
 
 
 def parquet_rows(table: Path) -> Iterator[dict[str, Any]]:
@@ -18,18 +19,16 @@ def parquet_rows(table: Path) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def parquet_source(
-    root: Path, tables: Sequence[Path], image_column: str | None, caption_column: str | None
-) -> Source | None:
+def parquet_source(root: Path, tables: Sequence[Path], asked: Asked) -> Source | None:
     """The rows of tables that hold the pictures' bytes, as Hugging Face writes them; None where they hold paths.
 
     A row is read with its whole row group, of which the last is kept: read in order, each group is read once.
     """
     schema = _open(tables[0]).schema_arrow
-    columns = find_columns(tables[0], schema.names, image_column, caption_column)
+    columns = find_columns(tables[0], schema.names, asked)
     if not _holds_pictures(schema.field(columns.image).type):
         return None
-    reader = _Rows(root, tables, columns)
+    reader = _Rows(root, tables, columns, _class_names(schema, columns))
     return Source(
         description=f"{len(reader.names)} rows of {len(tables)} Parquet tables ({columns})",
         names=reader.names,
@@ -47,11 +46,21 @@ def picture_of_cell(cell: object) -> bytes:
     return picture
 
 
+def count_uncaptioned(
+    table: Path, columns: Columns, cells: Iterable[object], class_names: list[str] | None, num_rows: int
+) -> int:
+    """How many of the rows have no caption; raises `DataError` where the column holds no texts."""
+    try:
+        return num_rows - sum(bool(clean_captions(named_class(cell, class_names))) for cell in cells)
+    except DataError as error:
+        raise DataError(f"{table}, column {columns.caption!r}: {error}; name another by caption_column.") from None
+
+
 class _Rows:
     """Rows by number over all tables."""
 
-    def __init__(self, root: Path, tables: Sequence[Path], columns: Columns) -> None:
-        self._tables, self._columns = tables, columns
+    def __init__(self, root: Path, tables: Sequence[Path], columns: Columns, class_names: list[str] | None) -> None:
+        self._tables, self._columns, self._class_names = tables, columns, class_names
         self._groups = [
             (table, group, _open(table).metadata.row_group(group).num_rows)
             for table in tables
@@ -75,13 +84,17 @@ class _Rows:
         values = self._last[1].slice(row, 1).to_pylist()[0]
         info = json_values({name: value for name, value in values.items() if name not in self._columns})
         picture = picture_of_cell(values[self._columns.image])
-        return Content(picture, clean_captions(values[self._columns.caption]), info)
+        return Content(picture, clean_captions(named_class(values.get(self._columns.caption), self._class_names)), info)
 
     def count_uncaptioned(self) -> int:
         """How many rows have no caption; reads that column alone."""
         column = self._columns.caption
-        cells = (_open(table).read(columns=[column]).column(column).to_pylist() for table in self._tables)
-        return sum(not clean_captions(value) for values in cells for value in values)
+        if column is None:
+            return len(self.keys)
+        cells = (
+            value for table in self._tables for value in _open(table).read(columns=[column]).column(column).to_pylist()
+        )
+        return count_uncaptioned(self._tables[0], self._columns, cells, self._class_names, len(self.keys))
 
     def _read_group(self, index: int) -> Any:
         table, group, _ = self._groups[index]
@@ -98,6 +111,12 @@ def _open(table: Path) -> Any:
         return parquet.ParquetFile(table)
     except (OSError, arrow.ArrowInvalid) as error:
         raise DataError(f"{table} cannot be read as Parquet ({error}); write or download it again.") from None
+
+
+# Hugging Face keeps the names of classes beside the schema.
+def _class_names(schema: Any, columns: Columns) -> list[str] | None:
+    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return features.get(columns.caption, {}).get("names")
 
 
 def _holds_pictures(kind: Any) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from unclip.data._source import Content, Source, clean_captions, json_values, unique_keys
-from unclip.data._source_columns import Columns, find_columns
+from unclip.data._source_columns import Asked, Columns, find_columns
 from unclip.data._source_folder import read_file
+from unclip.data._source_parquet import parquet_rows, parquet_source
 from unclip.errors import DataError
 
 __all__ = ["TABLE_SUFFIXES", "table_source"]
@@ -28,16 +29,14 @@ class _Entry:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def table_source(root: Path, tables: Sequence[Path], image_column: str | None, caption_column: str | None) -> Source:
+def table_source(root: Path, tables: Sequence[Path], asked: Asked) -> Source:
     """The pictures that the rows of `tables` name, relative to their table; rows that name the same one are joined.
 
     Rows of Parquet may hold the pictures themselves. Raises `DataError` for a table that cannot be read, that lacks a
     column, or of whose pictures none is there.
     """
-    if tables[0].suffix == ".parquet":
-        from unclip.data._source_parquet import parquet_rows, parquet_source
-
-        source = parquet_source(root, tables, image_column, caption_column)
+    if tables[0].suffix.lower() == ".parquet":
+        source = parquet_source(root, tables, asked)
         if source is not None:
             return source
         rows_of: Callable[[Path], Iterator[Row]] = parquet_rows
@@ -45,7 +44,7 @@ def table_source(root: Path, tables: Sequence[Path], image_column: str | None, c
         rows_of = _text_rows
     entries: dict[Path, _Entry] = {}
     for table in tables:
-        columns = _add_rows(entries, table, rows_of(table), image_column, caption_column)
+        columns = _add_rows(entries, table, rows_of(table), asked)
     return _source(root, tables, list(entries.values()), columns)
 
 
@@ -71,12 +70,10 @@ def _read(entries: Sequence[_Entry], index: int) -> Content:
     return Content(read_file(entry.path), clean_captions(entry.captions), entry.info)
 
 
-def _add_rows(
-    entries: dict[Path, _Entry], table: Path, rows: Iterator[Row], image_column: str | None, caption_column: str | None
-) -> Columns:
+def _add_rows(entries: dict[Path, _Entry], table: Path, rows: Iterator[Row], asked: Asked) -> Columns:
     columns = None
     for number, row in enumerate(rows, start=1):
-        columns = columns or find_columns(table, row.keys(), image_column, caption_column)
+        columns = columns or find_columns(table, row.keys(), asked)
         name = row.get(columns.image)
         if not isinstance(name, str) or not name.strip():
             raise DataError(
@@ -92,7 +89,7 @@ def _add_rows(
 
 def _captions(table: Path, number: int, row: Row, columns: Columns) -> tuple[str, ...]:
     try:
-        return clean_captions(row.get(columns.caption))
+        return clean_captions(row.get(columns.caption) if columns.caption else None)
     except DataError as error:
         raise DataError(f"{table}: row {number}: {error}; correct it.") from None
 
@@ -100,12 +97,27 @@ def _captions(table: Path, number: int, row: Row, columns: Columns) -> tuple[str
 def _text_rows(table: Path) -> Iterator[Row]:
     try:
         with open(table, encoding="utf-8-sig", newline="") as file:
-            if table.suffix == ".jsonl":
-                yield from (json.loads(line) for line in file if line.strip())
+            if table.suffix.lower() == ".jsonl":
+                yield from (_json_row(line) for line in file if line.strip())
             else:
-                yield from csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",")
+                yield from _cells(csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ","))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({error}); save it again as UTF-8.") from None
+
+
+def _json_row(line: str) -> Row:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"a line is {line.strip()[:40]!r}, not an object")
+    return row
+
+
+def _cells(reader: "csv.DictReader[str]") -> Iterator[Row]:
+    for row in reader:
+        # The csv module keeps cells beyond the header under the key None.
+        if None in row:
+            raise ValueError(f"line {reader.line_num} has more cells than the header; quote captions that hold commas")
+        yield row
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unclip.data._source import Source
 from unclip.data._source_arrow import arrow_source, is_saved_set
+from unclip.data._source_columns import Asked
 from unclip.data._source_folder import find_pictures, folder_names_source, text_files_source, uncaptioned_source
 from unclip.data._source_table import TABLE_SUFFIXES, table_source
 from unclip.data._source_tars import tar_source
@@ -40,33 +41,36 @@ def open_source(
     path = Path(location)
     if not path.exists():
         raise InputError(f"there is no {path}; give a folder of pictures, a table, or a folder of .tar shards.")
-    source = _open(path, captions, image_column, caption_column)
+    source = _open(path, captions, Asked(image_column, caption_column, captions != "none"))
     if not len(source):
         raise DataError(f"{path} holds no sample ({source.description}); give a set with pictures.")
     return source
 
 
-def _open(path: Path, captions: str | None, image_column: str | None, caption_column: str | None) -> Source:
+def _open(path: Path, captions: str | None, asked: Asked) -> Source:
     if path.is_file():
-        return _open_file(path, captions, image_column, caption_column)
+        return _open_file(path, captions, asked)
     if is_saved_set(path):
-        _refuse(path, "a saved set", captions, ("table", "none"))
-        return arrow_source(path, image_column, caption_column).without_captions(captions == "none")
-    if any(path.glob("*.tar")):
+        _refuse(path, "a saved set", captions)
+        return arrow_source(path, asked)
+    if captions in (None, "none") and any(path.glob("*.tar")):
         return tar_source(str(path), captions)
     if captions == "table" or (captions is None and _tables(path)):
-        return _open_table(path, captions, image_column, caption_column)
-    return _open_pictures(path, captions)
+        return _open_table(path, captions, asked)
+    pictures = find_pictures(path)
+    if captions == "none" and not pictures and _tables(path):
+        return _open_table(path, captions, asked)
+    return _open_pictures(path, pictures, captions)
 
 
-def _open_file(path: Path, captions: str | None, image_column: str | None, caption_column: str | None) -> Source:
-    if path.suffix not in TABLE_SUFFIXES:
+def _open_file(path: Path, captions: str | None, asked: Asked) -> Source:
+    if not _is_table(path):
         raise InputError(f"{path} is not a set; give a folder, a .tar, or a table ({', '.join(TABLE_SUFFIXES)}).")
-    _refuse(path, "a table", captions, ("table", "none"))
-    return table_source(path.parent, [path], image_column, caption_column).without_captions(captions == "none")
+    _refuse(path, "a table", captions)
+    return table_source(path.parent, [path], asked)
 
 
-def _open_table(folder: Path, captions: str | None, image_column: str | None, caption_column: str | None) -> Source:
+def _open_table(folder: Path, captions: str | None, asked: Asked) -> Source:
     tables = _tables(folder)
     if not tables:
         raise DataError(f"{folder} holds no table ({', '.join(TABLE_SUFFIXES)}); use other captions: {CHOICES}.")
@@ -77,19 +81,22 @@ def _open_table(folder: Path, captions: str | None, image_column: str | None, ca
         raise DataError(
             f"{folder} holds {tables[0].name} and also .txt files beside pictures; say captions='table' or 'txt'."
         )
-    return table_source(folder, tables, image_column, caption_column)
+    return table_source(folder, tables, asked)
 
 
 def _tables(folder: Path) -> list[Path]:
     """`metadata.*` here, else in folders below; else the tables here; else the Parquet files below."""
-    here = sorted(path for path in folder.iterdir() if path.suffix in TABLE_SUFFIXES and path.name[0] != ".")
+    here = sorted(path for path in folder.iterdir() if _is_table(path))
     metadata = [path for path in here if path.stem == "metadata"]
     below = sorted(path for suffix in (".csv", ".jsonl") for path in folder.glob(f"*/**/metadata{suffix}"))
     return metadata or here or below or sorted(folder.glob("*/**/*.parquet"))
 
 
-def _open_pictures(folder: Path, captions: str | None) -> Source:
-    pictures = find_pictures(folder)
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
+
+
+def _open_pictures(folder: Path, pictures: Sequence[Path], captions: str | None) -> Source:
     if not pictures:
         raise DataError(f"{folder} holds no picture, table or .tar shard; give a folder of pictures with captions.")
     if captions == "none":
@@ -106,6 +113,6 @@ def _has_text_files(pictures: Sequence[Path]) -> bool:
     return any(path.with_suffix(".txt").is_file() for path in pictures)
 
 
-def _refuse(path: Path, kind: str, captions: str | None, allowed: tuple[str, ...]) -> None:
-    if captions is not None and captions not in allowed:
-        raise InputError(f"{path} is {kind}, so captions={captions!r} does not fit; allowed: {', '.join(allowed)}.")
+def _refuse(path: Path, kind: str, captions: str | None) -> None:
+    if captions in ("txt", "folders"):
+        raise InputError(f"{path} is {kind}, so captions={captions!r} does not fit; allowed: none, table.")
