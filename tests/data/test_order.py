@@ -1,14 +1,20 @@
 """The order of samples: every item once per epoch, and resuming by arithmetic."""
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unclip.data import batch_indices, epoch_order
+from unclip.data import Order, batch_indices, epoch_order
 from unclip.errors import InputError
 
 SIZES = st.integers(1, 40)
+SHARDS = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
+LANES = st.integers(1, 5)
+WINDOWS = st.none() | st.integers(1, 14)
 
 
 @given(num_items=SIZES, seed=st.integers(0, 2**32), epoch=st.integers(0, 1000))
@@ -49,3 +55,104 @@ def test_order_is_pinned() -> None:
 def test_impossible_orders(arguments: tuple[int, int, int, int]) -> None:
     with pytest.raises(InputError):
         batch_indices(*arguments)
+
+
+def epoch_of(order: Order, epoch: int) -> np.ndarray:
+    return order.batch(epoch * order.num_items, order.num_items)
+
+
+@given(shard_sizes=SHARDS, seed=st.integers(0, 99), epoch=st.integers(0, 9))
+def test_one_lane_without_window_is_the_old_order(shard_sizes: list[int], seed: int, epoch: int) -> None:
+    order = Order(shard_sizes, seed)
+    np.testing.assert_array_equal(epoch_of(order, epoch), epoch_order(sum(shard_sizes), seed, epoch))
+    for start in (0, 1, 5):
+        expected = batch_indices(sum(shard_sizes), 17, epoch * sum(shard_sizes) + start, seed)
+        np.testing.assert_array_equal(order.batch(epoch * sum(shard_sizes) + start, 17), expected)
+
+
+@given(
+    shard_sizes=SHARDS,
+    lanes=LANES,
+    window=WINDOWS,
+    share=st.integers(1, 5),
+    world=st.sampled_from([1, 2, 4]),
+    images_seen=st.integers(0, 300),
+)
+def test_processes_share_each_epoch_wherever_they_start(
+    shard_sizes: list[int], lanes: int, window: int | None, share: int, world: int, images_seen: int
+) -> None:
+    num_items, batch_size = sum(shard_sizes), share * world
+    # Each process has an order of its own, which knows only the numbers.
+    orders = [Order(shard_sizes, 3, lanes, window) for _ in range(world)]
+    slots = []
+    for start in range(images_seen, images_seen + 3 * num_items, batch_size):
+        parts = [order.batch(start, batch_size)[rank::world] for rank, order in enumerate(orders)]
+        assert {len(part) for part in parts} == {share}
+        slots += np.stack(parts, axis=1).ravel().tolist()
+    first = -images_seen % num_items
+    for begin in range(first, len(slots) - num_items + 1, num_items):
+        assert sorted(slots[begin : begin + num_items]) == list(range(num_items))
+
+
+@given(shard_sizes=SHARDS, lanes=st.sampled_from([1, 2, 4, 8]), window=WINDOWS, epoch=st.integers(0, 4))
+def test_processes_read_shards_of_their_own(shard_sizes: list[int], lanes: int, window: int | None, epoch: int) -> None:
+    order = Order(shard_sizes, 5, lanes, window)
+    shard_of = np.repeat(np.arange(len(shard_sizes)), shard_sizes)
+    for world in (world for world in (1, 2, 4) if lanes % world == 0):
+        read = [set(shard_of[epoch_of(order, epoch)[rank::world]].tolist()) for rank in range(world)]
+        shared = sum(len(shards) for shards in read) - len(set.union(*read))
+        assert shared <= lanes - 1
+
+
+@given(shard_sizes=SHARDS, window=st.integers(1, 14), epoch=st.integers(0, 4))
+def test_a_window_is_all_that_is_open_at_once(shard_sizes: list[int], window: int, epoch: int) -> None:
+    shard_of = np.repeat(np.arange(len(shard_sizes)), shard_sizes)
+    shards = shard_of[epoch_of(Order(shard_sizes, 1, 1, window), epoch)].tolist()
+    first = {shard: shards.index(shard) for shard in shards}
+    last = {shard: len(shards) - 1 - shards[::-1].index(shard) for shard in shards}
+    for place in range(len(shards)):
+        assert sum(first[shard] <= place <= last[shard] for shard in first) <= window
+
+
+def test_all_orders_are_equally_likely_in_a_window_of_all_shards() -> None:
+    order = Order([2, 1, 1], 0, 1, 3)
+    counts = Counter(tuple(epoch_of(order, epoch)) for epoch in range(4800))
+    assert len(counts) == 24
+    # 200 of each are expected, with a deviation of 13.8.
+    assert max(abs(count - 200) for count in counts.values()) < 4 * 13.8
+
+
+@pytest.mark.parametrize("window", [1, 2, None])
+def test_each_sample_is_equally_likely_at_each_place_also_where_a_cut_goes_through_a_shard(window: int | None) -> None:
+    order = Order([2, 2, 2], 0, 2, window)
+    epochs = np.stack([epoch_of(order, epoch) for epoch in range(3600)])
+    counts = np.stack([np.bincount(places, minlength=6) for places in epochs.T])
+    # 600 of each are expected, with a deviation of 22.4.
+    assert np.abs(counts - 600).max() < 4 * 22.4
+
+
+def test_lanes_and_windows_are_pinned() -> None:
+    # A run that was interrupted before an upgrade must resume in the same order.
+    assert epoch_of(Order([3, 3, 2], 7, 2, 1), 1).tolist() == [2, 6, 0, 5, 1, 4, 7, 3]
+
+
+def test_two_epochs_are_kept() -> None:
+    order = Order([500, 500], 0, 2, 1)
+    wanted = {epoch: epoch_of(order, epoch) for epoch in (0, 1, 7, 2)}
+    for epoch in (7, 0, 2, 1, 0):
+        np.testing.assert_array_equal(epoch_of(order, epoch), wanted[epoch])
+    assert len(order._cache) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [([], 0), ([0], 0), ([3, -1], 0), ([3], -1), ([3], 0, 0), ([3], 0, 1, 0), ([3], 0, -1, 2)]
+)
+def test_impossible_lanes(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(InputError, match="give no order"):
+        Order(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [(-1, 4), (0, 0)])
+def test_impossible_batches(arguments: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="use a batch of at least 1"):
+        Order([3], 0).batch(*arguments)

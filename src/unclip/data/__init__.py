@@ -13,7 +13,8 @@ from unclip.data._embedding_shards import (
 from unclip.data._embeddings import EmbeddingSet, TextRows
 from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
 from unclip.data._image_text_set import ImageTextSet, load_shards
-from unclip.data._order import batch_indices, epoch_order
+from unclip.data._order import Order, batch_indices, epoch_order
+from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures
 from unclip.data._rasterize import rasterize
 from unclip.data._sample import Sample
 from unclip.data._shard_set import ShardSet
@@ -26,6 +27,9 @@ __all__ = [
     "EmbeddingSet",
     "EmojiItem",
     "ImageTextSet",
+    "Item",
+    "Order",
+    "PictureSet",
     "Sample",
     "ShardHeader",
     "ShardSet",
@@ -36,7 +40,9 @@ __all__ = [
     "emoji_items",
     "emoji_source",
     "epoch_order",
+    "item_or_next",
     "load_shards",
+    "open_pictures",
     "rasterize",
     "read_header",
     "read_keys",

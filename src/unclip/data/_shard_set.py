@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int64, UInt32
@@ -14,6 +14,7 @@ from jaxtyping import Int64, UInt32
 from unclip.data._sample import Sample
 from unclip.data._shard_store import ShardStore, open_store
 from unclip.data._tar_index import PICTURE_SUFFIXES, TarIndex, damaged
+from unclip.data._texts import Texts
 from unclip.errors import DataError, InputError
 
 __all__ = ["ShardSet"]
@@ -56,7 +57,7 @@ class ShardSet:
         sizes = [len(index.keys) for index in indexes]
         if sum(sizes) == 0:
             raise DataError(f"no sample in the shards of {location}; a sample is a picture with a .txt or .json.")
-        keys = _Keys(indexes)
+        keys = Texts(key for index in indexes for key in index.keys)
         _require_unique(keys, store.names, sizes)
         stamps = [(name, index.num_bytes, index.mtime_ns) for name, index in zip(store.names, indexes, strict=True)]
         return cls(
@@ -74,9 +75,14 @@ class ShardSet:
     def __len__(self) -> int:
         return len(self.members)
 
-    def shard_of(self, index: int) -> str:
-        """The name of the shard that holds the sample."""
-        return self.shard_names[self._shard(index)]
+    def name(self, index: int) -> str:
+        """Location, shard and key of a sample, for people; raises `InputError` for an index outside the set."""
+        separator = ": " if self.location.endswith(".tar") else "/"
+        return f"{self.location}{separator}{self.shard_names[self.shard(index)]}: {self.keys[index]}"
+
+    def damaged(self, index: int, reason: str) -> DataError:
+        """What to raise for a sample that cannot be read."""
+        return damaged(self.name(index), reason)
 
     def sample(self, index: int) -> Sample:
         """Read one sample, and nothing else of its shard.
@@ -85,47 +91,22 @@ class ShardSet:
         writes), else "". Raises `DataError`, naming shard and key, for one without picture or with damaged texts, and
         `InputError` for an index outside the set.
         """
-        shard = self._shard(index)
-        name, key = self.shard_names[shard], self.keys[index]
-        path = self.store.path(name, self.shard_bytes[shard])
+        shard = self.shard(index)
+        path = self.store.path(self.shard_names[shard], self.shard_bytes[shard])
         try:
             picture, text, info = _read(path, self.members[index])
             if picture is None:
                 raise ValueError(f"it holds no picture (.{', .'.join(PICTURE_SUFFIXES)})")
             facts = json.loads(info or b"{}")
-            return Sample(key=key, picture=picture, captions=_captions(facts, text), info=facts)
+            return Sample(key=self.keys[index], picture=picture, captions=_captions(facts, text), info=facts)
         except (OSError, ValueError) as error:
-            raise damaged(self._name(name), key, str(error)) from None
+            raise self.damaged(index, str(error)) from None
 
-    def _shard(self, index: int) -> int:
+    def shard(self, index: int) -> int:
+        """The number of the shard that holds a sample; raises `InputError` for an index outside the set."""
         if not 0 <= index < len(self):
             raise InputError(f"there is no sample {index} in {self.location}; use 0 to {len(self) - 1}.")
         return int(np.searchsorted(self.shard_starts, index, side="right")) - 1
-
-    def _name(self, shard: str) -> str:
-        return f"{self.location}: {shard}" if self.location.endswith(".tar") else f"{self.location}/{shard}"
-
-
-class _Keys(Sequence[str]):
-    """Texts as one run of bytes: a list of millions takes ten times as much, copied in each worker."""
-
-    def __init__(self, indexes: Sequence[TarIndex]) -> None:
-        encoded = [key.encode(errors="surrogateescape") for index in indexes for key in index.keys]
-        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        self._text = b"".join(encoded)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        return self._text[self._ends[place] : self._ends[place + 1]].decode(errors="surrogateescape")
 
 
 def _indexes(store: ShardStore) -> list[TarIndex]:

@@ -115,11 +115,11 @@ class _RemoteStore(ShardStore):
             if not path.exists():
                 _make_room(path.parent, num_bytes or 0)
                 if not fetch(f"{self.url}/{name}", path):
-                    raise damaged(f"{self.url}/{name}", "the shard", "there is no such file")
+                    raise damaged(f"{self.url}/{name}", "there is no such file")
         found = path.stat().st_size
         if num_bytes not in (None, found):
             path.unlink()
-            raise damaged(f"{self.url}/{name}", "the shard", f"{found} bytes, and {num_bytes} in its index")
+            raise damaged(f"{self.url}/{name}", f"{found} bytes, and {num_bytes} in its index")
         return path
 
 

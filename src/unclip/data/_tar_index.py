@@ -71,7 +71,7 @@ def local_index(shard: Path) -> TarIndex:
     try:
         found = shard.stat()
     except OSError as error:
-        raise damaged(str(shard), "the shard", error.strerror or str(error)) from None
+        raise damaged(str(shard), error.strerror or str(error)) from None
     index = load_index(sidecar)
     if index is None or (index.num_bytes, index.mtime_ns) != (found.st_size, found.st_mtime_ns):
         keys, members = _scan(shard)
@@ -81,9 +81,9 @@ def local_index(shard: Path) -> TarIndex:
     return index
 
 
-def damaged(shard: str, key: str, reason: str) -> DataError:
-    """What to raise for a sample that cannot be read."""
-    return DataError(f"{shard}: {key} cannot be read ({reason}); write or download this shard again.")
+def damaged(name: str, reason: str) -> DataError:
+    """What to raise for a shard, or a sample of one, that cannot be read."""
+    return DataError(f"{name} cannot be read ({reason}); write or download this shard again.")
 
 
 def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 3 2"]]:
@@ -104,7 +104,7 @@ def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 3 2"]]:
             if suffix in MEMBER and rows[-1][MEMBER[suffix]] == [0, 0]:
                 rows[-1][MEMBER[suffix]] = [block, size]
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise damaged(str(shard), keys[-1] if keys else "the first sample", str(error)) from None
+        raise damaged(f"{shard}: {keys[-1] if keys else 'the first sample'}", str(error)) from None
     return keys, np.array(rows, dtype=np.uint32).reshape(-1, 3, 2)
 
 
