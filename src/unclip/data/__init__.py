@@ -1,5 +1,6 @@
 """Data: the emoji set, its shards, and sets of pictures with captions. Knows no model and no training loop."""
 
+from unclip.data._decode import decode_picture
 from unclip.data._embedding_layout import TextRow
 from unclip.data._embedding_shards import (
     EmbeddedShard,
@@ -36,6 +37,7 @@ __all__ = [
     "TextRow",
     "TextRows",
     "batch_indices",
+    "decode_picture",
     "embedding_files",
     "emoji_items",
     "emoji_source",
