@@ -2,6 +2,7 @@
 
 from unclip.data._caption_stats import CaptionStats, Spread
 from unclip.data._check import CheckConfig, Finding, Report, check
+from unclip.data._decode import decode_picture
 from unclip.data._embedding_layout import TextRow
 from unclip.data._embedding_shards import (
     EmbeddedShard,
@@ -55,7 +56,9 @@ __all__ = [
     "Stats",
     "TextRow",
     "TextRows",
+    "batch_indices",
     "check",
+    "decode_picture",
     "embedding_files",
     "emoji_items",
     "emoji_source",
