@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import finish, start
 from unclip.cli.plan import duration
 from unclip.clip import TextImageEncoder, clip_preset
 from unclip.config import override
@@ -83,10 +84,17 @@ def test_smoke_makes_its_inputs_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     encoder = TextImageEncoder.load(Path("runs/smoke/clip"))
     assert encoder.embedding_dim == config.task.model.embedding_dim
     files = {path: path.stat().st_mtime_ns for path in Path("runs/smoke").rglob("*") if path.is_file()}
-    names = {"toy-000000.tar", "clip.safetensors", "tokenizer.json", "toy-000000.safetensors", "statistics.safetensors"}
-    assert {path.name for path in files} == names
+    shards, clip = {"toy-000000.tar", "toy-000000.tar.index.json"}, {"clip.safetensors", "tokenizer.json"}
+    embeddings = {"toy-000000.safetensors", "statistics.safetensors"}
+    assert {path.name for path in files} == shards | clip | embeddings
     prepare_smoke(config)
     assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_two_processes_that_start_at_once_make_the_inputs_once(tmp_path: Path) -> None:
+    program = "from unclip.recipes import *; prepare_smoke(get_recipe('cc3m/prior', smoke=True))"
+    assert [code for code, _ in finish(start(["-c", program], 2, cwd=tmp_path))] == [0, 0]
+    assert (tmp_path / "runs/smoke/embeddings/statistics.safetensors").exists()
 
 
 def test_smoke_leaves_a_users_data_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Smoke variants: a recipe's own settings with tiny networks on toy data, for seconds. Knows shapes, no recipe."""
 
+import fcntl
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +51,19 @@ def shrink(config: TrainConfig) -> TrainConfig:
 
 def prepare_smoke(config: TrainConfig) -> None:
     """Make the toy inputs that the smoke variant `config` reads: shards, a random CLIP, embeddings; what is there stays."""
+    if Path(config.data.folder) != SHARDS and config.data.embeddings != str(EMBEDDINGS):
+        return
+    ROOT.mkdir(parents=True, exist_ok=True)
+    folder = os.open(ROOT, os.O_RDONLY)
+    try:
+        # Every process of a launcher comes here at once: the first makes them while the others wait.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _make_inputs(config)
+    finally:
+        os.close(folder)
+
+
+def _make_inputs(config: TrainConfig) -> None:
     if Path(config.data.folder) == SHARDS and not SHARDS.exists():
         write_shards(SHARDS, _items(), SIDE, "toy")
     if config.data.embeddings == str(EMBEDDINGS) and not EMBEDDINGS.exists():
