@@ -1,4 +1,4 @@
-"""Claim: a prior trained on stored embeddings is as good as one that embeds every batch, and trains several times faster.
+"""Claim: a prior trained on stored embeddings is as good as one that embeds every batch, and trains faster.
 
     OMP_NUM_THREADS=2 python benchmarks/prior_embeddings.py [--clip emoji] [--pictures 2000] [--batch-size 128]
 

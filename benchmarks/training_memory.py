@@ -73,6 +73,7 @@ def config_of(folder: Path, channels: int, batch_size: int) -> TrainConfig:
         image_size=IMAGE_SIZE,
         embedding_dim=192,
         base_channels=channels,
+        head_dim=32,
         channel_mult=(1, 2, 3, 4),
         num_res_blocks=2,
         attention_resolutions=(16, 8),
@@ -105,7 +106,7 @@ def measure(folder: Path) -> None:
     gradients: list[int] = []
     with join("cpu") as cluster:
         task = make_task(config, cluster.device)
-        before = peak()
+        before = resident()
         state = make_state(task, config, cluster)
         for optimizer in state.optimizer.optimizers.values():
             optimizer.register_step_pre_hook(partial(note_gradients, gradients))
@@ -132,6 +133,11 @@ def held(tensors: Iterable[Tensor]) -> int:
     """Bytes of tensors, of sharded ones the part in this process."""
     parts = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
     return sum(part.nbytes for part in parts)
+
+
+def resident() -> int:
+    """The resident memory of this process, in bytes (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak() -> int:

@@ -50,7 +50,7 @@ def shrink(config: TrainConfig) -> TrainConfig:
 
 
 def prepare_smoke(config: TrainConfig) -> None:
-    """Make the toy inputs that the smoke variant `config` reads: shards, a random CLIP, embeddings; what is there stays."""
+    """Make what the smoke variant `config` reads: shards, a random CLIP, embeddings; what is there stays."""
     if Path(config.data.folder) != SHARDS and config.data.embeddings != str(EMBEDDINGS):
         return
     ROOT.mkdir(parents=True, exist_ok=True)
