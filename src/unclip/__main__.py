@@ -1,4 +1,4 @@
-"""`python -m unclip`, which is how launchers start several processes: `torchrun --nproc-per-node 8 -m unclip train …`."""
+"""`python -m unclip`, as launchers start several processes: `torchrun --nproc-per-node 8 -m unclip train …`."""
 
 from unclip.cli import main
 

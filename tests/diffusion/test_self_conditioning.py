@@ -1,5 +1,7 @@
 """Self-conditioning: what is shown in each step, to which pass of guidance, and that no gradient flows through it."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,7 @@ def test_sampling_is_the_loop_of_the_paper() -> None:
     network, times, start = Network(), time_grid(SCHEDULE, 5), torch.randn(3, 4)
     *_, done = ddim(self_condition(lambda x0: shown(network, x0), SCHEDULE), start, times)
     x_t, x0 = start, None
-    for now, after in zip(times[:-1], times[1:], strict=True):
+    for now, after in itertools.pairwise(times):
         with torch.no_grad():
             prediction = shown(network, x0)(x_t, now)
         x0 = prediction.x0
@@ -68,9 +70,7 @@ def test_both_passes_of_guidance_see_the_x0_that_guidance_and_bound_made() -> No
 def test_another_sampling_begins_with_nothing() -> None:
     network, times = Network(), time_grid(SCHEDULE, 4)
     start = torch.randn(3, 4)
-    ends = [
-        list(ddim(self_condition(lambda x0: shown(network, x0), SCHEDULE), start, times))[-1].x_t for _ in range(2)
-    ]
+    ends = [list(ddim(self_condition(lambda x0: shown(network, x0), SCHEDULE), start, times))[-1].x_t for _ in range(2)]
     assert torch.equal(*ends)
     assert [x0 is None for x0 in network.shown] == [True, False, False, False] * 2
 

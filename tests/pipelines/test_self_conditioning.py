@@ -1,5 +1,6 @@
 """Stages whose networks read their own last x0, against the loop written out by hand."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -22,13 +23,15 @@ PROMPTS = ["a red apple", "a cat with sunglasses near the sun"]
 SEEDS = [3, 11]
 
 
-def loop(stage: PriorStage | DecoderStage, shown: Callable[[Tensor | None], Denoiser], shape: tuple[int, ...]) -> Tensor:
+def loop(
+    stage: PriorStage | DecoderStage, shown: Callable[[Tensor | None], Denoiser], shape: tuple[int, ...]
+) -> Tensor:
     """DDIM by hand, every step told the x0 of the one before; the result and what nothing told would give differ."""
     ends = []
     for remembers in (True, False):
         x_t, x0 = NoiseSource.from_seeds(SEEDS)(shape), None
         times = time_grid(stage.schedule, SETTINGS.num_steps)
-        for now, after in zip(times[:-1], times[1:], strict=True):
+        for now, after in itertools.pairwise(times):
             with torch.no_grad():
                 prediction = shown(x0 if remembers else None)(x_t, now)
             x0 = prediction.x0

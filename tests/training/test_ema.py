@@ -71,5 +71,6 @@ def test_the_classic_average_is_the_one_of_before() -> None:
     (found,) = averages.networks
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), ema.network.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(found.buffers(), network.buffers(), strict=True))
-    assert not (found.training or any(parameter.requires_grad for parameter in found.parameters()))
+    assert not found.training
+    assert not any(parameter.requires_grad for parameter in found.parameters())
     assert averages.rule.weights(10, 10**9) == (1 - ema_decay(10, 10**9, 100.0),)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import finish, start
 
+from processes import finish, start
 from unclip.checkpoint import load_tensors
-from unclip.training import TrainConfig, train
+from unclip.training import TrainConfig
 
 NUM_IMAGES, EVERY = 480, 80
 Run = Callable[[Path], list[subprocess.Popen[str]]]

@@ -63,10 +63,11 @@ def test_strategies_divide_what_they_say() -> None:
     parts = {name: (m.weights, m.gradients, m.optimizer, m.averages) for name, m in memory.items()}
     assert parts["ddp"] == whole
     assert parts["fsdp"] == parts["fsdp_zero2"] == tuple(math.ceil(part / 4) for part in whole)
-    assert (memory["ddp"].compute_copies, memory["fsdp_zero2"].compute_copies) == (state.half_copies,) * 2
-    assert memory["fsdp"].compute_copies == state.largest_block  # Two blocks of half the bytes.
-    assert memory["ddp"].communication == state.gradients
-    assert memory["fsdp"].communication == state.largest_block // 2
+    assert {m.compute_copies for m in memory.values()} == {state.half_copies}
+    gathered = (memory["ddp"].gathered, memory["fsdp"].gathered, memory["fsdp_zero2"].gathered)
+    assert gathered == (0, 2 * state.largest_block, state.gradients)
+    communication = (memory["ddp"].communication, memory["fsdp"].communication, memory["fsdp_zero2"].communication)
+    assert communication == (state.gradients, state.largest_block, state.largest_block)
     assert len({m.activations for m in memory.values()}) == 1
 
 
@@ -125,6 +126,12 @@ def test_disk_is_counted_by_picture() -> None:
     assert disk.embeddings == 0
     assert disk.checkpoints == 3 * (COST.state.weights + COST.state.averages + COST.state.optimizer)
     assert plan_of(CONFIG.replace(data=CONFIG.data.replace(cache=False))).disk.cache == 0
+
+
+def test_muon_over_shards_is_noted() -> None:
+    config = CONFIG.replace(optimizer=CONFIG.optimizer.replace(name="muon"))
+    assert plan_of(config).notes == ()
+    assert plan_of(config.replace(strategy="fsdp")).notes == ("muon needs whole matrices; train with --strategy ddp",)
 
 
 def test_a_gpu_without_bfloat16_is_noted() -> None:

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unclip.clip import clip_preset
 from unclip.errors import InputError
-from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig, prior_preset, upsampler_preset
+from unclip.models import DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig, prior_preset, upsampler_preset
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -18,8 +18,7 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 from unclip.training.config import TaskConfig
-from unclip.training.ema import Ema
-from unclip.training.optimizer import make_optimizer
+from unclip.training.optimizer import make_optimizers
 from unclip.training.step_cost import count_state, count_step_cost, optimizer_bytes
 
 DECODER = DecoderConfig(
@@ -55,31 +54,24 @@ def bytes_of(tensors: list[torch.Tensor]) -> int:
 
 def test_state_is_that_of_a_real_step() -> None:
     config = run_of(UpsamplerTaskConfig(model=UPSAMPLER, crop_size=16))
-    from unclip.models import Upsampler
-
     network = Upsampler(UPSAMPLER)
-    average, optimizer = Ema(network, 100), make_optimizer(network, config.optimizer)
+    average, optimizer = Upsampler(UPSAMPLER), make_optimizers(network, config.optimizer)
     network(torch.randn(2, 3, 16, 16), torch.zeros(2), torch.randn(2, 3, 16, 16)).square().mean().backward()
     optimizer.step()
     counted = count_step_cost(config).state
     assert counted.weights == bytes_of([*network.parameters(), *network.buffers()])
     assert counted.gradients == bytes_of([p.grad for p in network.parameters() if p.grad is not None])
-    assert counted.averages == bytes_of([*average.network.parameters(), *average.network.buffers()])
-    kept = [value for values in optimizer.state.values() for value in values.values()]
-    assert counted.optimizer == bytes_of(kept)
+    assert counted.averages == bytes_of([*average.parameters(), *average.buffers()])
+    assert counted.optimizer == bytes_of(list(optimizer.tensors().values()))
 
 
 def test_muon_keeps_one_number_for_a_weight_of_a_matrix() -> None:
-    matrix, vector = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(5))
-    muon, adamw = torch.optim.Muon([matrix]), torch.optim.AdamW([vector], fused=True)
-    for parameter in (matrix, vector):
+    network, config = Prior(PRIOR), OptimizerConfig(learning_rate=1e-3, name="muon")
+    optimizers = make_optimizers(network, config)
+    for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    kept = []
-    for optimizer in (muon, adamw):
-        optimizer.step()
-        kept += [value for values in optimizer.state.values() for value in values.values()]
-    config = OptimizerConfig(learning_rate=1e-3, name="muon")
-    assert optimizer_bytes([matrix, vector], config) == bytes_of(kept)
+    optimizers.step()
+    assert optimizer_bytes(network, config) == bytes_of(list(optimizers.tensors().values()))
 
 
 def test_two_power_averages_take_twice_the_room_of_a_classic_one() -> None:
@@ -98,7 +90,10 @@ def test_a_transformers_operations_have_a_closed_form() -> None:
     assert count_step_cost(run_of(PriorTaskConfig(model=PRIOR, clip="clip"))).forward_flops == 2 * (blocks + ends)
 
 
-@pytest.mark.parametrize(("name", "crop_size", "giga"), [("dalle2-paper-256", 64, 4_249), ("dalle2-paper-1024", 256, 9_916)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "crop_size", "giga"),
+    [("dalle2-paper-256", 64, 4_249), ("dalle2-paper-1024", 256, 9_916)],
+)
 def test_the_papers_upsamplers_cost_what_an_independent_count_found(name: str, crop_size: int, giga: float) -> None:
     """Multiply-adds of one forward pass of a whole picture, sixteen crops."""
     cost = count_step_cost(run_of(UpsamplerTaskConfig(model=upsampler_preset(name), crop_size=crop_size)))
@@ -111,8 +106,6 @@ def test_the_papers_prior_costs_what_an_independent_count_found() -> None:
 
 
 def test_training_takes_three_forward_passes_and_checkpointing_a_fourth() -> None:
-    from unclip.models import Prior
-
     config = run_of(PriorTaskConfig(model=PRIOR, clip="clip"))
     cost, network = count_step_cost(config), Prior(PRIOR)
     counter = FlopCounterMode(display=False)
@@ -128,6 +121,12 @@ def test_training_takes_three_forward_passes_and_checkpointing_a_fourth() -> Non
     assert cost.flops_per_image(checkpointing=True) == 4 * cost.forward_flops
 
 
+def test_self_conditioning_costs_a_forward_pass_in_its_share_of_steps() -> None:
+    model = PRIOR.replace(self_conditioning=True)
+    cost = count_step_cost(run_of(PriorTaskConfig(model=model, clip="clip", self_conditioning_prob=0.25)))
+    assert cost.flops_per_image(checkpointing=False) == 3.25 * cost.forward_flops
+
+
 def test_a_frozen_clip_is_paid_once_a_step_or_once_a_picture_or_not_at_all() -> None:
     clip = clip_preset("tiny")
     prior, decoder = PriorTaskConfig(model=PRIOR, clip="clip"), DecoderTaskConfig(model=DECODER, clip="clip")
@@ -139,6 +138,8 @@ def test_a_frozen_clip_is_paid_once_a_step_or_once_a_picture_or_not_at_all() -> 
     assert always.flops_per_image == once.flops_per_image + once.flops_once
     assert (once.flops_once > 0, always.flops_once, textless.flops_per_image) == (True, 0, 0)
     assert count_step_cost(run_of(prior)).tower == (0, 0, 0, 0)
+    stored = count_step_cost(run_of(prior), clip).tower
+    assert stored == (once.parameters, once.bytes, 0, 0)
     with pytest.raises(InputError, match=r"^test/run computes features with the CLIP in clip, whose shape"):
         count_step_cost(run_of(prior, data=data))
 

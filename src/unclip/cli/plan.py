@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["as_text", "duration", "plan"]
 
 ROW = "  {:<15} {}"
-NAMES = {"compute_copies": "copies", "clip": "frozen CLIP"}
+NAMES = {"compute_copies": "bf16 copies", "clip": "frozen CLIP"}
 DAY_HOURS, DAY_MINUTES = 24, 24 * 60
 
 

@@ -41,6 +41,8 @@ def train(
     if dry_run:
         print(config.model_dump_json(indent=2))
         return
+    if smoke:
+        recipes.prepare_smoke(config)
     training.train(config, folder, minutes=minutes, device=device, allow_changes=allow_changes)
 
 

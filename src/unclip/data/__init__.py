@@ -2,6 +2,7 @@
 
 from unclip.data._caption_stats import CaptionStats, Spread
 from unclip.data._check import CheckConfig, Finding, Report, check
+from unclip.data._decode import decode_picture
 from unclip.data._embedding_layout import TextRow
 from unclip.data._embedding_shards import (
     EmbeddedShard,
@@ -16,7 +17,7 @@ from unclip.data._embeddings import EmbeddingSet, TextRows
 from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
 from unclip.data._fit import PictureFormat, fit_picture
 from unclip.data._image_text_set import ImageTextSet, load_shards
-from unclip.data._order import Order, batch_indices, epoch_order
+from unclip.data._order import Order, epoch_order
 from unclip.data._phash import perceptual_hash
 from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures
 from unclip.data._prepare import PrepareConfig, Prepared, prepare
@@ -57,6 +58,7 @@ __all__ = [
     "TextRows",
     "batch_indices",
     "check",
+    "decode_picture",
     "embedding_files",
     "emoji_items",
     "emoji_source",

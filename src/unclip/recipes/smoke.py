@@ -6,6 +6,7 @@ from pathlib import Path
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer, clip_preset
 from unclip.data import EmojiItem, emoji_items, write_shards
 from unclip.models import DecoderConfig, PriorConfig, TextTransformerConfig, UpsamplerConfig
+from unclip.pipelines import embed
 from unclip.runtime import forked_random_state
 from unclip.training import (
     ClipTaskConfig,
@@ -47,13 +48,19 @@ def shrink(config: TrainConfig) -> TrainConfig:
 
 
 def prepare_smoke(config: TrainConfig) -> None:
-    """Make the toy inputs that the smoke variant `config` reads, where they are missing: shards and a random CLIP."""
+    """Make the toy inputs that the smoke variant `config` reads: shards, a random CLIP, embeddings; what is there stays."""
     if Path(config.data.folder) == SHARDS and not SHARDS.exists():
         write_shards(SHARDS, _items(), SIDE, "toy")
-    if config.data.embeddings == str(EMBEDDINGS) and not CLIP_FOLDER.exists():
-        captions = [caption for item in _items() for caption in item.captions]
-        with forked_random_state(0):
-            TextImageEncoder(Clip(CLIP), Tokenizer.train(captions, CLIP.vocab_size)).save(CLIP_FOLDER)
+    if config.data.embeddings == str(EMBEDDINGS) and not EMBEDDINGS.exists():
+        if not CLIP_FOLDER.exists():
+            _random_clip().save(CLIP_FOLDER)
+        embed(SHARDS, TextImageEncoder.load(CLIP_FOLDER), EMBEDDINGS, hidden=True, num_workers=0)
+
+
+def _random_clip() -> TextImageEncoder:
+    captions = [caption for item in _items() for caption in item.captions]
+    with forked_random_state(0):
+        return TextImageEncoder(Clip(CLIP), Tokenizer.train(captions, CLIP.vocab_size))
 
 
 def _items() -> Sequence[EmojiItem]:

@@ -45,8 +45,10 @@ class Cluster:
             # Buffers are statistics that every process sets alike; torch 2.13 renamed the switch.
             known = inspect.signature(DistributedDataParallel.__init__).parameters
             switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            return DistributedDataParallel(network, device_ids=ids, **{switch: False})
+            options: dict[str, Any] = {switch: False}
+            if self.device.type == "cuda":
+                options["device_ids"] = [self.device.index]
+            return DistributedDataParallel(network, **options)
         self.shard(network, strategy, blocks)
         return network
 
@@ -185,7 +187,7 @@ def join(device: str = "auto") -> Iterator[Cluster]:
 
 
 def _is_broken_connection(error: BaseException) -> bool:
-    """Whether a failure is that of an exchange: backends raise plain `RuntimeError`s in the middle of a backward pass."""
+    """Whether an exchange failed: backends raise plain `RuntimeError`s in the middle of a backward pass."""
     marks = ("gloo", "NCCL", "Connection closed", "Connection reset")
     is_marked = isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)
     return isinstance(error, dist.DistError) or is_marked
@@ -196,9 +198,11 @@ def _refuse_launcher_settings() -> None:
     asked = {"ACCELERATE_USE_FSDP": "strategy=fsdp", "ACCELERATE_USE_DEEPSPEED": "strategy=fsdp"}
     for name, setting in asked.items():
         if os.environ.get(name, "false").lower() in {"1", "true"}:
-            raise ConfigError(f"{name} is set by the launcher, but recipes decide that; drop it and use --set {setting}.")
+            raise ConfigError(
+                f"{name} is set by the launcher, but recipes decide that; drop it and use --set {setting}."
+            )
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no":
         raise ConfigError(
-            f"accelerate was told mixed_precision={precision}, but recipes decide that; drop it and use --set precision=…."
+            f"accelerate was told mixed_precision={precision}, but recipes decide that; drop it and --set precision."
         )

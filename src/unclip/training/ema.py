@@ -1,6 +1,5 @@
 """Averages of weights over a run, classic and power-function, several at once. Knows no task and no file."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from unclip.errors import ConfigError
 from unclip.training.config import TrainConfig
 
-__all__ = ["AverageRule", "Averages", "Ema", "ema_decay", "power_exponent"]
+__all__ = ["AverageRule", "Averages", "ema_decay", "power_exponent"]
 
 RAMP_UP = 0.1
 # The widest profile, that of exponent 0, is uniform and has the deviation 1 / sqrt(12) of the time trained.
@@ -91,19 +90,6 @@ class Averages:
         """Move the averages towards `network`, which has now seen `images_seen` images."""
         for average, weight in zip(self.networks, self.rule.weights(batch_size, images_seen), strict=True):
             follow(average, network, weight)
-
-
-class Ema:
-    """A second copy of a network that follows its weights slowly; buffers are copied."""
-
-    def __init__(self, network: nn.Module, half_life: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.half_life = half_life
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, batch_size: int, images_seen: int) -> None:
-        """Move the average towards `network`, which has now seen `images_seen` images."""
-        follow(self.network, network, 1.0 - ema_decay(batch_size, images_seen, self.half_life))
 
 
 def follow(average: nn.Module, network: nn.Module, weight: float) -> None:

@@ -83,7 +83,7 @@ class _Fetched(Dataset[Batch]):
 
 
 def held_out(keys: Sequence[str], share: float) -> np.ndarray:
-    """Which samples are held out, (samples,) bool: a choice by each key alone, so that it outlives any change of the set."""
+    """Which samples are held out, (samples,) bool: a choice by each key alone, so it outlives changes of the set."""
     if share == 0.0:
         return np.zeros(len(keys), bool)
     draws = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys]

@@ -23,6 +23,12 @@ class StepReport(NamedTuple):
     loss: float
     metrics: Mapping[str, float]
     seconds: float
+    skipped: tuple[str, ...] = ()
+    """Samples that this process could not read, with the reason."""
+
+    def with_metrics(self, metrics: Mapping[str, float]) -> "StepReport":
+        """The same step with more numbers."""
+        return self._replace(metrics={**self.metrics, **metrics})
 
 
 class RunLog:

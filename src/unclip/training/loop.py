@@ -2,7 +2,7 @@
 
 import math
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from unclip.files import atomic_write
 from unclip.runtime import forked_random_state
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster, join
-from unclip.training.ema import Averages, average_rule
+from unclip.training.ema import AverageRule, Averages
 from unclip.training.feed import Feed
 from unclip.training.log import RunLog
 from unclip.training.loss_scale import LossScale
 from unclip.training.memory import checkpoint_activations, sharded_blocks
-from unclip.training.optimizer import make_optimizer
+from unclip.training.optimizer import make_optimizers
 from unclip.training.progress import Reporter
 from unclip.training.resuming import sole_run
 from unclip.training.state import BEST, Position, TrainState
@@ -74,25 +74,27 @@ def _train(
         with cluster.first_alone():
             if cluster.is_first:
                 atomic_write(out / "config.json", config.model_dump_json(indent=2) + "\n")
-        log = stack.enter_context(RunLog(out, resumed.position.step, config) if cluster.is_first else nullcontext())
+        log = _open_log(config, out, resumed.position, reporter, cluster)
+        if log is not None:
+            stack.callback(log.close)
         run = _Run(config, out, cluster, task, state, Feed(task.samples, config, cluster), log, reporter)
         return run.go_on(resumed.position, deadline)
 
 
 def make_state(task: Task, config: TrainConfig, cluster: Cluster) -> TrainState:
     """A fresh state; weights depend on the run's seed alone."""
-    rule = average_rule(config)
-    network, copies = task.build(), [task.build() for _ in rule.names]
+    rule = AverageRule.of(config)
+    network, copies = task.build(), [task.build() for _ in range(len(rule))]
     for copy in copies:
-        copy.eval().requires_grad_(False)
         cluster.shard(copy, config.strategy, sharded_blocks(copy))
     if config.activation_checkpointing:
         checkpoint_activations(network)
     if config.compile:
         network.compile()
     wrapped = cluster.wrap(network, config.strategy, sharded_blocks(network))
-    optimizer = make_optimizer(network, config.optimizer)
-    return TrainState(network, wrapped, Averages(copies, rule), optimizer, LossScale.start(config.precision), cluster)
+    optimizer = make_optimizers(network, config.optimizer)
+    scale = LossScale() if config.precision == "float16" else LossScale(1.0)
+    return TrainState(network, wrapped, Averages(copies, rule), optimizer, scale, cluster)
 
 
 def _make_task(config: TrainConfig, cluster: Cluster) -> Task:
@@ -102,6 +104,19 @@ def _make_task(config: TrainConfig, cluster: Cluster) -> Task:
         if cluster.is_first:
             task = make_task(config, cluster.device)
     return task or make_task(config, cluster.device)
+
+
+def _open_log(
+    config: TrainConfig, out: Path, position: Position, reporter: Reporter, cluster: Cluster
+) -> RunLog | None:
+    """The first process writes the log; trackers that are missing are told before anything is trained."""
+    log = None
+    with cluster.first_alone():
+        if cluster.is_first:
+            log = RunLog(out, position.step, config.trackers, config.model_dump(mode="json"))
+            for note in log.notes:
+                reporter.note(note)
+    return log
 
 
 @dataclass(eq=False)
@@ -127,8 +142,9 @@ class _Run:
                 raise
             self._save(position)
         if self.cluster.any(bool(stopped)):
-            self.reporter.note(f"{stopped.name or 'stopped'}: saved at {position.images_seen:,} images; "
-                               "the same command resumes.")
+            self.reporter.note(
+                f"{stopped.name or 'stopped'}: saved at {position.images_seen:,} images; the same command resumes."
+            )
         else:
             self._preview(position)
         return position
@@ -157,6 +173,7 @@ class _Run:
     def _save(self, position: Position) -> None:
         """A checkpoint to go on from, and the averaged stage to draw with."""
         self.state.save_newest(self.out, position, self.config)
+        self.state.save_averages(self.out, position)
         self._export(self.out)
 
     def _export(self, folder: Path) -> None:

@@ -12,7 +12,7 @@ from unclip.errors import CheckpointError, ConfigError, DependencyError
 from unclip.training.config import OptimizerConfig
 from unclip.training.memory import sharded_blocks
 
-__all__ = ["Optimizers", "hidden_matrices", "learning_rate", "make_optimizer", "make_optimizers"]
+__all__ = ["Optimizers", "hidden_matrices", "learning_rate", "make_optimizers"]
 
 FINAL_SHARE = 0.01
 
@@ -89,11 +89,6 @@ def make_optimizers(network: nn.Module, config: OptimizerConfig) -> Optimizers:
     hidden = hidden_matrices(network)
     _check_muon(network, hidden)
     return Optimizers(network, {"adamw": _adamw(network, config, set(hidden)), "muon": _muon(hidden, config)})
-
-
-def make_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """AdamW alone."""
-    return _adamw(network, config, set())
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:

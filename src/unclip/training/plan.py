@@ -37,9 +37,11 @@ class Memory(Config):
     averages: int
     """The moving averages of the weights."""
     clip: int
-    """The frozen CLIP; 0 where its features are stored."""
+    """The frozen CLIP, float32."""
+    gathered: int
+    """Whole weights of other GPUs' shards: of two blocks, or of all where they are kept."""
     compute_copies: int
-    """Weights in the type of the forward pass: all of them with ddp and fsdp_zero2, two blocks of them with fsdp."""
+    """Autocast's copies of the weights in the type of the forward pass."""
     communication: int
     """Gradients on their way to other GPUs: DDP's buckets, one block of FSDP's."""
     activations: int
@@ -173,23 +175,23 @@ def predict_memory(cost: StepCost, config: TrainConfig, strategy: Strategy, num_
     """Bytes on one of `num_gpus` GPUs at a micro batch.
 
     "ddp" holds everything, and the gradients again in the buckets that travel. "fsdp" divides weights, gradients,
-    optimiser and averages, and gathers two blocks of weights at a time (one ahead); "fsdp_zero2" keeps all gathered
-    weights until the way back is done. Gathered weights have the type of the forward pass.
+    optimiser and averages, and gathers two blocks of float32 weights at a time (one ahead); "fsdp_zero2" keeps all that
+    it gathered until the way back is done. Under each, autocast's copies are kept whole from the way there to the way
+    back.
     """
     state = cost.state
-    compute = state.half_copies or state.gradients
-    block = state.largest_block // (2 if state.half_copies else 1)
     sharded = strategy != "ddp" and num_gpus > 1
     parts = num_gpus if sharded else 1
-    gathered = min(2 * block, compute) if strategy == "fsdp" else compute
+    gathered = min(2 * state.largest_block, state.gradients) if strategy == "fsdp" else state.gradients
     return Memory(
         weights=math.ceil(state.weights / parts),
         gradients=math.ceil(state.gradients / parts),
         optimizer=math.ceil(state.optimizer / parts),
         averages=math.ceil(state.averages / parts),
         clip=cost.tower.bytes,
-        compute_copies=gathered if sharded else state.half_copies,
-        communication=0 if num_gpus == 1 else (block if sharded else state.gradients),
+        gathered=gathered if sharded else 0,
+        compute_copies=state.half_copies,
+        communication=0 if num_gpus == 1 else (state.largest_block if sharded else state.gradients),
         activations=cost.saved(micro, config.activation_checkpointing),
     )
 
@@ -276,3 +278,5 @@ def _notes(config: TrainConfig, gpu: Gpu) -> Iterator[str]:
         yield f"{gpu.name} has no bfloat16; train with --set precision=float16"
     if isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) and text_length(config.task.model):
         yield "counted with texts of full length; shorter ones cost less"
+    if config.optimizer.name == "muon" and config.strategy != "ddp":
+        yield "muon needs whole matrices; train with --strategy ddp"

@@ -16,9 +16,7 @@ LINE_SECONDS = 15.0
 class Reporter:
     """Shows images seen, loss, images per second and the time left."""
 
-    def __init__(
-        self, config: TrainConfig, position: Position, minutes: float | None, *, quiet: bool = False
-    ) -> None:
+    def __init__(self, config: TrainConfig, position: Position, minutes: float | None, *, quiet: bool = False) -> None:
         self.config, self.quiet = config, quiet
         self.start = position.images_seen
         self.started = time.monotonic()

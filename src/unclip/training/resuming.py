@@ -68,10 +68,17 @@ def sole_run(folder: Path) -> Iterator[None]:
 def _defaults(config: TrainConfig) -> dict[str, Any]:
     """Every field's default by dotted name, of the settings and the ones inside them."""
     found: dict[str, Any] = {}
-    for prefix, part in (("", config), ("data.", config.data), ("task.", config.task), ("optimizer.", config.optimizer)):
+    for prefix, part in (
+        ("", config),
+        ("data.", config.data),
+        ("task.", config.task),
+        ("optimizer.", config.optimizer),
+    ):
         fields = type(part).model_fields
         found |= {prefix + name: field.default for name, field in fields.items() if not field.is_required()}
-    found |= {"task.model." + n: f.default for n, f in type(config.task.model).model_fields.items() if not f.is_required()}
+    found |= {
+        "task.model." + n: f.default for n, f in type(config.task.model).model_fields.items() if not f.is_required()
+    }
     return json.loads(json.dumps(found, default=str))
 
 

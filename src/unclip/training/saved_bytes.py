@@ -9,12 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from unclip.nn import ResBlock, SpatialAttention, TransformerBlock
+from unclip.training.memory import sharded_blocks
 
 __all__ = ["GpuAutocast", "SavedBytes", "count_saved"]
-
-BLOCKS = (ResBlock, SpatialAttention, TransformerBlock)
-"""What activation checkpointing computes again, and what FSDP gathers, one at a time."""
 
 
 class SavedBytes(NamedTuple):
@@ -127,28 +124,27 @@ class _Book:
     """Who saved which storage. Storages are kept, so that no two of them share an id."""
 
     def __init__(self) -> None:
-        self.open: list[int] = []
+        self.open = 0  # the number of the block that runs; 0 outside of blocks
         self.saved: list[dict[int, torch.UntypedStorage]] = [{}]  # outside of blocks first, then one per block
         self.inputs: dict[int, torch.UntypedStorage] = {}
 
     def note(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        self.saved[self.open[0] if self.open else 0][id(storage)] = storage
+        self.saved[self.open][id(storage)] = storage
         return tensor
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not self.open:
-            self.saved.append({})
-            tensors = [arg for arg in args if isinstance(arg, Tensor)]
-            self.inputs |= {id(storage): storage for storage in (tensor.untyped_storage() for tensor in tensors)}
-        self.open.append(len(self.saved) - 1)
+        self.saved.append({})
+        self.open = len(self.saved) - 1
+        storages = [arg.untyped_storage() for arg in args if isinstance(arg, Tensor)]
+        self.inputs |= {id(storage): storage for storage in storages}
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        self.open.pop()
+        self.open = 0
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:
-        blocks = [module for module in network.modules() if isinstance(module, BLOCKS)]
+        blocks = sharded_blocks(network)
         handles = [block.register_forward_pre_hook(self.enter) for block in blocks]
         handles += [block.register_forward_hook(self.leave) for block in blocks]
         try:

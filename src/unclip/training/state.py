@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from unclip.checkpoint import load_tensors, load_weights, save_tensors
+from unclip.checkpoint import LazyTensor, load_tensors, load_weights, save_tensors
 from unclip.errors import CheckpointError
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
 from unclip.training.ema import Averages
 from unclip.training.loss_scale import LossScale
 from unclip.training.optimizer import Optimizers
+from unclip.training.post_hoc import Snapshot, save_snapshot
 from unclip.training.resuming import check_config
 
 __all__ = ["BEST", "Position", "Resumed", "TrainState"]
@@ -56,7 +57,7 @@ class TrainState:
         metadata = {
             "position": json.dumps(position),
             "config": config.model_dump_json(),
-            "loss_scale": json.dumps(self.loss_scale.state()),
+            "loss_scale": json.dumps(self.loss_scale),
             "best_loss": json.dumps(self.best_loss),
         }
         with self.cluster.first_alone():
@@ -69,6 +70,17 @@ class TrainState:
         if self.cluster.is_first:
             for old in checkpoints(folder)[: -config.keep_checkpoints]:
                 old.unlink()
+
+    def save_averages(self, folder: Path, position: Position) -> None:
+        """Keep the power-function averages as they are now, so that any other width can be made of them."""
+        if self.averages.rule.kind == "classic":
+            return
+        for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
+            whole = self.cluster.full(average.state_dict())
+            with self.cluster.first_alone():
+                if self.cluster.is_first:
+                    lazy = {name: LazyTensor.of(tensor) for name, tensor in whole.items()}
+                    save_snapshot(folder, Snapshot(position.images_seen, sigma_rel, lazy))
 
     def resume(self, folder: Path, config: TrainConfig, allow_changes: bool = False) -> Resumed:
         """Restore the newest whole checkpoint of `folder`, and tell what was found on the way there.
@@ -87,7 +99,7 @@ class TrainState:
         if metadata is None:
             return Resumed(Position(), self.best_loss, notes)
         self.restore(whole)
-        self.loss_scale.restore(json.loads(metadata["loss_scale"]))
+        self.loss_scale = LossScale(*json.loads(metadata["loss_scale"]))
         self.best_loss = json.loads(metadata["best_loss"])
         return Resumed(Position(*json.loads(metadata["position"])), self.best_loss, notes)
 
@@ -100,8 +112,7 @@ class TrainState:
 
     def restore(self, whole: dict[str, Tensor]) -> None:
         """Take over the first process's tensors; the others' `whole` is not looked at. Strict."""
-        likes = self.tensors() | {f"optimizer.{name}": like for name, like in self.optimizer.likes().items()}
-        spread = self.cluster.spread(whole, likes)
+        spread = self.cluster.spread(whole, self.tensors())
         load_weights(self.network, _part(spread, "network."), "the checkpoint")
         for number, average in enumerate(self.averages.networks):
             load_weights(average, _part(spread, f"average.{number}."), "the checkpoint")

@@ -97,7 +97,8 @@ def _update(
         state.optimizer.set_learning_rate(rate)
         state.optimizer.step()
     state.optimizer.zero_grad()
-    state.loss_scale.update(is_finite)
+    if config.precision == "float16":
+        state.loss_scale = state.loss_scale.after(is_finite)
     names = sorted(metrics)
     numbers = torch.stack([loss, *(torch.tensor(metrics[name], device=loss.device) for name in names)])
     mean, *means = cluster.mean(numbers).tolist()
@@ -108,17 +109,16 @@ def _update(
 
 def clip_gradients(network: nn.Module, max_norm: float, scale: float) -> torch.Tensor:
     """Undo the loss scale, then shorten the gradient to `max_norm`; returns its length before, over all processes."""
-    parameters = [parameter for parameter in network.parameters() if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     if scale != 1.0:
         torch._foreach_mul_(gradients, 1.0 / scale)
-    sharded = [p for p in parameters if isinstance(p, DTensor)]
-    whole = [p for p in parameters if not isinstance(p, DTensor)]
-    norms = [whole_number(nn.utils.get_total_norm([p.grad for p in group])) for group in (sharded, whole) if group]
-    norm = torch.stack(norms).norm()
-    for group in (sharded, whole):
-        if group:
-            nn.utils.clip_grads_with_norm_(group, max_norm, norm)
+    # Sharded and whole ones cannot share a call.
+    groups = [[g for g in gradients if isinstance(g, DTensor) == is_sharded] for is_sharded in (True, False)]
+    norm = torch.stack([whole_number(nn.utils.get_total_norm(group)) for group in groups if group]).norm()
+    factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    for group in groups:
+        for gradient in group:
+            gradient.mul_(factor)
     return norm
 
 

@@ -19,7 +19,9 @@ from unclip.training.config import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
-from unclip.training.saved_bytes import BLOCKS, GpuAutocast, SavedBytes, count_saved
+from unclip.training.memory import sharded_blocks
+from unclip.training.optimizer import hidden_matrices
+from unclip.training.saved_bytes import GpuAutocast, SavedBytes, count_saved
 
 __all__ = ["StateBytes", "StepCost", "TowerCost", "count_state", "count_step_cost", "network_of", "optimizer_bytes"]
 
@@ -62,6 +64,8 @@ class StepCost(NamedTuple):
     """One forward pass of one image."""
     state: StateBytes
     saved_per_image: SavedBytes
+    estimates: float
+    """Forward passes without gradients: the share of steps that show a self-conditioned network its own estimate."""
     tower: TowerCost
 
     def saved(self, micro_batch_size: int, checkpointing: bool) -> int:
@@ -71,8 +75,8 @@ class StepCost(NamedTuple):
 
     def flops_per_image(self, checkpointing: bool) -> int:
         """Operations of one image of training: forward, twice that back, once more where blocks are computed again."""
-        passes = 1 + BACKWARD + int(checkpointing)
-        return passes * self.forward_flops + self.tower.flops_per_image
+        passes = 1 + BACKWARD + int(checkpointing) + self.estimates
+        return round(passes * self.forward_flops) + self.tower.flops_per_image
 
 
 def count_step_cost(config: TrainConfig, clip: ClipConfig | None = None) -> StepCost:
@@ -88,6 +92,7 @@ def count_step_cost(config: TrainConfig, clip: ClipConfig | None = None) -> Step
         forward_flops=forward_flops,
         state=count_state(network, config),
         saved_per_image=_saved(network, config),
+        estimates=_estimates(config.task),
         tower=_tower(config, clip),
     )
 
@@ -110,24 +115,22 @@ def count_state(network: nn.Module, config: TrainConfig) -> StateBytes:
     """Bytes of weights and what follows them, by the types of the parameters."""
     parameters = list(network.parameters())
     weights = _bytes([*parameters, *network.buffers()])
-    blocks = [_bytes(module.parameters()) for module in network.modules() if isinstance(module, BLOCKS)]
+    blocks = [_bytes(block.parameters()) for block in sharded_blocks(network)]
     return StateBytes(
         weights=weights,
         gradients=_bytes(parameters),
-        optimizer=optimizer_bytes(parameters, config.optimizer),
+        optimizer=optimizer_bytes(network, config.optimizer),
         averages=weights * (1 if config.ema == "classic" else len(config.ema_sigma_rel)),
         half_copies=0 if config.precision == "float32" else _bytes(parameters) // 2,
         largest_block=max(blocks, default=0),
     )
 
 
-def optimizer_bytes(parameters: Iterable[Tensor], config: OptimizerConfig) -> int:
-    """AdamW keeps two numbers a weight and a step count a tensor; Muon one number a weight, for matrices."""
-    total = 0
-    for parameter in parameters:
-        muon = config.name == "muon" and parameter.ndim == 2
-        total += _bytes([parameter]) if muon else 2 * _bytes([parameter]) + torch.float32.itemsize
-    return total
+def optimizer_bytes(network: nn.Module, config: OptimizerConfig) -> int:
+    """AdamW keeps two numbers a weight and a step count a tensor; Muon one number for a weight of a hidden matrix."""
+    muon = set(hidden_matrices(network)) if config.name == "muon" else set()
+    adamw = [parameter for parameter in network.parameters() if parameter not in muon]
+    return 2 * _bytes(adamw) + torch.float32.itemsize * len(adamw) + _bytes(muon)
 
 
 def _saved(network: nn.Module, config: TrainConfig) -> SavedBytes:
@@ -183,10 +186,15 @@ def _text(batch: int, length: int, width: int) -> tuple[Tensor | None, Tensor | 
     return torch.empty(batch, length, width), torch.empty(batch, length, dtype=torch.bool)
 
 
+def _estimates(task: TaskConfig) -> float:
+    has_estimate = isinstance(task, PriorTaskConfig | DecoderTaskConfig) and task.model.self_conditioning
+    return task.self_conditioning_prob if has_estimate else 0.0
+
+
 def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
-    """The frozen CLIP of a task that reads no stored embeddings."""
-    task = config.task
-    if config.data.embeddings is not None or not isinstance(task, PriorTaskConfig | DecoderTaskConfig):
+    """The frozen CLIP of a task. With stored embeddings it stays in memory, to check them by, and computes nothing."""
+    task, stored = config.task, config.data.embeddings is not None
+    if not isinstance(task, PriorTaskConfig | DecoderTaskConfig) or task.clip is None or (clip is None and stored):
         return TowerCost(0, 0, 0, 0)
     if clip is None:
         raise InputError(
@@ -202,8 +210,8 @@ def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
     return TowerCost(
         parameters=count_parameters(network),
         bytes=_bytes([*network.parameters(), *network.buffers()]),
-        flops_per_image=text * reads_text + picture * every_step,
-        flops_once=0 if every_step else picture,
+        flops_per_image=0 if stored else text * reads_text + picture * every_step,
+        flops_once=0 if stored or every_step else picture,
     )
 
 

@@ -1,4 +1,4 @@
-"""Held-out figures of a run: the loss of the network and of its average, and what the stage measures. Knows no files."""
+"""Held-out figures of a run: losses of the network and of its average, what the stage measures. Knows no files."""
 
 from collections.abc import Iterator
 

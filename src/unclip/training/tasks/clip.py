@@ -22,6 +22,9 @@ from unclip.training.tasks.texts import Tokens, choose_captions
 
 __all__ = ["ClipTask", "augment", "degrade"]
 
+# Samples whose captions the vocabulary is learned from.
+VOCABULARY_SAMPLES = 200_000
+
 
 class ClipTask(Task):
     """Learns both towers; the vocabulary is learned from the captions first."""
@@ -29,7 +32,8 @@ class ClipTask(Task):
     def __init__(self, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> None:
         self.task, self.device, self.seed = task, device, config.seed
         pictures = load_pictures(config.data, task.model.image_size)
-        texts = [caption for index in range(len(pictures)) for caption in pictures.captions(index)]
+        count = min(len(pictures), VOCABULARY_SAMPLES)
+        texts = [caption for index in range(count) for caption in pictures.captions(index)]
         self.tokenizer = Tokenizer.train(texts, task.model.vocab_size)
         self.samples = ClipSamples(pictures, Tokens(self.tokenizer, task.model.context_length), task)
 

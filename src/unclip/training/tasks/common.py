@@ -148,6 +148,4 @@ def denoising_losses(
                 estimate = bind(network, schedule, model.prediction_type, conditioning, learned_variance)(x_t, t).x0
         conditioning = {**conditioning, "self_condition": estimate.float()}
     output = network(x_t, timestep, **conditioning)
-    return diffusion_loss(
-        output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learned_variance
-    )
+    return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learned_variance)

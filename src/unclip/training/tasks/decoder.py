@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unclip.checkpoint import Storage, save_module
 from unclip.clip import TextImageEncoder
-from unclip.data import EmbeddingSet, PictureSet
+from unclip.data import PictureSet
 from unclip.diffusion import make_schedule
 from unclip.errors import ConfigError
 from unclip.images import from_uint8
@@ -21,7 +21,6 @@ from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request, Task, TaskLoss
 from unclip.training.tasks.common import (
-    EmbeddingTable,
     denoising_losses,
     draw_self_conditioning,
     draw_times,
@@ -31,8 +30,8 @@ from unclip.training.tasks.common import (
     seeded_network,
     stack_pixels,
 )
-from unclip.training.tasks.frozen import check_stored
 from unclip.training.tasks.preview import preview_grid
+from unclip.training.tasks.stored import AlignedEmbeddings, open_stored
 from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, text_features
 
 __all__ = ["DecoderTask"]
@@ -68,16 +67,13 @@ class DecoderTask(Task):
         self.task, self.device, self.seed = task, device, config.seed
         self.encoder = None if task.clip is None else TextImageEncoder.load(task.clip, device)
         pictures = load_pictures(config.data, task.model.image_size)
-        stored = None if config.data.embeddings is None else EmbeddingSet.open(config.data.embeddings)
-        if stored is not None:
-            check_stored(stored, self.encoder, pictures.keys)
-        self.embeddings = self._embeddings(config, stored, len(pictures))
+        location = config.data.embeddings
+        stored = None if location is None else AlignedEmbeddings.of(open_stored(location, self.encoder), pictures.keys)
+        self.embeddings = stored or self._embeddings(config)
         self.samples = DecoderSamples(pictures, self.embeddings, self._texts(stored), task)
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
-    def _embeddings(self, config: TrainConfig, stored: EmbeddingSet | None, count: int) -> Embeddings:
-        if stored is not None:
-            return stored
+    def _embeddings(self, config: TrainConfig) -> Embeddings:
         if self.encoder is not None and self.task.image_drop_prob < 1.0:
             return embed_pictures(self.encoder, load_pictures(config.data, self.encoder.clip.config.image_size))
         if self.task.image_drop_prob < 1.0:
@@ -87,11 +83,11 @@ class DecoderTask(Task):
             )
         return NoEmbeddings(self.task.model.embedding_dim)
 
-    def _texts(self, stored: EmbeddingSet | None) -> Texts | None:
+    def _texts(self, stored: AlignedEmbeddings | None) -> Texts | None:
         if not self.task.model.text_dim:
             return None
-        if stored is not None and stored.text_dim:
-            return StoredTexts(stored)
+        if stored is not None and stored.stored.text_dim:
+            return StoredTexts(stored.stored, stored.rows)
         if self.encoder is None:
             raise ConfigError(
                 f"the decoder reads text (text_dim={self.task.model.text_dim}): name a CLIP (task.clip), or embed "

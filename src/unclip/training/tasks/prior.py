@@ -29,8 +29,8 @@ from unclip.training.tasks.common import (
     seeded_network,
     stack_pixels,
 )
-from unclip.training.tasks.frozen import check_stored
 from unclip.training.tasks.prior_figures import prior_figures
+from unclip.training.tasks.stored import next_valid, open_stored
 from unclip.training.tasks.texts import (
     StoredTexts,
     Texts,
@@ -52,10 +52,10 @@ class PriorTask(Task):
     def __init__(self, config: TrainConfig, task: PriorTaskConfig, device: torch.device) -> None:
         self.task, self.device, self.seed = task, device, config.seed
         self.encoder = TextImageEncoder.load(task.clip, device)
-        stored = None if config.data.embeddings is None else EmbeddingSet.open(config.data.embeddings)
+        location = config.data.embeddings
+        stored = None if location is None else open_stored(location, self.encoder)
         tokens = Tokens(self.encoder.tokenizer, self.encoder.clip.config.context_length)
         if stored is not None:
-            check_stored(stored, self.encoder)
             # Hidden states that were not kept are made from the captions, whose towers are cheap.
             keeps_all = bool(stored.text_dim) or not task.model.num_text_tokens
             texts = StoredTexts(stored) if keeps_all else tokens
@@ -161,9 +161,10 @@ class StoredPriorSamples:
         return self.embeddings.shard_sizes
 
     def __call__(self, request: Request) -> Batch:
-        captions = [self.embeddings.captions(int(index)) for index in request.indices]
-        draws = prior_draws(self.task, self.texts, request.indices, captions, request)
-        return Batch({"image_embedding": self.embeddings.image(request.indices), **draws})
+        indices, skipped = next_valid(self.embeddings, request.indices)
+        captions = [self.embeddings.captions(int(index)) for index in indices]
+        draws = prior_draws(self.task, self.texts, indices, captions, request)
+        return Batch({"image_embedding": self.embeddings.image(indices), **draws}, skipped)
 
 
 def prior_draws(

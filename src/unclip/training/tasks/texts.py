@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,9 @@ NO_CAPTION = -1
 class Texts(Protocol):
     """Turns the chosen captions of some samples into tensors."""
 
-    def __call__(self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[str, Tensor]:
+    def __call__(
+        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
+    ) -> dict[str, Tensor]:
         """`chosen` numbers a caption of each sample, -1 is the empty prompt."""
         ...
 
@@ -36,7 +39,9 @@ class Tokens:
     tokenizer: Tokenizer
     context_length: int
 
-    def __call__(self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[str, Tensor]:
+    def __call__(
+        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
+    ) -> dict[str, Tensor]:
         prompts = [
             "" if number == NO_CAPTION else texts[number] for texts, number in zip(captions, chosen, strict=True)
         ]
@@ -49,9 +54,14 @@ class StoredTexts:
     """Captions as the features that `unclip embed` kept of them."""
 
     embeddings: EmbeddingSet
+    rows: np.ndarray | None = None
+    """The set's number of each sample, where it has another order."""
 
-    def __call__(self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[str, Tensor]:
-        rows = self.embeddings.text(list(zip(map(int, indices), chosen, strict=True)))
+    def __call__(
+        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
+    ) -> dict[str, Tensor]:
+        numbers = indices if self.rows is None else self.rows[np.asarray(indices)].tolist()
+        rows = self.embeddings.text(list(zip(numbers, chosen, strict=True)))
         if rows.hidden is None or rows.mask is None:
             return {"text_embedding": rows.embedding}
         return {
