@@ -39,9 +39,10 @@ __all__ = [
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 
 
-def from_uint8(pixels: Uint8Images) -> Images:
-    """uint8 (batch, height, width, channels) to float32 (batch, channels, height, width) in [-1, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+def from_uint8(pixels: Uint8Images | UInt8[Tensor, "batch height width channels"]) -> Images:
+    """uint8 (batch, height, width, channels) to float32 (batch, channels, height, width) in [-1, 1], where it lies."""
+    tensor = pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
+    return tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def to_unit(images: Images) -> Float32[np.ndarray, "batch height width channels"]:

@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 TOLERANCE = 2e-3
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(name for name in RECIPES if name.startswith("emoji/")))
 def test_losses_are_the_ones_checked_in(name: str, tiny_recipe: Callable[[str], TrainConfig], tmp_path: Path) -> None:
     train(tiny_recipe(name), tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]

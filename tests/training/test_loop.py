@@ -23,7 +23,7 @@ def final(folder: Path) -> dict[str, torch.Tensor]:
     return load_tensors(sorted(folder.glob("checkpoint-*.safetensors"))[-1]).tensors
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(name for name in RECIPES if name.startswith("emoji/")))
 def test_an_interrupted_run_equals_an_uninterrupted_one(name: str, tiny_recipe: Recipe, tmp_path: Path) -> None:
     config = tiny_recipe(name)
     # A cosine depends on the length of the run, which is what the first half changes here.
@@ -38,7 +38,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(name: str, tiny_recipe: 
     assert all(torch.equal(whole[key], halves[key]) for key in whole)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(name for name in RECIPES if name.startswith("emoji/")))
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
     name: str, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from unclip.cli.basis import basis
 from unclip.cli.convert import convert
 from unclip.cli.data import data_app
 from unclip.cli.edit import edit
+from unclip.cli.ema import ema
+from unclip.cli.embed import embed
 from unclip.cli.finish import finish
 from unclip.cli.generate import generate
 from unclip.cli.image_to_image import image_to_image
@@ -20,6 +22,7 @@ from unclip.cli.inpaint import inpaint
 from unclip.cli.interpolate import interpolate
 from unclip.cli.mix import mix
 from unclip.cli.outpaint import outpaint
+from unclip.cli.plan import plan
 from unclip.cli.probe import probe
 from unclip.cli.train import train
 from unclip.cli.upscale import upscale
@@ -36,7 +39,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS = (
     generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    convert, info, basis,
+    plan, embed, ema, convert, info, basis,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

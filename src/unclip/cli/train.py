@@ -16,6 +16,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Stop and save after this time.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key=value.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Train a tiny model for seconds.")] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Go on with a run whose settings were others; shows what changes.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
@@ -38,7 +41,9 @@ def train(
     if dry_run:
         print(config.model_dump_json(indent=2))
         return
-    training.train(config, folder, minutes=minutes, device=device)
+    if smoke:
+        recipes.prepare_smoke(config)
+    training.train(config, folder, minutes=minutes, device=device, allow_changes=allow_changes)
 
 
 def parse_change(change: str) -> tuple[str, str]:

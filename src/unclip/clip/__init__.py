@@ -2,6 +2,7 @@
 
 from unclip.clip.config import ClipConfig, clip_preset
 from unclip.clip.encoder import TextImageEncoder
+from unclip.clip.fingerprint import clip_hash
 from unclip.clip.loss import contrastive_loss
 from unclip.clip.model import Clip, TextFeatures
 from unclip.clip.multilingual import MultilingualClip, MultilingualConfig, multilingual_preset
@@ -19,6 +20,7 @@ __all__ = [
     "TextImageEncoder",
     "TokenBatch",
     "Tokenizer",
+    "clip_hash",
     "clip_preset",
     "contrastive_loss",
     "multilingual_preset",

@@ -133,6 +133,10 @@ class Clip(nn.Module):
         self.text = TextTower(config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
+    def forward(self, images: Images, ids: TokenIds) -> tuple[Embeddings, TextFeatures]:
+        """What `encode_pixels` and `encode_tokens` give: one call of both towers, as training wants it."""
+        return self.encode_pixels(images), self.encode_tokens(ids)
+
     def encode_pixels(self, images: Images) -> Embeddings:
         """Image embeddings (batch, embedding_dim), float32, of pixels in [-1, 1] of any size (squashed to a square)."""
         vision = self.need_vision()

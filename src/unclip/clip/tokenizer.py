@@ -98,9 +98,13 @@ class Tokenizer:
             raise InputError(f"vocab_size={vocab_size} is more than these texts yield; use at most {found}.")
         return cls(_from_merges(merges))
 
+    def to_json(self) -> str:
+        """The content of its `tokenizer.json`."""
+        return self._backend.to_str(pretty=True)
+
     def save(self, path: str | Path) -> None:
         """Write a `tokenizer.json` atomically."""
-        atomic_write(path, self._backend.to_str(pretty=True))
+        atomic_write(path, self.to_json())
 
     def vocab_and_merges(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
         """What OpenAI keeps in `vocab.json`, in the order of the ids, and in `merges.txt`."""

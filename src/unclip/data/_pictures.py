@@ -41,6 +41,9 @@ class PictureSet(Protocol):
     def __len__(self) -> int:
         """Samples, damaged ones included."""
 
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The texts of one sample, without its pixels; raises as `item` does, but for the picture itself."""
+
     def item(self, index: int) -> Item:
         """One sample at all sizes; raises `DataError`, naming shard and key, when it is damaged or too small.
 
@@ -101,6 +104,10 @@ class _Opened:
 class _Streamed(_Opened):
     image_sizes: tuple[int, ...]
 
+    def captions(self, index: int) -> tuple[str, ...]:
+        """See `PictureSet`."""
+        return self.shards.sample(index).captions
+
     def item(self, index: int) -> Item:
         """See `PictureSet`."""
         sample, image = decoded(self.shards, index)
@@ -113,9 +120,14 @@ class _Streamed(_Opened):
 class _Cached(_Opened):
     caches: Mapping[int, PixelCache]
 
-    def item(self, index: int) -> Item:
+    def captions(self, index: int) -> tuple[str, ...]:
         """See `PictureSet`."""
         self.shards.shard(index)  # raises for an index outside the set
-        pixels = {size: cache.read(index) for size, cache in sorted(self.caches.items())}
         [captions, *_] = [json.loads(cache.captions[index]) for cache in self.caches.values()]
-        return Item(key=self.shards.keys[index], pixels=pixels, captions=tuple(captions))
+        return tuple(captions)
+
+    def item(self, index: int) -> Item:
+        """See `PictureSet`."""
+        captions = self.captions(index)
+        pixels = {size: cache.read(index) for size, cache in sorted(self.caches.items())}
+        return Item(key=self.shards.keys[index], pixels=pixels, captions=captions)

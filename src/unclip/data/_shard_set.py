@@ -57,7 +57,7 @@ class ShardSet:
         sizes = [len(index.keys) for index in indexes]
         if sum(sizes) == 0:
             raise DataError(f"no sample in the shards of {location}; a sample is a picture with a .txt or .json.")
-        keys = Texts(key for index in indexes for key in index.keys)
+        keys = Texts.of(key for index in indexes for key in index.keys)
         _require_unique(keys, store.names, sizes)
         stamps = [(name, index.num_bytes, index.mtime_ns) for name, index in zip(store.names, indexes, strict=True)]
         return cls(

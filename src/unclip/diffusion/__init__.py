@@ -27,6 +27,7 @@ from unclip.diffusion.schedules import (
     linear_schedule,
     make_schedule,
 )
+from unclip.diffusion.self_conditioning import estimate_x0, self_condition
 from unclip.diffusion.slerp import slerp, weighted_mean
 from unclip.diffusion.tiling import Region, Tiling, tiled
 from unclip.diffusion.time_grid import Spacing, time_grid, times_from
@@ -58,6 +59,7 @@ __all__ = [
     "dpmpp_2m",
     "dpmpp_2m_sde",
     "dynamic_threshold",
+    "estimate_x0",
     "get_sampler",
     "guide",
     "half_log_snr",
@@ -71,6 +73,7 @@ __all__ = [
     "posterior",
     "renoise",
     "repaint",
+    "self_condition",
     "slerp",
     "start_known",
     "tiled",

@@ -93,6 +93,7 @@ def prior_config_theirs(ours: PriorConfig) -> dict[str, Any]:
     """The config of diffusers' `PriorTransformer` from ours; raises `ConfigError` for fields that theirs has not."""
     require("PriorConfig", "ff_mult", ours.ff_mult, 4)
     require("PriorConfig", "text_dim", ours.text_dim or ours.embedding_dim, ours.embedding_dim)
+    require("PriorConfig", "self_conditioning", ours.self_conditioning, False)
     if not ours.num_text_tokens:
         raise ConfigError("PriorConfig: num_text_tokens=0 is not supported: diffusers' prior needs text tokens.")
     return {
@@ -142,6 +143,7 @@ def decoder_config_theirs(ours: DecoderConfig) -> tuple[dict[str, Any], dict[str
     require(kind, "patch_size", ours.patch_size, 1)
     require(kind, "text_dim", ours.text_dim, ours.embedding_dim)
     require(kind, "text_transformer", ours.text_transformer, None)
+    require(kind, "self_conditioning", ours.self_conditioning, False)
     unet = {
         "_class_name": _UNET,
         **UNET_DEFAULTS,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
 from unclip.models.choices import Depth, PredictionType, ScheduleName
+from unclip.models.own_x0 import own_x0
 from unclip.models.text_transformer import TextTransformer, TextTransformerConfig, last_token
 from unclip.models.unet import UNet, UNetConfig, check_size
 from unclip.nn import LayerNorm32, TimeEmbedding
@@ -46,6 +47,8 @@ class DecoderConfig(Config):
     """Side of the pixel blocks that become channels: the finest grid is image_size / patch_size."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability inside residual blocks."""
+    self_conditioning: bool = False
+    """Whether it reads its own last prediction of x0, in further input channels (Analog Bits, arXiv 2208.04202)."""
     learned_variance: bool = True
     """Whether it also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
     prediction_type: PredictionType = "eps"
@@ -72,7 +75,7 @@ class DecoderConfig(Config):
     def unet(self) -> UNetConfig:
         """The trunk. Raises `ConfigError` if no level has one of the `attention_resolutions`."""
         return UNetConfig(
-            in_channels=self.in_channels,
+            in_channels=self.in_channels * (2 if self.self_conditioning else 1),
             out_channels=self.in_channels * (2 if self.learned_variance else 1),
             base_channels=self.base_channels,
             channel_mult=self.channel_mult,
@@ -143,12 +146,13 @@ class Decoder(nn.Module):
         text_embedding: Float[Tensor, "batch dim"] | None = None,
         text_hidden: Float[Tensor, "batch length text_dim"] | None = None,
         text_mask: TokenMask | None = None,
+        self_condition: Float[Tensor, "batch channels height width"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
         """Predict from a noisy picture; the output has twice the channels if the variance is learned.
 
         `image_present` is False where the learned null embedding replaces the given one (None: all are present).
-        `text_mask` is True for real tokens. Raises `InputError` for sizes that the levels do not divide, and for text
-        that is missing or that the model has no use for.
+        `text_mask` is True for real tokens. `self_condition` is the last x0 (None: zeros). Raises `InputError` for
+        sizes that the levels do not divide, for text that is missing, and for what the model has no use for.
         """
         check_text(self.config.text_dim, text_embedding, text_hidden)
         embedding = self._image(image_embedding, image_present)
@@ -162,7 +166,9 @@ class Decoder(nn.Module):
             emb, context = emb + added, torch.cat([context, tokens], dim=1)
             if text_mask is not None:
                 mask = nn.functional.pad(text_mask, (self.config.num_image_tokens, 0), value=True)
-        prediction: Tensor = self.unet(x_t, emb, context, mask)
+        own = own_x0(self.config.self_conditioning, self_condition, x_t)
+        picture = x_t if own is None else torch.cat([x_t, own.to(x_t.dtype)], dim=1)
+        prediction: Tensor = self.unet(picture, emb, context, mask)
         return prediction
 
     def _image(self, image_embedding: Tensor, image_present: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
 from unclip.models.choices import Depth, PredictionType, ScheduleName
+from unclip.models.own_x0 import own_x0
 from unclip.nn import LayerNorm32, TimeEmbedding, TransformerBlock
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
@@ -15,8 +16,8 @@ __all__ = ["Prior", "PriorConfig", "TextCache"]
 
 TextCache = Float[Tensor, "batch depth 2 heads keys head_dim"]
 
-# Tokens behind the text tokens: text embedding, time, noised image embedding, learned query.
-_NUM_EXTRA = 4
+# Tokens that the noisy embedding brings: time, noised image embedding, learned query.
+_NUM_NOISED = 3
 
 
 class PriorConfig(Config):
@@ -40,12 +41,19 @@ class PriorConfig(Config):
     """Hidden width of the MLPs, in multiples of `width`."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability of the residual branches."""
+    self_conditioning: bool = False
+    """Whether it reads its own last prediction of x0, as one more token (Analog Bits, arXiv 2208.04202)."""
     prediction_type: PredictionType = "x0"
     """What the output is."""
     schedule: ScheduleName = "cosine"
     """Noise schedule that it is trained with."""
     num_timesteps: PositiveInt = 1000
     """Length of that schedule's table."""
+
+    @property
+    def num_noised_tokens(self) -> int:
+        """Tokens behind those of the text."""
+        return _NUM_NOISED + self.self_conditioning
 
     @model_validator(mode="after")
     def _check(self) -> "PriorConfig":
@@ -57,8 +65,9 @@ class PriorConfig(Config):
 class Prior(nn.Module):
     """unCLIP's diffusion prior (paper, section 2.2): a causal transformer whose last token's output is the prediction.
 
-    Sequence: text tokens, text embedding, time, noised image embedding, learned query. It works on standardised
-    embeddings; the buffers `embedding_mean` and `embedding_std`, measured on data, start as the identity.
+    Sequence: text tokens, text embedding, time, noised image embedding, its own last x0 if `self_conditioning`, learned
+    query. It works on standardised embeddings; the buffers `embedding_mean` and `embedding_std`, measured on data,
+    start as the identity.
     """
 
     embedding_mean: Tensor
@@ -74,8 +83,12 @@ class Prior(nn.Module):
         self.text_embedding = nn.Linear(config.text_embedding_dim or config.embedding_dim, config.width)
         self.time_embedding = TimeEmbedding(config.width, config.width)
         self.noised_embedding = nn.Linear(config.embedding_dim, config.width)
+        if config.self_conditioning:
+            self.own_x0 = nn.Linear(config.embedding_dim, config.width)
         self.query = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.positions = nn.Parameter(torch.empty(1, config.num_text_tokens + _NUM_EXTRA, config.width))
+        self.positions = nn.Parameter(
+            torch.empty(1, config.num_text_tokens + 1 + config.num_noised_tokens, config.width)
+        )
         nn.init.normal_(self.positions, std=0.02)
         self.blocks = nn.ModuleList(
             TransformerBlock(
@@ -98,20 +111,22 @@ class Prior(nn.Module):
         text_hidden: Hidden | None = None,
         text_mask: TokenMask | None = None,
         cache: TextCache | None = None,
+        self_condition: Float[Tensor, "batch dim"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Predict from standardised noisy embeddings.
 
         `text_mask` is True for real tokens (None: all are). Texts may be cut to the longest of the batch: padding never
         changes the result. `cache`, from `text_cache`, replaces `text_embedding` and `text_hidden` but not `text_mask`.
-        Raises `InputError` for text that is missing, too long, or that the model has no use for.
+        `self_condition` is the last x0, standardised (None: zeros). Raises `InputError` for text that is missing or too
+        long, and for what the model has no use for.
         """
-        tail = self._noised_tokens(x_t, timestep)
+        tail = self._noised_tokens(x_t, timestep, own_x0(self.config.self_conditioning, self_condition, x_t))
         if cache is None:
-            x = torch.cat([self._text(text_embedding, text_hidden), tail], dim=1)  # (N, L + 4, width)
+            x = torch.cat([self._text(text_embedding, text_hidden), tail], dim=1)  # (N, L + 1 + noised, width)
             mask = _visible(text_mask, x.shape[1], x.shape[1], x)
         else:
-            x = tail  # (N, 3, width)
-            mask = _visible(text_mask, 3, cache.shape[4] + 3, x)
+            x = tail  # (N, noised, width)
+            mask = _visible(text_mask, x.shape[1], cache.shape[4] + x.shape[1], x)
         for index, block in enumerate(self.blocks):
             x, _ = block(x, mask, None if cache is None else cache[:, index])
         prediction: Tensor = self.out(self.norm_out(x[:, -1]))
@@ -163,14 +178,16 @@ class Prior(nn.Module):
         tokens: Tensor = self.text_tokens(text_hidden.to(self.out.weight.dtype))
         return tokens
 
-    def _noised_tokens(self, x_t: Tensor, timestep: Tensor) -> Tensor:
-        time = self.time_embedding(timestep)
-        noised = self.noised_embedding(x_t.to(self.out.weight.dtype))
+    def _noised_tokens(self, x_t: Tensor, timestep: Tensor, own: Tensor | None) -> Tensor:
+        dtype, noised = self.out.weight.dtype, self.config.num_noised_tokens
+        tokens = [self.time_embedding(timestep), self.noised_embedding(x_t.to(dtype))]
+        tokens += [] if own is None else [self.own_x0(own.to(dtype))]
         query = self.query.expand(len(x_t), -1, -1)
-        return torch.cat([time[:, None], noised[:, None], query], dim=1) + self.positions[:, -3:]
+        return torch.cat([*(token[:, None] for token in tokens), query], dim=1) + self.positions[:, -noised:]
 
     def _positions(self, num_tokens: int) -> Tensor:
-        return torch.cat([self.positions[:, :num_tokens], self.positions[:, -_NUM_EXTRA:]], dim=1)
+        behind = 1 + self.config.num_noised_tokens
+        return torch.cat([self.positions[:, :num_tokens], self.positions[:, -behind:]], dim=1)
 
 
 def _visible(

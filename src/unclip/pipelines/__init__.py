@@ -1,10 +1,13 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
 from unclip.pipelines.canvas import Canvas
+from unclip.pipelines.clip_model import open_clip
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.convert import Conversion, convert
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.draft import Draft
+from unclip.pipelines.embed import EmbedReport, embed
+from unclip.pipelines.embed_cluster import embed_on_ray
 from unclip.pipelines.embedding_basis import BASIS_FILE, EmbeddingBasis
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.image_to_image import image_to_image
@@ -38,6 +41,7 @@ __all__ = [
     "Defaults",
     "Draft",
     "DrawOptions",
+    "EmbedReport",
     "EmbeddingBasis",
     "ImageSize",
     "Model",
@@ -59,6 +63,8 @@ __all__ = [
     "check_prompts",
     "convert",
     "describe_model",
+    "embed",
+    "embed_on_ray",
     "find_model",
     "fit_basis",
     "image_seeds",
@@ -70,6 +76,7 @@ __all__ = [
     "mix",
     "model_preset",
     "model_presets",
+    "open_clip",
     "open_sources",
     "outpaint",
     "probe",

@@ -3,7 +3,7 @@
 Guidance leads away from a null: the empty prompt where a network never learned another, else what it learned.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -11,12 +11,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unclip.clip import TextFeatures
+from unclip.diffusion import Denoiser, NoiseSchedule, self_condition
 from unclip.models import Decoder, KandinskyDecoder, Prior
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2UNet
 from unclip.pipelines.sampling import expand_text, trim_texts
 from unclip.shapes import Embeddings
 
-__all__ = ["AnyDecoder", "AnyPrior", "Condition", "decoder_conditioning", "leads_from_text", "prior_conditioning"]
+__all__ = [
+    "AnyDecoder",
+    "AnyPrior",
+    "Condition",
+    "Conditioning",
+    "decoder_conditioning",
+    "leads_from_text",
+    "prior_conditioning",
+    "with_own_x0",
+]
 
 AnyPrior: TypeAlias = Prior | Dalle2Prior
 AnyDecoder: TypeAlias = Decoder | KandinskyDecoder | Dalle2UNet
@@ -43,6 +53,18 @@ def leads_from_text(network: AnyPrior | AnyDecoder) -> bool:
             return network.config.text_dim > 0
         case Dalle2Prior() | Dalle2UNet():
             return False
+
+
+def with_own_x0(
+    network: AnyPrior | AnyDecoder, schedule: NoiseSchedule, denoiser_of: Callable[[Conditioning], Denoiser]
+) -> Denoiser:
+    """The denoiser of one trajectory; `denoiser_of` is given what the network is told of its own last x0.
+
+    That is nothing unless it was trained with self-conditioning.
+    """
+    if isinstance(network, KandinskyDecoder) or not network.config.self_conditioning:
+        return denoiser_of({})
+    return self_condition(lambda x0: denoiser_of({"self_condition": x0}), schedule)
 
 
 def prior_conditioning(network: AnyPrior, text: TextFeatures, null: TextFeatures, rows: int) -> list[Conditioning]:

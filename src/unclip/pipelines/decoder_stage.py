@@ -11,7 +11,7 @@ from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip
 from unclip.models import Autoencoder, KandinskyDecoder
 from unclip.models.dalle2_pytorch import Dalle2UNet
 from unclip.pipelines.canvas import BLANK, Canvas
-from unclip.pipelines.conditioning import AnyDecoder, Condition, decoder_conditioning
+from unclip.pipelines.conditioning import AnyDecoder, Condition, Conditioning, decoder_conditioning, with_own_x0
 from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
@@ -65,14 +65,22 @@ class DecoderStage:
         return F.normalize(image_embedding, dim=-1) if isinstance(self.network, Dalle2UNet) else image_embedding
 
     def denoiser(self, image_embedding: Embeddings, condition: Condition, settings: StageSettings) -> Denoiser:
-        """Denoiser of pictures (or latents) of `image_embedding`, guided away from the nulls of `condition`."""
+        """Denoiser of pictures (or latents) of `image_embedding`, guided away from the nulls of `condition`.
+
+        It is for one sampling: a self-conditioned network is shown its last x0.
+        """
         config = self.network.config
-        conditional, unconditional = (
-            bind(self.network, self.schedule, config.prediction_type, conditioning, config.learned_variance)
-            for conditioning in decoder_conditioning(self.network, image_embedding, condition)
-        )
-        guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
-        return clip_x0(guided, settings.x0_bound or PIXEL_BOUND)
+        told = decoder_conditioning(self.network, image_embedding, condition)
+
+        def denoiser_of(own: Conditioning) -> Denoiser:
+            conditional, unconditional = (
+                bind(self.network, self.schedule, config.prediction_type, {**given, **own}, config.learned_variance)
+                for given in told
+            )
+            guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
+            return clip_x0(guided, settings.x0_bound or PIXEL_BOUND)
+
+        return with_own_x0(self.network, self.schedule, denoiser_of)
 
     def steps(
         self,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
-from unclip.pipelines.conditioning import AnyPrior, prior_conditioning
+from unclip.pipelines.conditioning import AnyPrior, Conditioning, prior_conditioning, with_own_x0
 from unclip.pipelines.sampling import EMBEDDING_BOUND, last, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
@@ -47,15 +47,18 @@ class PriorStage:
     ) -> Denoiser:
         """Denoiser of standardised image embeddings for `text`, guided away from `null` (features of the empty prompt).
 
-        It takes `num_candidates` neighbouring rows for each row of `text`.
+        It takes `num_candidates` neighbouring rows for each row of `text`, and is for one sampling: a self-conditioned
+        network is shown its last x0.
         """
         rows, kind = len(text.embedding) * num_candidates, self.network.config.prediction_type
-        conditional, unconditional = (
-            bind(self.network, self.schedule, kind, conditioning)
-            for conditioning in prior_conditioning(self.network, text, null, rows)
-        )
-        guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
-        return clip_x0(guided, settings.x0_bound or EMBEDDING_BOUND)
+        told = prior_conditioning(self.network, text, null, rows)
+
+        def denoiser_of(own: Conditioning) -> Denoiser:
+            conditional, unconditional = (bind(self.network, self.schedule, kind, {**given, **own}) for given in told)
+            guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
+            return clip_x0(guided, settings.x0_bound or EMBEDDING_BOUND)
+
+        return with_own_x0(self.network, self.schedule, denoiser_of)
 
     def steps(
         self,

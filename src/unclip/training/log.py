@@ -1,14 +1,16 @@
-"""What a run writes beside its weights: `log.jsonl`, TensorBoard events, sample grids. Knows no task and no loop."""
+"""What a run writes beside its weights: `log.jsonl`, sample grids, and what trackers take. Knows no task, no loop."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from unclip.errors import InputError
+from unclip.files import atomic_write
 from unclip.images import save_png
+from unclip.training.trackers import TrackerName, open_trackers
 
 __all__ = ["RunLog", "StepReport"]
 
@@ -21,59 +23,69 @@ class StepReport(NamedTuple):
     loss: float
     metrics: Mapping[str, float]
     seconds: float
+    skipped: tuple[str, ...] = ()
+    """Samples that this process could not read, with the reason."""
+
+    def with_metrics(self, metrics: Mapping[str, float]) -> "StepReport":
+        """The same step with more numbers."""
+        return self._replace(metrics={**self.metrics, **metrics})
 
 
 class RunLog:
-    """Appends to `folder/log.jsonl`, one line a step, and mirrors the numbers to TensorBoard where that is installed.
+    """Appends to `folder/log.jsonl`, one line a step, and mirrors numbers and pictures to the trackers called so.
 
-    On resuming, lines after the checkpoint's step are dropped, so that each step stands there once.
+    On resuming, lines after the checkpoint's step are dropped, so that each step stands there once. `notes` say what
+    could not be opened. `settings` is the run's configuration, for trackers that show it. Raises as `open_trackers`.
     """
 
-    def __init__(self, folder: Path, resume_step: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int,
+        trackers: Sequence[TrackerName] = ("tensorboard",),
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
         self.path = folder / "log.jsonl"
+        self.step = resume_step
         try:
-            _truncate(self.path, resume_step)
+            images_seen = _truncate(self.path, resume_step)
+            self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
             self.file = self.path.open("a")
-            self.events = _tensorboard(folder, resume_step)
         except OSError as error:
             raise self._unwritable(error) from None
 
     def write(self, report: StepReport) -> None:
         """Write one step; raises `InputError` when the disk is full."""
-        line = {"step": report.step, "images_seen": report.images_seen, "loss": report.loss, **report.metrics}
+        self.step = report.step
+        numbers = {"loss": report.loss, **report.metrics}
         try:
-            self.file.write(json.dumps(line) + "\n")
+            self.file.write(json.dumps({"step": report.step, "images_seen": report.images_seen, **numbers}) + "\n")
             self.file.flush()
         except OSError as error:
             raise self._unwritable(error) from None
-        if self.events is not None:
-            for name, value in {"loss": report.loss, **report.metrics}.items():
-                self.events.add_scalar(name, value, report.images_seen)
+        for tracker in self.trackers:
+            tracker.scalars(numbers, report.step, report.images_seen)
 
     def picture(self, image: Image.Image, images_seen: int) -> None:
         """Write one sample grid to `folder/samples/`."""
         save_png(image, self.folder / "samples" / f"{images_seen:09d}.png")
+        for tracker in self.trackers:
+            tracker.picture(image, self.step, images_seen)
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self.file.close()
+        for tracker in self.trackers:
+            tracker.close()
 
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
 
-    def close(self) -> None:
-        """Flush and close both files."""
-        self.file.close()
-        if self.events is not None:
-            self.events.close()
 
-
-def _truncate(path: Path, step: int) -> None:
+def _truncate(path: Path, step: int) -> int:
+    """Drop the lines after `step`; returns the images seen at the last one that stays."""
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in kept))
-
-
-def _tensorboard(folder: Path, step: int):  # type: ignore[no-untyped-def]  # SummaryWriter exists only with the extra
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+    atomic_write(path, "".join(line + "\n" for line in kept))
+    return int(json.loads(kept[-1])["images_seen"]) if kept else 0

@@ -1,154 +1,204 @@
 """The training loop: one for all stages. Knows a `Task` and a folder; not what is trained."""
 
+import math
 import time
-from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import nn
-
-from unclip.data import batch_indices
-from unclip.errors import TrainingError
+from unclip.checkpoint import load_weights
 from unclip.files import atomic_write
-from unclip.runtime import autocast, forked_random_state, resolve_device, seeded
+from unclip.runtime import forked_random_state
 from unclip.training.config import TrainConfig
-from unclip.training.ema import Ema
-from unclip.training.log import RunLog, StepReport
-from unclip.training.optimizer import learning_rate, make_optimizer
+from unclip.training.distributed import Cluster, join
+from unclip.training.ema import AverageRule, Averages
+from unclip.training.feed import Feed
+from unclip.training.log import RunLog
+from unclip.training.loss_scale import LossScale
+from unclip.training.memory import checkpoint_activations, sharded_blocks
+from unclip.training.optimizer import make_optimizers
 from unclip.training.progress import Reporter
-from unclip.training.state import Position, TrainState
-from unclip.training.stop import stop_on_signal
+from unclip.training.resuming import sole_run
+from unclip.training.state import BEST, Position, TrainState
+from unclip.training.step import NotFiniteError, train_steps
+from unclip.training.stop import StopFlag, stop_on_signal
 from unclip.training.task import Task
 from unclip.training.tasks import make_task
+from unclip.training.validation import validate
 
-__all__ = ["train", "train_steps"]
-
-RANK = 0
-MAX_SKIPPED = 20
+__all__ = ["make_state", "train"]
 
 
-def train(config: TrainConfig, out: Path, *, minutes: float | None = None, device: str = "auto") -> Position:
+def train(
+    config: TrainConfig,
+    out: Path | str,
+    *,
+    minutes: float | None = None,
+    device: str = "auto",
+    allow_changes: bool = False,
+) -> Position:
     """Train until `num_images` or the time budget is reached; the same call again resumes exactly.
 
-    Writes to `out`: `config.json`, `log.jsonl`, `tensorboard/`, `samples/`, the last two checkpoints and, with each,
-    the stage as the pipeline loads it (averaged weights). SIGINT and SIGTERM end the run after the current step, saved.
-    Raises `TrainingError` when the folder holds a run of other settings or the loss stays non-finite.
+    Under `torchrun` or `accelerate launch` all processes train together. Writes to `out`: `config.json`, `log.jsonl`,
+    `tensorboard/`, `samples/`, the last checkpoints and that of the best held-out loss, and with each the stage as the
+    pipeline loads it (averaged weights). SIGINT and SIGTERM end the run after the current step, saved. Raises
+    `TrainingError` when the folder holds a run of other settings (unless `allow_changes`) or the loss stays non-finite,
+    `InputError` when another run trains in the folder.
     """
-    out = Path(out)
     started = time.monotonic()
-    task = make_task(config, resolve_device(device))
-    state = make_state(task, config)
-    position, notes = state.resume(out, config)
-    atomic_write(out / "config.json", config.model_dump_json(indent=2) + "\n")
-    reporter = Reporter(config, position, minutes)
-    for note in notes:
-        reporter.note(note)
     deadline = None if minutes is None else started + 60.0 * minutes
-    return _run(task, state, position, config, out, reporter, deadline)
+    with join(device) as cluster:
+        # What holds connections is gone before they are closed.
+        return _train(config, Path(out), cluster, minutes, deadline, allow_changes)
 
 
-def make_state(task: Task, config: TrainConfig) -> TrainState:
-    """A fresh state; weights are initialised from the run's seed alone."""
-    return TrainState(
-        task.network, Ema(task.network, config.ema_images), make_optimizer(task.network, config.optimizer)
-    )
-
-
-def train_steps(task: Task, state: TrainState, position: Position, config: TrainConfig) -> Iterator[StepReport]:
-    """One optimiser step a time, for ever; the caller decides when to stop."""
-    step, images_seen = position
-    skipped = 0
-    while True:
-        before = time.monotonic()
-        indices = batch_indices(task.num_items, config.batch_size, images_seen, config.seed)
-        rate = learning_rate(config.optimizer, images_seen, config.num_images)
-        loss, metrics = _step(task, state, config, indices, rate, seeded(config.seed, RANK, images_seen))
-        step, images_seen = step + 1, images_seen + config.batch_size
-        skipped = skipped + 1 if metrics["skipped"] else 0
-        if skipped == MAX_SKIPPED:
-            raise TrainingError(
-                f"the loss was not finite for {skipped} steps in a row (step {step}); lower optimizer.learning_rate "
-                f"(now {config.optimizer.learning_rate}) and resume from the last checkpoint in another --out."
-            )
-        if not skipped:
-            state.ema.update(state.network, config.batch_size, images_seen)
-        yield StepReport(step, images_seen, loss, metrics, time.monotonic() - before)
-
-
-def _step(
-    task: Task,
-    state: TrainState,
-    config: TrainConfig,
-    indices: np.ndarray,
-    rate: float,
-    generator: torch.Generator,
-) -> tuple[float, dict[str, float]]:
-    """Forward, backward, clip, update. A step whose gradient is not finite leaves the weights alone."""
-    network, optimizer = state.network, state.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    device = next(network.parameters()).device
-    # Dropout draws from torch's own state, so that is tied to the step as well.
-    with forked_random_state(generator.initial_seed()), autocast(device, getattr(torch, config.precision)):
-        loss, metrics = task.loss(indices, generator)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.max_grad_norm)
-    finite = bool(torch.isfinite(norm))
-    if finite:
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss.item(), {**metrics, "grad_norm": norm.item(), "learning_rate": rate, "skipped": float(not finite)}
-
-
-def _run(
-    task: Task,
-    state: TrainState,
-    position: Position,
+def _train(
     config: TrainConfig,
     out: Path,
-    reporter: Reporter,
+    cluster: Cluster,
+    minutes: float | None,
     deadline: float | None,
+    allow_changes: bool,
 ) -> Position:
-    log = RunLog(out, position.step)
-    steps = train_steps(task, state, position, config)
-    try:
+    with ExitStack() as stack:
+        with cluster.first_alone():
+            if cluster.is_first:
+                stack.enter_context(sole_run(out))
+        task = _make_task(config, cluster)
+        state = make_state(task, config, cluster)
+        resumed = state.resume(out, config, allow_changes)
+        reporter = Reporter(config, resumed.position, minutes, quiet=not cluster.is_first)
+        stack.callback(reporter.close)
+        for note in resumed.notes:
+            reporter.note(note)
+        with cluster.first_alone():
+            if cluster.is_first:
+                atomic_write(out / "config.json", config.model_dump_json(indent=2) + "\n")
+        log = _open_log(config, out, resumed.position, reporter, cluster)
+        if log is not None:
+            stack.callback(log.close)
+        run = _Run(config, out, cluster, task, state, Feed(task.samples, config, cluster), log, reporter)
+        return run.go_on(resumed.position, deadline)
+
+
+def make_state(task: Task, config: TrainConfig, cluster: Cluster) -> TrainState:
+    """A fresh state; weights depend on the run's seed alone."""
+    rule = AverageRule.of(config)
+    network, copies = task.build(), [task.build() for _ in range(len(rule))]
+    for copy in copies:
+        cluster.shard(copy, config.strategy, sharded_blocks(copy))
+    if config.activation_checkpointing:
+        checkpoint_activations(network)
+    if config.compile:
+        network.compile()
+    wrapped = cluster.wrap(network, config.strategy, sharded_blocks(network))
+    optimizer = make_optimizers(network, config.optimizer)
+    scale = LossScale() if config.precision == "float16" else LossScale(1.0)
+    return TrainState(network, wrapped, Averages(copies, rule), optimizer, scale, cluster)
+
+
+def _make_task(config: TrainConfig, cluster: Cluster) -> Task:
+    """The first process prepares what is kept in files; the others find it there."""
+    task = None
+    with cluster.first_alone():
+        if cluster.is_first:
+            task = make_task(config, cluster.device)
+    return task or make_task(config, cluster.device)
+
+
+def _open_log(
+    config: TrainConfig, out: Path, position: Position, reporter: Reporter, cluster: Cluster
+) -> RunLog | None:
+    """The first process writes the log; trackers that are missing are told before anything is trained."""
+    log = None
+    with cluster.first_alone():
+        if cluster.is_first:
+            log = RunLog(out, position.step, config.trackers, config.model_dump(mode="json"))
+            for note in log.notes:
+                reporter.note(note)
+    return log
+
+
+@dataclass(eq=False)
+class _Run:
+    """One process's part of a run."""
+
+    config: TrainConfig
+    out: Path
+    cluster: Cluster
+    task: Task
+    state: TrainState
+    feed: Feed
+    log: RunLog | None
+    reporter: Reporter
+
+    def go_on(self, position: Position, deadline: float | None) -> Position:
+        """Train from `position` until the end, the deadline or a signal, and save."""
         with stop_on_signal() as stopped:
-            while position.images_seen < config.num_images and not (stopped or _late(deadline)):
-                report = next(steps)
-                log.write(report)
-                reporter.step(report)
-                before, position = position, Position(report.step, report.images_seen)
-                if _crossed(before, position, config.checkpoint_images):
-                    save(task, state, position, config, out)
-                if _crossed(before, position, config.preview_images):
-                    _preview(task, state, position, log)
-            save(task, state, position, config, out)
-        if stopped:
-            reporter.note(f"{stopped.name}: saved at {position.images_seen:,} images; the same command resumes.")
+            try:
+                position = self._steps(position, deadline, stopped)
+            except NotFiniteError as error:
+                self._save(error.position)
+                raise
+            self._save(position)
+        if self.cluster.any(bool(stopped)):
+            self.reporter.note(
+                f"{stopped.name or 'stopped'}: saved at {position.images_seen:,} images; the same command resumes."
+            )
         else:
-            _preview(task, state, position, log)
-    finally:
-        log.close()
-        reporter.close()
-    return position
+            self._preview(position)
+        return position
 
+    def _steps(self, position: Position, deadline: float | None, stopped: StopFlag) -> Position:
+        steps = train_steps(self.task, self.state, position, self.config, self.feed, self.cluster)
+        while position.images_seen < self.config.num_images and not self._must_stop(deadline, stopped):
+            report = next(steps)
+            before, position = position, Position(report.step, report.images_seen)
+            # Held-out figures stand in the line of the step that they belong to.
+            if _crossed(before, position, self.config.validation_images):
+                report = report.with_metrics(self._validate(position))
+            if self.log is not None:
+                self.log.write(report)
+            self.reporter.step(report)
+            if _crossed(before, position, self.config.checkpoint_images):
+                self._save(position)
+            if _crossed(before, position, self.config.preview_images):
+                self._preview(position)
+        return position
 
-def _late(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
+    def _must_stop(self, deadline: float | None, stopped: StopFlag) -> bool:
+        late = deadline is not None and time.monotonic() >= deadline
+        return self.cluster.any(bool(stopped) or late)
 
+    def _save(self, position: Position) -> None:
+        """A checkpoint to go on from, and the averaged stage to draw with."""
+        self.state.save_newest(self.out, position, self.config)
+        self.state.save_averages(self.out, position)
+        self._export(self.out)
 
-def save(task: Task, state: TrainState, position: Position, config: TrainConfig, out: Path) -> None:
-    """A checkpoint to go on from, and the averaged stage to draw with."""
-    state.save(out, position, config)
-    task.export(state.ema.network, out, "float32")
+    def _export(self, folder: Path) -> None:
+        whole = self.cluster.full(self.state.averages.networks[0].state_dict())
+        with self.cluster.first_alone():
+            if self.cluster.is_first:
+                network = self.task.build().cpu()
+                load_weights(network, whole, "the average")
+                self.task.export(network, folder, "float32")
+
+    def _validate(self, position: Position) -> dict[str, float]:
+        """Held-out figures; the checkpoint of the best loss is kept."""
+        figures = validate(self.task, self.state, self.config, self.feed, self.cluster)
+        loss = figures.get("held_out_loss", math.inf)
+        if loss < self.state.best_loss:
+            self.state.best_loss = loss
+            self.state.save(self.out / BEST, position, self.config)
+        return figures
+
+    def _preview(self, position: Position) -> None:
+        with forked_random_state(self.config.seed):
+            image = self.task.preview(self.state.averages.networks[0])
+        if image is not None and self.log is not None:
+            self.log.picture(image, position.images_seen)
 
 
 def _crossed(before: Position, now: Position, every: int) -> bool:
     return before.images_seen // every != now.images_seen // every
-
-
-def _preview(task: Task, state: TrainState, position: Position, log: RunLog) -> None:
-    image = task.preview(state.ema.network)
-    if image is not None:
-        log.picture(image, position.images_seen)

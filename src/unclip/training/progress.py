@@ -16,17 +16,19 @@ LINE_SECONDS = 15.0
 class Reporter:
     """Shows images seen, loss, images per second and the time left."""
 
-    def __init__(self, config: TrainConfig, position: Position, minutes: float | None) -> None:
-        self.config = config
+    def __init__(self, config: TrainConfig, position: Position, minutes: float | None, *, quiet: bool = False) -> None:
+        self.config, self.quiet = config, quiet
         self.start = position.images_seen
         self.started = time.monotonic()
         self.budget = None if minutes is None else 60.0 * minutes
         self.average: float | None = None
         self.last_line = 0.0
-        self.bar = self._make_bar() if sys.stderr.isatty() else None
+        self.bar = self._make_bar() if sys.stderr.isatty() and not quiet else None
 
     def step(self, report: StepReport) -> None:
         """Show one step."""
+        if self.quiet:
+            return
         self.average = report.loss if self.average is None else 0.98 * self.average + 0.02 * report.loss
         elapsed = time.monotonic() - self.started
         rate = (report.images_seen - self.start) / elapsed
@@ -40,7 +42,8 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Show one line between steps."""
-        print(f"{self.config.name}  {text}", file=sys.stderr)
+        if not self.quiet:
+            print(f"{self.config.name}  {text}", file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""

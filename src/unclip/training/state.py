@@ -1,20 +1,25 @@
-"""Everything a run needs to go on exactly, as one safetensors file. Knows no task and no loop."""
+"""What a run needs to go on exactly, as one safetensors file that fits any number of processes. Knows no task."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint import load_tensors, load_weights, save_tensors
-from unclip.errors import CheckpointError, TrainingError
+from unclip.checkpoint import LazyTensor, load_tensors, load_weights, save_tensors
+from unclip.errors import CheckpointError
 from unclip.training.config import TrainConfig
-from unclip.training.ema import Ema
+from unclip.training.distributed import Cluster
+from unclip.training.ema import Averages
+from unclip.training.loss_scale import LossScale
+from unclip.training.optimizer import Optimizers
+from unclip.training.post_hoc import Snapshot, save_snapshot
+from unclip.training.resuming import check_config
 
-__all__ = ["Position", "TrainState"]
+__all__ = ["BEST", "Position", "Resumed", "TrainState"]
 
-KEPT = 2
+BEST = "best.safetensors"
 
 
 class Position(NamedTuple):
@@ -24,54 +29,94 @@ class Position(NamedTuple):
     images_seen: int = 0
 
 
-class TrainState(NamedTuple):
-    """The network, its average and its optimiser."""
+class Resumed(NamedTuple):
+    """Where a run goes on, and what the user should be told."""
+
+    position: Position
+    best_loss: float
+    notes: list[str]
+
+
+@dataclass(eq=False)
+class TrainState:
+    """The network, its averages and its optimiser."""
 
     network: nn.Module
-    ema: Ema
-    optimizer: torch.optim.Optimizer
+    wrapped: nn.Module
+    """What is called: the network itself, or what exchanges its gradients with other processes."""
+    averages: Averages
+    optimizer: Optimizers
+    loss_scale: LossScale
+    cluster: Cluster
+    best_loss: float = float("inf")
+    """Least held-out loss of the average so far."""
 
-    def save(self, folder: Path, position: Position, config: TrainConfig) -> Path:
-        """Write `folder/checkpoint-<step>.safetensors` atomically and keep the last two."""
-        path = folder / f"checkpoint-{position.step:08d}.safetensors"
-        metadata = {"position": json.dumps(position), "config": config.model_dump_json()}
-        save_tensors(path, self._tensors(), metadata)
-        for old in checkpoints(folder)[:-KEPT]:
-            old.unlink()
-        return path
+    def save(self, path: Path, position: Position, config: TrainConfig) -> None:
+        """Write a checkpoint atomically; every process takes part, the first one writes."""
+        tensors = self.cluster.full(self.tensors())
+        metadata = {
+            "position": json.dumps(position),
+            "config": config.model_dump_json(),
+            "loss_scale": json.dumps(self.loss_scale),
+            "best_loss": json.dumps(self.best_loss),
+        }
+        with self.cluster.first_alone():
+            if self.cluster.is_first:
+                save_tensors(path, tensors, metadata)
 
-    def resume(self, folder: Path, config: TrainConfig) -> tuple[Position, list[str]]:
-        """Restore the newest whole checkpoint of `folder`: where it was, and a note for each one that was not whole.
+    def save_newest(self, folder: Path, position: Position, config: TrainConfig) -> None:
+        """Write `folder/checkpoint-<step>.safetensors` and keep the last `config.keep_checkpoints`."""
+        self.save(folder / f"checkpoint-{position.step:08d}.safetensors", position, config)
+        if self.cluster.is_first:
+            for old in checkpoints(folder)[: -config.keep_checkpoints]:
+                old.unlink()
 
-        Raises `TrainingError` when the checkpoint was written by another configuration.
+    def save_averages(self, folder: Path, position: Position) -> None:
+        """Keep the power-function averages as they are now, so that any other width can be made of them."""
+        if self.averages.rule.kind == "classic":
+            return
+        for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
+            whole = self.cluster.full(average.state_dict())
+            with self.cluster.first_alone():
+                if self.cluster.is_first:
+                    lazy = {name: LazyTensor.of(tensor) for name, tensor in whole.items()}
+                    save_snapshot(folder, Snapshot(position.images_seen, sigma_rel, lazy))
+
+    def resume(self, folder: Path, config: TrainConfig, allow_changes: bool = False) -> Resumed:
+        """Restore the newest whole checkpoint of `folder`, and tell what was found on the way there.
+
+        Raises `TrainingError` with the differences when other settings wrote it, unless `allow_changes`.
         """
-        notes = []
-        for path in reversed(checkpoints(folder)):
-            try:
-                tensors, metadata = load_tensors(path)
-            except CheckpointError as error:
-                notes.append(f"skipped a damaged checkpoint: {error}")
-                continue
-            _check_config(path, metadata["config"], config)
-            self._restore(tensors, path)
-            return Position(*json.loads(metadata["position"])), notes
-        return Position(), notes
+        notes: list[str] = []
+        whole: dict[str, Tensor] = {}
+        metadata: dict[str, str] | None = None
+        with self.cluster.first_alone():
+            if self.cluster.is_first:
+                path, whole, metadata = _newest_whole(folder, notes)
+                if metadata is not None:
+                    notes += check_config(path, metadata["config"], config, allow_changes)
+        metadata, notes = self.cluster.tell((metadata, notes))
+        if metadata is None:
+            return Resumed(Position(), self.best_loss, notes)
+        self.restore(whole)
+        self.loss_scale = LossScale(*json.loads(metadata["loss_scale"]))
+        self.best_loss = json.loads(metadata["best_loss"])
+        return Resumed(Position(*json.loads(metadata["position"])), self.best_loss, notes)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.network.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-        return tensors
+    def tensors(self) -> dict[str, Tensor]:
+        """All of the state by name, each tensor as this process holds it."""
+        named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for number, average in enumerate(self.averages.networks):
+            named |= {f"average.{number}.{name}": tensor for name, tensor in average.state_dict().items()}
+        return named | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
 
-    def _restore(self, tensors: dict[str, Tensor], path: Path) -> None:
-        load_weights(self.network, _part(tensors, "network."), path)
-        load_weights(self.ema.network, _part(tensors, "ema."), path)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(tensors, "optimizer.").items():
-            index, field = name.split(".")
-            state.setdefault(int(index), {})[field] = tensor
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+    def restore(self, whole: dict[str, Tensor]) -> None:
+        """Take over the first process's tensors; the others' `whole` is not looked at. Strict."""
+        spread = self.cluster.spread(whole, self.tensors())
+        load_weights(self.network, _part(spread, "network."), "the checkpoint")
+        for number, average in enumerate(self.averages.networks):
+            load_weights(average, _part(spread, f"average.{number}."), "the checkpoint")
+        self.optimizer.restore(_part(spread, "optimizer."))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -79,29 +124,19 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*.safetensors"))
 
 
+def _newest_whole(folder: Path, notes: list[str]) -> tuple[Path, dict[str, Tensor], dict[str, str] | None]:
+    """The newest checkpoint that can be read; a note for each that cannot, and for the one taken instead."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            tensors, metadata = load_tensors(path)
+        except CheckpointError as error:
+            notes.append(f"skipped a damaged checkpoint: {error}")
+            continue
+        if notes:
+            notes.append(f"going on from {path.name}")
+        return path, tensors, metadata
+    return folder, {}, None
+
+
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-# What may change between two parts of one run: how long it is and how often it reports.
-FREE = {"num_images", "checkpoint_images", "preview_images"}
-
-
-def _check_config(path: Path, stored: str, config: TrainConfig) -> None:
-    before, now = json.loads(stored), json.loads(config.model_dump_json())
-    changed = [
-        f"{name}: {old!r} there, {new!r} asked"
-        for name, (old, new) in _differences(before, now).items()
-        if name.split(".")[0] not in FREE
-    ]
-    if changed:
-        raise TrainingError(f"{path} was written with other settings ({'; '.join(changed)}); use another --out.")
-
-
-def _differences(before: object, now: object, name: str = "") -> dict[str, tuple[object, object]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        found: dict[str, tuple[object, object]] = {}
-        for key in sorted(before.keys() | now.keys()):
-            found |= _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
-        return found
-    return {} if before == now else {name: (before, now)}

@@ -1,8 +1,11 @@
-"""The contract between the loop and what is trained. Knows no stage."""
+"""The contract between the loop and what is trained. Knows no stage, no process and no file."""
 
 import abc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,8 +13,94 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.checkpoint import Storage
+from unclip.runtime import seeded
 
-__all__ = ["Task", "TaskLoss"]
+__all__ = ["Batch", "Request", "Samples", "Task", "TaskLoss"]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What one process is to compute of one step: these samples, in these places of the whole batch.
+
+    All that a step draws comes from here, so it depends on the seed and a sample's place in the run alone, and not on
+    how many processes, workers or passes share the batch.
+    """
+
+    indices: np.ndarray
+    """Numbers of the samples."""
+    slots: np.ndarray
+    """Places of those samples in the whole batch."""
+    batch_size: int
+    """Samples of the whole batch."""
+    images_seen: int
+    """Samples before this batch."""
+    seed: int
+    stream: int = 0
+    """Training is 0, the held-out figures are 1."""
+
+    @cached_property
+    def generators(self) -> list[torch.Generator]:
+        """A generator for each sample."""
+        return [seeded(self.seed, self.stream, self.images_seen + int(slot)) for slot in self.slots]
+
+    def shared(self) -> torch.Generator:
+        """A generator for what is drawn for the whole batch at once, the same in every process."""
+        return seeded(self.seed, self.stream + 2, self.images_seen)
+
+    def noise(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal numbers, (samples, *shape) float32."""
+        return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in self.generators])
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1), (samples, *shape) float32."""
+        return torch.stack([torch.rand(shape, generator=generator) for generator in self.generators])
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Tensors with the samples first, and what could not be read."""
+
+    tensors: Mapping[str, Tensor]
+    skipped: tuple[str, ...] = ()
+    """Samples that were damaged, with the reason; their neighbours took their places."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        return Batch(moved, self.skipped)
+
+    def rows(self, rows: Tensor | slice) -> "Batch":
+        """Some of the samples."""
+        return Batch({name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def split(self, num_rows: int) -> list["Batch"]:
+        """Parts of `num_rows` samples; the last may be smaller."""
+        return [self.rows(slice(start, start + num_rows)) for start in range(0, len(self), num_rows)]
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A data set that answers requests; picklable, and without a device, so that loader processes can hold it."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the samples."""
+        ...
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Samples of each shard, in the order of `keys`."""
+        ...
+
+    def __call__(self, request: Request) -> Batch:
+        """Read, draw and prepare all that a loss needs but the networks' work."""
+        ...
 
 
 class TaskLoss(NamedTuple):
@@ -21,16 +110,54 @@ class TaskLoss(NamedTuple):
     metrics: dict[str, float]
 
 
-class Task(abc.ABC):
-    """A stage under training: its network, its batches and its loss. All randomness comes from the passed generator."""
+class Passes(NamedTuple):
+    """How the gradient of a process's share of a batch is to be computed."""
 
-    network: nn.Module
-    num_items: int
-    """Pictures in the data set."""
+    num_rows: int
+    """Samples of one forward pass, at most."""
+    scale: float
+    """Factor on the loss (float16)."""
+    is_last: Callable[[bool], object]
+    """Told before each backward pass whether it is the last, when the processes exchange their gradients."""
+    gather: Callable[[Tensor], Tensor]
+    """The rows of all processes, without gradients."""
+    rank: int
+    num_processes: int
+
+
+class Task(abc.ABC):
+    """A stage under training: its network, its samples and its loss."""
+
+    samples: Samples
 
     @abc.abstractmethod
-    def loss(self, indices: np.ndarray, generator: torch.Generator) -> TaskLoss:
-        """The mean loss over the pictures numbered `indices`."""
+    def build(self) -> nn.Module:
+        """A new network, on the task's device; the same weights every time."""
+
+    @abc.abstractmethod
+    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        """The mean loss over the samples of a batch."""
+
+    def split(self, batch: Batch, num_rows: int) -> list[Batch]:
+        """The parts of at most `num_rows` samples that go through the network one after the other."""
+        return batch.split(num_rows)
+
+    def backward(self, network: nn.Module, batch: Batch, passes: Passes) -> TaskLoss:
+        """Add the gradient of the mean loss to the network's parameters; returns the loss, detached."""
+        parts = self.split(batch, passes.num_rows)
+        total, sums = torch.zeros((), device=batch_device(batch)), dict[str, float]()
+        for number, part in enumerate(parts, start=1):
+            passes.is_last(number == len(parts))
+            share = len(part) / len(batch)
+            loss, metrics = self.loss(network, part)
+            (loss * (share * passes.scale)).backward()
+            total += share * loss.detach()
+            sums = {name: sums.get(name, 0.0) + share * value for name, value in metrics.items()}
+        return TaskLoss(total, sums)
+
+    def figures(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
+        """Figures of held-out samples beside their loss; none unless a stage has some."""
+        return {}
 
     @abc.abstractmethod
     def preview(self, network: nn.Module) -> Image.Image | None:
@@ -39,3 +166,8 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
         """Write what the pipeline loads for this stage to `folder`."""
+
+
+def batch_device(batch: Batch) -> torch.device:
+    """Where a batch's tensors are."""
+    return next(iter(batch.tensors.values())).device

@@ -11,7 +11,7 @@ from unclip.models.dalle2_pytorch.attention import Attention
 from unclip.models.dalle2_pytorch.layers import GainNorm
 from unclip.shapes import Hidden
 
-__all__ = ["CausalTransformer"]
+__all__ = ["CausalTransformer", "FeedForward"]
 
 _NUM_BUCKETS, _MAX_DISTANCE = 32, 128
 
@@ -56,7 +56,7 @@ class CausalTransformer(nn.Module):
                         rotary_dim=min(32, head_dim) if rotary else 0,
                         dropout=attention_dropout,
                     ),
-                    _feed_forward(width, ff_mult, norm_ff, ff_dropout),
+                    FeedForward(width, ff_mult, norm=norm_ff, dropout=ff_dropout),
                 ]
             )
             for _ in range(depth)
@@ -112,12 +112,15 @@ class SwiGlu(nn.Module):
         return value * F.silu(gate)
 
 
-def _feed_forward(width: int, mult: int, norm: bool, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        GainNorm(width),
-        nn.Linear(width, 2 * mult * width, bias=False),
-        SwiGlu(),
-        GainNorm(mult * width) if norm else nn.Identity(),
-        nn.Dropout(dropout),
-        nn.Linear(mult * width, width, bias=False),
-    )
+class FeedForward(nn.Sequential):
+    """A gated MLP whose hidden layer is `mult` times as wide, normalised if `norm`; its layers go by their numbers."""
+
+    def __init__(self, width: int, mult: int, *, norm: bool, dropout: float) -> None:
+        super().__init__(
+            GainNorm(width),
+            nn.Linear(width, 2 * mult * width, bias=False),
+            SwiGlu(),
+            GainNorm(mult * width) if norm else nn.Identity(),
+            nn.Dropout(dropout),
+            nn.Linear(mult * width, width, bias=False),
+        )

@@ -1,9 +1,10 @@
 """Contrastive training of CLIP. Knows pictures and captions; no diffusion."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -11,37 +12,93 @@ from torch import Tensor, nn
 
 from unclip.checkpoint import Storage
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, contrastive_loss
+from unclip.data import PictureSet
 from unclip.images import from_uint8, resize
+from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
-from unclip.training.task import Task, TaskLoss
-from unclip.training.tasks.common import draw_captions, load_pictures, seeded_network
+from unclip.training.task import Batch, Passes, Request, Task, TaskLoss
+from unclip.training.tasks.common import load_pictures, read_items, seeded_network, stack_pixels
+from unclip.training.tasks.texts import Tokens, choose_captions
 
 __all__ = ["ClipTask", "augment", "degrade"]
+
+# Samples whose captions the vocabulary is learned from.
+VOCABULARY_SAMPLES = 200_000
 
 
 class ClipTask(Task):
     """Learns both towers; the vocabulary is learned from the captions first."""
 
     def __init__(self, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> None:
-        self.task, self.device = task, device
-        self.pictures = load_pictures(config.data, task.model.image_size)
-        self.num_items = len(self.pictures.keys)
-        texts = [caption for captions in self.pictures.captions for caption in captions]
+        self.task, self.device, self.seed = task, device, config.seed
+        pictures = load_pictures(config.data, task.model.image_size)
+        count = min(len(pictures), VOCABULARY_SAMPLES)
+        texts = [caption for index in range(count) for caption in pictures.captions(index)]
         self.tokenizer = Tokenizer.train(texts, task.model.vocab_size)
-        self.network = self.clip = seeded_network(lambda: Clip(task.model), config.seed, device)
+        self.samples = ClipSamples(pictures, Tokens(self.tokenizer, task.model.context_length), task)
 
-    def loss(self, indices: np.ndarray, generator: torch.Generator) -> TaskLoss:
-        images = from_uint8(np.asarray(self.pictures.images[indices])).to(self.device)
-        images = augment(images, self.task.max_shift, self.task.max_rotation, generator)
-        images = degrade(images, self.task.degrade_prob, generator)
-        tokens = self.tokenizer.encode(
-            draw_captions(self.pictures.captions, indices, generator), self.task.model.context_length
-        )
-        image_embeddings = self.clip.encode_pixels(images)
-        longest = int(tokens.mask.sum(dim=1).max())
-        text = self.clip.encode_tokens(tokens.ids[:, :longest].to(self.device))
-        loss = contrastive_loss(image_embeddings, text.embedding, self.clip.logit_scale)
-        return TaskLoss(loss, {"top1": _top1(image_embeddings, text.embedding)})
+    def build(self) -> Clip:
+        return seeded_network(lambda: Clip(self.task.model), self.seed, self.device)
+
+    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        image, text = self._embed(network, batch)
+        return self._contrast(image, text, logit_scale(network))
+
+    def backward(self, network: nn.Module, batch: Batch, passes: Passes) -> TaskLoss:
+        """The loss compares every picture with the texts of all processes and parts.
+
+        So embeddings are made first, the loss's gradient with respect to them next, and that is carried back through
+        the towers part by part (GradCache, arXiv 2101.06983), computing each part again where there are several.
+        """
+        parts = batch.split(passes.num_rows)
+        seed = int(torch.randint(2**62, ()))
+        if len(parts) == 1:
+            passes.is_last(True)
+            towers = [self._embed(network, batch)]
+        else:
+            with torch.no_grad():
+                towers = [self._embed_seeded(network, part, seed + number) for number, part in enumerate(parts)]
+        image, text = (torch.cat(rows) for rows in zip(*towers, strict=True))
+        loss, image_gradient, text_gradient, scale_gradient = self._gradients(network, image, text, passes)
+        for number, part in enumerate(parts):
+            is_last = number == len(parts) - 1
+            rows = slice(number * passes.num_rows, (number + 1) * passes.num_rows)
+            if len(parts) > 1:
+                passes.is_last(is_last)
+                towers = [self._embed_seeded(network, part, seed + number)]
+            image, text = towers[0]
+            carried = (image * image_gradient[rows]).sum() + (text * text_gradient[rows]).sum()
+            # Gradients are averaged over the processes; each brings its rows' share of the one loss of them all.
+            carried = passes.num_processes * carried
+            if is_last:
+                carried = carried + logit_scale(network) * scale_gradient
+            (carried * passes.scale).backward()
+        return loss
+
+    def _gradients(
+        self, network: nn.Module, image: Tensor, text: Tensor, passes: Passes
+    ) -> tuple[TaskLoss, Tensor, Tensor, Tensor]:
+        """The loss of all rows of all processes, and its gradient for this process's rows and the temperature."""
+        all_image, all_text = (passes.gather(rows.detach()).requires_grad_() for rows in (image, text))
+        scale = logit_scale(network).detach().requires_grad_()
+        loss, metrics = self._contrast(all_image, all_text, scale)
+        loss.backward()
+        own = slice(passes.rank * len(image), (passes.rank + 1) * len(image))
+        gradients = [leaf.grad for leaf in (all_image, all_text, scale)]
+        assert all(gradient is not None for gradient in gradients), "the loss depends on both towers"
+        return TaskLoss(loss.detach(), metrics), gradients[0][own], gradients[1][own], gradients[2]  # type: ignore[index,return-value]
+
+    def _embed_seeded(self, network: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
+        with forked_random_state(seed):
+            return self._embed(network, batch)
+
+    def _embed(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        longest = int(batch["text_length"].max())
+        image, text = network(batch["images"], batch["text_ids"][:, :longest])
+        return image, text.embedding
+
+    def _contrast(self, image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:
+        return TaskLoss(contrastive_loss(image, text, scale), {"top1": _top1(image, text)})
 
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None
@@ -51,6 +108,41 @@ class ClipTask(Task):
         TextImageEncoder(network, self.tokenizer).save(folder, storage=storage)
 
 
+def logit_scale(network: nn.Module) -> Tensor:
+    """CLIP's temperature, also behind a wrapper of several processes."""
+    clip = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    assert isinstance(clip, Clip), type(clip)
+    return clip.logit_scale
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSamples:
+    """Augmented pictures, each with one of its captions."""
+
+    pictures: PictureSet
+    tokens: Tokens
+    task: ClipTaskConfig
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the samples."""
+        return self.pictures.keys
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Samples of each shard."""
+        return self.pictures.shard_sizes
+
+    def __call__(self, request: Request) -> Batch:
+        items, indices, skipped = read_items(self.pictures, request.indices)
+        captions = [item.captions for item in items]
+        tokens = self.tokens(indices.tolist(), captions, choose_captions(captions, request, 0.0))
+        images = from_uint8(stack_pixels(items, self.task.model.image_size))
+        images = augment(images, self.task.max_shift, self.task.max_rotation, request.uniform(4))
+        images = degrade(images, self.task.degrade_prob, request.uniform(2))
+        return Batch({"images": images, **tokens}, skipped)
+
+
 @torch.no_grad()
 def _top1(image_embeddings: Tensor, text_embeddings: Tensor) -> float:
     scores = F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings.float(), dim=-1).T
@@ -58,13 +150,13 @@ def _top1(image_embeddings: Tensor, text_embeddings: Tensor) -> float:
     return hits.float().mean().item()
 
 
-def augment(images: Tensor, max_shift: float, max_rotation: float, generator: torch.Generator) -> Tensor:
-    """A small random rotation, scale and shift of each picture, on white.
+def augment(images: Tensor, max_shift: float, max_rotation: float, draws: Tensor) -> Tensor:
+    """A small rotation, scale and shift of each picture, on white.
 
-    `max_shift` is a share of the side (also the largest change of scale), `max_rotation` is in degrees.
+    `max_shift` is a share of the side (also the largest change of scale), `max_rotation` is in degrees. `draws` are
+    numbers in [0, 1), (batch, 4).
     """
-    batch = len(images)
-    draw = torch.rand(4, batch, generator=generator) * 2.0 - 1.0
+    draw = draws.T * 2.0 - 1.0
     angle = draw[0] * math.radians(max_rotation)
     scale = 1.0 + draw[1] * max_shift
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
@@ -75,10 +167,15 @@ def augment(images: Tensor, max_shift: float, max_rotation: float, generator: to
     return F.grid_sample(images - 1.0, grid, align_corners=False) + 1.0
 
 
-def degrade(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:
-    """Shrink a share of the pictures to one random size (a quarter to all of the side) and back."""
+def degrade(images: Tensor, prob: float, draws: Tensor) -> Tensor:
+    """Shrink a share of the pictures to random sizes (a quarter to all of the side) and back.
+
+    `draws` are numbers in [0, 1), (batch, 2): whether, and how much.
+    """
     side = images.shape[-1]
-    small = int(torch.randint(side // 4, side + 1, (), generator=generator))
-    chosen = torch.rand(len(images), generator=generator) < prob
-    blurred = resize(resize(images, small), side)
-    return torch.where(chosen.to(images.device)[:, None, None, None], blurred, images)
+    degraded = images.clone()
+    for row, (chosen, size) in enumerate(draws.tolist()):
+        if chosen < prob:
+            small = side // 4 + int(size * (side - side // 4 + 1))
+            degraded[row] = resize(resize(images[row : row + 1], small), side)[0]
+    return degraded

@@ -1,32 +1,106 @@
-"""What several tasks need: data, initialisation from a seed, diffusion times, frozen embeddings. Knows no loop."""
+"""What several tasks need: pictures, initialisation from a seed, diffusion losses, frozen embeddings. Knows no loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unclip.clip import TextImageEncoder
-from unclip.data import ImageTextSet, emoji_items, load_shards, write_shards
+from unclip.data import Item, PictureSet, emoji_items, item_or_next, open_pictures, write_shards
+from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, bind, diffusion_loss
 from unclip.images import from_uint8
+from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.runtime import autocast, forked_random_state, inference_dtype
 from unclip.training.config import DataConfig
+from unclip.training.task import Request
 
-__all__ = ["draw_captions", "draw_times", "embed_images", "load_pictures", "seeded_network"]
+__all__ = [
+    "EmbeddingTable",
+    "denoising_losses",
+    "draw_self_conditioning",
+    "draw_times",
+    "embed_pictures",
+    "load_pictures",
+    "read_items",
+    "seeded_network",
+    "stack_pixels",
+]
 
 N = TypeVar("N", bound=nn.Module)
 EMBED_BATCH = 256
 
 
-def load_pictures(config: DataConfig, image_size: int) -> ImageTextSet:
-    """The data set at `image_size`; the emoji set is rasterised first where its folder is missing."""
+def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
+    """The data set at these sizes; the emoji set is rasterised first where its folder is missing."""
     if config.emoji_split is not None and not Path(config.folder).exists():
         items = emoji_items(config.emoji_split)[:: config.every][: config.limit]
         workers = 1 if config.limit else 2
         write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)
-    return load_shards(config.folder, image_size)
+    return open_pictures(config.folder, image_sizes, cache=config.cache)
+
+
+class Read(NamedTuple):
+    """Samples that could be read."""
+
+    items: list[Item]
+    indices: np.ndarray
+    """Their numbers: those asked for, but for damaged ones, whose next readable neighbours stand in."""
+    skipped: tuple[str, ...]
+
+
+def read_items(pictures: PictureSet, indices: Sequence[int] | np.ndarray) -> Read:
+    """The samples of these numbers; a damaged one is named and the next one takes its place."""
+    found = [item_or_next(pictures, int(index)) for index in indices]
+    return Read(
+        [item for item, _, _ in found],
+        np.array([index for _, index, _ in found], np.int64),
+        tuple(name for _, _, names in found for name in names),
+    )
+
+
+def stack_pixels(items: Sequence[Item], image_size: int) -> Tensor:
+    """The items' pictures at a size, uint8 (items, height, width, 3)."""
+    return torch.from_numpy(np.stack([item.pixels[image_size] for item in items]))
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingTable:
+    """Image embeddings in memory, (samples, dim) float32."""
+
+    rows: Tensor
+
+    def image(self, indices: np.ndarray) -> Tensor:
+        """The embeddings of these samples."""
+        return self.rows[torch.from_numpy(np.asarray(indices))]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each coordinate."""
+        return self.rows.mean(dim=0)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each coordinate."""
+        return self.rows.std(dim=0)
+
+
+@torch.inference_mode()
+def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int | None = None) -> EmbeddingTable:
+    """CLIP embeddings of all pictures, or of `limit` spread over the set."""
+    count = len(pictures)
+    chosen = np.arange(count) if limit is None else np.unique(np.linspace(0, count - 1, min(limit, count)).astype(int))
+    size, device = encoder.clip.config.image_size, encoder.device
+    parts = []
+    with autocast(device, inference_dtype(device)):
+        for start in range(0, len(chosen), EMBED_BATCH):
+            items = read_items(pictures, chosen[start : start + EMBED_BATCH]).items
+            pixels = from_uint8(stack_pixels(items, size)).to(device)
+            parts.append(encoder.encode_image(pixels).float().cpu())
+    return EmbeddingTable(torch.cat(parts).clone())
 
 
 def seeded_network(build: Callable[[], N], seed: int, device: torch.device) -> N:
@@ -35,32 +109,43 @@ def seeded_network(build: Callable[[], N], seed: int, device: torch.device) -> N
         return build().to(device)
 
 
-def draw_times(count: int, num_timesteps: int, generator: torch.Generator) -> Tensor:
-    """Uniform table points t = (i + 1) / T, stratified over the batch so that every batch covers all noise levels."""
+def draw_times(request: Request, num_timesteps: int) -> Tensor:
+    """Uniform table points t = (i + 1) / T, stratified over the whole batch so that it covers all noise levels."""
+    count, generator = request.batch_size, request.shared()
     strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     index = (strata * num_timesteps).long().clamp_(max=num_timesteps - 1)
-    return ((index + 1).double() / num_timesteps)[torch.randperm(count, generator=generator)]
+    t = ((index + 1).double() / num_timesteps)[torch.randperm(count, generator=generator)]
+    return t[torch.from_numpy(request.slots)]
 
 
-def draw_captions(
-    captions: Sequence[Sequence[str]], indices: np.ndarray, generator: torch.Generator, drop_prob: float = 0.0
-) -> list[str]:
-    """One of each picture's captions, or the empty prompt with `drop_prob`."""
-    drawn = []
-    for index in indices:
-        choices = captions[int(index)]
-        choice = int(torch.randint(len(choices), (), generator=generator))
-        dropped = float(torch.rand((), generator=generator)) < drop_prob
-        drawn.append("" if dropped else choices[choice])
-    return drawn
+def draw_self_conditioning(request: Request, prob: float) -> Tensor:
+    """Whether this step shows the network its own estimate: one draw for the whole batch, (samples,) bool."""
+    generator = request.shared()
+    generator.manual_seed(generator.initial_seed() ^ 1)
+    return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
 
 
-@torch.inference_mode()
-def embed_images(encoder: TextImageEncoder, pictures: ImageTextSet, device: torch.device) -> Tensor:
-    """CLIP embeddings of all pictures, (num_items, dim) float32."""
-    parts = []
-    with autocast(device, inference_dtype(device)):
-        for start in range(0, len(pictures.keys), EMBED_BATCH):
-            images = from_uint8(np.asarray(pictures.images[start : start + EMBED_BATCH])).to(device)
-            parts.append(encoder.encode_image(images).float())
-    return torch.cat(parts).clone()
+def denoising_losses(
+    network: nn.Module,
+    model: PriorConfig | DecoderConfig | UpsamplerConfig,
+    schedule: DiscreteSchedule,
+    weighting: Weighting,
+    batch: Mapping[str, Tensor],
+    conditioning: Mapping[str, Tensor | None],
+) -> Tensor:
+    """The loss of each sample, (batch,), at the `x0`, `noise` and times `t` of the batch.
+
+    Where the batch has `self_condition` set, the network first makes an estimate of x0 and is then shown it.
+    """
+    x0, noise, t = batch["x0"], batch["noise"], batch["t"]
+    x_t = add_noise(schedule, x0, noise, t)
+    timestep = schedule.timestep(t).float()
+    learned_variance = not isinstance(model, PriorConfig) and model.learned_variance
+    if "self_condition" in batch:
+        estimate = torch.zeros_like(x0)
+        if bool(batch["self_condition"][0]):
+            with torch.no_grad():
+                estimate = bind(network, schedule, model.prediction_type, conditioning, learned_variance)(x_t, t).x0
+        conditioning = {**conditioning, "self_condition": estimate.float()}
+    output = network(x_t, timestep, **conditioning)
+    return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learned_variance)

@@ -1,6 +1,9 @@
 """Training of the decoder: image embeddings of a frozen CLIP to pictures. Knows no prior."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -8,82 +11,194 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.checkpoint import Storage, save_module
-from unclip.clip import TextFeatures, TextImageEncoder
-from unclip.diffusion import add_noise, diffusion_loss, make_schedule
+from unclip.clip import TextImageEncoder
+from unclip.data import PictureSet
+from unclip.diffusion import make_schedule
+from unclip.errors import ConfigError
 from unclip.images import from_uint8
 from unclip.models import Decoder
 from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
-from unclip.training.task import Task, TaskLoss
-from unclip.training.tasks.common import draw_captions, draw_times, embed_images, load_pictures, seeded_network
+from unclip.training.task import Batch, Request, Task, TaskLoss
+from unclip.training.tasks.common import (
+    denoising_losses,
+    draw_self_conditioning,
+    draw_times,
+    embed_pictures,
+    load_pictures,
+    read_items,
+    seeded_network,
+    stack_pixels,
+)
 from unclip.training.tasks.preview import preview_grid
+from unclip.training.tasks.stored import AlignedEmbeddings, open_stored
+from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, text_features
 
 __all__ = ["DecoderTask"]
 
 NUM_PREVIEWS = 24
 
 
+@runtime_checkable
+class Embeddings(Protocol):
+    """Image embeddings by the number of their sample."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each coordinate."""
+        ...
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each coordinate."""
+        ...
+
+    def image(self, indices: np.ndarray) -> Tensor:
+        """(samples, dim) float32."""
+        ...
+
+
 class DecoderTask(Task):
     """The hybrid objective of Improved DDPM, with classifier-free dropout of the image embedding and the text."""
 
+    samples: "DecoderSamples"
+
     def __init__(self, config: TrainConfig, task: DecoderTaskConfig, device: torch.device) -> None:
-        self.task, self.device = task, device
-        assert task.clip is not None
-        self.encoder = TextImageEncoder.load(task.clip, device)
-        self.pictures = load_pictures(config.data, task.model.image_size)
-        self.num_items = len(self.pictures.keys)
-        seen_by_clip = load_pictures(config.data, self.encoder.clip.config.image_size)
-        self.embeddings = embed_images(self.encoder, seen_by_clip, device)
-        self.embedding_std = self.embeddings.std(dim=0)
-        self.network = seeded_network(lambda: Decoder(task.model), config.seed, device)
-        self.network.embedding_mean.copy_(self.embeddings.mean(dim=0))
-        self.network.embedding_std.copy_(self.embedding_std)
+        self.task, self.device, self.seed = task, device, config.seed
+        self.encoder = None if task.clip is None else TextImageEncoder.load(task.clip, device)
+        pictures = load_pictures(config.data, task.model.image_size)
+        location = config.data.embeddings
+        stored = None if location is None else AlignedEmbeddings.of(open_stored(location, self.encoder), pictures.keys)
+        self.embeddings = stored or self._embeddings(config)
+        self.samples = DecoderSamples(pictures, self.embeddings, self._texts(stored), task)
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
-    def loss(self, indices: np.ndarray, generator: torch.Generator) -> TaskLoss:
-        model = self.task.model
-        x0 = from_uint8(np.asarray(self.pictures.images[indices])).to(self.device)
-        noise = torch.randn(x0.shape, generator=generator).to(self.device)
-        t = draw_times(len(x0), model.num_timesteps, generator).to(self.device)
-        x_t = add_noise(self.schedule, x0, noise, t)
-        output = self.network(x_t, self.schedule.timestep(t).float(), **self._conditioning(indices, generator))
-        losses = diffusion_loss(
-            output, model.prediction_type, self.schedule, x0, noise, x_t, t, self.task.weighting, model.learned_variance
-        )
+    def _embeddings(self, config: TrainConfig) -> Embeddings:
+        if self.encoder is not None and self.task.image_drop_prob < 1.0:
+            return embed_pictures(self.encoder, load_pictures(config.data, self.encoder.clip.config.image_size))
+        if self.task.image_drop_prob < 1.0:
+            raise ConfigError(
+                "the decoder needs image embeddings: name a CLIP (task.clip) or shards of `unclip embed` "
+                "(data.embeddings), or train without conditioning (task.image_drop_prob=1)."
+            )
+        return NoEmbeddings(self.task.model.embedding_dim)
+
+    def _texts(self, stored: AlignedEmbeddings | None) -> Texts | None:
+        if not self.task.model.text_dim:
+            return None
+        if stored is not None and stored.stored.text_dim:
+            return StoredTexts(stored.stored, stored.rows)
+        if self.encoder is None:
+            raise ConfigError(
+                f"the decoder reads text (text_dim={self.task.model.text_dim}): name a CLIP (task.clip), or embed "
+                "with --hidden."
+            )
+        return Tokens(self.encoder.tokenizer, self.encoder.clip.config.context_length)
+
+    def build(self) -> Decoder:
+        network = seeded_network(lambda: Decoder(self.task.model), self.seed, self.device)
+        network.embedding_mean.copy_(self.embeddings.mean)
+        network.embedding_std.copy_(self.embeddings.std)
+        return network
+
+    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        tensors = {**batch.tensors, "x0": from_uint8(batch["pixels"])}
+        jitter = self.task.embedding_noise * self.embeddings.std.to(self.device) * batch["jitter"]
+        conditioning = {
+            "image_embedding": batch["image_embedding"] + jitter,
+            "image_present": batch["image_present"],
+            **self._text(batch),
+        }
+        losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
         return TaskLoss(losses.mean(), {})
 
-    def _conditioning(self, indices: np.ndarray, generator: torch.Generator) -> dict[str, Tensor]:
-        embedding = self.embeddings[torch.from_numpy(indices)]
-        jitter = torch.randn(embedding.shape, generator=generator).to(self.device)
-        present = torch.rand(len(indices), generator=generator) >= self.task.image_drop_prob
-        conditioning = {
-            "image_embedding": embedding + self.task.embedding_noise * self.embedding_std * jitter,
-            "image_present": present.to(self.device),
-        }
+    def _text(self, batch: Batch) -> dict[str, Tensor]:
         if not self.task.model.text_dim:
-            return conditioning
-        prompts = draw_captions(self.pictures.captions, indices, generator, self.task.text_drop_prob)
-        return conditioning | text_conditioning(self._read(prompts))
-
-    @torch.no_grad()
-    def _read(self, prompts: list[str]) -> TextFeatures:
-        return self.encoder.encode_text(prompts)
+            return {}
+        text = text_features(batch, self.encoder)
+        return {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
 
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image | None:
         """Real pictures in the odd rows, what the decoder makes of their embeddings below."""
-        chosen = np.linspace(0, self.num_items - 1, min(NUM_PREVIEWS, self.num_items)).astype(int)
-        conditioning = {"image_embedding": self.embeddings[torch.from_numpy(chosen)]}
-        if self.task.model.text_dim:
-            prompts = [self.pictures.captions[int(index)][0] for index in chosen]
-            conditioning |= text_conditioning(self._read(prompts))
+        count = len(self.samples.pictures)
+        chosen = np.linspace(0, count - 1, min(NUM_PREVIEWS, count)).astype(int)
+        request = Request(chosen, np.arange(len(chosen)), len(chosen), 0, self.seed)
+        batch = self.samples.plain(request).to(self.device)
+        conditioning = {"image_embedding": batch["image_embedding"], **self._text(batch)}
+        if self.task.image_drop_prob == 1.0:
+            conditioning["image_present"] = torch.zeros(len(batch), dtype=torch.bool, device=self.device)
         with autocast(self.device, inference_dtype(self.device)):
-            return preview_grid(network, self.task.model, conditioning, self.pictures.images[chosen], self.device)
+            return preview_grid(network, self.task.model, conditioning, batch["pixels"].cpu().numpy(), self.device)
 
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
         save_module(folder / "decoder.safetensors", network, self.task.model, "decoder", storage)
 
 
-def text_conditioning(text: TextFeatures) -> dict[str, Tensor]:
-    """The decoder's text arguments from CLIP's text features."""
-    return {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
+@dataclass(frozen=True, eq=False)
+class NoEmbeddings:
+    """What an unconditional decoder is given, and never sees: zeros."""
+
+    embedding_dim: int
+
+    @property
+    def mean(self) -> Tensor:
+        """Zeros."""
+        return torch.zeros(self.embedding_dim)
+
+    @property
+    def std(self) -> Tensor:
+        """Ones."""
+        return torch.ones(self.embedding_dim)
+
+    def image(self, indices: np.ndarray) -> Tensor:
+        """Zeros, (samples, dim)."""
+        return torch.zeros(len(indices), self.embedding_dim)
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderSamples:
+    """Pictures with their embeddings and, where the decoder reads it, their text."""
+
+    pictures: PictureSet
+    embeddings: Embeddings
+    texts: Texts | None
+    task: DecoderTaskConfig
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the samples."""
+        return self.pictures.keys
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Samples of each shard."""
+        return self.pictures.shard_sizes
+
+    def __call__(self, request: Request) -> Batch:
+        model = self.task.model
+        batch = self._read(request, self.task.text_drop_prob)
+        draws = {
+            "noise": request.noise((3, model.image_size, model.image_size)),
+            "t": draw_times(request, model.num_timesteps),
+            "jitter": request.noise((model.embedding_dim,)),
+            "image_present": request.uniform() >= self.task.image_drop_prob,
+        }
+        if model.self_conditioning:
+            draws["self_condition"] = draw_self_conditioning(request, self.task.self_conditioning_prob)
+        return Batch({**batch.tensors, **draws}, batch.skipped)
+
+    def plain(self, request: Request) -> Batch:
+        """The samples with a caption each, nothing hidden and nothing noised."""
+        return self._read(request, 0.0)
+
+    def _read(self, request: Request, text_drop_prob: float) -> Batch:
+        items, indices, skipped = read_items(self.pictures, request.indices)
+        tensors = {
+            "pixels": stack_pixels(items, self.task.model.image_size),
+            "image_embedding": self.embeddings.image(indices),
+        }
+        if self.texts is not None:
+            captions = [item.captions for item in items]
+            tensors |= self.texts(indices.tolist(), captions, choose_captions(captions, request, text_drop_prob))
+        return Batch(tensors, skipped)

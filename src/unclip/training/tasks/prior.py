@@ -1,5 +1,7 @@
-"""Training of the prior: text features to image embeddings of a frozen CLIP. Knows no pixels after start-up."""
+"""Training of the prior: text features to image embeddings of a frozen CLIP. Knows no pixels but to embed them."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,61 +10,170 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.checkpoint import Storage, save_module
-from unclip.clip import TextFeatures, TextImageEncoder
-from unclip.diffusion import add_noise, diffusion_loss, make_schedule
+from unclip.clip import TextImageEncoder
+from unclip.data import EmbeddingSet, PictureSet
+from unclip.diffusion import make_schedule
+from unclip.images import from_uint8
 from unclip.models import Prior
+from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import PriorTaskConfig, TrainConfig
-from unclip.training.task import Task, TaskLoss
-from unclip.training.tasks.common import draw_captions, draw_times, embed_images, load_pictures, seeded_network
+from unclip.training.task import Batch, Request, Task, TaskLoss
+from unclip.training.tasks.common import (
+    EmbeddingTable,
+    denoising_losses,
+    draw_self_conditioning,
+    draw_times,
+    embed_pictures,
+    load_pictures,
+    read_items,
+    seeded_network,
+    stack_pixels,
+)
+from unclip.training.tasks.prior_figures import prior_figures
+from unclip.training.tasks.stored import next_valid, open_stored
+from unclip.training.tasks.texts import (
+    StoredTexts,
+    Texts,
+    Tokens,
+    choose_captions,
+    split_by_length,
+    text_features,
+)
 
 __all__ = ["PriorTask"]
 
-NUM_GROUPS = 4
+# Pictures whose embeddings give the statistics where each batch's are computed when its turn comes.
+NUM_STATISTICS = 10_000
 
 
 class PriorTask(Task):
     """Mean-squared error in the space of standardised embeddings (DALL-E 2, eq. 2)."""
 
     def __init__(self, config: TrainConfig, task: PriorTaskConfig, device: torch.device) -> None:
-        self.task, self.device = task, device
+        self.task, self.device, self.seed = task, device, config.seed
         self.encoder = TextImageEncoder.load(task.clip, device)
-        pictures = load_pictures(config.data, self.encoder.clip.config.image_size)
-        self.captions = pictures.captions
-        self.num_items = len(pictures.keys)
-        embeddings = embed_images(self.encoder, pictures, device)
-        self.network = seeded_network(lambda: Prior(task.model), config.seed, device)
-        self.network.embedding_mean.copy_(embeddings.mean(dim=0))
-        self.network.embedding_std.copy_(embeddings.std(dim=0))
-        self.x0 = self.network.standardize(embeddings)
+        location = config.data.embeddings
+        stored = None if location is None else open_stored(location, self.encoder)
+        tokens = Tokens(self.encoder.tokenizer, self.encoder.clip.config.context_length)
+        if stored is not None:
+            # Hidden states that were not kept are made from the captions, whose towers are cheap.
+            keeps_all = bool(stored.text_dim) or not task.model.num_text_tokens
+            texts = StoredTexts(stored) if keeps_all else tokens
+            self.samples = StoredPriorSamples(stored, texts, task)
+            self.mean, self.std = stored.mean, stored.std
+        else:
+            pictures = load_pictures(config.data, self.encoder.clip.config.image_size)
+            is_once = task.embed == "once"
+            table = embed_pictures(self.encoder, pictures, None if is_once else NUM_STATISTICS)
+            self.mean, self.std = table.mean, table.std
+            size = None if is_once else self.encoder.clip.config.image_size
+            self.samples = PicturePriorSamples(pictures, table if is_once else None, tokens, task, size)
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
-    def loss(self, indices: np.ndarray, generator: torch.Generator) -> TaskLoss:
-        x0 = self.x0[torch.from_numpy(indices)]
-        prompts = draw_captions(self.captions, indices, generator, self.task.text_drop_prob)
-        with torch.no_grad():
-            text = self.encoder.encode_text(prompts)
-        noise = torch.randn(x0.shape, generator=generator).to(self.device)
-        t = draw_times(len(x0), self.task.model.num_timesteps, generator).to(self.device)
-        x_t = add_noise(self.schedule, x0, noise, t)
-        output = self._predict(x_t, self.schedule.timestep(t).float(), text)
-        losses = diffusion_loss(
-            output, self.task.model.prediction_type, self.schedule, x0, noise, x_t, t, self.task.weighting
-        )
+    def build(self) -> Prior:
+        network = seeded_network(lambda: Prior(self.task.model), self.seed, self.device)
+        network.embedding_mean.copy_(self.mean)
+        network.embedding_std.copy_(self.std)
+        return network
+
+    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        text = text_features(batch, self.encoder)
+        conditioning = {"text_embedding": text.embedding}
+        if self.task.model.num_text_tokens:
+            conditioning |= {"text_hidden": text.hidden, "text_mask": text.mask}
+        tensors = {**batch.tensors, "x0": self._standardized(batch)}
+        losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
         return TaskLoss(losses.mean(), {})
 
-    def _predict(self, x_t: Tensor, timestep: Tensor, text: TextFeatures) -> Tensor:
-        """The network's output, computed in groups of similar length: captions vary from 3 tokens to the context."""
-        lengths = text.mask.sum(dim=1)
-        order = lengths.argsort(stable=True)
-        outputs = []
-        for rows in order.chunk(NUM_GROUPS):
-            longest = int(lengths[rows].max())
-            hidden, mask = text.hidden[rows, :longest], text.mask[rows, :longest]
-            outputs.append(self.network(x_t[rows], timestep[rows], text.embedding[rows], hidden, mask))
-        return torch.cat(outputs)[order.argsort()]
+    def split(self, batch: Batch, num_rows: int) -> list[Batch]:
+        return split_by_length(batch, num_rows)
+
+    def figures(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
+        """Cosines of texts, predictions and pictures, and how often a prediction finds its picture."""
+        pairs = [(text_features(batch, self.encoder), self._embedding(batch)) for batch in batches]
+        return prior_figures(network, self.task.model, self.schedule, pairs, self.mean, self.std)
+
+    def _standardized(self, batch: Batch) -> Tensor:
+        mean, std = self.mean.to(self.device), self.std.to(self.device)
+        return (self._embedding(batch) - mean) / std
+
+    def _embedding(self, batch: Batch) -> Tensor:
+        if "image_embedding" in batch.tensors:
+            return batch["image_embedding"]
+        with torch.no_grad(), autocast(self.device, inference_dtype(self.device)):
+            return self.encoder.encode_image(from_uint8(batch["pixels"])).float()
 
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None
 
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
         save_module(folder / "prior.safetensors", network, self.task.model, "prior", storage)
+
+
+@dataclass(frozen=True, eq=False)
+class PicturePriorSamples:
+    """Samples from pictures: their embeddings in memory, or their pixels for a frozen CLIP."""
+
+    pictures: PictureSet
+    table: EmbeddingTable | None
+    texts: Texts
+    task: PriorTaskConfig
+    image_size: int | None
+    """Pixels of a side that CLIP sees, where there is no table."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the samples."""
+        return self.pictures.keys
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Samples of each shard."""
+        return self.pictures.shard_sizes
+
+    def __call__(self, request: Request) -> Batch:
+        items, indices, skipped = read_items(self.pictures, request.indices)
+        image = (
+            {"pixels": stack_pixels(items, self.image_size)}
+            if self.image_size is not None
+            else {"image_embedding": self.table.image(indices)}  # type: ignore[union-attr]  # one of both is there
+        )
+        captions = [item.captions for item in items]
+        return Batch({**image, **prior_draws(self.task, self.texts, indices, captions, request)}, skipped)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPriorSamples:
+    """Samples from embedding shards: no picture is read."""
+
+    embeddings: EmbeddingSet
+    texts: Texts
+    task: PriorTaskConfig
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the samples."""
+        return self.embeddings.keys
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Samples of each shard."""
+        return self.embeddings.shard_sizes
+
+    def __call__(self, request: Request) -> Batch:
+        indices, skipped = next_valid(self.embeddings, request.indices)
+        captions = [self.embeddings.captions(int(index)) for index in indices]
+        draws = prior_draws(self.task, self.texts, indices, captions, request)
+        return Batch({"image_embedding": self.embeddings.image(indices), **draws}, skipped)
+
+
+def prior_draws(
+    task: PriorTaskConfig, texts: Texts, indices: np.ndarray, captions: Sequence[Sequence[str]], request: Request
+) -> dict[str, Tensor]:
+    """Text, noise and times of a prior's batch."""
+    chosen = choose_captions(captions, request, task.text_drop_prob)
+    draws = texts(indices.tolist(), captions, chosen)
+    draws |= {"noise": request.noise((task.model.embedding_dim,)), "t": draw_times(request, task.model.num_timesteps)}
+    if task.model.self_conditioning:
+        draws["self_condition"] = draw_self_conditioning(request, task.self_conditioning_prob)
+    return draws

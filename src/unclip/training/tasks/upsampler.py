@@ -1,5 +1,7 @@
 """Training of an upsampler on crops of large pictures and their shrunken, damaged copies. Knows no CLIP."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,21 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.checkpoint import Storage, save_module
-from unclip.diffusion import add_noise, diffusion_loss, make_schedule
+from unclip.data import PictureSet
+from unclip.diffusion import make_schedule
 from unclip.errors import ConfigError
 from unclip.images import from_uint8, resize
 from unclip.models import Upsampler
 from unclip.training.config import TrainConfig, UpsamplerTaskConfig
-from unclip.training.task import Task, TaskLoss
-from unclip.training.tasks.common import draw_times, load_pictures, seeded_network
+from unclip.training.task import Batch, Request, Task, TaskLoss
+from unclip.training.tasks.common import (
+    denoising_losses,
+    draw_times,
+    load_pictures,
+    read_items,
+    seeded_network,
+    stack_pixels,
+)
 from unclip.training.tasks.degrade import degrade
 from unclip.training.tasks.preview import preview_grid
 
@@ -31,84 +41,108 @@ MARGINS = {"blur": 2, "bsr": 8}
 class UpsamplerTask(Task):
     """Denoises a crop given the small picture, which is blurred and noised so that a decoder's flaws look familiar."""
 
+    samples: "UpsamplerSamples"
+
     def __init__(self, config: TrainConfig, task: UpsamplerTaskConfig, device: torch.device) -> None:
-        self.task, self.device = task, device
+        self.task, self.device, self.seed = task, device, config.seed
         model = task.model
         self.factor = model.image_size // model.low_res_size
-        self.margin = MARGINS[task.degradation]
         if task.crop_size % self.factor or task.crop_size > model.image_size:
             raise ConfigError(
                 f"crop_size={task.crop_size} must be a multiple of {self.factor} (image_size / low_res_size) "
                 f"and at most {model.image_size}."
             )
-        self.pictures = load_pictures(config.data, model.image_size)
-        self.small = load_pictures(config.data, model.low_res_size)
-        self.num_items = len(self.pictures.keys)
-        self.network = seeded_network(lambda: Upsampler(model), config.seed, device)
+        self.samples = UpsamplerSamples(load_pictures(config.data, model.image_size, model.low_res_size), task)
         self.schedule = make_schedule(model.schedule, model.num_timesteps)
 
-    def loss(self, indices: np.ndarray, generator: torch.Generator) -> TaskLoss:
-        model = self.task.model
-        x0, low_res = self._crops(indices, generator)
-        low_res, augmentation = self._damage(low_res, generator)
-        low_res = self._enlarge(low_res)
-        noise = torch.randn(x0.shape, generator=generator).to(self.device)
-        t = draw_times(len(x0), model.num_timesteps, generator).to(self.device)
-        x_t = add_noise(self.schedule, x0, noise, t)
-        output = self.network(x_t, self.schedule.timestep(t).float(), low_res, augmentation)
-        losses = diffusion_loss(
-            output, model.prediction_type, self.schedule, x0, noise, x_t, t, self.task.weighting, model.learned_variance
-        )
+    def build(self) -> Upsampler:
+        return seeded_network(lambda: Upsampler(self.task.model), self.seed, self.device)
+
+    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        tensors = {**batch.tensors, "x0": from_uint8(batch["pixels"])}
+        conditioning = {"low_res": self._enlarge(batch["low_res"]), "augmentation": batch["augmentation"]}
+        losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
         return TaskLoss(losses.mean(), {})
-
-    def _crops(self, indices: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Crops of the large pictures, and the same places of the small ones with `margin` pixels around them.
-
-        Corners lie on the small picture's grid; beyond its edge the edge is repeated.
-        """
-        size = self.task.crop_size // self.factor
-        corners = torch.randint(0, self.task.model.low_res_size - size + 1, (len(indices), 2), generator=generator)
-        places = list(zip(indices, corners.tolist(), strict=True))
-        large = [
-            _cut(self.pictures.images[i], y * self.factor, x * self.factor, self.task.crop_size) for i, (y, x) in places
-        ]
-        border = ((self.margin, self.margin), (self.margin, self.margin), (0, 0))
-        small = [
-            _cut(np.pad(self.small.images[i], border, "edge"), y, x, size + 2 * self.margin) for i, (y, x) in places
-        ]
-        return from_uint8(np.stack(large)).to(self.device), from_uint8(np.stack(small)).to(self.device)
 
     def _enlarge(self, low_res: Tensor) -> Tensor:
         """What the network sees of a small crop when it is enlarged as part of its whole picture: the margin goes."""
-        margin = self.margin * self.factor
+        margin = MARGINS[self.task.degradation] * self.factor
         enlarged = resize(low_res, low_res.shape[-1] * self.factor)
         return enlarged[..., margin:-margin, margin:-margin]
-
-    def _damage(self, low_res: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random damage, then Gaussian noise of a random level; the level is returned for the network."""
-        draw = torch.rand(3, len(low_res), generator=generator).to(self.device)
-        if self.task.degradation == "bsr":
-            low_res = degrade(low_res, generator)
-        else:
-            blurred = blur(low_res, draw[0] * self.task.blur_sigma)
-            low_res = torch.where((draw[1] < self.task.blur_prob)[:, None, None, None], blurred, low_res)
-        augmentation = draw[2] * self.task.max_augmentation
-        noise = torch.randn(low_res.shape, generator=generator).to(self.device)
-        return low_res + augmentation[:, None, None, None] * noise, augmentation
 
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image | None:
         """Real pictures above, what the upsampler makes of their small copies below."""
-        chosen = np.linspace(0, self.num_items - 1, min(NUM_PREVIEWS, self.num_items)).astype(int)
-        size = min(self.task.model.image_size, PREVIEW_SIZE)
-        low_res = from_uint8(_middle(self.small.images[chosen], size // self.factor)).to(self.device)
-        conditioning = {"low_res": low_res, "augmentation": torch.zeros(len(chosen), device=self.device)}
-        real = _middle(self.pictures.images[chosen], size)
-        return preview_grid(network, self.task.model, conditioning, real, self.device)
+        model, pictures = self.task.model, self.samples.pictures
+        chosen = np.linspace(0, len(pictures) - 1, min(NUM_PREVIEWS, len(pictures))).astype(int)
+        size = min(model.image_size, PREVIEW_SIZE)
+        items = read_items(pictures, chosen).items
+        low_res = from_uint8(_middle(stack_pixels(items, model.low_res_size), size // self.factor)).to(self.device)
+        conditioning = {"low_res": low_res, "augmentation": torch.zeros(len(items), device=self.device)}
+        real = _middle(stack_pixels(items, model.image_size), size).numpy()
+        return preview_grid(network, model, conditioning, real, self.device)
 
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
         name = f"upsampler_{self.task.model.image_size}"
         save_module(folder / f"{name}.safetensors", network, self.task.model, name, storage)
+
+
+@dataclass(frozen=True, eq=False)
+class UpsamplerSamples:
+    """Crops of large pictures, and the same places of their small copies, damaged."""
+
+    pictures: PictureSet
+    task: UpsamplerTaskConfig
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the samples."""
+        return self.pictures.keys
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Samples of each shard."""
+        return self.pictures.shard_sizes
+
+    def __call__(self, request: Request) -> Batch:
+        task = self.task
+        items, _, skipped = read_items(self.pictures, request.indices)
+        crops = [self._crop(item.pixels, generator) for item, generator in zip(items, request.generators, strict=True)]
+        large, small = (np.stack(side) for side in zip(*crops, strict=True))
+        low_res, augmentation = self._damage(from_uint8(small), request)
+        tensors = {
+            "pixels": torch.from_numpy(large),
+            "low_res": low_res,
+            "augmentation": augmentation,
+            "noise": request.noise((3, task.crop_size, task.crop_size)),
+            "t": draw_times(request, task.model.num_timesteps),
+        }
+        return Batch(tensors, skipped)
+
+    def _crop(self, pixels: Mapping[int, np.ndarray], generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A crop of the large picture, and the same place of the small one with a margin around it.
+
+        Corners lie on the small picture's grid; beyond its edge the edge is repeated.
+        """
+        model, margin = self.task.model, MARGINS[self.task.degradation]
+        factor = model.image_size // model.low_res_size
+        size = self.task.crop_size // factor
+        y, x = torch.randint(0, model.low_res_size - size + 1, (2,), generator=generator).tolist()
+        large = _cut(pixels[model.image_size], y * factor, x * factor, self.task.crop_size)
+        padded = np.pad(pixels[model.low_res_size], ((margin, margin), (margin, margin), (0, 0)), "edge")
+        return large, _cut(padded, y, x, size + 2 * margin)
+
+    def _damage(self, low_res: Tensor, request: Request) -> tuple[Tensor, Tensor]:
+        """Random damage, then Gaussian noise of a random level; the level is returned for the network."""
+        draw = request.uniform(3).T
+        if self.task.degradation == "bsr":
+            rows = zip(low_res, request.generators, strict=True)
+            low_res = torch.cat([degrade(row[None], generator) for row, generator in rows])
+        else:
+            blurred = blur(low_res, draw[0] * self.task.blur_sigma)
+            low_res = torch.where((draw[1] < self.task.blur_prob)[:, None, None, None], blurred, low_res)
+        augmentation = draw[2] * self.task.max_augmentation
+        return low_res + augmentation[:, None, None, None] * request.noise(low_res.shape[1:]), augmentation
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
@@ -129,6 +163,6 @@ def _cut(picture: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
     return picture[top : top + size, left : left + size]
 
 
-def _middle(pictures: np.ndarray, size: int) -> np.ndarray:
+def _middle(pictures: Tensor, size: int) -> Tensor:
     start = (pictures.shape[1] - size) // 2
     return pictures[:, start : start + size, start : start + size]

@@ -1,21 +1,13 @@
-"""`unclip data …`: data sets as shards. Knows options; the data part makes the shards."""
+"""`unclip data emoji`: the emoji set as shards. Knows options; the data part makes the shards."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["data_app"]
-
-data_app = typer.Typer(help="Make data sets.", rich_markup_mode=None)
+__all__ = ["emoji"]
 
 
-@data_app.callback()
-def data() -> None:
-    """Make data sets."""
-
-
-@data_app.command()
 def emoji(
     out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
     image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,

@@ -1,0 +1,208 @@
+"""Several processes that train one network. The only place that knows torch.distributed, DDP, FSDP and launchers."""
+
+import inspect
+import os
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from unclip.errors import ConfigError, TrainingError, UnclipError
+from unclip.runtime import resolve_device
+from unclip.training.config import Strategy
+
+__all__ = ["Cluster", "join"]
+
+
+class Cluster:
+    """The processes of a run, seen from one of them. A run of one process needs no launcher and no network."""
+
+    def __init__(self, rank: int, size: int, device: torch.device) -> None:
+        self.rank, self.size, self.device = rank, size, device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def wrap(self, network: nn.Module, strategy: Strategy, blocks: Sequence[nn.Module]) -> nn.Module:
+        """What is called instead of `network` so that its gradient becomes the mean over the processes.
+
+        "fsdp" cuts the parameters of `network` itself into shards, block by block, and returns it.
+        """
+        if self.size == 1:
+            return network
+        if strategy == "ddp":
+            # Buffers are statistics that every process sets alike; torch 2.13 renamed the switch.
+            known = inspect.signature(DistributedDataParallel.__init__).parameters
+            switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+            options: dict[str, Any] = {switch: False}
+            if self.device.type == "cuda":
+                options["device_ids"] = [self.device.index]
+            return DistributedDataParallel(network, **options)
+        self.shard(network, strategy, blocks)
+        return network
+
+    def shard(self, network: nn.Module, strategy: Strategy, blocks: Sequence[nn.Module]) -> None:
+        """Cut the parameters of `network` into shards, where the strategy says so."""
+        if self.size == 1 or strategy == "ddp":
+            return
+        mesh = init_device_mesh(self.device.type, (self.size,))
+        # Single numbers, such as CLIP's temperature, cannot be cut: every process keeps them whole.
+        scalars = {parameter for parameter in network.parameters() if parameter.ndim == 0}
+        options: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": strategy == "fsdp", "ignored_params": scalars}
+        for block in blocks:
+            fully_shard(block, **options)
+        fully_shard(network, **options)
+
+    def exchange(self, wrapped: nn.Module, is_last: bool) -> None:
+        """Say before a backward pass whether gradients are exchanged in it, or only added up in this process."""
+        if isinstance(wrapped, DistributedDataParallel):
+            wrapped.require_backward_grad_sync = is_last
+        elif isinstance(wrapped, FSDPModule):
+            wrapped.set_requires_gradient_sync(is_last)
+
+    def finish_gradients(self, wrapped: nn.Module) -> None:
+        """Average the gradients that FSDP leaves alone."""
+        if isinstance(wrapped, FSDPModule):
+            for parameter in wrapped.parameters():
+                if not isinstance(parameter, DTensor) and parameter.grad is not None:
+                    parameter.grad.copy_(self.mean(parameter.grad))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes, the same in all of them."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in one of the processes."""
+        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes in the order of their ranks; every process brings equally many."""
+        if self.size == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    def tell(self, value: Any) -> Any:
+        """The first process's value, in all of them; it must be what JSON can say."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Around work that the first process alone does: its failure is raised in all, and none runs ahead of it."""
+        failure = ""
+        try:
+            yield
+        except UnclipError as error:
+            if self.size == 1:
+                raise
+            failure = str(error)
+        failure = self.tell(failure)
+        if failure:
+            raise TrainingError(failure)
+
+    def full(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole copies of sharded tensors, on the CPU, in the first process; the others get none of them."""
+        whole = {}
+        for name, tensor in tensors.items():
+            value = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if self.is_first:
+                whole[name] = value.detach().cpu()
+        return whole
+
+    def spread(self, whole: Mapping[str, Tensor], likes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first process's tensors in all processes, each on the device of the tensor of that name in `likes`, and
+        cut as that one is. What `likes` does not name goes to the CPU, uncut.
+        """
+        layout = self.tell([(name, list(value.shape), str(value.dtype)) for name, value in whole.items()])
+        spread: dict[str, Tensor] = {}
+        for name, shape, dtype in layout:
+            like = likes.get(name)
+            value = whole[name] if self.is_first else torch.empty(shape, dtype=getattr(torch, dtype.split(".")[1]))
+            value = self._broadcast(value)
+            if isinstance(like, DTensor):
+                value = distribute_tensor(value, like.device_mesh, like.placements)
+            spread[name] = value if like is None else value.to(like.device)
+        return spread
+
+    def _broadcast(self, value: Tensor) -> Tensor:
+        if self.size == 1:
+            return value
+        moved = value.to(self.device)
+        dist.broadcast(moved, src=0)
+        return moved
+
+
+@contextmanager
+def join(device: str = "auto") -> Iterator[Cluster]:
+    """The processes that `torchrun` or `accelerate launch` started; one process alone without them.
+
+    Each takes the GPU of its local rank. Raises `ConfigError` when the launcher was told what recipes decide.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Cluster(0, 1, resolve_device(device))
+        return
+    _refuse_launcher_settings()
+    chosen = resolve_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    with warnings.catch_warnings():
+        # Of parameters with sides of 1, whose strides say nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        try:
+            yield Cluster(dist.get_rank(), size, chosen)
+        except BaseException as error:
+            # What holds connections, such as DDP, must be gone before they are closed, or the process never ends.
+            traceback.clear_frames(error.__traceback__)
+            if not _is_broken_connection(error):
+                raise
+            raise TrainingError(
+                "another process of the run has ended or does not answer; give the same command again, which goes on "
+                "from the newest checkpoint."
+            ) from None
+        finally:
+            dist.destroy_process_group()
+
+
+def _is_broken_connection(error: BaseException) -> bool:
+    """Whether an exchange failed: backends raise plain `RuntimeError`s in the middle of a backward pass."""
+    marks = ("gloo", "NCCL", "Connection closed", "Connection reset")
+    is_marked = isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)
+    return isinstance(error, dist.DistError) or is_marked
+
+
+def _refuse_launcher_settings() -> None:
+    """`accelerate` asks by variables for what a recipe says; silently ignoring them would train something else."""
+    asked = {"ACCELERATE_USE_FSDP": "strategy=fsdp", "ACCELERATE_USE_DEEPSPEED": "strategy=fsdp"}
+    for name, setting in asked.items():
+        if os.environ.get(name, "false").lower() in {"1", "true"}:
+            raise ConfigError(
+                f"{name} is set by the launcher, but recipes decide that; drop it and use --set {setting}."
+            )
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no":
+        raise ConfigError(
+            f"accelerate was told mixed_precision={precision}, but recipes decide that; drop it and --set precision."
+        )

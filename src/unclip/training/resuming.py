@@ -1,0 +1,97 @@
+"""Whether a folder's run may be gone on with: its settings compared, and no second run in it. Knows no tensors."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unclip.errors import InputError, TrainingError
+from unclip.training.config import TrainConfig
+
+__all__ = ["check_config", "sole_run"]
+
+# What may change between two parts of one run without being asked: its length, what it reports, and how the same
+# numbers are computed.
+FREE = {
+    "num_images",
+    "checkpoint_images",
+    "preview_images",
+    "validation_images",
+    "keep_checkpoints",
+    "trackers",
+    "micro_batch_size",
+    "strategy",
+    "activation_checkpointing",
+    "compile",
+    "data.num_workers",
+}
+
+
+def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bool) -> list[str]:
+    """Compare the settings that wrote `path` with `config`; returns a note of what changes.
+
+    Raises `TrainingError` with all differences unless `allow_changes`. What a stored one lacks had its default.
+    """
+    before, now = json.loads(stored), json.loads(config.model_dump_json())
+    changed = [
+        f"{name}: {old!r} there, {new!r} asked"
+        for name, (old, new) in _differences(before, now, _defaults(config)).items()
+        if name not in FREE
+    ]
+    if not changed:
+        return []
+    if not allow_changes:
+        raise TrainingError(
+            f"{path} was written with other settings ({'; '.join(changed)}); use another --out, or --allow-changes."
+        )
+    return [f"settings change from here on: {'; '.join(changed)}"]
+
+
+@contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run; raises `InputError` when another process trains in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose a writable folder with room.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another run trains in {folder}; stop it first, or use another --out.") from None
+        yield
+
+
+def _defaults(config: TrainConfig) -> dict[str, Any]:
+    """Every field's default by dotted name, of the settings and the ones inside them."""
+    found: dict[str, Any] = {}
+    for prefix, part in (
+        ("", config),
+        ("data.", config.data),
+        ("task.", config.task),
+        ("optimizer.", config.optimizer),
+    ):
+        fields = type(part).model_fields
+        found |= {prefix + name: field.default for name, field in fields.items() if not field.is_required()}
+    found |= {
+        "task.model." + n: f.default for n, f in type(config.task.model).model_fields.items() if not f.is_required()
+    }
+    return json.loads(json.dumps(found, default=str))
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """The settings of `now` that differ from `before`; those that are gone change nothing."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key, new in now.items():
+        name = prefix + key
+        old = before.get(key, defaults.get(name))
+        if isinstance(old, dict) and isinstance(new, dict):
+            found |= _differences(old, new, defaults, f"{name}.")
+        elif old != new:
+            found[name] = (old, new)
+    return found

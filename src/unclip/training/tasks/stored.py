@@ -1,0 +1,87 @@
+"""Embedding shards as the trainers use them: of the right model, complete, in the order of the pictures.
+
+Knows stored features and the frozen CLIP; no network under training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from unclip.clip import TextImageEncoder, clip_hash
+from unclip.data import EmbeddingSet
+from unclip.errors import DataError
+
+__all__ = ["AlignedEmbeddings", "next_valid", "open_stored"]
+
+
+def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet:
+    """The features at `location`, with those of the empty prompt where a layout of others lacks them.
+
+    Raises `DataError` when another model than `encoder` made them; sets of others do not say which, so there only the
+    size is checked.
+    """
+    stored = EmbeddingSet.open(location)
+    if encoder is None:
+        return stored
+    if stored.embedding_dim != encoder.embedding_dim:
+        raise DataError(
+            f"{location} holds embeddings of {stored.embedding_dim} numbers, but the CLIP of the run makes "
+            f"{encoder.embedding_dim}; name the CLIP that made them, or embed again."
+        )
+    if stored.model_hash:
+        own = clip_hash(encoder)
+        if own != stored.model_hash:
+            raise DataError(
+                f"{location} was made by another CLIP ({stored.model_hash[:12]}) than that of the run ({own[:12]}); "
+                "name that CLIP, or embed again with `unclip embed`."
+            )
+        return stored
+    empty = encoder.encode_text([""])
+    hidden = empty.hidden[0, : int(empty.mask.sum())] if stored.text_dim else None
+    return stored.with_empty(empty.embedding[0].cpu(), None if hidden is None else hidden.cpu())
+
+
+def next_valid(stored: EmbeddingSet, indices: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`indices`, where a sample without an embedding is replaced by the next that has one, and the names of those."""
+    valid = stored.valid(indices)
+    if valid.all():
+        return indices, ()
+    names = tuple(f"{stored.keys[int(index)]} has no embedding" for index in indices[~valid])
+    found = indices.copy()
+    for place in np.flatnonzero(~valid):
+        later = (int(indices[place]) + np.arange(1, len(stored))) % len(stored)
+        usable = next((row for row in later if stored.valid(np.array([row]))[0]), None)
+        if usable is None:
+            raise DataError(f"{stored.location} has no valid embedding at all; check the pictures and embed again.")
+        found[place] = usable
+    return found, names
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedEmbeddings:
+    """Stored features by the number of the picture, whatever their own order is."""
+
+    stored: EmbeddingSet
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, stored: EmbeddingSet, keys: Sequence[str]) -> "AlignedEmbeddings":
+        """For pictures of these names; raises `DataError` naming the first without features."""
+        return cls(stored, stored.find(keys))
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each coordinate."""
+        return self.stored.mean
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each coordinate."""
+        return self.stored.std
+
+    def image(self, indices: np.ndarray) -> Tensor:
+        """The image embeddings of these pictures."""
+        rows, _ = next_valid(self.stored, self.rows[indices])
+        return self.stored.image(rows)

@@ -1,0 +1,70 @@
+"""Two processes equal one with the same whole batch, in whole copies and in shards."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from processes import finish, start
+from unclip.checkpoint import load_tensors
+from unclip.training import TrainConfig
+
+WORKER = Path(__file__).parent / "worker.py"
+NUM_STEPS = 20
+STAGES = ("emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
+VARIANTS = {
+    "one": {},
+    "accumulated": {"micro_batch_size": 2},
+    "ddp": {},
+    "ddp_accumulated": {"micro_batch_size": 2},
+    "fsdp": {"strategy": "fsdp", "activation_checkpointing": True},
+    "fsdp_zero2": {"strategy": "fsdp_zero2", "micro_batch_size": 2},
+}
+ALONE = ("one", "accumulated")
+
+
+@pytest.fixture(scope="module")
+def results(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every stage trained in every variant: those of one process, and those of two."""
+    folder = tmp_path_factory.mktemp("processes")
+    for count, variants in ((1, ALONE), (2, VARIANTS.keys() - set(ALONE))):
+        runs = [
+            {"config": without_dropout(tiny_recipe(stage)).replace(**VARIANTS[variant]).model_dump(mode="json"),
+             "out": str(folder / variant / stage), "num_steps": NUM_STEPS}
+            for variant in sorted(variants) for stage in STAGES
+        ]  # fmt: skip
+        path = folder / f"runs-{count}.json"
+        path.write_text(json.dumps(runs))
+        for code, errors in finish(start([WORKER, path], count)):
+            assert code == 0, errors
+    return folder
+
+
+def without_dropout(config: TrainConfig) -> TrainConfig:
+    """Dropout's draws belong to a process's own passes; all others belong to the samples."""
+    if "dropout" not in type(config.task.model).model_fields:
+        return config
+    return config.replace(task=config.task.replace(model=config.task.model.replace(dropout=0.0)))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "one"])
+def test_losses_are_those_of_one_process(results: Path, stage: str, variant: str) -> None:
+    losses, expected = (json.loads((results / name / stage / "losses-0.json").read_text()) for name in (variant, "one"))
+    assert len(expected) == NUM_STEPS
+    assert losses == pytest.approx(expected, abs=1e-5, rel=0)
+    assert expected[0] != expected[-1]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant not in ALONE])
+def test_averages_are_the_same_in_all_processes(results: Path, stage: str, variant: str) -> None:
+    folder = results / variant / stage
+    first, second = (load_tensors(folder / f"average-{rank}.safetensors").tensors for rank in (0, 1))
+    alone = load_tensors(results / "one" / stage / "average-0.safetensors").tensors
+    assert first.keys() == second.keys() == alone.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+        torch.testing.assert_close(tensor, alone[name], atol=2e-4, rtol=1e-3)
