@@ -2,6 +2,7 @@
 
 from unclip.data._caption_stats import CaptionStats, Spread
 from unclip.data._check import CheckConfig, Finding, Report, check
+from unclip.data._decode import decode_picture
 from unclip.data._embedding_layout import TextRow
 from unclip.data._embedding_shards import (
     EmbeddedShard,
@@ -56,6 +57,7 @@ __all__ = [
     "TextRow",
     "TextRows",
     "check",
+    "decode_picture",
     "embedding_files",
     "emoji_items",
     "emoji_source",

@@ -4,20 +4,21 @@ Rows stand in the order of the picture shard. Texts are packed: all bytes in a r
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float16, Float32, Int64, UInt8
+from jaxtyping import Bool, Float16, Float32, Int64
 from torch import Tensor
 
 from unclip.checkpoint import LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.data._embedding_layout import EmbeddingPart, Layout, PartFile, Statistics, TextRow
 from unclip.data._moments import Moments, merge_all
+from unclip.data._texts import Texts
 from unclip.errors import CheckpointError, DataError
 
 __all__ = [
@@ -34,8 +35,6 @@ __all__ = [
 
 STATISTICS_FILE = "statistics.safetensors"
 KIND, STATISTICS_KIND, VERSION = "embeddings", "embedding_statistics", "1"
-# A lone surrogate, as a broken JSON escape leaves it or a name that is not UTF-8, is kept.
-ERRORS = "surrogatepass"
 AGAIN = "run the same `unclip embed` again"
 
 
@@ -71,27 +70,6 @@ class EmbeddedShard:
     """Of each caption; empty without `text_hidden`."""
     model_hash: str
     text_length: int
-
-
-class Texts(Sequence[str]):
-    """Packed texts, decoded one by one."""
-
-    def __init__(self, content: UInt8[Tensor, " bytes"], starts: Int64[Tensor, " ends"]) -> None:
-        self._content, self._starts = content.numpy(), starts.numpy()
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """A text, or those of a slice."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        row = range(len(self))[index]
-        return bytes(self._content[self._starts[row] : self._starts[row + 1]]).decode(errors=ERRORS)
 
 
 def write_embedding_shard(path: Path, shard: EmbeddedShard) -> None:
@@ -236,7 +214,8 @@ class OwnPart(EmbeddingPart):
         return range(*self._tensors[name][row : row + 2].tolist())
 
     def _texts(self, name: str) -> Texts:
-        return Texts(self._tensors[f"{name}_bytes"], self._tensors[f"{name}_byte_start"])
+        content, ends = (self._tensors[f"{name}_{part}"].numpy() for part in ("bytes", "byte_start"))
+        return Texts(content, ends)
 
 
 def starts_of(lengths: Sequence[int]) -> Int64[Tensor, " ends"]:
@@ -244,10 +223,12 @@ def starts_of(lengths: Sequence[int]) -> Int64[Tensor, " ends"]:
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int64)
 
 
-def _packed(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
-    encoded = [text.encode(errors=ERRORS) for text in texts]
-    content = torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8)
-    return {f"{name}_bytes": content, f"{name}_byte_start": starts_of([len(text) for text in encoded])}
+def _packed(name: str, texts: Iterable[str]) -> dict[str, Tensor]:
+    packed = Texts.of(texts)
+    return {
+        f"{name}_bytes": torch.from_numpy(packed.content),
+        f"{name}_byte_start": torch.from_numpy(packed.ends),
+    }
 
 
 def _read_moments(path: Path) -> Moments:

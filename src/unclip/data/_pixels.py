@@ -102,7 +102,7 @@ def _open(path: Path, image_size: int, num_items: int) -> PixelCache | None:
     try:
         pixels = np.load(path, mmap_mode="r")
         notes = json.loads(path.with_suffix(".json").read_bytes())
-        captions = Texts(map(json.dumps, notes["captions"]))
+        captions = Texts.of(map(json.dumps, notes["captions"]))
         damage = {int(index): reason for index, reason in notes["damage"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None

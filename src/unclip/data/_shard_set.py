@@ -21,7 +21,6 @@ __all__ = ["ShardSet"]
 
 BLOCK = 512
 CONNECTIONS = 16
-PICTURE, TEXT, INFO = range(3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,16 +47,17 @@ class ShardSet:
         """Index the .tar shards at `location`: a folder, `s3://bucket/folder`, `https://host/{000..099}.tar`, ...
 
         An index is read from `<shard>.index.json`, or made from the tar's headers and written there. Shards behind a
-        URL are fetched whole, when first read, to the folder of UNCLIP_CACHE (`~/.cache/unclip`), which grows without
-        limit or up to UNCLIP_CACHE_GB; those without an index file are fetched here. Raises `DataError` when there is
-        no shard or no sample, for a damaged tar, and for a key that comes twice.
+        URL are fetched whole, when first read, to the folder of UNCLIP_CACHE (`~/.cache/unclip`); those without an
+        index file are fetched here. The cache grows without limit, or up to UNCLIP_CACHE_GB and what was read in the
+        last minute. Raises `DataError` when there is no shard or no sample, for a damaged tar, and for a key that
+        comes twice.
         """
         store = open_store(location)
         indexes = _indexes(store)
         sizes = [len(index.keys) for index in indexes]
         if sum(sizes) == 0:
             raise DataError(f"no sample in the shards of {location}; a sample is a picture with a .txt or .json.")
-        keys = Texts(key for index in indexes for key in index.keys)
+        keys = Texts.of(key for index in indexes for key in index.keys)
         _require_unique(keys, store.names, sizes)
         stamps = [(name, index.num_bytes, index.mtime_ns) for name, index in zip(store.names, indexes, strict=True)]
         return cls(

@@ -1,7 +1,5 @@
 """Pictures of shards made ready for CLIP, in processes of their own. Knows files and pixels; holds no network."""
 
-import io
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,10 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from unclip.clip import ClipConfig
-from unclip.data import ShardSet
-from unclip.errors import DataError, InputError
+from unclip.data import ShardSet, decode_picture
+from unclip.errors import DataError
 from unclip.images import crop_square, from_pil, from_uint8, resize
-from unclip.pictures import open_picture
 from unclip.shapes import Images
 
 __all__ = ["PictureBatch", "read_pictures", "to_pixels"]
@@ -58,8 +55,8 @@ class PictureBatches(Dataset[PictureBatch]):
             try:
                 sample = self._shards.sample(index)
                 captions[-1] = sample.captions
-                pixels.append(_prepared(_decoded(sample.picture), self._config))
-            except (DataError, InputError) as error:
+                pixels.append(_prepared(decode_picture(sample.picture), self._config))
+            except DataError as error:
                 damaged[self._shards.keys[index]] = str(error)
         keys = [self._shards.keys[index] for index in indices]
         return PictureBatch(shard, keys, captions, damaged, torch.stack(pixels) if pixels else torch.empty(0))
@@ -89,16 +86,6 @@ def _prepared(picture: Image.Image, config: ClipConfig) -> Tensor:
     if config.resize == "crop":
         return torch.from_numpy(np.array(crop_square(picture, config.image_size)))
     return resize(from_pil([picture]), config.image_size)[0]
-
-
-def _decoded(content: bytes) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content)) as image:
-                return open_picture(image)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(str(error)) from None
 
 
 def _unchanged(batch: Any) -> Any:

@@ -204,5 +204,5 @@ def _refuse_launcher_settings() -> None:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no":
         raise ConfigError(
-            f"accelerate was told mixed_precision={precision}, but recipes decide that; drop it and use --set precision."
+            f"accelerate was told mixed_precision={precision}, but recipes decide that; drop it and --set precision."
         )
