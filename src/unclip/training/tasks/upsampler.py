@@ -60,7 +60,7 @@ class UpsamplerTask(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
         tensors = {**batch.tensors, "x0": from_uint8(batch["pixels"])}
-        conditioning = {"low_res": self._enlarge(batch["low_res"]), "augmentation": batch["augmentation"]}
+        conditioning = {"low_res": self._enlarge(batch["low_res"]), **self._level(batch["augmentation"])}
         losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
         return TaskLoss(losses.mean(), {})
 
@@ -70,6 +70,10 @@ class UpsamplerTask(Task):
         enlarged = resize(low_res, low_res.shape[-1] * self.factor)
         return enlarged[..., margin:-margin, margin:-margin]
 
+    def _level(self, augmentation: Tensor) -> dict[str, Tensor]:
+        """The noise level of the small picture, for a network that is told it."""
+        return {"augmentation": augmentation} if self.task.model.noise_conditioning else {}
+
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image | None:
         """Real pictures above, what the upsampler makes of their small copies below."""
@@ -78,7 +82,7 @@ class UpsamplerTask(Task):
         size = min(model.image_size, PREVIEW_SIZE)
         items = read_items(pictures, chosen).items
         low_res = from_uint8(_middle(stack_pixels(items, model.low_res_size), size // self.factor)).to(self.device)
-        conditioning = {"low_res": low_res, "augmentation": torch.zeros(len(items), device=self.device)}
+        conditioning = {"low_res": low_res, **self._level(torch.zeros(len(items), device=self.device))}
         real = _middle(stack_pixels(items, model.image_size), size).numpy()
         return preview_grid(network, model, conditioning, real, self.device)
 
