@@ -2,8 +2,9 @@
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unclip.checkpoint import load_weights
@@ -131,6 +132,8 @@ class _Run:
     feed: Feed
     log: RunLog | None
     reporter: Reporter
+    told: set[str] = field(default_factory=set)
+    """Damaged samples that were named already."""
 
     def go_on(self, position: Position, deadline: float | None) -> Position:
         """Train from `position` until the end, the deadline or a signal, and save."""
@@ -160,11 +163,21 @@ class _Run:
             if self.log is not None:
                 self.log.write(report)
             self.reporter.step(report)
-            if _crossed(before, position, self.config.checkpoint_images):
+            self._tell_skipped(report.skipped)
+            # At the end both are done anyway.
+            is_last = position.images_seen >= self.config.num_images
+            if not is_last and _crossed(before, position, self.config.checkpoint_images):
                 self._save(position)
-            if _crossed(before, position, self.config.preview_images):
+            if not is_last and _crossed(before, position, self.config.preview_images):
                 self._preview(position)
         return position
+
+    def _tell_skipped(self, samples: Sequence[str]) -> None:
+        """Name what this process could not read, each sample once."""
+        for sample in dict.fromkeys(samples):
+            if sample not in self.told:
+                self.told.add(sample)
+                self.reporter.warn(f"skipped a sample: {sample}")
 
     def _must_stop(self, deadline: float | None, stopped: StopFlag) -> bool:
         late = deadline is not None and time.monotonic() >= deadline

@@ -43,7 +43,11 @@ class Reporter:
     def note(self, text: str) -> None:
         """Show one line between steps."""
         if not self.quiet:
-            print(f"{self.config.name}  {text}", file=sys.stderr)
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Show one line between steps, also in processes that are quiet: what they alone know."""
+        print(f"{self.config.name}  {text}", file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""
