@@ -12,7 +12,9 @@ __all__ = ["train"]
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe, such as emoji/decoder, or emoji for all its stages.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; else runs/RECIPE.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Run folder; else runs/RECIPE, runs/smoke/RECIPE.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop and save after this time.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key=value.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Train a tiny model for seconds.")] = False,
@@ -29,7 +31,8 @@ def train(
     from unclip import recipes, training
     from unclip.config import override
 
-    folder = out or Path("runs") / recipe
+    # Apart, since the settings of a run in a folder are those that it goes on with.
+    folder = out or Path("runs/smoke" if smoke else "runs") / recipe
     if recipe in recipes.SERIES:
         if overrides or dry_run:
             raise InputError(

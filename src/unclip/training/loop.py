@@ -131,6 +131,7 @@ class _Run:
     feed: Feed
     log: RunLog | None
     reporter: Reporter
+    """Damaged samples that were named already."""
 
     def go_on(self, position: Position, deadline: float | None) -> Position:
         """Train from `position` until the end, the deadline or a signal, and save."""
@@ -161,9 +162,11 @@ class _Run:
                 self.log.write(report)
             self.reporter.step(report)
             self.reporter.damaged(report.skipped)
-            if _crossed(before, position, self.config.checkpoint_images):
+            # At the end both are done anyway.
+            is_last = position.images_seen >= self.config.num_images
+            if not is_last and _crossed(before, position, self.config.checkpoint_images):
                 self._save(position)
-            if _crossed(before, position, self.config.preview_images):
+            if not is_last and _crossed(before, position, self.config.preview_images):
                 self._preview(position)
         return position
 
