@@ -1,5 +1,6 @@
 """`unclip train`: a recipe, changed by `--set`, trained into a folder. Knows options; training knows the rest."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def parse_change(change: str) -> tuple[str, str]:
     return key, value
 
 
-def refuse(given: dict[str, object], reason: str) -> None:
+def refuse(given: Mapping[str, object], reason: str) -> None:
     """Raise `InputError` with the `reason` for the first of these that was given."""
     for name, value in given.items():
         if value:

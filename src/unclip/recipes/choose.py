@@ -1,7 +1,7 @@
 """Sizes of the networks for somebody's own pictures, and how long each is trained. Knows arithmetic; runs nothing.
 
-Networks are the emoji recipes' (which see), smaller for few pictures or little time and larger on a GPU. Time is planned
-by operations a picture and a stated rate of the device.
+Networks are the emoji recipes' (which see), smaller for few pictures or little time and larger on a GPU. Time is
+planned by operations a picture and a stated rate of the device.
 """
 
 import math

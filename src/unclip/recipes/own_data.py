@@ -78,8 +78,8 @@ def _usable(source: Source, report: Report) -> Source:
     """The samples without a finding; raises `DataError` where they are too few, `InputError` where none has a text."""
     if report.captions.num_captions == 0:
         raise InputError(
-            f"none of the {len(source)} pictures has a caption ({source.description}); write a .txt beside each, or say "
-            "--captions folders to take the names of their folders."
+            f"none of the {len(source)} pictures has a caption ({source.description}); write a .txt beside each, or "
+            "say --captions folders to take the names of their folders."
         )
     bad = {finding.name for finding in report.findings}
     good = [index for index, name in enumerate(source.names) if name not in bad]

@@ -208,7 +208,7 @@ def _findings(report: Report, out: Path) -> None:
         + (f"Left out: {', '.join(_counts(found.counts))}." if found.counts else "No picture had a problem.")
     )
     if found.findings:
-        rows = [[finding.name, finding.problem, finding.detail] for finding in found.findings[:NUM_FINDINGS]]
+        rows = [(finding.name, str(finding.problem), finding.detail) for finding in found.findings[:NUM_FINDINGS]]
         report.table(("picture", "problem", "detail"), rows)
     if len(found.findings) > NUM_FINDINGS:
         report.text(f"{len(found.findings) - NUM_FINDINGS} more are in check.json.")

@@ -48,7 +48,7 @@ def shrink(config: TrainConfig) -> TrainConfig:
 
 
 def prepare_smoke(config: TrainConfig) -> None:
-    """Make the toy inputs that the smoke variant `config` reads: shards, a random CLIP, embeddings; what is there stays."""
+    """Make the toy inputs that the smoke variant `config` reads: shards, a random CLIP, embeddings."""
     if Path(config.data.folder) == SHARDS and not SHARDS.exists():
         write_shards(SHARDS, _items(), SIDE, "toy")
     if config.data.embeddings == str(EMBEDDINGS) and not EMBEDDINGS.exists():
