@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from pictures import picture
 from unclip.cli.data.check import check
 from unclip.cli.data.prepare import prepare
-from unclip.data import CheckConfig, PrepareConfig, Report, load_shards
+from unclip.cli.data.source import num_workers
+from unclip.data import CheckConfig, PrepareConfig, Report, Source, load_shards
+from unclip.data._source import Content
 
 Program = Callable[..., Any]
 
@@ -43,7 +46,7 @@ def album(tmp_path: Path) -> Path:
 
 def test_prepare_says_what_it_found_and_what_it_wrote(unclip: Program, album: Path, tmp_path: Path) -> None:
     picture(0, 10, 10).save(album / "small.png")
-    words = ("--image-size", "32", "--format", "webp", "--crop", "pad", "--workers", "1")
+    words = ("--image-size", "32", "--format", "webp", "--crop", "pad")
     done = unclip("data", "prepare", album, tmp_path / "out", *words)
     assert (done.code, done.out) == (0, f"{tmp_path / 'out'}: 4 samples, 1 without a caption in 1 shards\n")
     assert done.err == f"{album}: 4 pictures with .txt captions; 1 without a caption\nprepare: 4 steps\n"
@@ -53,43 +56,43 @@ def test_prepare_says_what_it_found_and_what_it_wrote(unclip: Program, album: Pa
 def test_prepare_names_where_the_skipped_are(unclip: Program, album: Path, tmp_path: Path) -> None:
     (album / "0.png").write_bytes(b"")
     out = tmp_path / "out"
-    done = unclip("data", "prepare", album, out, "--image-size", "32", "--workers", "1", "--json")
+    done = unclip("data", "prepare", album, out, "--image-size", "32", "--json")
     written = json.loads(done.out)
     assert (written["num_written"], written["num_skipped"]) == (2, 1)
     assert done.out.count("\n") == 1
-    again = unclip("data", "prepare", album, tmp_path / "b", "--image-size", "32", "--workers", "1")
+    again = unclip("data", "prepare", album, tmp_path / "b", "--image-size", "32")
     assert again.out.endswith(f"in 1 shards; 1 skipped, see {tmp_path / 'b' / 'skipped.jsonl'}\n")
 
 
 def test_check_ends_with_0_or_1(unclip: Program, album: Path, tmp_path: Path) -> None:
-    done = unclip("data", "check", album, "--workers", "1")
+    done = unclip("data", "check", album)
     assert (done.code, done.out) == (0, "0 of 3 samples have a problem\n")
     (album / "0.png").write_bytes(b"")
-    done = unclip("data", "check", album, "--workers", "1", "-o", tmp_path / "report.json")
+    done = unclip("data", "check", album, "-o", tmp_path / "report.json")
     told = "0.png: unreadable (not a picture that can be read)\n1 of 3 samples have a problem: 1 unreadable\n"
     assert (done.code, done.out) == (1, told)
     written = Report.model_validate_json((tmp_path / "report.json").read_text())
     assert [(finding.name, finding.problem) for finding in written.findings] == [("0.png", "unreadable")]
-    assert unclip("data", "check", album, "--workers", "1", "--max-bad", "0.34").code == 0
-    as_json = unclip("data", "check", album, "--workers", "1", "--json")
+    assert unclip("data", "check", album, "--max-bad", "0.34").code == 0
+    as_json = unclip("data", "check", album, "--json")
     assert (as_json.code, Report.model_validate_json(as_json.out)) == (1, written)
 
 
 def test_check_asks_a_judge_by_name(unclip: Program, album: Path) -> None:
-    words = ("--nsfw", "pictures:darkness", "--nsfw-threshold", "0", "--workers", "1")
+    words = ("--nsfw", "pictures:darkness", "--nsfw-threshold", "0")
     done = unclip("data", "check", album, *words)
     assert (done.code, done.out.count(": nsfw (score ")) == (1, 3)
 
 
 def test_stats_tell_numbers(unclip: Program, album: Path) -> None:
-    done = unclip("data", "stats", album, "--workers", "1")
+    done = unclip("data", "stats", album)
     lines = {line[:16].strip(): line[16:] for line in done.out.splitlines()}
     assert done.code == 0
     assert lines["shorter side"] == "64 to 128: 3"
     assert lines["captions"] == "3, 3 different; 0 pictures have none"
     assert lines["words"] == "2 to 2 a caption, median 2"
     assert lines["frequent words"] == "picture 3, 0 1, 1 1, 2 1"
-    counted = json.loads(unclip("data", "stats", album, "--workers", "1", "--json").out)
+    counted = json.loads(unclip("data", "stats", album, "--json").out)
     assert (counted["num_samples"], counted["captions"]["num_distinct"]) == (3, 3)
 
 
@@ -116,6 +119,21 @@ def test_wrong_words_end_with_2(
     assert (done.code, done.out) == (2, "")
     assert message in done.err.splitlines()[-1]
     assert [path.name for path in album.parent.iterdir()] == ["album"]
+
+
+def test_processes_are_started_where_they_are_worth_it() -> None:
+    small, large = (
+        Source(
+            description="",
+            names=["x"] * count,
+            keys=["x"] * count,
+            num_uncaptioned=0,
+            read=lambda _: Content(b"", (), {}),
+        )
+        for count in (1999, 2000)
+    )
+    assert (num_workers(None, small), num_workers(3, small), num_workers(1, large)) == (1, 3, 1)
+    assert num_workers(None, large) == min(os.cpu_count() or 1, 8)
 
 
 def test_options_default_to_the_settings_of_the_data_part() -> None:

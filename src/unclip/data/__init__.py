@@ -56,7 +56,6 @@ __all__ = [
     "Stats",
     "TextRow",
     "TextRows",
-    "batch_indices",
     "check",
     "decode_picture",
     "embedding_files",

@@ -171,6 +171,8 @@ def join(device: str = "auto") -> Iterator[Cluster]:
     with warnings.catch_warnings():
         # Of parameters with sides of 1, whose strides say nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        # Of blocks that return a view, which nobody changes.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module")
         try:
             yield Cluster(dist.get_rank(), size, chosen)
         except BaseException as error:

@@ -163,6 +163,7 @@ class _Run:
             if self.log is not None:
                 self.log.write(report)
             self.reporter.step(report)
+            self.reporter.damaged(report.skipped)
             if _crossed(before, position, self.config.checkpoint_images):
                 self._save(position)
             if _crossed(before, position, self.config.preview_images):

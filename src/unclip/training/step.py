@@ -99,6 +99,7 @@ def _update(
     state.optimizer.zero_grad()
     if config.precision == "float16":
         state.loss_scale = state.loss_scale.after(is_finite)
+    metrics = {**metrics, "skipped_samples": float(len(batch.skipped) * cluster.size)}
     names = sorted(metrics)
     numbers = torch.stack([loss, *(torch.tensor(metrics[name], device=loss.device) for name in names)])
     mean, *means = cluster.mean(numbers).tolist()

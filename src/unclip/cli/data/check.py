@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, open_and_tell
+from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, num_workers, open_and_tell
 
 if TYPE_CHECKING:
     from unclip.data import Report
@@ -28,7 +28,7 @@ def check(
     captions: Captions = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
-    workers: Workers = 2,
+    workers: Workers = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="A .json file for the whole report.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as one line of JSON.")] = False,
 ) -> None:
@@ -50,7 +50,11 @@ def check(
     judge = None if nsfw is None else imported(nsfw)
     opened = open_and_tell(source, captions, image_column, caption_column)
     report = find(
-        opened, config, lambda done, total: show_progress("check", done, total), nsfw=judge, num_workers=workers
+        opened,
+        config,
+        lambda done, total: show_progress("check", done, total),
+        nsfw=judge,
+        num_workers=num_workers(workers, opened),
     )
     if out is not None:
         atomic_write(out, report.model_dump_json(indent=1) + "\n")

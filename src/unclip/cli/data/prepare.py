@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, open_and_tell
+from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, num_workers, open_and_tell
 
 __all__ = ["prepare"]
 
@@ -25,7 +25,7 @@ def prepare(
     captions: Captions = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
-    workers: Workers = 2,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Make WebDataset shards of one size from captioned pictures, however they are kept.
@@ -51,7 +51,13 @@ def prepare(
         },
     )
     opened = open_and_tell(source, captions, image_column, caption_column)
-    done = write(opened, out, config, lambda now, total: show_progress("prepare", now, total), num_workers=workers)
+    done = write(
+        opened,
+        out,
+        config,
+        lambda now, total: show_progress("prepare", now, total),
+        num_workers=num_workers(workers, opened),
+    )
     if as_json:
         print(done.model_dump_json())
         return

@@ -1,5 +1,6 @@
 """The options that name a source, and how it is opened and told. Knows typer; the data part recognises the source."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -8,13 +9,18 @@ import typer
 if TYPE_CHECKING:
     from unclip.data import Source
 
-__all__ = ["CaptionColumn", "Captions", "ImageColumn", "Location", "Workers", "open_and_tell"]
+__all__ = ["CaptionColumn", "Captions", "ImageColumn", "Location", "Workers", "num_workers", "open_and_tell"]
 
 Location: TypeAlias = Annotated[str, typer.Argument(help="A folder, a table, a .tar, a saved set, or a URL of shards.")]
 Captions: TypeAlias = Annotated[str | None, typer.Option(help="txt, table, folders or none; else it is found out.")]
 ImageColumn: TypeAlias = Annotated[str | None, typer.Option(help="The table's column of pictures, if it is unusual.")]
 CaptionColumn: TypeAlias = Annotated[str | None, typer.Option(help="The table's column of captions, if it is unusual.")]
-Workers: TypeAlias = Annotated[int, typer.Option(help="Processes that decode pictures.")]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option(help="Processes that decode pictures; else one, and one per core from 2000 pictures on.")
+]
+
+WORTH_PROCESSES = 2000
+MAX_WORKERS = 8
 
 
 def open_and_tell(
@@ -27,3 +33,11 @@ def open_and_tell(
     without = f"; {source.num_uncaptioned} without a caption" if source.num_uncaptioned else ""
     print(f"{location}: {source.description}{without}", file=sys.stderr)
     return source
+
+
+# A process takes two seconds to start, in which this one prepares some two hundred pictures.
+def num_workers(asked: int | None, source: "Source") -> int:
+    """How many processes to use: those asked for, or as many as are worth it."""
+    if asked is not None:
+        return asked
+    return min(os.cpu_count() or 1, MAX_WORKERS) if len(source) >= WORTH_PROCESSES else 1

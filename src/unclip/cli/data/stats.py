@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, open_and_tell
+from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, num_workers, open_and_tell
 
 if TYPE_CHECKING:
     from unclip.data import CaptionStats, Stats
@@ -19,7 +19,7 @@ def stats(
     captions: Captions = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
-    workers: Workers = 2,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Show how many pictures there are, their sizes and colours, what the captions are like, and the disk they need."""
@@ -29,7 +29,12 @@ def stats(
 
     opened = open_and_tell(source, captions, image_column, caption_column)
     prepared = PrepareConfig(image_size=image_size, allow_upscale=True)
-    counted = count(opened, prepared, lambda done, total: show_progress("stats", done, total), num_workers=workers)
+    counted = count(
+        opened,
+        prepared,
+        lambda done, total: show_progress("stats", done, total),
+        num_workers=num_workers(workers, opened),
+    )
     print(counted.model_dump_json() if as_json else as_text(counted, image_size))
 
 
