@@ -108,6 +108,8 @@ class DecoderTaskConfig(Config):
     self_conditioning_prob: Probability = 0.5
     """Share of steps that show a self-conditioned network its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "min_snr"
+    num_drawn: NonNegativeInt = 0
+    """Held-out pictures drawn at each validation, for the Fréchet distance of CLIP's features; 0 = none."""
 
 
 class UpsamplerTaskConfig(Config):
