@@ -1,5 +1,6 @@
 """Every setting of a run's data changes what its text says."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from short_runs import ALONE, changed, first_batch, options, small_shards, steps
 from unclip.clip import TextImageEncoder
 from unclip.data import ShardSet, emoji_items, open_pictures
 from unclip.pipelines import embed
-from unclip.training import DataConfig, Feed, TrainConfig, make_task
+from unclip.training import DataConfig, Feed, TrainConfig, make_task, train
 from unclip.training.feed import held_out
 from unclip.training.tasks.common import load_pictures
 
@@ -52,7 +53,7 @@ def test_the_emoji_set_is_rasterised_as_the_settings_say(tmp_path: Path) -> None
     for split in ("train", "test"):
         config = DataConfig(folder=tmp_path / split, emoji_split=split, source_size=20, every=100, limit=3)
         pictures = load_pictures(config, 16)
-        assert list(pictures.keys) == [item.key for item in emoji_items(split)[:300:100]]
+        assert set(pictures.keys) == {item.key for item in emoji_items(split)[:300:100]}
         assert open_pictures(config.folder, [20], cache=False).item(0).pixels[20].shape == (20, 20, 3)
     with pytest.raises(Exception, match="smaller than image_size=21"):
         open_pictures(config.folder, [21], cache=False).item(0)
@@ -111,14 +112,11 @@ def test_what_is_held_out_is_never_trained_on(four_shards: TrainConfig) -> None:
 def test_damaged_samples_are_counted_and_named_and_the_run_goes_on(
     prior: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import json
-
-    from unclip.training import train
-
     for cache in (True, False):
         folder = tmp_path / str(cache)
-        keys = write_set(folder, [8], 16)
-        shard = folder / "00000.tar"
+        small_shards(folder, 16)
+        keys = ShardSet.open(folder).keys
+        [shard] = folder.glob("*.tar")
         content = bytearray(shard.read_bytes())
         for damaged in (2, 5):
             start = ShardSet.open(folder).sample(damaged).picture
@@ -131,7 +129,8 @@ def test_damaged_samples_are_counted_and_named_and_the_run_goes_on(
         # Eight samples, of which two are damaged, in each of three epochs of one batch.
         assert [line["skipped_samples"] for line in lines] == [2.0, 2.0, 2.0]
         told = [line for line in capsys.readouterr().err.splitlines() if "skipped a sample" in line]
-        assert sorted(key for line in told for key in keys if key in line) == [keys[2], keys[5]]
+        assert len(told) == 2
+        assert all(any(keys[damaged] in line for line in told) for damaged in (2, 5))
         assert all(torch.isfinite(torch.tensor(line["loss"])) for line in lines)
 
 

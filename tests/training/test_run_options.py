@@ -11,7 +11,7 @@ from torch.optim import Muon
 from processes import finish, start
 from short_runs import ALONE, calls, changed, first_batch, options, small_shards, steps
 from unclip.errors import TrainingError
-from unclip.training import OptimizerConfig, TrainConfig, average_stage, make_state, make_task, train
+from unclip.training import Feed, OptimizerConfig, TrainConfig, average_stage, make_state, make_task, train
 from unclip.training.ema import ema_decay
 from unclip.training.memory import sharded_blocks
 from unclip.training.optimizer import hidden_matrices, learning_rate
@@ -57,7 +57,9 @@ def names(folder: Path, pattern: str) -> list[str]:
     return sorted(path.name for path in folder.glob(pattern))
 
 
-def test_name_stands_before_what_is_told(prior: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_name_stands_before_what_is_told(
+    prior: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(prior.replace(name="own/name", num_images=8), tmp_path, device="cpu")
     assert capsys.readouterr().err.startswith("own/name  step 1  8 images")
 
@@ -99,13 +101,17 @@ def test_ema_images_is_the_half_life(prior: TrainConfig) -> None:
     before = fresh(prior)["query"].detach()
     torch.testing.assert_close(last.state.averages.networks[0].query, last.weights["query"])
     kept = ema_decay(8, 8, 0.7)
-    torch.testing.assert_close(half.state.averages.networks[0].query, kept * before + (1 - kept) * half.weights["query"])
+    torch.testing.assert_close(
+        half.state.averages.networks[0].query, kept * before + (1 - kept) * half.weights["query"]
+    )
     assert 1e-4 < kept < 0.5
 
 
 def test_seed_changes_weights_order_and_noise(prior: TrainConfig) -> None:
     other = prior.replace(seed=1)
-    assert not torch.equal(fresh(prior)["query"], fresh(other)["query"])
+    assert not torch.equal(
+        fresh(prior)["time_embedding.linear_1.weight"], fresh(other)["time_embedding.linear_1.weight"]
+    )
     one, two = first_batch(prior), first_batch(other)
     assert not torch.equal(one["noise"], two["noise"])
     assert not torch.equal(one["image_embedding"], two["image_embedding"])
@@ -132,7 +138,9 @@ def test_activation_checkpointing_runs_blocks_twice_with_the_same_losses(
     for on in (False, True):
         task = make_task(config, ALONE.device)
         state = make_state(task, config.replace(activation_checkpointing=on), ALONE)
-        inner = next(layer for layer in sharded_blocks(state.network)[0].modules() if isinstance(layer, torch.nn.Linear))
+        inner = next(
+            layer for layer in sharded_blocks(state.network)[0].modules() if isinstance(layer, torch.nn.Linear)
+        )
         with calls(inner) as seen:
             task.loss(state.network.train(), first_batch(config, task)).loss.backward()
         counts[on] = len(seen)
@@ -141,9 +149,10 @@ def test_activation_checkpointing_runs_blocks_twice_with_the_same_losses(
 
 
 def test_a_compiled_network_has_the_same_losses(prior: TrainConfig, tmp_path: Path) -> None:
-    """In a process without the checks of annotations, which the compiler does not take."""
+    """In a process without the checks of annotations, which the compiler does not take. Half a minute."""
+    config = changed(prior, num_text_tokens=0, text_dim=0)
     runs = [
-        {"config": prior.replace(compile=on).model_dump(mode="json"), "out": str(tmp_path / str(on)), "num_steps": 3}
+        {"config": config.replace(compile=on).model_dump(mode="json"), "out": str(tmp_path / str(on)), "num_steps": 2}
         for on in (False, True)
     ]
     (tmp_path / "runs.json").write_text(json.dumps(runs))
@@ -151,7 +160,6 @@ def test_a_compiled_network_has_the_same_losses(prior: TrainConfig, tmp_path: Pa
     assert code == 0, errors
     plain, compiled = (json.loads((tmp_path / str(on) / "losses-0.json").read_text()) for on in (False, True))
     assert compiled == pytest.approx(plain, rel=1e-4)
-    assert make_state(make_task(prior, ALONE.device), prior.replace(compile=True), ALONE).network._compiled_call_impl
 
 
 def test_max_skipped_is_how_many_infinite_steps_end_a_run(prior: TrainConfig) -> None:
@@ -194,8 +202,6 @@ def test_held_out_figures_come_after_their_images_and_keep_the_best(prior: Train
 
 
 def test_num_validation_is_how_many_are_looked_at(prior: TrainConfig) -> None:
-    from unclip.training import Feed
-
     for count in (1, 3):
         config = changed(prior, validation_share=0.4, num_validation=count)
         feed = Feed(make_task(config, ALONE.device).samples, config, ALONE)
@@ -203,8 +209,7 @@ def test_num_validation_is_how_many_are_looked_at(prior: TrainConfig) -> None:
 
 
 def test_muon_takes_the_hidden_matrices(prior: TrainConfig) -> None:
-    done = steps(changed(prior, name="muon"), 1) if False else steps(
-        prior.replace(optimizer=prior.optimizer.replace(name="muon")), 1)
+    done = steps(prior.replace(optimizer=prior.optimizer.replace(name="muon")), 1)
     matrices = {id(weight) for weight in hidden_matrices(done.state.network)}
     muon = done.state.optimizer.optimizers["muon"]
     assert isinstance(muon, Muon)

@@ -104,7 +104,9 @@ def test_weighting_multiplies_each_samples_loss(stage: str, weighting: str, requ
     assert (losses[1] - losses[0]).abs().max() > 1e-3
 
 
-def test_clip_is_the_model_whose_embeddings_are_learned(prior: TrainConfig, decoder: TrainConfig, tmp_path: Path) -> None:
+def test_clip_is_the_model_whose_embeddings_are_learned(
+    prior: TrainConfig, decoder: TrainConfig, tmp_path: Path
+) -> None:
     """A CLIP whose last projection is twice as large makes embeddings twice as large."""
     encoder = TextImageEncoder.load(prior.task.clip)
     with torch.no_grad():
