@@ -12,7 +12,7 @@ from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from shard_files import http_server, picture, sent, write_set, write_tar
 from unclip.data import EmojiItem, ShardSet
-from unclip.errors import DataError, InputError
+from unclip.errors import DataError, DependencyError, InputError
 
 WHITE = picture(8)
 LONG = "a-folder-of-a-long-name/" * 6 + "k" * 150
@@ -211,6 +211,8 @@ def test_shards_of_an_fsspec_file_system(tmp_path: Path, cache: Path) -> None:
         ShardSet.open("memory://bucket/set")
     with pytest.raises(DataError, match="cannot list nothing://bucket"):
         ShardSet.open("nothing://bucket")
+    with pytest.raises(DependencyError, match=r"reading oss:// needs another package \(Install ossfs"):
+        ShardSet.open("oss://bucket/set")
 
 
 def test_a_web_server_is_asked_for_each_shard_once_and_only_when_it_is_read(
@@ -265,16 +267,37 @@ def test_a_remote_shard_of_other_length_than_its_index_is_refused(tmp_path: Path
 
 
 def test_the_cache_stays_under_its_limit(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_set(tmp_path / "set", [1] * 4)
-    ShardSet.open(tmp_path / "set")
-    size = (tmp_path / "set" / "00000.tar").stat().st_size
+    for name in ("one", "two"):
+        write_set(tmp_path / name, [1] * 3)
+        ShardSet.open(tmp_path / name)
+    size = (tmp_path / "one" / "00000.tar").stat().st_size
     monkeypatch.setenv("UNCLIP_CACHE_GB", str(2.5 * size / 1e9))
-    with http_server(tmp_path / "set") as (address, requests):
-        data = ShardSet.open(address)
-        for index in (0, 1, 0, 2, 0, 3, 0):  # the one that was read last stays
-            assert data.sample(index).captions == (f"grey {index}",)
-            assert len(list(cache.rglob("*.tar"))) <= 2
-        assert [path for path in requests if path.endswith(".tar")] == [f"/0000{index}.tar" for index in range(4)]
+
+    def kept() -> list[str]:
+        return sorted(path.name for path in cache.rglob("*.tar"))
+
+    with http_server(tmp_path) as (address, requests):
+        one, two = ShardSet.open(f"{address}/one"), ShardSet.open(f"{address}/two")
+        for index in range(3):
+            one.sample(index)
+        assert kept() == ["00000.tar", "00001.tar", "00002.tar"]  # all were read a moment ago
+        for path in cache.rglob("*.tar"):
+            age = 1000 * int(path.name[:5]) + 100
+            os.utime(path, (time.time() - age, time.time() - age))
+        one.sample(1)  # read last now
+        before = len(requests)
+        assert two.sample(0).captions == ("grey 0",)  # of another set, but the limit is that of the cache
+        assert kept() == ["00000.tar", "00001.tar"]
+        assert one.sample(1).captions == ("grey 1",)
+        assert requests[before:] == ["/two/00000.tar"]
         monkeypatch.setenv("UNCLIP_CACHE_GB", "much")
         with pytest.raises(InputError, match="UNCLIP_CACHE_GB='much' is no number"):
-            data.sample(1)
+            one.sample(0)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_set(tmp_path / "set", [1])
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("UNCLIP_CACHE", str(tmp_path / "file"))
+    with http_server(tmp_path / "set") as (address, _), pytest.raises(InputError, match=r"cannot write .*writable"):
+        ShardSet.open(address)

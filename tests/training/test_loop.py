@@ -44,20 +44,20 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 ) -> None:
     config = tiny_recipe(name)
     train(config, tmp_path / "whole")
-    from unclip.training.ema import Ema
+    from unclip.training.ema import Averages
 
-    update, calls = Ema.update, []
+    update, calls = Averages.update, []
 
-    def killed(self: Ema, *args: object) -> None:
+    def killed(self: Averages, *args: object) -> None:
         calls.append(1)
         if len(calls) == 6:
             raise RuntimeError("killed")
         update(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Ema, "update", killed)
+    monkeypatch.setattr(Averages, "update", killed)
     with pytest.raises(RuntimeError, match="killed"):
         train(config, tmp_path / "killed")
-    monkeypatch.setattr(Ema, "update", update)
+    monkeypatch.setattr(Averages, "update", update)
     train(config, tmp_path / "killed")
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 

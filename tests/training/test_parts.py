@@ -80,13 +80,10 @@ def test_a_network_depends_on_its_seed_alone_and_leaves_the_global_state() -> No
 
 def test_augmentation_without_range_changes_nothing_and_keeps_white_white() -> None:
     images = torch.rand(4, 3, 16, 16, generator=seeded(0)) * 2 - 1
-    torch.testing.assert_close(
-        augment(images, 0.0, 0.0, torch.rand(4, 4, generator=seeded(1))), images, atol=1e-5, rtol=0
-    )
+    draws = torch.rand(4, 4, generator=seeded(1))
+    torch.testing.assert_close(augment(images, 0.0, 0.0, draws), images, atol=1e-5, rtol=0)
     white = torch.ones(4, 3, 16, 16)
-    torch.testing.assert_close(
-        augment(white, 0.3, 45.0, torch.rand(4, 4, generator=seeded(1))), white, atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(augment(white, 0.3, 45.0, draws), white, atol=1e-5, rtol=0)
 
 
 def test_degrading_keeps_the_mean_and_touches_only_the_chosen() -> None:

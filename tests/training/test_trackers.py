@@ -117,3 +117,13 @@ def test_the_log_keeps_the_steps_up_to_the_checkpoint_and_goes_on(tmp_path: Path
     assert [(line["step"], line["images_seen"], line["loss"]) for line in lines] == [
         (1, 8, 0), (2, 16, 0), (3, 24, 2), (4, 32, 2), (5, 40, 2),
     ]  # fmt: skip
+
+
+def test_damaged_samples_stand_in_the_line_of_their_step(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0, ())
+    log.write(StepReport(1, 8, 0.5, {"skipped": 0.0}, 0.1, ("00000.tar: cat is cut short",)))
+    log.write(StepReport(2, 16, 0.5, {"skipped": 0.0}, 0.1).with_metrics({"held_out_loss": 0.4}))
+    log.close()
+    first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert (first["damaged"], first["skipped"]) == (["00000.tar: cat is cut short"], 0.0)
+    assert second == {"step": 2, "images_seen": 16, "loss": 0.5, "skipped": 0.0, "held_out_loss": 0.4}

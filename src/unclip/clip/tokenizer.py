@@ -98,6 +98,11 @@ class Tokenizer:
             raise InputError(f"vocab_size={vocab_size} is more than these texts yield; use at most {found}.")
         return cls(_from_merges(merges))
 
+    @classmethod
+    def largest_vocab_size(cls, texts: Iterable[str], limit: int) -> int:
+        """The most ids that `train` can lay out for `texts`, `limit` at most; where all words are one token each."""
+        return min(limit, len(_byte_tokens()) + 2 + len(_learn_merges(texts, limit)))
+
     def to_json(self) -> str:
         """The content of its `tokenizer.json`."""
         return self._backend.to_str(pretty=True)

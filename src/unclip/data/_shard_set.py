@@ -21,7 +21,6 @@ __all__ = ["ShardSet"]
 
 BLOCK = 512
 CONNECTIONS = 16
-PICTURE, TEXT, INFO = range(3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,9 +47,10 @@ class ShardSet:
         """Index the .tar shards at `location`: a folder, `s3://bucket/folder`, `https://host/{000..099}.tar`, ...
 
         An index is read from `<shard>.index.json`, or made from the tar's headers and written there. Shards behind a
-        URL are fetched whole, when first read, to the folder of UNCLIP_CACHE (`~/.cache/unclip`), which grows without
-        limit or up to UNCLIP_CACHE_GB; those without an index file are fetched here. Raises `DataError` when there is
-        no shard or no sample, for a damaged tar, and for a key that comes twice.
+        URL are fetched whole, when first read, to the folder of UNCLIP_CACHE (`~/.cache/unclip`); those without an
+        index file are fetched here. The cache grows without limit, or up to UNCLIP_CACHE_GB and what was read in the
+        last minute. Raises `DataError` when there is no shard or no sample, for a damaged tar, and for a key that
+        comes twice.
         """
         store = open_store(location)
         indexes = _indexes(store)

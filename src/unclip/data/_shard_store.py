@@ -5,8 +5,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ __all__ = ["ShardStore", "open_store"]
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LIMIT_VARIABLE = "UNCLIP_CACHE_GB"
+IN_USE_SECONDS = 60
+"""A shard that was read this recently is kept, since another process may be about to open it."""
 
 
 class ShardStore(abc.ABC):
@@ -100,27 +102,43 @@ class _RemoteStore(ShardStore):
         """Fetched once for all processes of this machine."""
         path = self._fetched(name, num_bytes)
         with suppress(OSError):
-            # Read last, so dropped last. The file system's own clock ticks every few milliseconds only.
-            os.utime(path, ns=(time.time_ns(), time.time_ns()))
+            os.utime(path)  # read last, so dropped last
         return path
 
     def _fetched(self, name: str, num_bytes: int | None) -> Path:
         path = self.folder / name
         if path.exists():
             return path
-        from filelock import FileLock
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{name}.lock")):
-            if not path.exists():
-                _make_room(path.parent, num_bytes or 0)
-                if not fetch(f"{self.url}/{name}", path):
-                    raise damaged(f"{self.url}/{name}", "there is no such file")
-        found = path.stat().st_size
-        if num_bytes not in (None, found):
-            path.unlink()
-            raise damaged(f"{self.url}/{name}", f"{found} bytes, and {num_bytes} in its index")
+        with _locked(path):
+            if path.exists():
+                return path
+            _make_room(self.folder.parent, num_bytes or 0)
+            if not fetch(f"{self.url}/{name}", path):
+                raise damaged(f"{self.url}/{name}", "there is no such file")
+            found = path.stat().st_size
+            if num_bytes not in (None, found):
+                path.unlink()
+                raise damaged(f"{self.url}/{name}", f"{found} bytes, and {num_bytes} in its index")
         return path
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time fetches `path`, and the system frees the lock of one that is killed."""
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path.parent}: {error.strerror or error}; name a writable folder by UNCLIP_CACHE."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _cache_for(place: str) -> Path:
@@ -133,13 +151,16 @@ def _make_room(folder: Path, num_bytes: int) -> None:
     if not limit:
         return
     try:
-        room = float(limit) * 1e9 - num_bytes
+        excess = num_bytes - float(limit) * 1e9
     except ValueError:
         raise InputError(f"{LIMIT_VARIABLE}={limit!r} is no number of gigabytes; give one, as 200.") from None
-    shards = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in folder.glob("*.tar"))
-    excess = sum(size for _, size, _ in shards) - room
-    for _, size, path in shards:
-        if excess <= 0:
+    shards = []
+    for path in folder.glob("*/*.tar"):
+        with suppress(FileNotFoundError):  # another process made room as well
+            shards.append((path.stat().st_mtime, path.stat().st_size, path))
+    excess += sum(size for _, size, _ in shards)
+    for last_read, size, path in sorted(shards):
+        if excess <= 0 or time.time() - last_read < IN_USE_SECONDS:
             return
         path.unlink(missing_ok=True)
         excess -= size

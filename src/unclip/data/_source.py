@@ -60,6 +60,16 @@ class Source:
             key=self.keys[index], picture=content.picture, captions=content.captions or ("",), info=content.info
         )
 
+    def only(self, indices: Sequence[int]) -> "Source":
+        """The samples of these numbers alone; how many have no caption is not known then."""
+        return replace(
+            self,
+            names=[self.names[index] for index in indices],
+            keys=[self.keys[index] for index in indices],
+            num_uncaptioned=None,
+            read=partial(_chosen, self.read, tuple(indices)),
+        )
+
     def without_captions(self, wanted: bool = True) -> "Source":
         """The same pictures alone, where that is `wanted`."""
         if not wanted:
@@ -70,6 +80,10 @@ class Source:
 
 def _bare(read: Callable[[int], Content], index: int) -> Content:
     return read(index)._replace(captions=())
+
+
+def _chosen(read: Callable[[int], Content], indices: Sequence[int], index: int) -> Content:
+    return read(indices[index])
 
 
 def unique_keys(names: Sequence[str]) -> list[str]:

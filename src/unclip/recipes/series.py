@@ -1,21 +1,23 @@
 """Recipes trained one after the other into a model folder. Knows their order and time; not their settings."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 
+from unclip.checkpoint import Storage
 from unclip.data import load_shards
 from unclip.errors import InputError, did_you_mean
 from unclip.pipelines import BASIS_FILE, Defaults, Model, UnClip
 from unclip.recipes import emoji
 from unclip.recipes.names import get_recipe
-from unclip.training import DataConfig, TrainConfig, train
+from unclip.recipes.stages import Progress, Stage, train_stages
+from unclip.training import DataConfig, TrainConfig, stop_on_signal
 
-__all__ = ["SERIES", "Series", "assemble", "train_series"]
+__all__ = ["SERIES", "Series", "assemble", "fit_basis", "train_series"]
 
 
 class Series(NamedTuple):
@@ -41,34 +43,32 @@ SERIES = {
 
 def train_series(
     name: str, out: Path | str, *, minutes: float | None = None, smoke: bool = False, device: str = "auto"
-) -> Path:
+) -> Path | None:
     """Train every recipe of the series into `out/<stage>`, then join them to `out/model`, which is returned.
 
-    `minutes` is shared among the recipes. The same call again resumes each of them, but for CLIP once another stage
-    has been trained on its embeddings: those would no longer fit. Raises `InputError` for an unknown series.
+    `minutes` is shared among the recipes. None is returned after SIGINT or SIGTERM: the same call goes on with the
+    stage that was interrupted. After a whole round the same call begins another one, in which each recipe resumes, but
+    for CLIP, since the other stages have been trained on its embeddings. Raises `InputError` for an unknown series.
     """
     if name not in SERIES:
         raise InputError(f"there is no series {name!r}; {did_you_mean(name, SERIES)}")
-    out = Path(out)
-    series = SERIES[name]
-    for recipe, share in series.shares.items():
-        folder = out / _stage(recipe)
-        if recipe.endswith("/clip") and any((out / stage).exists() for stage in ("prior", "decoder")):
-            print(f"{recipe}  left as it is: other stages were trained on it", file=sys.stderr)
-            continue
-        config = relocate(get_recipe(recipe, smoke), out)
-        train(config, folder, minutes=None if minutes is None else share * minutes, device=device)
-    folders = {_stage(recipe): out / _stage(recipe) for recipe in series.shares}
-    model = assemble(name, folders, series.defaults, out / "model")
-    fit_basis(model, relocate(get_recipe(next(iter(series.shares)), smoke), out).data)
+    out, series = Path(out), SERIES[name]
+    configs = [relocate(get_recipe(recipe, smoke), out) for recipe in series.shares]
+    stages = [Stage(config=config, share=series.shares[config.name]) for config in configs]
+    with stop_on_signal() as stopped:
+        if not train_stages(_round(stages, out), out, stopped, minutes=minutes, device=device):
+            return None
+    model = assemble(name, [stage.name for stage in stages], series.defaults, out)
+    fit_basis(model, configs[0].data)
     return model
 
 
-def assemble(name: str, folders: Mapping[str, Path], defaults: Defaults, out: Path | str) -> Path:
-    """Join trained stages to a model folder, stored as int8 per output channel; `folders` says where each stage is."""
-    model = Model.assemble(name, folders, defaults, "cpu", torch.float32)
-    UnClip(model).save(out, "int8")
-    return Path(out)
+def assemble(name: str, stages: Sequence[str], defaults: Defaults, out: Path | str, storage: Storage = "int8") -> Path:
+    """Join trained stages, each in its folder below `out`, to the model folder `out/model`, which is returned."""
+    out = Path(out)
+    folders = {stage: out / stage for stage in stages}
+    UnClip(Model.assemble(name, folders, defaults, "cpu", torch.float32)).save(out / "model", storage)
+    return out / "model"
 
 
 def fit_basis(model: Path, data: DataConfig) -> None:
@@ -86,5 +86,13 @@ def relocate(config: TrainConfig, out: Path) -> TrainConfig:
     return config.replace(data=data, task=task)
 
 
-def _stage(recipe: str) -> str:
-    return recipe.split("/")[-1]
+def _round(stages: Sequence[Stage], out: Path) -> list[Stage]:
+    """The stages of this call: a round that was interrupted, or a new one, without a CLIP that others hang on."""
+    others, progress = [stage for stage in stages if stage.name != "clip"], Progress.load(out)
+    if all(progress.of(stage.name).is_finished for stage in others):
+        progress = Progress()
+        progress.save(out)
+    if progress.of("clip").is_finished or not any((out / name).exists() for name in ("prior", "decoder")):
+        return list(stages)
+    print(f"{stages[0].config.name}  left as it is: other stages were trained on it", file=sys.stderr)
+    return others

@@ -17,6 +17,7 @@ from unclip.training.loop import make_state, train
 from unclip.training.plan import Disk, Memory, Plan, make_plan
 from unclip.training.state import Position
 from unclip.training.step import train_steps
+from unclip.training.stop import StopFlag, stop_on_signal
 from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
 from unclip.training.tasks import make_task
 
@@ -37,6 +38,7 @@ __all__ = [
     "PriorTaskConfig",
     "Request",
     "Samples",
+    "StopFlag",
     "Task",
     "TaskLoss",
     "TrainConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "make_plan",
     "make_state",
     "make_task",
+    "stop_on_signal",
     "train",
     "train_steps",
 ]

@@ -59,8 +59,11 @@ class RunLog:
         """Write one step; raises `InputError` when the disk is full."""
         self.step = report.step
         numbers = {"loss": report.loss, **report.metrics}
+        line = {"step": report.step, "images_seen": report.images_seen, **numbers}
+        # Under a name of its own: "skipped" among the numbers says whether the step was.
+        damaged = {"damaged": report.skipped} if report.skipped else {}
         try:
-            self.file.write(json.dumps({"step": report.step, "images_seen": report.images_seen, **numbers}) + "\n")
+            self.file.write(json.dumps(line | damaged) + "\n")
             self.file.flush()
         except OSError as error:
             raise self._unwritable(error) from None

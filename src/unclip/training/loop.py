@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from unclip.checkpoint import load_weights
@@ -37,20 +36,22 @@ def train(
     minutes: float | None = None,
     device: str = "auto",
     allow_changes: bool = False,
+    stopped: StopFlag | None = None,
 ) -> Position:
     """Train until `num_images` or the time budget is reached; the same call again resumes exactly.
 
     Under `torchrun` or `accelerate launch` all processes train together. Writes to `out`: `config.json`, `log.jsonl`,
     `tensorboard/`, `samples/`, the last checkpoints and that of the best held-out loss, and with each the stage as the
-    pipeline loads it (averaged weights). SIGINT and SIGTERM end the run after the current step, saved. Raises
-    `TrainingError` when the folder holds a run of other settings (unless `allow_changes`) or the loss stays non-finite,
-    `InputError` when another run trains in the folder.
+    pipeline loads it (averaged weights). SIGINT and SIGTERM end the run after the current step, saved. A caller who
+    catches them gives the flag `stopped`, which is looked at in their place, and set when another process was stopped.
+    Raises `TrainingError` when the folder holds a run of other settings (unless `allow_changes`) or the loss stays
+    non-finite, `InputError` when another run trains in the folder.
     """
     started = time.monotonic()
     deadline = None if minutes is None else started + 60.0 * minutes
     with join(device) as cluster:
         # What holds connections is gone before they are closed.
-        return _train(config, Path(out), cluster, minutes, deadline, allow_changes)
+        return _train(config, Path(out), cluster, minutes, deadline, allow_changes, stopped)
 
 
 def _train(
@@ -60,6 +61,7 @@ def _train(
     minutes: float | None,
     deadline: float | None,
     allow_changes: bool,
+    stopped: StopFlag | None,
 ) -> Position:
     with ExitStack() as stack:
         with cluster.first_alone():
@@ -78,7 +80,7 @@ def _train(
         log = _open_log(config, out, resumed.position, reporter, cluster)
         if log is not None:
             stack.callback(log.close)
-        run = _Run(config, out, cluster, task, state, Feed(task.samples, config, cluster), log, reporter)
+        run = _Run(config, out, cluster, task, state, Feed(task.samples, config, cluster), log, reporter, stopped)
         return run.go_on(resumed.position, deadline)
 
 
@@ -132,12 +134,11 @@ class _Run:
     feed: Feed
     log: RunLog | None
     reporter: Reporter
-    told: set[str] = field(default_factory=set)
-    """Damaged samples that were named already."""
+    stopped: StopFlag | None
 
     def go_on(self, position: Position, deadline: float | None) -> Position:
         """Train from `position` until the end, the deadline or a signal, and save."""
-        with stop_on_signal() as stopped:
+        with stop_on_signal() if self.stopped is None else nullcontext(self.stopped) as stopped:
             try:
                 position = self._steps(position, deadline, stopped)
             except NotFiniteError as error:
@@ -145,9 +146,8 @@ class _Run:
                 raise
             self._save(position)
         if self.cluster.any(bool(stopped)):
-            self.reporter.note(
-                f"{stopped.name or 'stopped'}: saved at {position.images_seen:,} images; the same command resumes."
-            )
+            stopped.name = stopped.name or "stopped"
+            self.reporter.note(f"{stopped.name}: saved at {position.images_seen:,} images; the same command resumes.")
         else:
             self._preview(position)
         return position
@@ -163,7 +163,7 @@ class _Run:
             if self.log is not None:
                 self.log.write(report)
             self.reporter.step(report)
-            self._tell_skipped(report.skipped)
+            self.reporter.damaged(report.skipped)
             # At the end both are done anyway.
             is_last = position.images_seen >= self.config.num_images
             if not is_last and _crossed(before, position, self.config.checkpoint_images):
@@ -171,13 +171,6 @@ class _Run:
             if not is_last and _crossed(before, position, self.config.preview_images):
                 self._preview(position)
         return position
-
-    def _tell_skipped(self, samples: Sequence[str]) -> None:
-        """Name what this process could not read, each sample once."""
-        for sample in dict.fromkeys(samples):
-            if sample not in self.told:
-                self.told.add(sample)
-                self.reporter.warn(f"skipped a sample: {sample}")
 
     def _must_stop(self, deadline: float | None, stopped: StopFlag) -> bool:
         late = deadline is not None and time.monotonic() >= deadline

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from unclip.training.config import TrainConfig
@@ -18,6 +19,7 @@ class Reporter:
 
     def __init__(self, config: TrainConfig, position: Position, minutes: float | None, *, quiet: bool = False) -> None:
         self.config, self.quiet = config, quiet
+        self.named: set[str] = set()
         self.start = position.images_seen
         self.started = time.monotonic()
         self.budget = None if minutes is None else 60.0 * minutes
@@ -48,6 +50,13 @@ class Reporter:
     def warn(self, text: str) -> None:
         """Show one line between steps, also in processes that are quiet: what they alone know."""
         print(f"{self.config.name}  {text}", file=sys.stderr)
+
+    def damaged(self, names: Sequence[str]) -> None:
+        """Name samples that could not be read, each once; every process names its own."""
+        for name in names:
+            if name not in self.named:
+                self.named.add(name)
+                self.warn(f"skipped a sample: {name}")
 
     def close(self) -> None:
         """Take the bar away."""

@@ -187,8 +187,9 @@ def _text(batch: int, length: int, width: int) -> tuple[Tensor | None, Tensor | 
 
 
 def _estimates(task: TaskConfig) -> float:
-    has_estimate = isinstance(task, PriorTaskConfig | DecoderTaskConfig) and task.model.self_conditioning
-    return task.self_conditioning_prob if has_estimate else 0.0
+    if isinstance(task, PriorTaskConfig | DecoderTaskConfig) and task.model.self_conditioning:
+        return task.self_conditioning_prob
+    return 0.0
 
 
 def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from unclip.clip import TextImageEncoder
 from unclip.data import Item, PictureSet, emoji_items, item_or_next, open_pictures, write_shards
-from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, bind, diffusion_loss
+from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, diffusion_loss, estimate_x0
 from unclip.images import from_uint8
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.runtime import autocast, forked_random_state, inference_dtype
 from unclip.training.config import DataConfig
 from unclip.training.task import Request
+from unclip.training.tasks.drawing import bounded
 
 __all__ = [
     "EmbeddingTable",
@@ -144,8 +145,7 @@ def denoising_losses(
     if "self_condition" in batch:
         estimate = torch.zeros_like(x0)
         if bool(batch["self_condition"][0]):
-            with torch.no_grad():
-                estimate = bind(network, schedule, model.prediction_type, conditioning, learned_variance)(x_t, t).x0
+            estimate = estimate_x0(bounded(network, model, schedule, conditioning), x_t, t)
         conditioning = {**conditioning, "self_condition": estimate.float()}
     output = network(x_t, timestep, **conditioning)
     return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learned_variance)

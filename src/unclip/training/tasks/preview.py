@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.diffusion import bind, clip_x0, get_sampler, make_schedule, time_grid
+from unclip.diffusion import make_schedule
 from unclip.images import from_uint8, grid, to_pil
 from unclip.models import DecoderConfig, UpsamplerConfig
 from unclip.runtime import NoiseSource
+from unclip.training.tasks.drawing import draw
 
 __all__ = ["preview_grid"]
 
-NUM_STEPS = 16
 COLUMNS = 12
 
 
@@ -27,12 +27,9 @@ def preview_grid(
 ) -> Image.Image:
     """`real` (uint8, batch first) in the odd rows, samples for `conditioning` in the rows below."""
     schedule = make_schedule(model.schedule, model.num_timesteps)
-    bound = bind(network, schedule, model.prediction_type, conditioning, model.learned_variance)
     noise = NoiseSource.from_seeds(range(len(real)))
-    start = noise((3, *real.shape[1:3]), device)
-    steps = get_sampler("dpm++").sample(clip_x0(bound), start, time_grid(schedule, NUM_STEPS), None)
-    *_, last = steps
-    pairs = to_pil(from_uint8(np.asarray(real))), to_pil(last.x_t)
+    drawn = draw(network, model, schedule, conditioning, noise, (3, *real.shape[1:3]), device)
+    pairs = to_pil(from_uint8(np.asarray(real))), to_pil(drawn)
     columns = min(COLUMNS, len(real))
     rows = []
     for first in range(0, len(real), columns):

@@ -7,14 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.clip import TextFeatures
-from unclip.diffusion import DiscreteSchedule, bind, clip_x0, get_sampler, time_grid
+from unclip.diffusion import DiscreteSchedule
 from unclip.models import PriorConfig
 from unclip.runtime import NoiseSource
+from unclip.training.tasks.drawing import draw
 
 __all__ = ["cosine_figures", "prior_figures"]
-
-NUM_STEPS = 16
-BOUND = 10.0
 
 
 def prior_figures(
@@ -33,11 +31,9 @@ def prior_figures(
         conditioning = {"text_embedding": text.embedding}
         if model.num_text_tokens:
             conditioning |= {"text_hidden": text.hidden, "text_mask": text.mask}
-        denoiser = clip_x0(bind(network, schedule, model.prediction_type, conditioning), BOUND)
         noise = NoiseSource.from_seeds(range(number * len(image), (number + 1) * len(image)))
-        start = noise(image.shape[1:], image.device)
-        *_, last = get_sampler("dpm++").sample(denoiser, start, time_grid(schedule, NUM_STEPS), None)
-        predicted.append(last.x_t * std.to(image.device) + mean.to(image.device))
+        drawn = draw(network, model, schedule, conditioning, noise, tuple(image.shape[1:]), image.device)
+        predicted.append(drawn * std.to(image.device) + mean.to(image.device))
     texts = torch.cat([text.embedding for text, _ in pairs])
     return cosine_figures(texts, torch.cat([image for _, image in pairs]), torch.cat(predicted))
 

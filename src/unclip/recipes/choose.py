@@ -1,0 +1,294 @@
+"""Sizes of the networks for somebody's own pictures, and how long each is trained. Knows arithmetic; runs nothing.
+
+Networks are the emoji recipes' (which see), smaller for few pictures or little time and larger on a GPU. Time is
+planned by operations a picture and a stated rate of the device.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from unclip.clip import ClipConfig
+from unclip.config import Config
+from unclip.errors import InputError
+from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.pipelines import Defaults
+from unclip.recipes import emoji
+from unclip.recipes.stages import Stage
+from unclip.training import (
+    ClipTaskConfig,
+    DataConfig,
+    DecoderTaskConfig,
+    OptimizerConfig,
+    PriorTaskConfig,
+    TrainConfig,
+    UpsamplerTaskConfig,
+)
+from unclip.training.config import Precision
+from unclip.training.step_cost import count_step_cost
+
+__all__ = ["Circumstances", "choose", "defaults_of", "most_images", "planned_minutes", "with_length"]
+
+SHARDS = "shards"
+SHARES = {"clip": 0.15, "upsampler": 0.15, "decoder": 0.5, "prior": 0.2}
+"""Of the time, near those of the emoji series."""
+MAX_EPOCHS = {"clip": 300, "upsampler": 1000, "decoder": 1000, "prior": 1000}
+"""Passes over the pictures after which more of them teach a small set by heart."""
+MIN_HELD_OUT_SET = 100
+HELD_OUT_SHARE = 0.05
+PARTS = 8
+"""Checkpoints and held-out figures of a run."""
+NUM_STEPS = 1500
+"""Steps that a stage should have at least, if its batch can be made small enough for that."""
+SMALLEST_BATCH, FAST_BATCH = 4, 32
+"""Below the second a CPU computes fewer pictures a second."""
+SMOKE_IMAGES = 32
+MIN_CONTEXT, MAX_CONTEXT = 32, 77
+MAX_VOCAB = 4096
+
+
+class Circumstances(Config):
+    """All that the choice depends on."""
+
+    num_pictures: PositiveInt
+    image_size: PositiveInt
+    """Side of the pictures to draw, in pixels: 64, 128 or 256."""
+    vocab_size: PositiveInt
+    """Tokens that the captions yield."""
+    longest_caption: NonNegativeInt
+    """Tokens of the longest caption."""
+    flops_per_second: PositiveFloat
+    """What the device sustains in training."""
+    minutes: PositiveFloat
+    """Of training, all stages together."""
+    precision: Precision = "bfloat16"
+    seed: int = 0
+    smoke: bool = False
+    """Tiny networks, trained for seconds."""
+
+
+class _Level(NamedTuple):
+    """Shapes of the networks that go together."""
+
+    clip: ClipConfig
+    prior: tuple[int, int, int]
+    """Width, blocks, heads."""
+    decoder_size: int
+    decoder_channels: int
+    decoder_grid: tuple[int, ...]
+    """Levels with attention, by their side."""
+    upsampler_channels: int
+
+
+def _clip(image_size: int, embedding_dim: int, vision: tuple[int, int], text: tuple[int, int]) -> ClipConfig:
+    return emoji.CLIP.replace(
+        image_size=image_size,
+        embedding_dim=embedding_dim,
+        vision_width=vision[0],
+        vision_layers=vision[1],
+        vision_heads=max(1, vision[0] // 64),
+        text_width=text[0],
+        text_layers=text[1],
+        text_heads=max(1, text[0] // 64),
+    )
+
+
+_SMOKE = _Level(_clip(16, 32, (32, 1), (32, 1)), (32, 1, 1), 16, 32, (4,), 32)
+_LEVELS = (
+    _Level(_clip(48, 128, (128, 4), (128, 3)), (192, 4, 3), 32, 48, (8, 4), 48),
+    _Level(_clip(48, 192, (192, 6), (128, 4)), (256, 6, 4), 32, 64, (8, 4), 64),
+    _Level(_clip(64, 256, (384, 8), (256, 6)), (512, 8, 8), 64, 128, (16, 8), 96),
+)
+LEVEL_NEEDS = ((0, 0.0), (2_000, 2e15), (10_000, 1e17))
+"""Pictures, and operations that the time has room for, that a level needs: two cores do 2e15 in an hour."""
+
+
+def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> tuple[Stage, ...]:
+    """The stages to train, in order, with the data in `out/shards` and CLIP in `out/clip`; trains CLIP unless given.
+
+    More pictures and more time never make networks smaller nor their training cheaper, and `planned_minutes` of the
+    stages add up to no more than `minutes`, unless that is less than eight batches take. From 100 pictures on some are
+    held out. Raises `InputError` for a size that is not drawn.
+    """
+    if given.image_size not in (64, 128, 256):
+        raise InputError(f"image_size={given.image_size} is none of the sizes that are drawn; use 64, 128 or 256.")
+    level = _level(given)
+    shape = clip or _own_clip(level, given)
+    configs = dict(_configs(given, level, shape, out))
+    if clip is not None:
+        del configs["clip"]
+    total = sum(SHARES[kind] for kind in configs)
+    shares = {kind: SHARES[kind] / total for kind in configs}
+    stages = []
+    for kind, config in configs.items():
+        seconds = 60.0 * given.minutes * shares[kind]
+        stages.append(Stage(config=_lasting(config, seconds, given, shape), share=shares[kind]))
+    return tuple(stages)
+
+
+def defaults_of(stages: tuple[Stage, ...]) -> Defaults:
+    """How the trained model is sampled: as the shipped one is, at the largest size that there is a stage for."""
+    settings = dict(emoji.DEFAULTS.stages)
+    known = {
+        stage.name: settings["upsampler_256" if stage.config.task.kind == "upsampler" else stage.name]
+        for stage in stages
+        if stage.name != "clip"
+    }
+    return emoji.DEFAULTS.replace(image_size=None, stages=known)
+
+
+def planned_minutes(config: TrainConfig, flops_per_second: float, clip: ClipConfig | None) -> float:
+    """Minutes that `config` takes at a rate of operations; `clip` is what its features are computed with."""
+    flops = count_step_cost(config, clip).flops_per_image(config.activation_checkpointing)
+    return config.num_images * flops / flops_per_second / 60.0
+
+
+def most_images(config: TrainConfig, num_pictures: int) -> int:
+    """Pictures that a stage should see at most: a number of passes over the set."""
+    return MAX_EPOCHS[config.task.kind] * num_pictures
+
+
+def with_length(config: TrainConfig, num_images: float) -> TrainConfig:
+    """`config` for about so many images, no more but for one batch in each of its 8 parts.
+
+    A part ends in a checkpoint and the held-out figures, so the last of them stand at the end. Warm-up, the average's
+    half-life and previews follow.
+    """
+    part = max(1, int(num_images / PARTS / config.batch_size)) * config.batch_size
+    return config.replace(
+        num_images=PARTS * part,
+        optimizer=config.optimizer.replace(warmup_images=PARTS * part // 25),
+        ema_images=PARTS * part / 25,
+        checkpoint_images=part,
+        validation_images=part,
+        preview_images=2 * part,
+    )
+
+
+def _level(given: Circumstances) -> _Level:
+    if given.smoke:
+        return _SMOKE
+    flops = given.flops_per_second * 60.0 * given.minutes
+    enough = [given.num_pictures >= pictures and flops >= needed for pictures, needed in LEVEL_NEEDS]
+    return _LEVELS[max(index for index, is_enough in enumerate(enough) if is_enough)]
+
+
+def _own_clip(level: _Level, given: Circumstances) -> ClipConfig:
+    # Prompts may be longer than the captions were; a multiple of 8 wastes no lanes.
+    length = min(MAX_CONTEXT, max(MIN_CONTEXT, math.ceil(given.longest_caption / 8) * 8))
+    return level.clip.replace(vocab_size=min(MAX_VOCAB, given.vocab_size), context_length=length)
+
+
+def _configs(given: Circumstances, level: _Level, clip: ClipConfig, out: Path) -> Iterator[tuple[str, TrainConfig]]:
+    yield "clip", _run(given, out, ClipTaskConfig(model=clip), 1e-3, 0.1, 256)
+    if given.image_size > level.decoder_size:
+        yield "upsampler", _run(given, out, _upsampler(given, level), 1e-3, 0.01, 64)
+    yield "decoder", _run(given, out, DecoderTaskConfig(
+        model=_decoder(level, clip), clip=out / "clip", weighting="uniform"
+    ), 8e-4, 0.01, 64)  # fmt: skip
+    yield "prior", _run(given, out, PriorTaskConfig(model=_prior(level, clip), clip=out / "clip"), 7e-4, 0.06, 128)
+
+
+def _run(
+    given: Circumstances,
+    out: Path,
+    task: ClipTaskConfig | PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig,
+    learning_rate: float,
+    weight_decay: float,
+    batch_size: int,
+) -> TrainConfig:
+    """A run of the emoji recipes' settings, whose length is still to be set."""
+    betas = (0.9, 0.98) if isinstance(task, ClipTaskConfig | PriorTaskConfig) else (0.9, 0.99)
+    name = f"upsampler_{task.model.image_size}" if isinstance(task, UpsamplerTaskConfig) else task.kind
+    return TrainConfig(
+        name=f"quickstart/{name}",
+        task=task,
+        data=DataConfig(
+            folder=str(out / SHARDS),
+            source_size=given.image_size,
+            validation_share=HELD_OUT_SHARE if given.num_pictures >= MIN_HELD_OUT_SET else 0.0,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=learning_rate, betas=betas, weight_decay=weight_decay, warmup_images=0, decay="cosine"
+        ),
+        batch_size=batch_size,
+        num_images=batch_size,
+        seed=given.seed,
+        precision=given.precision,
+        num_validation=256,
+    )
+
+
+def _lasting(config: TrainConfig, seconds: float, given: Circumstances, clip: ClipConfig) -> TrainConfig:
+    """`config` for so many seconds, with a batch small enough for many steps, and its learning rate."""
+    flops = count_step_cost(config, clip).flops_per_image(config.activation_checkpointing)
+    affordable = given.flops_per_second * seconds / flops
+    num_images = SMOKE_IMAGES if given.smoke else min(affordable, most_images(config, given.num_pictures))
+    batch_size = _batch_size(config, num_images, given.num_pictures)
+    scale = math.sqrt(batch_size / config.batch_size)
+    optimizer = config.optimizer.replace(learning_rate=config.optimizer.learning_rate * scale)
+    return with_length(config.replace(batch_size=batch_size, optimizer=optimizer), num_images)
+
+
+def _batch_size(config: TrainConfig, num_images: float, num_pictures: int) -> int:
+    """At most the recipe's, and at least 4: in CLIP what a third of the pictures fills, elsewhere what leaves steps."""
+    if config.task.kind == "clip":
+        # A picture that is twice in a batch would be told to differ from itself.
+        return max(SMALLEST_BATCH, min(config.batch_size, _power_below(num_pictures / 3)))
+    good = max(FAST_BATCH, _power_below(num_images / NUM_STEPS))
+    return max(SMALLEST_BATCH, min(config.batch_size, good, _power_below(num_images / PARTS)))
+
+
+def _power_below(number: float) -> int:
+    """The largest power of two that is no more than `number`, and at least 1."""
+    return 1 << max(0, int(number).bit_length() - 1)
+
+
+def _prior(level: _Level, clip: ClipConfig) -> PriorConfig:
+    width, depth, num_heads = level.prior
+    return PriorConfig(
+        embedding_dim=clip.embedding_dim,
+        text_dim=clip.text_width,
+        num_text_tokens=clip.context_length,
+        width=width,
+        depth=depth,
+        num_heads=num_heads,
+        prediction_type="x0",
+        dropout=0.1,
+    )
+
+
+def _decoder(level: _Level, clip: ClipConfig) -> DecoderConfig:
+    """On a grid of half the side."""
+    return DecoderConfig(
+        image_size=level.decoder_size,
+        embedding_dim=clip.embedding_dim,
+        base_channels=level.decoder_channels,
+        channel_mult=(1, 2) if level is _SMOKE else (1, 2, 4),
+        num_res_blocks=1,
+        attention_resolutions=level.decoder_grid,
+        head_dim=level.decoder_channels if level.decoder_channels < 64 else 32,
+        context_dim=3 * level.decoder_channels,
+        patch_size=2,
+        learned_variance=False,
+        prediction_type="x0",
+    )
+
+
+def _upsampler(given: Circumstances, level: _Level) -> UpsamplerTaskConfig:
+    """Crops are a quarter of the side, so that a crop is a grid of 16 whatever the size."""
+    model = UpsamplerConfig(
+        image_size=given.image_size,
+        low_res_size=level.decoder_size,
+        base_channels=level.upsampler_channels,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        # Of pixels, so that the grid is 64 wide, or as coarse as it can be where only seconds count.
+        patch_size=4 if level is _SMOKE else given.image_size // 64,
+        prediction_type="x0",
+        noise_conditioning=True,
+    )
+    return UpsamplerTaskConfig(model=model, crop_size=given.image_size // 4, weighting="uniform")

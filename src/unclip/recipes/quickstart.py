@@ -1,0 +1,210 @@
+"""From a folder of pictures to a model that draws, in one call that goes on where it was interrupted.
+
+Knows the order of the work; each part of it is elsewhere.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from pydantic import PositiveFloat
+
+from unclip.clip import ClipConfig, TextImageEncoder
+from unclip.config import Config, load_config
+from unclip.errors import InputError, UnclipError
+from unclip.files import atomic_write
+from unclip.pipelines import open_clip
+from unclip.recipes.choose import Circumstances, choose, defaults_of, most_images, with_length
+from unclip.recipes.own_data import OwnData, Tell, make_shards, read_check
+from unclip.recipes.quickstart_report import write_card, write_report
+from unclip.recipes.rates import flops_per_second, images_per_second
+from unclip.recipes.series import assemble, fit_basis
+from unclip.recipes.stages import Fit, Stage, train_stages
+from unclip.runtime import inference_dtype, resolve_device
+from unclip.training import StopFlag, TrainConfig, stop_on_signal
+from unclip.training.config import Precision
+from unclip.training.resuming import sole_run
+
+__all__ = ["Quickstart", "quickstart"]
+
+ASKED_FILE, CHOICE_FILE = "quickstart.json", "choice.json"
+MODEL = "model"
+MARGIN = 0.95
+"""Of the time that is planned for, so that the learning rate has come down before the time is over."""
+
+SMOKE_RATE = 1e9
+"""Operations a second; nothing depends on it then."""
+
+
+class Quickstart(Config):
+    """What is asked of a quickstart; a folder takes one of them."""
+
+    source: str
+    """A folder, a table, a .tar, a saved set, or a URL of shards, as `unclip.data.open_source` takes it."""
+    captions: str | None = None
+    """txt, table, folders or none; else it is found out."""
+    clip: str | None = None
+    """A model whose CLIP is used as it is; None = a CLIP is trained."""
+    minutes: PositiveFloat = 25.0
+    """Of training, all stages together; the check, the shards and the report come on top."""
+    seed: int = 0
+    smoke: bool = False
+    """Tiny networks, trained for seconds, that draw noise."""
+
+
+class _InterruptedError(UnclipError):
+    """A signal came where no stage is trained."""
+
+
+def quickstart(asked: Quickstart, out: Path | str, *, device: str = "auto", tell: Tell | None = None) -> Path | None:
+    """Check the pictures, make shards, train every stage, join them to `out/model` (returned) and write `out/report.*`.
+
+    The same call again goes on where this one was interrupted; None is returned after SIGINT or SIGTERM. `tell` hears
+    of progress outside the stages: (what, done, of how many). Raises `InputError` where `out` was begun for something
+    else or another run works in it, `DataError` for pictures that cannot be used.
+    """
+    out = Path(out)
+    asked = _settled(asked)
+    _check_asked(asked, out)
+    with sole_run(out), stop_on_signal() as stopped:
+        _keep_asked(asked, out)
+        try:
+            return _go_on(asked, out, device, stopped, tell or _tell_nobody)
+        except _InterruptedError:
+            _note(f"{stopped.name}: stopped; the same command goes on")
+            return None
+
+
+def _go_on(asked: Quickstart, out: Path, device: str, stopped: StopFlag, tell: Tell) -> Path | None:
+    tell = _watched(tell, stopped)
+    clip = _given_clip(asked, out)
+    data = make_shards(asked.source, asked.captions, out, tell, None if clip is None else clip.image_size)
+    _note(_found(out, data))
+    stages = choose(_circumstances(asked, data, out, device), out, clip)
+    minutes, fit = (None, None) if asked.smoke else (asked.minutes, _fit(device, data.num_pictures))
+    if not train_stages(stages, out, stopped, minutes=minutes, device=device, fit=fit):
+        return None
+    model = out / MODEL
+    if not (model / "MODEL_CARD.md").exists():
+        tell("join", 0, 2)
+        names = ["clip", *(stage.name for stage in stages if stage.name != "clip")]
+        assemble(out.absolute().name, names, defaults_of(stages), out, "bfloat16")
+        fit_basis(model, stages[0].config.data)
+        tell("join", 1, 2)
+        write_card(model, stages, out, asked.source, datetime.now(UTC))
+        tell("join", 2, 2)
+    if not (out / "report.html").exists():
+        write_report(stages, out, asked.source, tell, device=device, seed=asked.seed)
+    return model
+
+
+def _settled(asked: Quickstart) -> Quickstart:
+    """With the source by its full path, so that it is the same from everywhere."""
+    is_path = "://" not in asked.source
+    return asked.replace(source=str(Path(asked.source).absolute())) if is_path else asked
+
+
+def _check_asked(asked: Quickstart, out: Path) -> None:
+    """Raise `InputError` where `out` was begun with other settings, or holds something else."""
+    path = out / ASKED_FILE
+    if not path.exists():
+        if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+            raise InputError(f"{out} holds something else; name a new folder with --out.")
+        return
+    before = load_config(Quickstart, json.loads(path.read_text()))
+    changed = [
+        f"{name} was {old!r}, now {new!r}"
+        for (name, old), (_, new) in zip(before, asked, strict=True)
+        if old != new
+    ]  # fmt: skip
+    if changed:
+        raise InputError(f"{out} was begun with other settings ({'; '.join(changed)}); use another --out, or those.")
+
+
+def _keep_asked(asked: Quickstart, out: Path) -> None:
+    if (out / ASKED_FILE).exists():
+        steps = [("shards", "data.json"), ("training", CHOICE_FILE), ("the model", "model/config.json")]
+        done = [what for what, file in steps if (out / file).exists()]
+        _note(f"{out}: goes on after {done[-1]}" if done else f"{out}: begins again with the check")
+        return
+    atomic_write(out / ASKED_FILE, asked.model_dump_json(indent=2) + "\n")
+
+
+def _given_clip(asked: Quickstart, out: Path) -> ClipConfig | None:
+    """The shape of the CLIP that was named, which is copied to `out/clip` first; None where one is to be trained."""
+    if asked.clip is None:
+        return None
+    if not (out / "clip" / "tokenizer.json").exists():
+        encoder = open_clip(asked.clip, "cpu")
+        encoder.clip.need_vision()
+        encoder.save(out / "clip")
+    return TextImageEncoder.load(out / "clip").clip.config
+
+
+def _circumstances(asked: Quickstart, data: OwnData, out: Path, device: str) -> Circumstances:
+    """Measured once: another rate would be another choice, and the stages would not fit what is there."""
+    path = out / CHOICE_FILE
+    if path.exists():
+        return load_config(Circumstances, json.loads(path.read_text()))
+    is_fast = inference_dtype(resolve_device(device)) == torch.bfloat16
+    precision: Precision = "bfloat16" if is_fast else "float32"
+    rate = SMOKE_RATE if asked.smoke else flops_per_second(device, precision)
+    given = Circumstances(
+        num_pictures=data.num_pictures,
+        image_size=data.image_size,
+        vocab_size=data.vocab_size,
+        longest_caption=data.longest_caption,
+        flops_per_second=rate,
+        minutes=asked.minutes,
+        precision=precision,
+        seed=asked.seed,
+        smoke=asked.smoke,
+    )
+    atomic_write(path, given.model_dump_json(indent=2) + "\n")
+    return given
+
+
+def _fit(device: str, num_pictures: int) -> Fit:
+    """Sets the length of a stage by its own measured rate when it begins; later calls find it in its folder."""
+
+    def fit(stage: Stage, folder: Path, seconds: float | None) -> TrainConfig:
+        begun = folder / "config.json"
+        if begun.exists():
+            return load_config(TrainConfig, json.loads(begun.read_text()))
+        assert seconds is not None, stage
+        rate = images_per_second(stage.config, device)
+        affordable = MARGIN * rate * seconds
+        config = with_length(stage.config, min(affordable, most_images(stage.config, num_pictures)))
+        _note(f"{stage.name}: {rate:.0f} pictures/s, {config.num_images:,} pictures in about "
+              f"{config.num_images / rate / 60:.1f} minutes")  # fmt: skip
+        return config
+
+    return fit
+
+
+def _found(out: Path, data: OwnData) -> str:
+    report = read_check(out)
+    counts = ", ".join(f"{count} {problem}" for problem, count in sorted(report.counts.items()))
+    left_out = f"; left out: {counts} ({out / 'check.json'} names them)" if counts else ""
+    return f"{report.description}; {data.num_pictures} are used, drawn at {data.image_size} px{left_out}"
+
+
+def _watched(tell: Tell, stopped: StopFlag) -> Tell:
+    """`tell`, which ends the work it is told of once a signal has come."""
+
+    def watched(what: str, done: int, total: int) -> None:
+        if stopped:
+            raise _InterruptedError("a signal came")
+        tell(what, done, total)
+
+    return watched
+
+
+def _tell_nobody(what: str, done: int, total: int) -> None:
+    del what, done, total
+
+
+def _note(text: str) -> None:
+    print(f"quickstart  {text}", file=sys.stderr)

@@ -1,0 +1,56 @@
+"""A network under training as a sampler sees it. Knows networks and schedules; no data set and no loop."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from unclip.diffusion import (
+    Denoiser,
+    DiscreteSchedule,
+    bind,
+    clip_x0,
+    get_sampler,
+    self_condition,
+    time_grid,
+)
+from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.runtime import NoiseSource
+
+__all__ = ["NUM_STEPS", "bounded", "draw"]
+
+StageConfig = PriorConfig | DecoderConfig | UpsamplerConfig
+NUM_STEPS = 16
+# Standardised embeddings further out are noise; pixels lie in [-1, 1].
+EMBEDDING_BOUND, PIXEL_BOUND = 10.0, 1.0
+
+
+def bounded(
+    network: nn.Module, model: StageConfig, schedule: DiscreteSchedule, conditioning: Mapping[str, Tensor | None]
+) -> Denoiser:
+    """The network's predictions, x0 held in the stage's range."""
+    is_prior = isinstance(model, PriorConfig)
+    learned_variance = not isinstance(model, PriorConfig) and model.learned_variance
+    denoiser = bind(network, schedule, model.prediction_type, conditioning, learned_variance)
+    return clip_x0(denoiser, EMBEDDING_BOUND if is_prior else PIXEL_BOUND)
+
+
+@torch.no_grad()
+def draw(
+    network: nn.Module,
+    model: StageConfig,
+    schedule: DiscreteSchedule,
+    conditioning: Mapping[str, Tensor | None],
+    noise: NoiseSource,
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> Tensor:
+    """Samples of `shape` in 16 steps of DPM-Solver++ without guidance, the same for the same noise."""
+    if not isinstance(model, UpsamplerConfig) and model.self_conditioning:
+        denoiser = self_condition(
+            lambda x0: bounded(network, model, schedule, {**conditioning, "self_condition": x0}), schedule
+        )
+    else:
+        denoiser = bounded(network, model, schedule, conditioning)
+    *_, last = get_sampler("dpm++").sample(denoiser, noise(shape, device), time_grid(schedule, NUM_STEPS), None)
+    return last.x_t
