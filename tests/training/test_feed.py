@@ -50,7 +50,7 @@ def samples_of(config: TrainConfig, num_processes: int, images_seen: int, num_st
     return found
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores, which torch advises against
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 3])
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_every_epoch_has_every_sample_once_also_after_resuming(
