@@ -84,7 +84,10 @@ def test_self_conditioning_prob_is_the_share_of_steps_with_two_passes(
         with calls(network) as seen:
             task.loss(network, batch)
         assert len(seen) == passes
-        assert not seen[0]["self_condition"].any()
+        if prob == 0.0:
+            assert not seen[0]["self_condition"].any()
+        else:
+            assert "self_condition" in seen[1]
 
 
 @pytest.mark.parametrize("weighting", ["min_snr", "p2"])
@@ -149,6 +152,18 @@ def test_embedding_noise_is_in_units_of_the_deviation(decoder: TrainConfig) -> N
     torch.testing.assert_close(seen[1] - seen[0], network.embedding_std * batch["jitter"], atol=1e-5, rtol=1e-4)
 
 
+def test_num_drawn_is_how_many_pictures_a_distance_is_taken_of(decoder: TrainConfig) -> None:
+    held_out = changed(decoder, validation_share=0.4)
+    found = {}
+    for count in (0, 2, 3):
+        config = changed(held_out, num_drawn=count)
+        task = make_task(config, ALONE.device)
+        found[count] = task.figures(task.build().eval(), Feed(task.samples, config, ALONE).validation())
+    assert found[0] == {}
+    assert found[2].keys() == found[3].keys() == {"frechet_clip"}
+    assert found[2] != found[3]
+
+
 def test_crop_size_is_the_side_of_what_is_learned(upsampler: TrainConfig) -> None:
     for side in (16, 32):
         batch = first_batch(changed(upsampler, crop_size=side))
@@ -208,6 +223,7 @@ SHOWN = {
         "text_drop_prob": test_text_drop_prob_1_makes_every_caption_the_empty_prompt,
         "embedding_noise": test_embedding_noise_is_in_units_of_the_deviation,
         "self_conditioning_prob": test_self_conditioning_prob_is_the_share_of_steps_with_two_passes,
+        "num_drawn": test_num_drawn_is_how_many_pictures_a_distance_is_taken_of,
         "weighting": test_weighting_multiplies_each_samples_loss,
     },
     UpsamplerTaskConfig: {
