@@ -142,6 +142,7 @@ class _Run:
             try:
                 position = self._steps(position, deadline, stopped)
             except NotFiniteError as error:
+                self.state.drop_after(self.out, error.position)
                 self._save(error.position)
                 raise
             self._save(position)
