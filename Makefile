@@ -70,6 +70,6 @@ $(TRAIN): | $(BIN)/python
 	@touch $@ $(BASE)
 
 $(TEST): | $(BIN)/python
-	@echo "Installing what training and the tests need"
-	@$(INSTALL) -e '.[train,test]'
+	@echo "Installing what training, clusters and the tests need"
+	@$(INSTALL) -e '.[train,cluster,test]'
 	@touch $@ $(BASE) $(TRAIN)

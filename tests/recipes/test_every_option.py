@@ -73,6 +73,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "image_drop_prob": 1.0,
         "text_drop_prob": 0.3,
         "embedding_noise": 0.1,
+        "num_drawn": 5,
         "self_conditioning_prob": 0.25,
     },
     "upsampler": DIFFUSION

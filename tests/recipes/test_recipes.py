@@ -83,7 +83,14 @@ def test_smoke_makes_its_inputs_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     encoder = TextImageEncoder.load(Path("runs/smoke/clip"))
     assert encoder.embedding_dim == config.task.model.embedding_dim
     files = {path: path.stat().st_mtime_ns for path in Path("runs/smoke").rglob("*") if path.is_file()}
-    names = {"toy-000000.tar", "clip.safetensors", "tokenizer.json", "toy-000000.safetensors", "statistics.safetensors"}
+    names = {
+        ".lock",
+        "toy-000000.tar",
+        "clip.safetensors",
+        "tokenizer.json",
+        "toy-000000.safetensors",
+        "statistics.safetensors",
+    }
     assert {path.name for path in files} == names
     prepare_smoke(config)
     assert {path: path.stat().st_mtime_ns for path in files} == files

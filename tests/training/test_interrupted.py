@@ -146,9 +146,11 @@ def test_another_number_of_processes_goes_on_with_the_same_samples(
 
 
 def test_two_runs_in_one_folder_are_refused(command: Sequence[str], tmp_path: Path) -> None:
-    first = start([*command, tmp_path], 1)
+    longer = [*command[:-1], "--set", "num_images=1000000", "--out", tmp_path]
+    first = start(longer, 1)
     after(tmp_path, 2)
-    ((code, errors),) = finish(start([*command, tmp_path], 1))
+    ((code, errors),) = finish(start(longer, 1))
+    first[0].terminate()
     assert code == 2
     assert errors.count("\n") == 1
     assert "another run trains in" in errors

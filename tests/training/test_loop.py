@@ -94,5 +94,8 @@ def test_a_loss_that_stays_infinite_stops_the_run_and_keeps_the_weights(tiny_rec
     broken = config.replace(
         optimizer=config.optimizer.replace(learning_rate=1e30, warmup_images=0), num_images=8000, checkpoint_images=16
     )
-    with pytest.raises(TrainingError, match="was not finite for 20 steps in a row"):
+    with pytest.raises(TrainingError, match=r"was not finite for 20 steps in a row \(step 21\).* from step 1, saved"):
         train(broken, tmp_path)
+    # The first step was finite; what was saved while the others were skipped is gone.
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000001.safetensors"]
+    assert load_tensors(tmp_path / "checkpoint-00000001.safetensors").metadata["position"] == "[1, 8]"

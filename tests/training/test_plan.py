@@ -83,8 +83,8 @@ def test_one_gpu_shards_and_sends_nothing() -> None:
     [
         (64, 4096, 1, "--set micro_batch_size="),
         (640, 256, 8, "--set micro_batch_size="),
-        (1792, 64, 64, "--strategy fsdp_zero2"),
-        (3072, 64, 64, "--strategy fsdp"),
+        (1280, 64, 64, "--strategy fsdp_zero2"),
+        (1792, 64, 64, "--strategy fsdp"),
         (1792, 640, 64, "--set micro_batch_size="),
     ],
 )

@@ -18,7 +18,9 @@ QUICKSTART_MINUTES = 25.0
 def train(
     recipe: Annotated[str, typer.Argument(help="Such as emoji/decoder; emoji for all its stages; or quickstart.")],
     source: Annotated[str | None, typer.Argument(help="Of quickstart: your pictures, as `unclip data` reads.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; else runs/RECIPE.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Run folder; else runs/RECIPE, runs/smoke/RECIPE.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop and save after this time; quickstart: 25.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key=value.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Train a tiny model for seconds.")] = False,
@@ -45,7 +47,8 @@ def train(
     from unclip import recipes, training
     from unclip.config import override
 
-    folder = out or Path("runs") / recipe
+    # Apart, since the settings of a run in a folder are those that it goes on with.
+    folder = out or Path("runs/smoke" if smoke else "runs") / recipe
     if recipe in recipes.SERIES:
         refuse(one_recipe, f"changes one recipe; {recipe!r} is a series: name {recipe}/decoder, say")
         tell_end(recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device))

@@ -10,6 +10,8 @@ from pathlib import Path
 from unclip.clip import ClipConfig
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.pipelines import Defaults, StageSettings
+from unclip.recipes.smoke import CLIP_FOLDER as TOY_CLIP
+from unclip.recipes.smoke import tiny_clip
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -38,10 +40,7 @@ CLIP = ClipConfig(
     vocab_size=4096,
     activation="gelu",
 )
-CLIP_SMOKE = CLIP.replace(
-    embedding_dim=32, image_size=16, vision_width=32, vision_layers=1, vision_heads=1, text_width=32, text_layers=1,
-    text_heads=1, vocab_size=600,
-)  # fmt: skip
+CLIP_SMOKE = tiny_clip(CLIP)
 SMOKE_IMAGES = 96
 DEFAULTS = Defaults(
     image_size=256,
@@ -105,7 +104,7 @@ def prior(smoke: bool = False) -> TrainConfig:
     )
     config = TrainConfig(
         name="emoji/prior",
-        task=PriorTaskConfig(model=model, clip=CLIP_FOLDER),
+        task=PriorTaskConfig(model=model, clip=TOY_CLIP if smoke else CLIP_FOLDER),
         data=_data(smoke),
         optimizer=OptimizerConfig(learning_rate=7e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
         batch_size=128,
@@ -138,7 +137,7 @@ def decoder(smoke: bool = False) -> TrainConfig:
     )
     config = TrainConfig(
         name="emoji/decoder",
-        task=DecoderTaskConfig(model=model, clip=CLIP_FOLDER, weighting="uniform"),
+        task=DecoderTaskConfig(model=model, clip=TOY_CLIP if smoke else CLIP_FOLDER, weighting="uniform"),
         data=_data(smoke),
         optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
         batch_size=64,

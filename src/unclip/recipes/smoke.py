@@ -1,10 +1,13 @@
 """Smoke variants: a recipe's own settings with tiny networks on toy data, for seconds. Knows shapes, no recipe."""
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer, clip_preset
+from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer
 from unclip.data import EmojiItem, emoji_items, write_shards
+from unclip.files import atomic_folder
 from unclip.models import DecoderConfig, PriorConfig, TextTransformerConfig, UpsamplerConfig
 from unclip.pipelines import embed
 from unclip.runtime import forked_random_state
@@ -18,12 +21,24 @@ from unclip.training import (
 )
 from unclip.training.config import TaskConfig
 
-__all__ = ["prepare_smoke", "shrink"]
+__all__ = ["CLIP_FOLDER", "prepare_smoke", "shrink", "tiny_clip"]
 
 ROOT = Path("runs/smoke")
-SHARDS, CLIP_FOLDER, EMBEDDINGS = ROOT / "shards-64", ROOT / "clip", ROOT / "embeddings"
-SIDE, NUM_PICTURES = 64, 16
-CLIP = clip_preset("tiny").replace(vocab_size=560)
+SHARDS, CLIP_FOLDER, EMBEDDINGS = ROOT / "shards-32", ROOT / "clip", ROOT / "embeddings"
+SIDE, NUM_PICTURES = 32, 16
+CLIP = ClipConfig(
+    embedding_dim=32,
+    image_size=16,
+    patch_size=8,
+    vision_width=32,
+    vision_layers=1,
+    vision_heads=1,
+    text_width=32,
+    text_layers=1,
+    text_heads=1,
+    context_length=32,
+    vocab_size=600,
+)
 
 
 def shrink(config: TrainConfig) -> TrainConfig:
@@ -48,13 +63,31 @@ def shrink(config: TrainConfig) -> TrainConfig:
 
 
 def prepare_smoke(config: TrainConfig) -> None:
-    """Make the toy inputs that the smoke variant `config` reads: shards, a random CLIP, embeddings."""
-    if Path(config.data.folder) == SHARDS and not SHARDS.exists():
-        write_shards(SHARDS, _items(), SIDE, "toy")
-    if config.data.embeddings == str(EMBEDDINGS) and not EMBEDDINGS.exists():
-        if not CLIP_FOLDER.exists():
-            _random_clip().save(CLIP_FOLDER)
-        embed(SHARDS, TextImageEncoder.load(CLIP_FOLDER), EMBEDDINGS, hidden=True, num_workers=0)
+    """Make the toy inputs that the smoke variant `config` reads, where they are missing: shards, a CLIP, embeddings.
+
+    Every process of a run may call it at once: one makes them, the others wait.
+    """
+    reads_clip = isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) and config.task.clip == CLIP_FOLDER
+    reads_shards, reads_embeddings = config.data.folder == str(SHARDS), config.data.embeddings == str(EMBEDDINGS)
+    if not (reads_clip or reads_shards or reads_embeddings):
+        return
+    with _one_at_a_time():
+        if (reads_clip or reads_embeddings) and not CLIP_FOLDER.exists():
+            with atomic_folder(CLIP_FOLDER) as folder:
+                _random_clip().save(folder)
+        if (reads_shards or reads_embeddings) and not SHARDS.exists():
+            write_shards(SHARDS, _items(), SIDE, "toy")
+        if reads_embeddings and not EMBEDDINGS.exists():
+            with atomic_folder(EMBEDDINGS) as folder:
+                embed(SHARDS, TextImageEncoder.load(CLIP_FOLDER), folder, hidden=True, num_workers=0)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with (ROOT / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _random_clip() -> TextImageEncoder:
@@ -130,7 +163,7 @@ def tiny_decoder(model: DecoderConfig) -> DecoderConfig:
 
 
 def tiny_upsampler(model: UpsamplerConfig) -> UpsamplerConfig:
-    """The upsampler from 8 or 16 to 64 px with two levels of 32 and 64 channels."""
+    """The upsampler from 8 to 32 px with two levels of 32 and 64 channels."""
     return model.replace(
         image_size=SIDE,
         low_res_size=SIDE * model.low_res_size // model.image_size,

@@ -108,6 +108,8 @@ class DecoderTaskConfig(Config):
     self_conditioning_prob: Probability = 0.5
     """Share of steps that show a self-conditioned network its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "min_snr"
+    num_drawn: NonNegativeInt = 0
+    """Held-out pictures drawn at each validation, for the Fréchet distance of CLIP's features; 0 = none."""
 
 
 class UpsamplerTaskConfig(Config):
@@ -123,7 +125,7 @@ class UpsamplerTaskConfig(Config):
     """With "blur", the share of small pictures that are blurred (Gaussian, sigma up to `blur_sigma` pixels)."""
     blur_sigma: PositiveFloat = 0.8
     max_augmentation: Probability = 0.3
-    """Largest noise level added to the small picture; the network is told the level."""
+    """Largest noise level added to the small picture; a network with `noise_conditioning` is told the level."""
     weighting: Weighting = "min_snr"
 
 

@@ -158,11 +158,11 @@ def join(device: str = "auto") -> Iterator[Cluster]:
 
     Each takes the GPU of its local rank. Raises `ConfigError` when the launcher was told what recipes decide.
     """
+    _refuse_launcher_settings()
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Cluster(0, 1, resolve_device(device))
         return
-    _refuse_launcher_settings()
     chosen = resolve_device(device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -197,14 +197,29 @@ def _is_broken_connection(error: BaseException) -> bool:
 
 def _refuse_launcher_settings() -> None:
     """`accelerate` asks by variables for what a recipe says; silently ignoring them would train something else."""
-    asked = {"ACCELERATE_USE_FSDP": "strategy=fsdp", "ACCELERATE_USE_DEEPSPEED": "strategy=fsdp"}
-    for name, setting in asked.items():
+    for name, setting in {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "fsdp"}.items():
         if os.environ.get(name, "false").lower() in {"1", "true"}:
             raise ConfigError(
-                f"{name} is set by the launcher, but recipes decide that; drop it and use --set {setting}."
+                f"{name} is set by the launcher, but recipes decide that; drop it and use --set strategy={setting}."
             )
-    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision != "no":
+    named = {
+        "mixed_precision": ("no", "precision"),
+        "dynamo_backend": ("no", "compile"),
+        "gradient_accumulation_steps": ("1", "micro_batch_size"),
+    }
+    for name, (off, setting) in named.items():
+        found = os.environ.get(f"ACCELERATE_{name.upper()}", off)
+        if found.lower() != off:
+            raise ConfigError(
+                f"accelerate was told {name}={found}, but recipes decide that; drop it and use --set {setting}=..."
+            )
+    # On CPUs, accelerate 1.15 starts one process whatever the number asked for, unless through mpirun, and sets this.
+    if (
+        os.environ.get("ACCELERATE_USE_CPU") == "True"
+        and "MASTER_ADDR" in os.environ
+        and "WORLD_SIZE" not in os.environ
+    ):
         raise ConfigError(
-            f"accelerate was told mixed_precision={precision}, but recipes decide that; drop it and --set precision."
+            "accelerate launch --cpu starts no processes that know each other; use torchrun --nproc-per-node N, or "
+            "accelerate launch --multi_gpu --num_processes N with --device cpu."
         )

@@ -10,6 +10,7 @@ from unclip.data import Order
 from unclip.errors import ConfigError, DataError
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
+from unclip.training.stop import outlive_first_signal
 from unclip.training.task import Batch, Request, Samples
 
 __all__ = ["Feed", "held_out"]
@@ -40,6 +41,7 @@ class Feed:
             num_workers=workers,
             pin_memory=False,
             prefetch_factor=2 if workers else None,
+            worker_init_fn=outlive_first_signal,
         )
         return iter(loader)
 

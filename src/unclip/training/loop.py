@@ -142,6 +142,7 @@ class _Run:
             try:
                 position = self._steps(position, deadline, stopped)
             except NotFiniteError as error:
+                self.state.drop_after(self.out, error.position)
                 self._save(error.position)
                 raise
             self._save(position)
@@ -164,9 +165,11 @@ class _Run:
                 self.log.write(report)
             self.reporter.step(report)
             self.reporter.damaged(report.skipped)
-            if _crossed(before, position, self.config.checkpoint_images):
+            # At the end both are done anyway.
+            is_last = position.images_seen >= self.config.num_images
+            if not is_last and _crossed(before, position, self.config.checkpoint_images):
                 self._save(position)
-            if _crossed(before, position, self.config.preview_images):
+            if not is_last and _crossed(before, position, self.config.preview_images):
                 self._preview(position)
         return position
 

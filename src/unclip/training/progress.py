@@ -45,14 +45,18 @@ class Reporter:
     def note(self, text: str) -> None:
         """Show one line between steps."""
         if not self.quiet:
-            print(f"{self.config.name}  {text}", file=sys.stderr)
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Show one line between steps, also in processes that are quiet: what they alone know."""
+        print(f"{self.config.name}  {text}", file=sys.stderr)
 
     def damaged(self, names: Sequence[str]) -> None:
         """Name samples that could not be read, each once; every process names its own."""
         for name in names:
             if name not in self.named:
                 self.named.add(name)
-                print(f"{self.config.name}  left out: {name}", file=sys.stderr)
+                self.warn(f"skipped a sample: {name}")
 
     def close(self) -> None:
         """Take the bar away."""

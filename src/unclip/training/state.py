@@ -71,6 +71,13 @@ class TrainState:
             for old in checkpoints(folder)[: -config.keep_checkpoints]:
                 old.unlink()
 
+    def drop_after(self, folder: Path, position: Position) -> None:
+        """Remove checkpoints of later steps: those of a run that is taken back to `position`."""
+        if self.cluster.is_first:
+            for path in checkpoints(folder):
+                if int(path.stem.removeprefix("checkpoint-")) > position.step:
+                    path.unlink()
+
     def save_averages(self, folder: Path, position: Position) -> None:
         """Keep the power-function averages as they are now, so that any other width can be made of them."""
         if self.averages.rule.kind == "classic":

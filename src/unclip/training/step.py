@@ -99,11 +99,11 @@ def _update(
     state.optimizer.zero_grad()
     if config.precision == "float16":
         state.loss_scale = state.loss_scale.after(is_finite)
-    metrics = {**metrics, "skipped_samples": float(len(batch.skipped) * cluster.size)}
     names = sorted(metrics)
-    numbers = torch.stack([loss, *(torch.tensor(metrics[name], device=loss.device) for name in names)])
-    mean, *means = cluster.mean(numbers).tolist()
-    shown = dict(zip(names, means, strict=True))
+    count = torch.tensor(float(len(batch.skipped)), device=loss.device)
+    numbers = torch.stack([loss, count, *(torch.tensor(metrics[name], device=loss.device) for name in names)])
+    mean, skipped, *means = cluster.mean(numbers).tolist()
+    shown = dict(zip(names, means, strict=True)) | {"skipped_samples": skipped * cluster.size}
     shown |= {"grad_norm": norm.item(), "learning_rate": rate, "skipped": float(not is_finite)}
     return _Update(mean, shown, is_finite)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopFlag", "stop_on_signal"]
+__all__ = ["StopFlag", "outlive_first_signal", "stop_on_signal"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,6 +42,19 @@ def stop_on_signal() -> Iterator[StopFlag]:
         yield flag
     finally:
         _restore(previous)
+
+
+def outlive_first_signal(worker: int) -> None:
+    """For processes that fetch batches: launchers and terminals signal them too, and the run still needs them.
+
+    A second signal ends them, so they outlive no run. Called in each by `DataLoader` with its number.
+    """
+
+    def ignore(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in SIGNALS:
+        signal.signal(number, ignore)
 
 
 def _restore(handlers: Mapping[signal.Signals, object]) -> None:

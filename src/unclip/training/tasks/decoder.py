@@ -1,6 +1,6 @@
 """Training of the decoder: image embeddings of a frozen CLIP to pictures. Knows no prior."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,9 +15,10 @@ from unclip.clip import TextImageEncoder
 from unclip.data import PictureSet
 from unclip.diffusion import make_schedule
 from unclip.errors import ConfigError
+from unclip.evaluation import frechet_distance
 from unclip.images import from_uint8
 from unclip.models import Decoder
-from unclip.runtime import autocast, inference_dtype
+from unclip.runtime import NoiseSource, autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request, Task, TaskLoss
 from unclip.training.tasks.common import (
@@ -30,6 +31,7 @@ from unclip.training.tasks.common import (
     seeded_network,
     stack_pixels,
 )
+from unclip.training.tasks.drawing import draw
 from unclip.training.tasks.preview import preview_grid
 from unclip.training.tasks.stored import AlignedEmbeddings, open_stored
 from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, text_features
@@ -66,6 +68,10 @@ class DecoderTask(Task):
     def __init__(self, config: TrainConfig, task: DecoderTaskConfig, device: torch.device) -> None:
         self.task, self.device, self.seed = task, device, config.seed
         self.encoder = None if task.clip is None else TextImageEncoder.load(task.clip, device)
+        if task.num_drawn and self.encoder is None:
+            raise ConfigError(
+                f"num_drawn={task.num_drawn} needs a CLIP whose features to compare; name one (task.clip)."
+            )
         pictures = load_pictures(config.data, task.model.image_size)
         location = config.data.embeddings
         stored = None if location is None else AlignedEmbeddings.of(open_stored(location, self.encoder), pictures.keys)
@@ -117,6 +123,25 @@ class DecoderTask(Task):
             return {}
         text = text_features(batch, self.encoder)
         return {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
+
+    def figures(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
+        """`frechet_clip`: the distance of `num_drawn` pictures drawn from held-out embeddings to the real ones."""
+        if not self.task.num_drawn:
+            return {}
+        assert self.encoder is not None, "checked when the run began"
+        real, drawn = [], []
+        for number, batch in enumerate(batches):
+            noise = NoiseSource.from_seeds(range(number * len(batch), (number + 1) * len(batch)))
+            conditioning = {"image_embedding": batch["image_embedding"], **self._text(batch)}
+            pixels = from_uint8(batch["pixels"])
+            shape = tuple(pixels.shape[1:])
+            pictures = draw(network, self.task.model, self.schedule, conditioning, noise, shape, self.device)
+            real.append(self.encoder.encode_image(pixels))
+            drawn.append(self.encoder.encode_image(pictures.clamp(-1, 1)))
+            if sum(map(len, drawn)) >= self.task.num_drawn:
+                break
+        first, second = (torch.cat(rows)[: self.task.num_drawn] for rows in (drawn, real))
+        return {"frechet_clip": frechet_distance(first, second)}
 
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image | None:

@@ -52,6 +52,11 @@ class UpsamplerTask(Task):
                 f"crop_size={task.crop_size} must be a multiple of {self.factor} (image_size / low_res_size) "
                 f"and at most {model.image_size}."
             )
+        if task.max_augmentation and not model.noise_conditioning:
+            raise ConfigError(
+                f"max_augmentation={task.max_augmentation} adds noise whose level the network must be told, which "
+                "model.noise_conditioning=false rules out; set task.max_augmentation=0, or noise_conditioning=true."
+            )
         self.samples = UpsamplerSamples(load_pictures(config.data, model.image_size, model.low_res_size), task)
         self.schedule = make_schedule(model.schedule, model.num_timesteps)
 
@@ -60,9 +65,13 @@ class UpsamplerTask(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
         tensors = {**batch.tensors, "x0": from_uint8(batch["pixels"])}
-        conditioning = {"low_res": self._enlarge(batch["low_res"]), "augmentation": batch["augmentation"]}
+        conditioning = self._conditioning(self._enlarge(batch["low_res"]), batch["augmentation"])
         losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
         return TaskLoss(losses.mean(), {})
+
+    def _conditioning(self, low_res: Tensor, augmentation: Tensor) -> dict[str, Tensor]:
+        told = {"augmentation": augmentation} if self.task.model.noise_conditioning else {}
+        return {"low_res": low_res, **told}
 
     def _enlarge(self, low_res: Tensor) -> Tensor:
         """What the network sees of a small crop when it is enlarged as part of its whole picture: the margin goes."""
@@ -78,7 +87,7 @@ class UpsamplerTask(Task):
         size = min(model.image_size, PREVIEW_SIZE)
         items = read_items(pictures, chosen).items
         low_res = from_uint8(_middle(stack_pixels(items, model.low_res_size), size // self.factor)).to(self.device)
-        conditioning = {"low_res": low_res, "augmentation": torch.zeros(len(items), device=self.device)}
+        conditioning = self._conditioning(low_res, torch.zeros(len(items), device=self.device))
         real = _middle(stack_pixels(items, model.image_size), size).numpy()
         return preview_grid(network, model, conditioning, real, self.device)
 
