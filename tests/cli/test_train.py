@@ -37,6 +37,13 @@ def test_smoke_is_smaller(unclip: Program) -> None:
         (["emoji/decoder", "--set", "batch_size"], "write key=value"),
         (["emoji/decoder", "--minutes", "0"], "--minutes 0.0 is not a time"),
         (["emoji/decoder", "--minutes", "nan"], "--minutes nan is not a time"),
+        (["quickstart"], "quickstart needs your pictures: unclip train quickstart FOLDER"),
+        (["quickstart", "nowhere"], "there is no"),
+        (["quickstart", "nowhere", "--set", "seed=1"], "--set changes one recipe"),
+        (["quickstart", "nowhere", "--dry-run"], "--dry-run changes one recipe"),
+        (["emoji/decoder", "pets"], "the folder pets belongs to quickstart, not to 'emoji/decoder'"),
+        (["emoji", "--clip", "emoji"], "--clip belongs to quickstart"),
+        (["emoji", "--set", "batch_size=3"], "'emoji' is a series"),
     ],
 )
 def test_wrong_input_is_one_line(unclip: Program, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -28,7 +28,7 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 from unclip.training.config import Precision
-from unclip.training.step_cost import count_step_cost
+from unclip.training.step_cost import count_flops_per_image
 
 __all__ = ["Circumstances", "choose", "defaults_of", "most_images", "planned_minutes", "with_length"]
 
@@ -142,7 +142,7 @@ def defaults_of(stages: tuple[Stage, ...]) -> Defaults:
 
 def planned_minutes(config: TrainConfig, flops_per_second: float, clip: ClipConfig | None) -> float:
     """Minutes that `config` takes at a rate of operations; `clip` is what its features are computed with."""
-    flops = count_step_cost(config, clip).flops_per_image(config.activation_checkpointing)
+    flops = count_flops_per_image(config, clip)
     return config.num_images * flops / flops_per_second / 60.0
 
 
@@ -224,7 +224,7 @@ def _run(
 
 def _lasting(config: TrainConfig, seconds: float, given: Circumstances, clip: ClipConfig) -> TrainConfig:
     """`config` for so many seconds, with a batch small enough for many steps, and its learning rate."""
-    flops = count_step_cost(config, clip).flops_per_image(config.activation_checkpointing)
+    flops = count_flops_per_image(config, clip)
     affordable = given.flops_per_second * seconds / flops
     num_images = SMOKE_IMAGES if given.smoke else min(affordable, most_images(config, given.num_pictures))
     batch_size = _batch_size(config, num_images, given.num_pictures)

@@ -58,9 +58,9 @@ def stage_rows(stages: Sequence[Stage], out: Path) -> list[list[str | int | floa
             [
                 stage.name,
                 count_parameters(network_of(stage.config.task)),
-                int(log[-1]["images_seen"]),
+                int(log[-1]["images_seen"]) if log else 0,
                 progress.of(stage.name).seconds / 60.0,
-                fmean(line["loss"] for line in log[-count:]),
+                fmean(line["loss"] for line in log[-count:]) if log else "none",
                 _last(log, "held_out_loss"),
                 _last(log, "held_out_loss_online"),
             ]
@@ -95,7 +95,7 @@ def write_card(model: Path, stages: Sequence[Stage], out: Path, source: str, now
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in stage_rows(stages, out)]
     lines = [
         f"- `{row['stage']}`: {row['parameters']:,} parameters, {row['pictures seen']:,} pictures seen, "
-        f"{row['minutes']:.1f} minutes, training loss {row['training loss']:.4g}, held-out loss "
+        f"{row['minutes']:.1f} minutes, training loss {_shown(row['training loss'])}, held-out loss "
         f"{_shown(row['held-out loss'])}"
         for row in rows
     ]
@@ -168,7 +168,7 @@ def _prior_figures(report: Report, out: Path) -> None:
     if lines:
         report.heading("The prior on held-out pictures")
         report.text("Cosines of CLIP embeddings, and retrieval, at the last check.")
-        rows = [[name, float(lines[-1][name]), meaning] for name, meaning in FIGURES.items()]
+        rows = [(name, float(lines[-1][name]), meaning) for name, meaning in FIGURES.items()]
         report.table(("figure", "value", "of"), rows)
 
 
@@ -185,7 +185,7 @@ def _plot(report: Report, stage: Stage, folder: Path) -> None:
 
 def _bucketed(log: Sequence[Record]) -> Line:
     """The training loss, as the means of at most 200 stretches."""
-    parts = np.array_split(np.arange(len(log)), min(NUM_BUCKETS, len(log)))
+    parts = np.array_split(np.arange(len(log)), min(NUM_BUCKETS, len(log))) if log else []
     xs = [float(log[int(part[-1])]["images_seen"]) for part in parts]
     ys = [fmean(log[int(index)]["loss"] for index in part) for part in parts]
     return Line("training", xs, ys)

@@ -9,7 +9,7 @@ from unclip.recipes import emoji
 from unclip.runtime import autocast, forked_random_state, resolve_device
 from unclip.training import Feed, Position, TrainConfig, join, make_state, make_task, train_steps
 from unclip.training.config import DecoderTaskConfig, Precision
-from unclip.training.step_cost import count_step_cost
+from unclip.training.step_cost import count_flops_per_image
 
 __all__ = ["flops_per_second", "images_per_second"]
 
@@ -23,7 +23,7 @@ def flops_per_second(device: str, precision: Precision) -> float:
     config = emoji.decoder()
     assert isinstance(config.task, DecoderTaskConfig), config.task
     shape, place = config.task.model, resolve_device(device)
-    cost = count_step_cost(config, emoji.CLIP)
+    flops = count_flops_per_image(config, emoji.CLIP)
     with forked_random_state(0), autocast(place, getattr(torch, precision)):
         network = Decoder(shape).to(place)
         x_t = torch.randn(BATCH, 3, shape.image_size, shape.image_size, device=place)
@@ -41,7 +41,7 @@ def flops_per_second(device: str, precision: Precision) -> float:
         while count < MAX_STEPS and time.monotonic() - started < SECONDS:
             step()
             count += 1
-    return BATCH * count * cost.flops_per_image(False) / (time.monotonic() - started)
+    return BATCH * count * flops / (time.monotonic() - started)
 
 
 def images_per_second(config: TrainConfig, device: str) -> float:

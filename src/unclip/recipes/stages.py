@@ -16,6 +16,7 @@ from unclip.training import StopFlag, TrainConfig, train
 __all__ = ["Progress", "Spent", "Stage", "train_stages"]
 
 PROGRESS_FILE = "progress.json"
+LEAST = 0.25
 
 Fit = Callable[["Stage", Path, float | None], TrainConfig]
 
@@ -71,12 +72,18 @@ class Progress(Config):
         atomic_write(out / PROGRESS_FILE, self.model_dump_json(indent=2) + "\n")
 
     def seconds_for(self, stage: Stage, stages: Sequence[Stage], minutes: float) -> float:
-        """What a stage has left: of the time that is not spent, its share among those that are not finished."""
+        """What a stage has left: of the time that is not spent, its share among those that are not finished.
+
+        Where earlier ones took too long it still gets a quarter of its share of the whole, as a stage that was not
+        trained at all would spoil the others' work.
+        """
         spent = sum(self.of(other.name).seconds for other in stages)
         unfinished = sum(other.share for other in stages if not self.of(other.name).is_finished)
         # What an interrupted stage has used is its own.
         own = self.of(stage.name).seconds
-        return max(0.0, (60.0 * minutes - spent + own) * stage.share / unfinished - own)
+        planned = (60.0 * minutes - spent + own) * stage.share / unfinished
+        least = LEAST * 60.0 * minutes * stage.share / sum(other.share for other in stages)
+        return max(0.0, max(planned, least) - own)
 
 
 def train_stages(
@@ -103,7 +110,8 @@ def train_stages(
         started = time.monotonic()
         seconds = None if minutes is None else progress.seconds_for(stage, stages, minutes)
         config = stage.config if fit is None else fit(stage, out / stage.name, seconds)
-        left = None if seconds is None else max(0.0, seconds - (time.monotonic() - started)) / 60.0
+        # What measuring takes is never more than half.
+        left = None if seconds is None else max(seconds / 2, seconds - (time.monotonic() - started)) / 60.0
         train(config, out / stage.name, minutes=left, device=device, stopped=stopped)
         progress = progress.after(stage.name, time.monotonic() - started, not stopped)
         progress.save(out)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,16 @@ from unclip.training.memory import sharded_blocks
 from unclip.training.optimizer import hidden_matrices
 from unclip.training.saved_bytes import GpuAutocast, SavedBytes, count_saved
 
-__all__ = ["StateBytes", "StepCost", "TowerCost", "count_state", "count_step_cost", "network_of", "optimizer_bytes"]
+__all__ = [
+    "StateBytes",
+    "StepCost",
+    "TowerCost",
+    "count_flops_per_image",
+    "count_state",
+    "count_step_cost",
+    "network_of",
+    "optimizer_bytes",
+]
 
 CLIP_TOKENS = 77
 """Text tokens that a decoder reads whose own shape does not limit them."""
@@ -79,22 +89,33 @@ class StepCost(NamedTuple):
         return round(passes * self.forward_flops) + self.tower.flops_per_image
 
 
+def count_flops_per_image(config: TrainConfig, clip: ClipConfig | None = None) -> int:
+    """Operations of one image of training; raises as `count_step_cost`, which counts more and takes longer."""
+    passes = 1 + BACKWARD + int(config.activation_checkpointing) + _estimates(config.task)
+    return round(passes * _forward_flops(config.task)) + _tower(config, clip).flops_per_image
+
+
 def count_step_cost(config: TrainConfig, clip: ClipConfig | None = None) -> StepCost:
     """Count a step of `config`; `clip` is the frozen CLIP that it computes features with.
 
     Raises `InputError` when such a CLIP is needed and not given.
     """
     network = network_of(config.task)
-    with torch.device("meta"):
-        forward_flops = count_flops(*_call(network, config.task, 1))
     return StepCost(
         parameters=count_parameters(network),
-        forward_flops=forward_flops,
+        forward_flops=_forward_flops(config.task),
         state=count_state(network, config),
         saved_per_image=_saved(network, config),
         estimates=_estimates(config.task),
         tower=_tower(config, clip),
     )
+
+
+# Counted once for each shape: building a large network takes a second, even on meta.
+@lru_cache(maxsize=64)
+def _forward_flops(task: TaskConfig) -> int:
+    with torch.device("meta"):
+        return count_flops(*_call(network_of(task), task, 1))
 
 
 def network_of(task: TaskConfig) -> nn.Module:

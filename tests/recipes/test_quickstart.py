@@ -1,0 +1,161 @@
+"""Own pictures to a model that draws, in one command, whatever interrupts it; and what is said when it cannot be."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from pictures import picture
+from unclip.cli.main import run
+from unclip.data import ShardSet
+from unclip.errors import DataError, InputError
+from unclip.recipes import Progress, Quickstart, quickstart
+from unclip.recipes.own_data import make_shards
+
+WORDS = ("red", "round", "old", "small", "bright", "wooden", "quiet", "sour", "striped", "soft", "tall", "warm")
+SIDE = 72
+
+
+def write_pictures(folder: Path, count: int = 12) -> Path:
+    """Pictures with a caption each, one that cannot be read, and a copy of the first."""
+    folder.mkdir(parents=True)
+    for number, word in enumerate(WORDS[:count]):
+        picture(number, SIDE, SIDE).save(folder / f"{number:02d}.png")
+        (folder / f"{number:02d}.txt").write_text(f"a {word} thing\nsomething {word}")
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.txt").write_text("a broken thing")
+    shutil.copy(folder / "00.png", folder / "copy.png")
+    (folder / "copy.txt").write_text("a red thing again")
+    return folder
+
+
+def tell_nobody(what: str, done: int, total: int) -> None:
+    del what, done, total
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("own") / "things")
+
+
+@pytest.fixture(scope="module")
+def finished(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "things"
+    assert run(["train", "quickstart", str(own), "--smoke", "--out", str(out), "--device", "cpu"]) == 0
+    return out
+
+
+def rows_of(report: Path) -> list[list[str]]:
+    rows = ElementTree.fromstring(report.read_text()).iter("tr")
+    return [["".join(cell.itertext()) for cell in row] for row in rows]
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_model_draws(finished: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "thing.png"
+    command = ["generate", "a red thing", "--model", str(finished / "model"), "--steps", "2", "-o", str(drawn)]
+    assert run(command) == 0
+    with Image.open(drawn) as image:
+        assert image.size == (64, 64)
+    card = (finished / "model" / "MODEL_CARD.md").read_text()
+    assert "12 captioned pictures of `things`" in card
+
+
+def test_bad_pictures_are_left_out_and_named(finished: Path) -> None:
+    assert sorted(ShardSet.open(finished / "shards").keys) == [f"{number:02d}" for number in range(12)]
+    rows = rows_of(finished / "report.html")
+    assert {("broken.png", "unreadable"), ("copy.png", "duplicate")} == {tuple(row[:2]) for row in rows[-2:]}
+
+
+def test_the_report_says_what_the_logs_say(finished: Path) -> None:
+    head, *rows = [row for row in rows_of(finished / "report.html") if len(row) == 7]
+    assert [row[0] for row in rows] == ["clip", "upsampler_64", "decoder", "prior"]
+    progress = Progress.load(finished)
+    for row in rows:
+        named, log = dict(zip(head, row, strict=True)), log_of(finished / row[0])
+        last = log[-max(1, round(len(log) / 10)) :]
+        assert named["training loss"] == f"{fmean(line['loss'] for line in last):.4g}"
+        assert named["pictures seen"] == f"{log[-1]['images_seen']:,}"
+        assert named["minutes"] == f"{progress.of(row[0]).seconds / 60:.4g}"
+        assert named["held-out loss"] == "none"
+    assert len(list(finished.glob("report_files/*.svg"))) == 4
+
+
+def test_the_same_command_again_changes_nothing(finished: Path, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    asked = Quickstart(source=str(own), smoke=True)
+    assert quickstart(asked, finished, device="cpu") == finished / "model"
+    assert "goes on after the model" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+@pytest.mark.parametrize("changes", [{"minutes": 3.0}, {"seed": 1}, {"source": "elsewhere"}, {"clip": "emoji"}])
+def test_a_folder_takes_one_quickstart(finished: Path, own: Path, changes: dict[str, object]) -> None:
+    asked = Quickstart(source=str(own), smoke=True).replace(**changes)
+    with pytest.raises(InputError, match=f"was begun with other settings \\({next(iter(changes))} was"):
+        quickstart(asked, finished)
+
+
+def test_a_folder_of_something_else_is_refused(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="holds something else"):
+        quickstart(Quickstart(source=str(own)), tmp_path)
+
+
+def raise_at(name: str, count: int) -> Callable[[str, int, int], None]:
+    """A signal when `count` of the work called `name` is done."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        del total
+        if (what, done) == (name, count):
+            signal.raise_signal(signal.SIGTERM)
+
+    return tell
+
+
+def test_interrupted_anywhere_it_goes_on(own: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """With a given CLIP; in training itself, see the tests of the stages."""
+    asked, out = Quickstart(source=str(own), smoke=True, clip=str(tiny_folder)), tmp_path / "out"
+    for name, count, missing in (("check", 3, "check.json"), ("shards", 5, "shards"), ("join", 0, "model")):
+        assert quickstart(asked, out, device="cpu", tell=raise_at(name, count)) is None
+        # The signal is heard when the next thing is told of.
+        assert not (out / missing).exists() or name == "join"
+        assert list(out.glob(".*.tmp")) == []
+    before = {stage: log_of(out / stage) for stage in ("upsampler_64", "decoder", "prior")}
+    assert quickstart(asked, out, device="cpu", tell=tell_nobody) == out / "model"
+    assert {stage: log_of(out / stage) for stage in before} == before
+    assert not (out / "clip" / "log.jsonl").exists()
+    assert (out / "report.html").exists()
+
+
+def test_too_few_pictures_are_one_clear_line(tmp_path: Path) -> None:
+    own = write_pictures(tmp_path / "few", 7)
+    with pytest.raises(DataError, match=r"7 of 9 pictures can be used .1 duplicate, 1 unreadable.; training needs 8"):
+        make_shards(str(own), None, tmp_path / "out", tell_nobody)
+
+
+def test_pictures_without_captions_are_told_what_to_do(own: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none of the 14 pictures has a caption .* write a .txt beside each"):
+        make_shards(str(own), "none", tmp_path / "out", tell_nobody)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(64, 64), (127, 64), (128, 128), (300, 256)])
+def test_the_size_is_what_nine_in_ten_pictures_have(tmp_path: Path, side: int, expected: int) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for number in range(20):
+        size = 64 if number < 2 else side
+        picture(number, size, size + 5).save(own / f"{number}.png")
+        (own / f"{number}.txt").write_text(f"number {number}")
+    data = make_shards(str(own), None, tmp_path / "out", tell_nobody)
+    assert (data.num_pictures, data.image_size) == (20, expected)
+    assert make_shards("not looked at again", None, tmp_path / "out", tell_nobody) == data
