@@ -45,7 +45,7 @@ def epoch(config: TrainConfig) -> np.ndarray:
 
 
 def test_the_pictures_are_those_of_the_folder(four_shards: TrainConfig) -> None:
-    keys = make_task(four_shards, ALONE.device).samples.keys
+    keys = make_task(four_shards, ALONE.device).samples.source.keys
     assert list(keys) == [f"{number:05d}" for number in range(24)]
 
 
@@ -101,7 +101,7 @@ def test_what_is_held_out_is_never_trained_on(four_shards: TrainConfig) -> None:
     config = changed(four_shards, validation_share=0.3)
     task = make_task(config, ALONE.device)
     feed = Feed(task.samples, config, ALONE)
-    apart = set(np.flatnonzero(held_out(task.samples.keys, 0.3)))
+    apart = set(np.flatnonzero(held_out(task.samples.source.keys, 0.3)))
     assert 0 < len(apart) < 24
     assert set(feed.held_out) == apart
     trained = {int(index) for seen in range(0, 120, 6) for index in feed.request(seen).indices}

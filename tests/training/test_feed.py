@@ -17,11 +17,18 @@ NUM_SAMPLES = 23
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Samples that are their own numbers, in three shards."""
+class Names:
+    """Three shards."""
 
     shard_sizes = (9, 4, 10)
     keys = tuple(f"sample {number}" for number in range(NUM_SAMPLES))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Samples that are their own numbers."""
+
+    source = Names()
 
     def __call__(self, request: Request) -> Batch:
         return Batch({"number": torch.from_numpy(request.indices), "slot": torch.from_numpy(request.slots)})
@@ -73,7 +80,7 @@ def test_what_is_held_out_is_never_trained_on_and_chosen_by_name(config: TrainCo
     assert apart
     assert counts.keys() == set(range(NUM_SAMPLES)) - apart
     assert set(counts.values()) == {6}
-    keys = Numbers.keys
+    keys = Names.keys
     assert held_out(keys[::-1], 0.3).tolist() == held_out(keys, 0.3).tolist()[::-1]
     assert np.mean(held_out([str(number) for number in range(20_000)], 0.3)) == pytest.approx(0.3, abs=0.015)
 

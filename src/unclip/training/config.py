@@ -125,7 +125,7 @@ class UpsamplerTaskConfig(Config):
     """With "blur", the share of small pictures that are blurred (Gaussian, sigma up to `blur_sigma` pixels)."""
     blur_sigma: PositiveFloat = 0.8
     max_augmentation: Probability = 0.3
-    """Largest noise level added to the small picture; a network with `noise_conditioning` is told the level."""
+    """Largest noise level added to the small picture; the network is told it, so it needs `noise_conditioning`, or 0."""
     weighting: Weighting = "min_snr"
 
 

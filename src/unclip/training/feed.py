@@ -21,13 +21,14 @@ class Feed:
 
     def __init__(self, samples: Samples, config: TrainConfig, cluster: Cluster) -> None:
         self.samples, self.config, self.cluster = samples, config, cluster
-        apart = held_out(samples.keys, config.data.validation_share)
+        source = samples.source
+        apart = held_out(source.keys, config.data.validation_share)
         self.held_out = np.flatnonzero(apart)[: config.num_validation]
         self.trained_on = np.flatnonzero(~apart)
         if not len(self.trained_on):
             raise DataError(f"{config.data.folder} leaves no sample to train on; lower data.validation_share.")
-        owners = np.repeat(np.arange(len(samples.shard_sizes)), samples.shard_sizes)[self.trained_on]
-        sizes = np.bincount(owners, minlength=len(samples.shard_sizes)).tolist()
+        owners = np.repeat(np.arange(len(source.shard_sizes)), source.shard_sizes)[self.trained_on]
+        sizes = np.bincount(owners, minlength=len(source.shard_sizes)).tolist()
         self.order = Order(sizes, config.seed, lanes=config.data.lanes, window=config.data.shuffle_shards)
         self.num_rows = _share(config, cluster.size)
 

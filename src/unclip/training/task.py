@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unclip.checkpoint import Storage
 from unclip.runtime import seeded
 
-__all__ = ["Batch", "Request", "Samples", "Task", "TaskLoss"]
+__all__ = ["Batch", "Request", "SampleSet", "Samples", "Task", "TaskLoss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,8 @@ class Batch:
 
 
 @runtime_checkable
-class Samples(Protocol):
-    """A data set that answers requests; picklable, and without a device, so that loader processes can hold it."""
+class SampleSet(Protocol):
+    """Which samples there are; pictures and stored features alike."""
 
     @property
     def keys(self) -> Sequence[str]:
@@ -96,6 +96,16 @@ class Samples(Protocol):
     @property
     def shard_sizes(self) -> Sequence[int]:
         """Samples of each shard, in the order of `keys`."""
+        ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A data set that answers requests; picklable, and without a device, so that loader processes can hold it."""
+
+    @property
+    def source(self) -> SampleSet:
+        """What is read."""
         ...
 
     def __call__(self, request: Request) -> Batch:

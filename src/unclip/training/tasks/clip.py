@@ -1,7 +1,6 @@
 """Contrastive training of CLIP. Knows pictures and captions; no diffusion."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,22 +118,12 @@ def logit_scale(network: nn.Module) -> Tensor:
 class ClipSamples:
     """Augmented pictures, each with one of its captions."""
 
-    pictures: PictureSet
+    source: PictureSet
     tokens: Tokens
     task: ClipTaskConfig
 
-    @property
-    def keys(self) -> Sequence[str]:
-        """Names of the samples."""
-        return self.pictures.keys
-
-    @property
-    def shard_sizes(self) -> Sequence[int]:
-        """Samples of each shard."""
-        return self.pictures.shard_sizes
-
     def __call__(self, request: Request) -> Batch:
-        items, indices, skipped = read_items(self.pictures, request.indices)
+        items, indices, skipped = read_items(self.source, request.indices)
         captions = [item.captions for item in items]
         tokens = self.tokens(indices.tolist(), captions, choose_captions(captions, request, 0.0))
         images = from_uint8(stack_pixels(items, self.task.model.image_size))

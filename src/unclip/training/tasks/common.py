@@ -20,6 +20,7 @@ from unclip.training.task import Request
 from unclip.training.tasks.drawing import bounded
 
 __all__ = [
+    "LEAST_STD",
     "EmbeddingTable",
     "denoising_losses",
     "draw_self_conditioning",
@@ -33,6 +34,8 @@ __all__ = [
 
 N = TypeVar("N", bound=nn.Module)
 EMBED_BATCH = 256
+# Of a coordinate that is the same in all pictures, which is divided by its deviation.
+LEAST_STD = 1e-6
 
 
 def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
@@ -85,8 +88,8 @@ class EmbeddingTable:
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate."""
-        return self.rows.std(dim=0)
+        """Standard deviation of each coordinate, at least `LEAST_STD`."""
+        return self.rows.std(dim=0).clamp_min(LEAST_STD)
 
 
 @torch.inference_mode()

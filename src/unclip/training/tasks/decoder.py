@@ -1,6 +1,6 @@
 """Training of the decoder: image embeddings of a frozen CLIP to pictures. Knows no prior."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -146,7 +146,7 @@ class DecoderTask(Task):
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image | None:
         """Real pictures in the odd rows, what the decoder makes of their embeddings below."""
-        count = len(self.samples.pictures)
+        count = len(self.samples.source)
         chosen = np.linspace(0, count - 1, min(NUM_PREVIEWS, count)).astype(int)
         request = Request(chosen, np.arange(len(chosen)), len(chosen), 0, self.seed)
         batch = self.samples.plain(request).to(self.device)
@@ -185,20 +185,10 @@ class NoEmbeddings:
 class DecoderSamples:
     """Pictures with their embeddings and, where the decoder reads it, their text."""
 
-    pictures: PictureSet
+    source: PictureSet
     embeddings: Embeddings
     texts: Texts | None
     task: DecoderTaskConfig
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Names of the samples."""
-        return self.pictures.keys
-
-    @property
-    def shard_sizes(self) -> Sequence[int]:
-        """Samples of each shard."""
-        return self.pictures.shard_sizes
 
     def __call__(self, request: Request) -> Batch:
         model = self.task.model
@@ -218,7 +208,7 @@ class DecoderSamples:
         return self._read(request, 0.0)
 
     def _read(self, request: Request, text_drop_prob: float) -> Batch:
-        items, indices, skipped = read_items(self.pictures, request.indices)
+        items, indices, skipped = read_items(self.source, request.indices)
         tensors = {
             "pixels": stack_pixels(items, self.task.model.image_size),
             "image_embedding": self.embeddings.image(indices),

@@ -19,6 +19,7 @@ from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import PriorTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request, Task, TaskLoss
 from unclip.training.tasks.common import (
+    LEAST_STD,
     EmbeddingTable,
     denoising_losses,
     draw_self_conditioning,
@@ -60,7 +61,7 @@ class PriorTask(Task):
             keeps_all = bool(stored.text_dim) or not task.model.num_text_tokens
             texts = StoredTexts(stored) if keeps_all else tokens
             self.samples = StoredPriorSamples(stored, texts, task)
-            self.mean, self.std = stored.mean, stored.std
+            self.mean, self.std = stored.mean, stored.std.clamp_min(LEAST_STD)
         else:
             pictures = load_pictures(config.data, self.encoder.clip.config.image_size)
             is_once = task.embed == "once"
@@ -114,25 +115,15 @@ class PriorTask(Task):
 class PicturePriorSamples:
     """Samples from pictures: their embeddings in memory, or their pixels for a frozen CLIP."""
 
-    pictures: PictureSet
+    source: PictureSet
     table: EmbeddingTable | None
     texts: Texts
     task: PriorTaskConfig
     image_size: int | None
     """Pixels of a side that CLIP sees, where there is no table."""
 
-    @property
-    def keys(self) -> Sequence[str]:
-        """Names of the samples."""
-        return self.pictures.keys
-
-    @property
-    def shard_sizes(self) -> Sequence[int]:
-        """Samples of each shard."""
-        return self.pictures.shard_sizes
-
     def __call__(self, request: Request) -> Batch:
-        items, indices, skipped = read_items(self.pictures, request.indices)
+        items, indices, skipped = read_items(self.source, request.indices)
         image = (
             {"pixels": stack_pixels(items, self.image_size)}
             if self.image_size is not None
@@ -146,25 +137,15 @@ class PicturePriorSamples:
 class StoredPriorSamples:
     """Samples from embedding shards: no picture is read."""
 
-    embeddings: EmbeddingSet
+    source: EmbeddingSet
     texts: Texts
     task: PriorTaskConfig
 
-    @property
-    def keys(self) -> Sequence[str]:
-        """Names of the samples."""
-        return self.embeddings.keys
-
-    @property
-    def shard_sizes(self) -> Sequence[int]:
-        """Samples of each shard."""
-        return self.embeddings.shard_sizes
-
     def __call__(self, request: Request) -> Batch:
-        indices, skipped = next_valid(self.embeddings, request.indices)
-        captions = [self.embeddings.captions(int(index)) for index in indices]
+        indices, skipped = next_valid(self.source, request.indices)
+        captions = [self.source.captions(int(index)) for index in indices]
         draws = prior_draws(self.task, self.texts, indices, captions, request)
-        return Batch({"image_embedding": self.embeddings.image(indices), **draws}, skipped)
+        return Batch({"image_embedding": self.source.image(indices), **draws}, skipped)
 
 
 def prior_draws(

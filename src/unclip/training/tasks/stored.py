@@ -12,6 +12,7 @@ from torch import Tensor
 from unclip.clip import TextImageEncoder, clip_hash
 from unclip.data import EmbeddingSet
 from unclip.errors import DataError
+from unclip.training.tasks.common import LEAST_STD
 
 __all__ = ["AlignedEmbeddings", "next_valid", "open_stored"]
 
@@ -78,8 +79,8 @@ class AlignedEmbeddings:
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate."""
-        return self.stored.std
+        """Standard deviation of each coordinate, at least `LEAST_STD`."""
+        return self.stored.std.clamp_min(LEAST_STD)
 
     def image(self, indices: np.ndarray) -> Tensor:
         """The image embeddings of these pictures."""

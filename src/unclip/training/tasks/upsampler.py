@@ -1,6 +1,6 @@
 """Training of an upsampler on crops of large pictures and their shrunken, damaged copies. Knows no CLIP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class UpsamplerTask(Task):
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image | None:
         """Real pictures above, what the upsampler makes of their small copies below."""
-        model, pictures = self.task.model, self.samples.pictures
+        model, pictures = self.task.model, self.samples.source
         chosen = np.linspace(0, len(pictures) - 1, min(NUM_PREVIEWS, len(pictures))).astype(int)
         size = min(model.image_size, PREVIEW_SIZE)
         items = read_items(pictures, chosen).items
@@ -100,22 +100,12 @@ class UpsamplerTask(Task):
 class UpsamplerSamples:
     """Crops of large pictures, and the same places of their small copies, damaged."""
 
-    pictures: PictureSet
+    source: PictureSet
     task: UpsamplerTaskConfig
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Names of the samples."""
-        return self.pictures.keys
-
-    @property
-    def shard_sizes(self) -> Sequence[int]:
-        """Samples of each shard."""
-        return self.pictures.shard_sizes
 
     def __call__(self, request: Request) -> Batch:
         task = self.task
-        items, _, skipped = read_items(self.pictures, request.indices)
+        items, _, skipped = read_items(self.source, request.indices)
         crops = [self._crop(item.pixels, generator) for item, generator in zip(items, request.generators, strict=True)]
         large, small = (np.stack(side) for side in zip(*crops, strict=True))
         low_res, augmentation = self._damage(from_uint8(small), request)
