@@ -85,7 +85,7 @@ def prepare_smoke(config: TrainConfig) -> None:
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     ROOT.mkdir(parents=True, exist_ok=True)
-    with (ROOT / ".lock").open("w") as file:
+    with (ROOT / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
