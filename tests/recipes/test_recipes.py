@@ -86,6 +86,7 @@ def test_smoke_makes_its_inputs_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     names = {
         ".lock",
         "toy-000000.tar",
+        "toy-000000.tar.index.json",
         "clip.safetensors",
         "tokenizer.json",
         "toy-000000.safetensors",

@@ -1,0 +1,98 @@
+"""Every sample once per epoch: whatever the workers, the processes, what is held out, and where a run goes on."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from unclip.errors import ConfigError, DataError
+from unclip.training import Batch, Cluster, Feed, Request, TrainConfig
+from unclip.training.feed import held_out
+
+NUM_SAMPLES = 23
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Samples that are their own numbers, in three shards."""
+
+    shard_sizes = (9, 4, 10)
+    keys = tuple(f"sample {number}" for number in range(NUM_SAMPLES))
+
+    def __call__(self, request: Request) -> Batch:
+        return Batch({"number": torch.from_numpy(request.indices), "slot": torch.from_numpy(request.slots)})
+
+
+@pytest.fixture
+def config(tiny_recipe: Callable[[str], TrainConfig]) -> TrainConfig:
+    return tiny_recipe("emoji/prior").replace(batch_size=6)
+
+
+def feed_of(config: TrainConfig, rank: int = 0, size: int = 1) -> Feed:
+    return Feed(Numbers(), config, Cluster(rank, size, torch.device("cpu")))
+
+
+def samples_of(config: TrainConfig, num_processes: int, images_seen: int, num_steps: int) -> list[int]:
+    """The samples of some steps in the order of the whole batches."""
+    shares = [
+        islice(feed_of(config, rank, num_processes).batches(images_seen), num_steps) for rank in range(num_processes)
+    ]
+    found = []
+    for parts in zip(*shares, strict=True):
+        whole = np.empty(config.batch_size, np.int64)
+        for part in parts:
+            whole[part["slot"].numpy()] = part["number"].numpy()
+        found += whole.tolist()
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_every_epoch_has_every_sample_once_also_after_resuming(
+    config: TrainConfig, num_workers: int, num_processes: int
+) -> None:
+    config = config.replace(data=config.data.replace(num_workers=num_workers, lanes=2, shuffle_shards=1))
+    # 23 steps of 6 are 6 epochs of 23; the run is interrupted in the middle of the third.
+    first, rest = samples_of(config, num_processes, 0, 10), samples_of(config, num_processes, 60, 13)
+    epochs = np.array(first + rest).reshape(6, NUM_SAMPLES)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(NUM_SAMPLES))
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+    assert first + rest == samples_of(config.replace(data=config.data.replace(num_workers=0)), 1, 0, 23)
+
+
+def test_what_is_held_out_is_never_trained_on_and_chosen_by_name(config: TrainConfig) -> None:
+    config = config.replace(data=config.data.replace(validation_share=0.3))
+    apart = {number for part in feed_of(config).validation() for number in part["number"].tolist()}
+    counts = Counter(samples_of(config, 1, 0, NUM_SAMPLES - len(apart)))
+    assert apart
+    assert counts.keys() == set(range(NUM_SAMPLES)) - apart
+    assert set(counts.values()) == {6}
+    keys = Numbers.keys
+    assert held_out(keys[::-1], 0.3).tolist() == held_out(keys, 0.3).tolist()[::-1]
+    assert np.mean(held_out([str(number) for number in range(20_000)], 0.3)) == pytest.approx(0.3, abs=0.015)
+
+
+def test_processes_share_what_is_held_out(config: TrainConfig) -> None:
+    config = config.replace(data=config.data.replace(validation_share=0.5), num_validation=8)
+    shares = [
+        [number for part in feed_of(config, rank, 2).validation() for number in part["number"].tolist()]
+        for rank in range(2)
+    ]
+    (alone,) = [[number for part in feed_of(config).validation() for number in part["number"].tolist()]]
+    assert len(shares[0]) == len(shares[1]) == 4
+    assert sorted(shares[0] + shares[1]) == sorted(alone)
+
+
+def test_batches_that_processes_cannot_share_are_refused(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="batch_size=6 cannot be shared by 4 processes"):
+        feed_of(config, 0, 4)
+    with pytest.raises(ConfigError, match=r"micro_batch_size=4; use a multiple of 4\."):
+        feed_of(config.replace(micro_batch_size=4))
+    with pytest.raises(DataError, match="no sample to train on"):
+        feed_of(config.replace(data=config.data.replace(validation_share=1.0)))
