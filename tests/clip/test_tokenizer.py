@@ -29,6 +29,15 @@ def test_ids_are_laid_out_as_openai_does(tokenizer: Tokenizer, tmp_path: Path) -
     assert sorted(vocab.values()) == list(range(560))
 
 
+def test_the_largest_vocabulary_can_be_trained_and_no_larger_one() -> None:
+    texts = ["a red apple", "an old red house"]
+    size = Tokenizer.largest_vocab_size(texts, 4096)
+    assert Tokenizer.train(texts, size).vocab_size == size
+    with pytest.raises(InputError, match=f"use at most {size}"):
+        Tokenizer.train(texts, size + 1)
+    assert Tokenizer.largest_vocab_size(texts, 520) == 520
+
+
 def test_training_twice_gives_the_same_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "first.json")
     Tokenizer.train(TEXTS, 560).save(tmp_path / "second.json")

@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from pictures import picture
+from pictures import encoded, picture
 from unclip.cli.main import run
 from unclip.data import ShardSet
-from unclip.errors import DataError, InputError
+from unclip.errors import DataError, InputError, UnclipError
 from unclip.recipes import Progress, Quickstart, quickstart
-from unclip.recipes.own_data import make_shards
+from unclip.recipes.own_data import make_shards, read_check
 
 WORDS = ("red", "round", "old", "small", "bright", "wooden", "quiet", "sour", "striped", "soft", "tall", "warm")
 SIDE = 72
@@ -94,7 +94,7 @@ def test_the_same_command_again_changes_nothing(finished: Path, own: Path, capsy
     files = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
     asked = Quickstart(source=str(own), smoke=True)
     assert quickstart(asked, finished, device="cpu") == finished / "model"
-    assert "goes on after the model" in capsys.readouterr().err
+    assert "goes on with the report" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
@@ -141,6 +141,18 @@ def test_too_few_pictures_are_one_clear_line(tmp_path: Path) -> None:
     own = write_pictures(tmp_path / "few", 7)
     with pytest.raises(DataError, match=r"7 of 9 pictures can be used .1 duplicate, 1 unreadable.; training needs 8"):
         make_shards(str(own), None, tmp_path / "out", tell_nobody)
+
+
+def test_what_was_mended_is_seen_and_other_captions_may_be_tried(tmp_path: Path) -> None:
+    own, out = write_pictures(tmp_path / "few", 7), tmp_path / "out"
+    asked = Quickstart(source=str(own), smoke=True)
+    for captions in ("none", "txt"):
+        with pytest.raises(UnclipError):
+            quickstart(asked.replace(captions=captions), out, device="cpu")
+        assert not (out / "check.json").exists()
+    (own / "broken.png").write_bytes(encoded(picture(20, SIDE, SIDE)))
+    assert quickstart(asked, out, device="cpu", tell=raise_at("shards", 1)) is None
+    assert read_check(out).counts == {"duplicate": 1}
 
 
 def test_pictures_without_captions_are_told_what_to_do(own: Path, tmp_path: Path) -> None:

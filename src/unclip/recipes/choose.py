@@ -289,6 +289,8 @@ def _upsampler(given: Circumstances, level: _Level) -> UpsamplerTaskConfig:
         # Of pixels, so that the grid is 64 wide, or as coarse as it can be where only seconds count.
         patch_size=4 if level is _SMOKE else given.image_size // 64,
         prediction_type="x0",
+        # What it has not learned yet is then as bicubic enlargement leaves it.
+        residual=True,
         noise_conditioning=True,
     )
     return UpsamplerTaskConfig(model=model, crop_size=given.image_size // 4, weighting="uniform")

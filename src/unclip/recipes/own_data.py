@@ -12,11 +12,11 @@ from PIL import Image
 from unclip.clip import Tokenizer
 from unclip.config import Config, load_config
 from unclip.data import PrepareConfig, Report, Sample, ShardSet, Source, check, open_source, prepare
-from unclip.errors import DataError, InputError
+from unclip.errors import DataError, InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.recipes.choose import MAX_VOCAB, SHARDS
 
-__all__ = ["OwnData", "make_shards", "read_check"]
+__all__ = ["CHECK_FILE", "DATA_FILE", "OwnData", "make_shards", "read_check"]
 
 MIN_PICTURES = 8
 SIZES = (256, 128, 64)
@@ -53,7 +53,13 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
     if done.exists():
         return load_config(OwnData, json.loads(done.read_text()))
     source = open_source(location, captions)
-    kept = _usable(source, _checked(source, out, tell))
+    report = _checked(source, out, tell)
+    try:
+        kept = _usable(source, report)
+    except UnclipError:
+        # The same call is to see what its user has mended.
+        (out / CHECK_FILE).unlink()
+        raise
     shorter = [_shorter_side(kept, index) for index in range(len(kept))]
     image_size = next((size for size in SIZES if _share_from(shorter, size) >= LARGE_ENOUGH), SIZES[-1])
     _write(kept, out, max(image_size, clip_size or 0), tell)

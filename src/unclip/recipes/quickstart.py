@@ -4,6 +4,7 @@ Knows the order of the work; each part of it is elsewhere.
 """
 
 import json
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,12 @@ from pydantic import PositiveFloat
 
 from unclip.clip import ClipConfig, TextImageEncoder
 from unclip.config import Config, load_config
+from unclip.data import open_source
 from unclip.errors import InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.pipelines import open_clip
-from unclip.recipes.choose import Circumstances, choose, defaults_of, most_images, with_length
-from unclip.recipes.own_data import OwnData, Tell, make_shards, read_check
+from unclip.recipes.choose import SHARDS, Circumstances, choose, defaults_of, most_images, with_length
+from unclip.recipes.own_data import CHECK_FILE, DATA_FILE, OwnData, Tell, make_shards, read_check
 from unclip.recipes.quickstart_report import write_card, write_report
 from unclip.recipes.rates import flops_per_second, images_per_second
 from unclip.recipes.series import assemble, fit_basis
@@ -31,6 +33,7 @@ __all__ = ["Quickstart", "quickstart"]
 
 ASKED_FILE, CHOICE_FILE = "quickstart.json", "choice.json"
 MODEL = "model"
+CARD = "model/MODEL_CARD.md"
 MARGIN = 0.95
 """Of the time that is planned for, so that the learning rate has come down before the time is over."""
 
@@ -87,7 +90,7 @@ def _go_on(asked: Quickstart, out: Path, device: str, stopped: StopFlag, tell: T
     if not train_stages(stages, out, stopped, minutes=minutes, device=device, fit=fit):
         return None
     model = out / MODEL
-    if not (model / "MODEL_CARD.md").exists():
+    if not (out / CARD).exists():
         tell("join", 0, 2)
         names = ["clip", *(stage.name for stage in stages if stage.name != "clip")]
         assemble(out.absolute().name, names, defaults_of(stages), out, "bfloat16")
@@ -107,29 +110,40 @@ def _settled(asked: Quickstart) -> Quickstart:
 
 
 def _check_asked(asked: Quickstart, out: Path) -> None:
-    """Raise `InputError` where `out` was begun with other settings, or holds something else."""
+    """Raise `InputError` where `out` holds something else, or what was made there was asked otherwise."""
     path = out / ASKED_FILE
     if not path.exists():
         if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
             raise InputError(f"{out} holds something else; name a new folder with --out.")
+        # Before a folder is made for what is not there.
+        open_source(asked.source, asked.captions)
         return
-    before = load_config(Quickstart, json.loads(path.read_text()))
-    changed = [
-        f"{name} was {old!r}, now {new!r}"
-        for (name, old), (_, new) in zip(before, asked, strict=True)
-        if old != new
-    ]  # fmt: skip
-    if changed:
+    changed = _changes(load_config(Quickstart, json.loads(path.read_text())), asked)
+    if changed and (out / SHARDS).exists():
         raise InputError(f"{out} was begun with other settings ({'; '.join(changed)}); use another --out, or those.")
 
 
+def _changes(before: Quickstart, asked: Quickstart) -> list[str]:
+    pairs = zip(before, asked, strict=True)
+    return [f"{name} was {old!r}, now {new!r}" for (name, old), (_, new) in pairs if old != new]
+
+
 def _keep_asked(asked: Quickstart, out: Path) -> None:
-    if (out / ASKED_FILE).exists():
-        steps = [("shards", "data.json"), ("training", CHOICE_FILE), ("the model", "model/config.json")]
+    text = asked.model_dump_json(indent=2) + "\n"
+    if (out / ASKED_FILE).exists() and (out / ASKED_FILE).read_text() == text:
+        steps = [
+            ("shards", CHECK_FILE),
+            ("the choice of networks", DATA_FILE),
+            ("training", CHOICE_FILE),
+            ("the report", CARD),
+        ]
         done = [what for what, file in steps if (out / file).exists()]
-        _note(f"{out}: goes on after {done[-1]}" if done else f"{out}: begins again with the check")
+        _note(f"{out}: goes on with {done[-1]}" if done else f"{out}: begins again with the check")
         return
-    atomic_write(out / ASKED_FILE, asked.model_dump_json(indent=2) + "\n")
+    # Nothing that depends on the old settings stays.
+    (out / CHECK_FILE).unlink(missing_ok=True)
+    shutil.rmtree(out / "clip", ignore_errors=True)
+    atomic_write(out / ASKED_FILE, text)
 
 
 def _given_clip(asked: Quickstart, out: Path) -> ClipConfig | None:
