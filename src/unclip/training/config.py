@@ -125,7 +125,7 @@ class UpsamplerTaskConfig(Config):
     """With "blur", the share of small pictures that are blurred (Gaussian, sigma up to `blur_sigma` pixels)."""
     blur_sigma: PositiveFloat = 0.8
     max_augmentation: Probability = 0.3
-    """Largest noise level added to the small picture; the network is told it, so it needs `noise_conditioning`, or 0."""
+    """Largest noise level added to the small picture; needs `noise_conditioning`, by which the network is told it."""
     weighting: Weighting = "min_snr"
 
 
