@@ -11,14 +11,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from unclip.errors import ConfigError, TrainingError, UnclipError
 from unclip.runtime import resolve_device
 from unclip.training.config import Strategy
+from unclip.training.sharded import is_sharded, sharded_like, whole
 
 __all__ = ["Cluster", "join"]
 
@@ -56,6 +54,9 @@ class Cluster:
         """Cut the parameters of `network` into shards, where the strategy says so."""
         if self.size == 1 or strategy == "ddp":
             return
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
         mesh = init_device_mesh(self.device.type, (self.size,))
         # Single numbers, such as CLIP's temperature, cannot be cut: every process keeps them whole.
         scalars = {parameter for parameter in network.parameters() if parameter.ndim == 0}
@@ -68,15 +69,17 @@ class Cluster:
         """Say before a backward pass whether gradients are exchanged in it, or only added up in this process."""
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.require_backward_grad_sync = is_last
-        elif isinstance(wrapped, FSDPModule):
-            wrapped.set_requires_gradient_sync(is_last)
+        elif self.size > 1:
+            module: Any = wrapped  # an FSDPModule
+            module.set_requires_gradient_sync(is_last)
 
     def finish_gradients(self, wrapped: nn.Module) -> None:
         """Average the gradients that FSDP leaves alone."""
-        if isinstance(wrapped, FSDPModule):
-            for parameter in wrapped.parameters():
-                if not isinstance(parameter, DTensor) and parameter.grad is not None:
-                    parameter.grad.copy_(self.mean(parameter.grad))
+        if self.size == 1 or isinstance(wrapped, DistributedDataParallel):
+            return
+        for parameter in wrapped.parameters():
+            if not is_sharded(parameter) and parameter.grad is not None:
+                parameter.grad.copy_(self.mean(parameter.grad))
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the processes, the same in all of them."""
@@ -122,26 +125,24 @@ class Cluster:
 
     def full(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole copies of sharded tensors, on the CPU, in the first process; the others get none of them."""
-        whole = {}
+        found = {}
         for name, tensor in tensors.items():
-            value = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            value = whole(tensor)
             if self.is_first:
-                whole[name] = value.detach().cpu()
-        return whole
+                found[name] = value.detach().cpu()
+        return found
 
-    def spread(self, whole: Mapping[str, Tensor], likes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def spread(self, tensors: Mapping[str, Tensor], likes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The first process's tensors in all processes, each on the device of the tensor of that name in `likes`, and
         cut as that one is. What `likes` does not name goes to the CPU, uncut.
         """
-        layout = self.tell([(name, list(value.shape), str(value.dtype)) for name, value in whole.items()])
+        layout = self.tell([(name, list(value.shape), str(value.dtype)) for name, value in tensors.items()])
         spread: dict[str, Tensor] = {}
         for name, shape, dtype in layout:
             like = likes.get(name)
-            value = whole[name] if self.is_first else torch.empty(shape, dtype=getattr(torch, dtype.split(".")[1]))
+            value = tensors[name] if self.is_first else torch.empty(shape, dtype=getattr(torch, dtype.split(".")[1]))
             value = self._broadcast(value)
-            if isinstance(like, DTensor):
-                value = distribute_tensor(value, like.device_mesh, like.placements)
-            spread[name] = value if like is None else value.to(like.device)
+            spread[name] = value if like is None else sharded_like(like, value.to(like.device))
         return spread
 
     def _broadcast(self, value: Tensor) -> Tensor:

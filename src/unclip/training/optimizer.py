@@ -11,6 +11,7 @@ from torch.optim import AdamW, Optimizer
 from unclip.errors import CheckpointError, ConfigError, DependencyError
 from unclip.training.config import OptimizerConfig
 from unclip.training.memory import sharded_blocks
+from unclip.training.sharded import is_sharded, sharded_like
 
 __all__ = ["Optimizers", "hidden_matrices", "learning_rate", "make_optimizers"]
 
@@ -66,7 +67,7 @@ class Optimizers:
         _check_owners(fields.keys() - set().union(*owners.values()))
         for kind, optimizer in self.optimizers.items():
             state = {
-                index: {field: _sharded_like(parameter, value) for field, value in fields[owner].items()}
+                index: {field: sharded_like(parameter, value) for field, value in fields[owner].items()}
                 for index, (owner, parameter) in enumerate(owners[kind].items())
                 if owner in fields
             }
@@ -142,7 +143,7 @@ def _muon(hidden: list[nn.Parameter], config: OptimizerConfig) -> Optimizer:
 def _check_muon(network: nn.Module, hidden: list[nn.Parameter]) -> None:
     if not hidden:
         raise ConfigError(f"optimizer.name=muon: {type(network).__name__} has no hidden matrix; use adamw.")
-    if any(_is_sharded(parameter) for parameter in hidden):
+    if any(is_sharded(parameter) for parameter in hidden):
         raise ConfigError("optimizer.name=muon needs whole matrices, these are sharded; use strategy=ddp, or adamw.")
 
 
@@ -152,17 +153,3 @@ def _check_owners(unknown: set[str]) -> None:
             f"the checkpoint has optimiser state for {min(unknown)}, which this run does not train by that optimiser; "
             "resume with the model and the optimizer.name that wrote it."
         )
-
-
-def _is_sharded(tensor: Tensor) -> bool:
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)
-
-
-def _sharded_like(parameter: Tensor, value: Tensor) -> Tensor:
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or not value.ndim:
-        return value
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)

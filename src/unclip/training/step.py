@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from unclip.errors import TrainingError
 from unclip.runtime import autocast, forked_random_state, seeded
@@ -15,6 +14,7 @@ from unclip.training.distributed import Cluster
 from unclip.training.feed import Feed
 from unclip.training.log import StepReport
 from unclip.training.optimizer import learning_rate
+from unclip.training.sharded import is_sharded, whole
 from unclip.training.state import Position, TrainState
 from unclip.training.task import Batch, Passes, Task
 
@@ -114,15 +114,10 @@ def clip_gradients(network: nn.Module, max_norm: float, scale: float) -> torch.T
     if scale != 1.0:
         torch._foreach_mul_(gradients, 1.0 / scale)
     # Sharded and whole ones cannot share a call.
-    groups = [[g for g in gradients if isinstance(g, DTensor) == is_sharded] for is_sharded in (True, False)]
-    norm = torch.stack([whole_number(nn.utils.get_total_norm(group)) for group in groups if group]).norm()
+    groups = [[g for g in gradients if is_sharded(g) == kind] for kind in (True, False)]
+    norm = torch.stack([whole(nn.utils.get_total_norm(group)) for group in groups if group]).norm()
     factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
     for group in groups:
         for gradient in group:
             gradient.mul_(factor)
     return norm
-
-
-def whole_number(norm: torch.Tensor) -> torch.Tensor:
-    """The norm over all shards, where a gradient is cut into some."""
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
