@@ -93,6 +93,8 @@ class _RemoteStore(ShardStore):
     def index(self, name: str) -> TarIndex:
         """From the cache, the index file beside the shard, or the shard itself."""
         cached = self.folder / index_name(name)
+        # Here, since a failed write takes back a folder that it made, also from under another thread that needs it.
+        _make(self.folder)
         index = load_index(cached)
         if index is None and fetch(f"{self.url}/{index_name(name)}", cached):
             index = load_index(cached)
@@ -127,14 +129,10 @@ def _locked(path: Path) -> Iterator[None]:
     """One process at a time fetches `path`, and the system frees the lock of one that is killed."""
     from filelock import FileLock
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{path.name}.lock"))
+    _make(path.parent)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with _writing(path.parent):
         lock.acquire()
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path.parent}: {error.strerror or error}; name a writable folder by UNCLIP_CACHE."
-        ) from None
     try:
         yield
     finally:
@@ -178,3 +176,18 @@ def _expand(pattern: str) -> list[str]:
     first, last = match.groups()
     numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
     return sorted(pattern[: match.start()] + number + pattern[match.end() :] for number in numbers)
+
+
+def _make(folder: Path) -> None:
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {folder}: {error.strerror or error}; name a writable folder by UNCLIP_CACHE."
+        ) from None
