@@ -78,7 +78,7 @@ def test_a_folder_without_averages_or_stage_or_of_two_networks_is_one_line(
     unclip: Program, run: Path, tmp_path: Path
 ) -> None:
     out = ("--sigma-rel", "0.1", "-o", tmp_path / "out.safetensors")
-    assert "there is none; train with ema=power" in unclip("ema", tmp_path, *out).err
+    assert "holds no stored averages; give the folder of a run" in unclip("ema", tmp_path, *out).err
     other = Prior(prior_preset("tiny").replace(width=128))
     save_module(run / "prior.safetensors", other, other.config, "prior")
     assert "are not of the network in prior.safetensors" in unclip("ema", run, *out).err

@@ -51,3 +51,13 @@ def test_wrong_input_is_one_line(unclip: Program, tmp_path: Path, arguments: lis
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert message in done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_named_folder_that_is_missing_is_not_filled_with_emoji(unclip: Program, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    done = unclip(
+        "train", "emoji/upsampler_256", "--smoke", "--set", f"data.folder={missing}", "--out", tmp_path / "run"
+    )
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"no .tar shard in {missing}, which is no folder; make some with `unclip data prepare" in done.err
+    assert list(tmp_path.iterdir()) == []

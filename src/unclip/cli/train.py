@@ -53,6 +53,9 @@ def train(
         refuse(one_recipe, f"changes one recipe; {recipe!r} is a series: name {recipe}/decoder, say")
         tell_end(recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device))
         return
+    if "data.folder" in overrides:
+        # Whoever names a folder means what is in it: one that is missing is not filled with emoji.
+        overrides.setdefault("data.emoji_split", "null")
     config = override(recipes.get_recipe(recipe, smoke=smoke), overrides)
     if dry_run:
         print(config.model_dump_json(indent=2))

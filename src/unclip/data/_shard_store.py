@@ -55,7 +55,8 @@ def open_store(location: str | Path) -> ShardStore:
     if names is None:
         names = _tars(list_files(text) if is_url(text) else (path.name for path in Path(text).glob("*.tar")))
     if not names:
-        raise DataError(f"no .tar shard in {location}; write some with `unclip data emoji {location} --image-size 64`.")
+        where = "" if is_url(text) or Path(text).is_dir() else ", which is no folder"
+        raise DataError(f"no .tar shard in {location}{where}; make some with `unclip data prepare PICTURES SHARDS`.")
     if is_url(text):
         return _RemoteStore(url=text.rstrip("/"), names=names)
     return _LocalStore(place=Path(text), names=names)

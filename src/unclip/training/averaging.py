@@ -29,7 +29,10 @@ def average_stage(run: Path, sigma_rel: float, out: Path, images_seen: int | Non
     or no stage, `CheckpointError` where they are not of one network, and `ConfigError` for an impossible width.
     """
     snapshots = load_snapshots(run)
-    moment = images_seen if images_seen is not None else max((found.images_seen for found in snapshots), default=0)
+    if not snapshots:
+        reason = "holds no stored averages" if run.is_dir() else "is no folder"
+        raise InputError(f"{run} {reason}; give the folder of a run that was trained with --set ema=power.")
+    moment = images_seen if images_seen is not None else max(found.images_seen for found in snapshots)
     tensors = reconstruct(snapshots, sigma_rel, moment)
     path = _exported(run)
     stage = open_weights(path)

@@ -74,6 +74,8 @@ def _train(
         stack.callback(reporter.close)
         for note in resumed.notes:
             reporter.note(note)
+        if resumed.position.images_seen >= config.num_images:
+            reporter.note(f"is finished with {resumed.position.images_seen:,} images; a larger num_images goes on.")
         with cluster.first_alone():
             if cluster.is_first:
                 atomic_write(out / "config.json", config.model_dump_json(indent=2) + "\n")

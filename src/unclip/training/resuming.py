@@ -3,7 +3,7 @@
 import fcntl
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from unclip.training.config import TrainConfig
 
 __all__ = ["check_config", "sole_run"]
 
+LOCK = ".lock"
 # What may change between two parts of one run without being asked: its length, what it reports, and how the same
 # numbers are computed.
 FREE = {
@@ -54,7 +55,7 @@ def sole_run(folder: Path) -> Iterator[None]:
     """Hold the folder for this run; raises `InputError` when another process trains in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = (folder / LOCK).open("w")
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror}; choose a writable folder with room.") from None
     with file:
@@ -62,7 +63,18 @@ def sole_run(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"another run trains in {folder}; stop it first, or use another --out.") from None
-        yield
+        try:
+            yield
+        finally:
+            _leave_nothing(folder)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Take a folder away in which a run was refused before it wrote anything."""
+    if [path.name for path in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _defaults(config: TrainConfig) -> dict[str, Any]:
