@@ -131,7 +131,7 @@ def _introduce(report: Report, stages: Sequence[Stage], out: Path, source: str) 
     minutes = sum(Progress.load(out).of(stage.name).seconds for stage in stages) / 60.0
     report.text(
         f"{source}: {found.description}. {len(keys)} pictures were used, {apart} of them held out for the figures; "
-        f"{found.num_bad} were left out. Training took {minutes:.1f} minutes."
+        f"{found.num_bad} left out. Training took {minutes:.1f} minutes."
     )
     if len(keys) < FEW:
         report.text(
