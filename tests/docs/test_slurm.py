@@ -12,7 +12,8 @@ while [[ $1 == --* ]]; do shift; done
 for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" & pids+=($!); done
 for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
 """
-SCONTROL = "#!/bin/bash\necho localhost\necho another\n"
+# The second host comes when the first has long been read, as it does from a slow controller.
+SCONTROL = "#!/bin/bash\necho localhost\nsleep 0.5\necho another\n"
 
 
 def test_two_tasks_of_slurm_train_one_run(tmp_path: Path) -> None:
