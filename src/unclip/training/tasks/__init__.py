@@ -22,10 +22,10 @@ def make_task(config: TrainConfig, device: torch.device) -> Task:
     """The task that `config` describes, its network initialised from `config.seed` and moved to `device`."""
     match config.task:
         case ClipTaskConfig():
-            return ClipTask(config, config.task, device)
+            return ClipTask.open(config, config.task, device)
         case PriorTaskConfig():
-            return PriorTask(config, config.task, device)
+            return PriorTask.open(config, config.task, device)
         case DecoderTaskConfig():
-            return DecoderTask(config, config.task, device)
+            return DecoderTask.open(config, config.task, device)
         case UpsamplerTaskConfig():
-            return UpsamplerTask(config, config.task, device)
+            return UpsamplerTask.open(config, config.task, device)

@@ -17,7 +17,7 @@ from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
 from unclip.training.task import Batch, Passes, Request, Task, TaskLoss
 from unclip.training.tasks.common import load_pictures, read_items, seeded_network, stack_pixels
-from unclip.training.tasks.texts import Tokens, choose_captions
+from unclip.training.tasks.texts import Texts, Tokens, choose_captions
 
 __all__ = ["ClipTask", "augment", "degrade"]
 
@@ -28,13 +28,27 @@ VOCABULARY_SAMPLES = 200_000
 class ClipTask(Task):
     """Learns both towers; the vocabulary is learned from the captions first."""
 
-    def __init__(self, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> None:
-        self.task, self.device, self.seed = task, device, config.seed
+    def __init__(
+        self,
+        task: ClipTaskConfig,
+        seed: int,
+        device: torch.device,
+        samples: "ClipSamples",
+        tokenizer: Tokenizer | None,
+    ) -> None:
+        """`tokenizer` made the ids of `samples`; it is exported with the network."""
+        self.task, self.device, self.seed = task, device, seed
+        self.samples, self.tokenizer = samples, tokenizer
+
+    @classmethod
+    def open(cls, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> "ClipTask":
+        """The task on the data that `config` names."""
         pictures = load_pictures(config.data, task.model.image_size)
         count = min(len(pictures), VOCABULARY_SAMPLES)
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
-        self.tokenizer = Tokenizer.train(texts, task.model.vocab_size)
-        self.samples = ClipSamples(pictures, Tokens(self.tokenizer, task.model.context_length), task)
+        tokenizer = Tokenizer.train(texts, task.model.vocab_size)
+        samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task)
+        return cls(task, config.seed, device, samples, tokenizer)
 
     def build(self) -> Clip:
         return seeded_network(lambda: Clip(self.task.model), self.seed, self.device)
@@ -107,6 +121,7 @@ class ClipTask(Task):
         return None
 
     def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        assert self.tokenizer is not None, "a network without its tokenizer is of no use"
         save_encoder(folder, state, self.task.model, self.tokenizer)
 
 
@@ -122,7 +137,7 @@ class ClipSamples:
     """Augmented pictures, each with one of its captions."""
 
     source: PictureSet
-    tokens: Tokens
+    tokens: Texts
     task: ClipTaskConfig
 
     def __call__(self, request: Request) -> Batch:

@@ -65,42 +65,34 @@ class DecoderTask(Task):
 
     samples: "DecoderSamples"
 
-    def __init__(self, config: TrainConfig, task: DecoderTaskConfig, device: torch.device) -> None:
-        self.task, self.device, self.seed = task, device, config.seed
-        self.encoder = None if task.clip is None else TextImageEncoder.load(task.clip, device)
-        if task.num_drawn and self.encoder is None:
+    def __init__(
+        self,
+        task: DecoderTaskConfig,
+        seed: int,
+        device: torch.device,
+        samples: "DecoderSamples",
+        encoder: TextImageEncoder | None,
+    ) -> None:
+        """`encoder` reads what `samples` bring no features of."""
+        self.task, self.device, self.seed = task, device, seed
+        self.samples, self.encoder, self.embeddings = samples, encoder, samples.embeddings
+        self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
+
+    @classmethod
+    def open(cls, config: TrainConfig, task: DecoderTaskConfig, device: torch.device) -> "DecoderTask":
+        """The task on the data that `config` names; raises `ConfigError` where these lack what the decoder reads."""
+        encoder = None if task.clip is None else TextImageEncoder.load(task.clip, device)
+        if task.num_drawn and encoder is None:
             raise ConfigError(
                 f"num_drawn={task.num_drawn} needs a CLIP whose features to compare; name one (task.clip)."
             )
         pictures = load_pictures(config.data, task.model.image_size)
         location = config.data.embeddings
-        stored = None if location is None else AlignedEmbeddings.of(open_stored(location, self.encoder), pictures.keys)
-        self.embeddings = stored or self._embeddings(config)
+        stored = None if location is None else AlignedEmbeddings.of(open_stored(location, encoder), pictures.keys)
+        embeddings = stored or _embed(config, task, encoder)
         usable = pictures if stored is None else EmbeddedPictures(pictures, stored)
-        self.samples = DecoderSamples(usable, self.embeddings, self._texts(stored), task)
-        self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
-
-    def _embeddings(self, config: TrainConfig) -> Embeddings:
-        if self.encoder is not None and self.task.image_drop_prob < 1.0:
-            return embed_pictures(self.encoder, load_pictures(config.data, self.encoder.clip.config.image_size))
-        if self.task.image_drop_prob < 1.0:
-            raise ConfigError(
-                "the decoder needs image embeddings: name a CLIP (task.clip) or shards of `unclip embed` "
-                "(data.embeddings), or train without conditioning (task.image_drop_prob=1)."
-            )
-        return NoEmbeddings(self.task.model.embedding_dim)
-
-    def _texts(self, stored: AlignedEmbeddings | None) -> Texts | None:
-        if not self.task.model.text_dim:
-            return None
-        if stored is not None and stored.stored.text_dim:
-            return StoredTexts(stored.stored, stored.rows)
-        if self.encoder is None:
-            raise ConfigError(
-                f"the decoder reads text (text_dim={self.task.model.text_dim}): name a CLIP (task.clip), or embed "
-                "with --hidden."
-            )
-        return Tokens(self.encoder.tokenizer, self.encoder.clip.config.context_length)
+        samples = DecoderSamples(usable, embeddings, _texts(task, stored, encoder), task)
+        return cls(task, config.seed, device, samples, encoder)
 
     def build(self) -> Decoder:
         network = seeded_network(lambda: Decoder(self.task.model), self.seed, self.device)
@@ -159,6 +151,29 @@ class DecoderTask(Task):
 
     def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
         save_state(folder / "decoder.safetensors", state, Decoder.__name__, self.task.model, "decoder")
+
+
+def _embed(config: TrainConfig, task: DecoderTaskConfig, encoder: TextImageEncoder | None) -> Embeddings:
+    if encoder is not None and task.image_drop_prob < 1.0:
+        return embed_pictures(encoder, load_pictures(config.data, encoder.clip.config.image_size))
+    if task.image_drop_prob < 1.0:
+        raise ConfigError(
+            "the decoder needs image embeddings: name a CLIP (task.clip) or shards of `unclip embed` "
+            "(data.embeddings), or train without conditioning (task.image_drop_prob=1)."
+        )
+    return NoEmbeddings(task.model.embedding_dim)
+
+
+def _texts(task: DecoderTaskConfig, stored: AlignedEmbeddings | None, encoder: TextImageEncoder | None) -> Texts | None:
+    if not task.model.text_dim:
+        return None
+    if stored is not None and stored.stored.text_dim:
+        return StoredTexts(stored.stored, stored.rows)
+    if encoder is None:
+        raise ConfigError(
+            f"the decoder reads text (text_dim={task.model.text_dim}): name a CLIP (task.clip), or embed with --hidden."
+        )
+    return Tokens(encoder.tokenizer, encoder.clip.config.context_length)
 
 
 @dataclass(frozen=True, eq=False)

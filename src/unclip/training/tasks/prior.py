@@ -17,7 +17,7 @@ from unclip.images import from_uint8
 from unclip.models import Prior
 from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import PriorTaskConfig, TrainConfig
-from unclip.training.task import Batch, Request, Task, TaskLoss
+from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
 from unclip.training.tasks.common import (
     LEAST_STD,
     EmbeddingTable,
@@ -50,26 +50,41 @@ NUM_STATISTICS = 10_000
 class PriorTask(Task):
     """Mean-squared error in the space of standardised embeddings (DALL-E 2, eq. 2)."""
 
-    def __init__(self, config: TrainConfig, task: PriorTaskConfig, device: torch.device) -> None:
-        self.task, self.device, self.seed = task, device, config.seed
-        self.encoder = TextImageEncoder.load(task.clip, device)
+    def __init__(
+        self,
+        task: PriorTaskConfig,
+        seed: int,
+        device: torch.device,
+        samples: Samples,
+        statistics: tuple[Tensor, Tensor],
+        encoder: TextImageEncoder | None,
+    ) -> None:
+        """`statistics` are mean and deviation of each coordinate; `encoder` reads what comes without features."""
+        self.task, self.device, self.seed = task, device, seed
+        self.samples, self.encoder = samples, encoder
+        self.mean, self.std = statistics
+        self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
+
+    @classmethod
+    def open(cls, config: TrainConfig, task: PriorTaskConfig, device: torch.device) -> "PriorTask":
+        """The task on the data that `config` names."""
+        encoder = TextImageEncoder.load(task.clip, device)
         location = config.data.embeddings
-        stored = None if location is None else open_stored(location, self.encoder)
-        tokens = Tokens(self.encoder.tokenizer, self.encoder.clip.config.context_length)
+        stored = None if location is None else open_stored(location, encoder)
+        tokens = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
         if stored is not None:
             # Hidden states that were not kept are made from the captions, whose towers are cheap.
             keeps_all = bool(stored.text_dim) or not task.model.num_text_tokens
             texts = StoredTexts(stored) if keeps_all else tokens
-            self.samples = StoredPriorSamples(stored, texts, task)
-            self.mean, self.std = stored.mean, stored.std.clamp_min(LEAST_STD)
-        else:
-            pictures = load_pictures(config.data, self.encoder.clip.config.image_size)
-            is_once = task.embed == "once"
-            table = embed_pictures(self.encoder, pictures, None if is_once else NUM_STATISTICS)
-            self.mean, self.std = table.mean, table.std
-            size = None if is_once else self.encoder.clip.config.image_size
-            self.samples = PicturePriorSamples(pictures, table if is_once else None, tokens, task, size)
-        self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
+            samples = StoredPriorSamples(stored, texts, task)
+            return cls(task, config.seed, device, samples, (stored.mean, stored.std.clamp_min(LEAST_STD)), encoder)
+        size = encoder.clip.config.image_size
+        pictures = load_pictures(config.data, size)
+        is_once = task.embed == "once"
+        table = embed_pictures(encoder, pictures, None if is_once else NUM_STATISTICS)
+        kept, size_seen = (table, None) if is_once else (None, size)
+        pictured = PicturePriorSamples(pictures, kept, tokens, task, size_seen)
+        return cls(task, config.seed, device, pictured, (table.mean, table.std), encoder)
 
     def build(self) -> Prior:
         network = seeded_network(lambda: Prior(self.task.model), self.seed, self.device)
@@ -101,6 +116,7 @@ class PriorTask(Task):
     def _embedding(self, batch: Batch) -> Tensor:
         if "image_embedding" in batch.tensors:
             return batch["image_embedding"]
+        assert self.encoder is not None, "pictures need a CLIP that sees them"
         with torch.no_grad(), autocast(self.device, inference_dtype(self.device)):
             return self.encoder.encode_image(from_uint8(batch["pixels"])).float()
 

@@ -43,22 +43,21 @@ class UpsamplerTask(Task):
 
     samples: "UpsamplerSamples"
 
-    def __init__(self, config: TrainConfig, task: UpsamplerTaskConfig, device: torch.device) -> None:
-        self.task, self.device, self.seed = task, device, config.seed
+    def __init__(self, task: UpsamplerTaskConfig, seed: int, device: torch.device, samples: "UpsamplerSamples") -> None:
+        """Raises `ConfigError` for crops that do not fit, and for noise that the network cannot be told."""
+        _check(task)
+        self.task, self.device, self.seed, self.samples = task, device, seed, samples
         model = task.model
         self.factor = model.image_size // model.low_res_size
-        if task.crop_size % self.factor or task.crop_size > model.image_size:
-            raise ConfigError(
-                f"crop_size={task.crop_size} must be a multiple of {self.factor} (image_size / low_res_size) "
-                f"and at most {model.image_size}."
-            )
-        if task.max_augmentation and not model.noise_conditioning:
-            raise ConfigError(
-                f"max_augmentation={task.max_augmentation} adds noise whose level the network must be told, which "
-                "model.noise_conditioning=false rules out; set task.max_augmentation=0, or noise_conditioning=true."
-            )
-        self.samples = UpsamplerSamples(load_pictures(config.data, model.image_size, model.low_res_size), task)
         self.schedule = make_schedule(model.schedule, model.num_timesteps)
+
+    @classmethod
+    def open(cls, config: TrainConfig, task: UpsamplerTaskConfig, device: torch.device) -> "UpsamplerTask":
+        """The task on the data that `config` names."""
+        # Before pictures are decoded, which may take long.
+        _check(task)
+        pictures = load_pictures(config.data, task.model.image_size, task.model.low_res_size)
+        return cls(task, config.seed, device, UpsamplerSamples(pictures, task))
 
     def build(self) -> Upsampler:
         return seeded_network(lambda: Upsampler(self.task.model), self.seed, self.device)
@@ -94,6 +93,20 @@ class UpsamplerTask(Task):
     def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
         name = f"upsampler_{self.task.model.image_size}"
         save_state(folder / f"{name}.safetensors", state, Upsampler.__name__, self.task.model, name)
+
+
+def _check(task: UpsamplerTaskConfig) -> None:
+    model, factor = task.model, task.model.image_size // task.model.low_res_size
+    if task.crop_size % factor or task.crop_size > model.image_size:
+        raise ConfigError(
+            f"crop_size={task.crop_size} must be a multiple of {factor} (image_size / low_res_size) "
+            f"and at most {model.image_size}."
+        )
+    if task.max_augmentation and not model.noise_conditioning:
+        raise ConfigError(
+            f"max_augmentation={task.max_augmentation} adds noise whose level the network must be told, which "
+            "model.noise_conditioning=false rules out; set task.max_augmentation=0, or noise_conditioning=true."
+        )
 
 
 @dataclass(frozen=True, eq=False)
