@@ -9,6 +9,7 @@ from unclip.models.presets import (
     autoencoder_preset,
     decoder_preset,
     kandinsky_decoder_preset,
+    preset_names,
     prior_preset,
     upsampler_preset,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "count_parameters",
     "decoder_preset",
     "kandinsky_decoder_preset",
+    "preset_names",
     "prior_preset",
     "upsampler_preset",
 ]

@@ -11,7 +11,14 @@ from unclip.models.movq import AutoencoderConfig
 from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
 
-__all__ = ["autoencoder_preset", "decoder_preset", "kandinsky_decoder_preset", "prior_preset", "upsampler_preset"]
+__all__ = [
+    "autoencoder_preset",
+    "decoder_preset",
+    "kandinsky_decoder_preset",
+    "preset_names",
+    "prior_preset",
+    "upsampler_preset",
+]
 
 C = TypeVar("C", bound=Config)
 
@@ -103,6 +110,11 @@ _AUTOENCODERS = {
 }
 
 
+def preset_names(config: type[Config]) -> list[str]:
+    """Names of the presets of a class of configurations, such as `PriorConfig`; none where it has none."""
+    return sorted(_TABLES.get(config, {}))
+
+
 def prior_preset(name: str) -> PriorConfig:
     """The prior of that name, such as "reference" (308M parameters) or "karlo" (1.02B); else `InputError`.
 
@@ -136,3 +148,12 @@ def _preset(cls: type[C], presets: Mapping[str, Mapping[str, Any]], name: str) -
     if name not in presets:
         raise InputError(f"no {cls.__name__} preset is called {name!r}; {did_you_mean(name, presets)}")
     return cls(**presets[name])
+
+
+_TABLES: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
+    PriorConfig: _PRIORS,
+    DecoderConfig: _DECODERS,
+    KandinskyDecoderConfig: _KANDINSKY_DECODERS,
+    UpsamplerConfig: _UPSAMPLERS,
+    AutoencoderConfig: _AUTOENCODERS,
+}

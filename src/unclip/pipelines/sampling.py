@@ -86,6 +86,9 @@ def select_text(text: TextFeatures, rows: list[int]) -> TextFeatures:
 
 def trim_texts(*texts: TextFeatures) -> list[TextFeatures]:
     """Cut the padding that all the texts share; networks mask the rest, so this saves time and changes nothing."""
+    # Where costs are counted on meta nothing can be looked at: texts are taken to be as long as they may be.
+    if any(text.mask.is_meta for text in texts):
+        return list(texts)
     length = max(int(text.mask.sum(dim=1).max()) for text in texts)
     return [TextFeatures(text.embedding, text.hidden[:, :length], text.mask[:, :length]) for text in texts]
 

@@ -1,0 +1,70 @@
+"""Time and memory of one job, in the process that calls. Knows jobs and a clock; counts no operations."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from unclip.bench.jobs import Measured, StageJob, TrainJob
+from unclip.bench.memory import PeakMemory
+from unclip.bench.peak import synchronize
+from unclip.bench.stage import prepare
+from unclip.bench.synthetic import Ready, synthetic_task
+from unclip.bench.weights import build
+from unclip.runtime import resolve_device
+from unclip.training import Cluster, Feed, Position, make_state, train_steps
+
+__all__ = ["measure"]
+
+T = TypeVar("T")
+
+# Short steps are timed for at least this long, unless a whole sampling is timed before.
+LEAST_SECONDS = 1.0
+
+
+def measure(job: StageJob | TrainJob) -> Measured:
+    """Do what `job` says: a step to warm up, then steps that are timed."""
+    return _measure_stage(job) if isinstance(job, StageJob) else _measure_training(job)
+
+
+@torch.inference_mode()
+def _measure_stage(job: StageJob) -> Measured:
+    device, dtype = resolve_device(job.device), getattr(torch, job.dtype)
+    memory = PeakMemory(device)
+    network = build(job.shape.load(), device, dtype, job.stage, job.model)
+    last = None if job.last is None else build(job.last.load(), device, dtype, f"{job.stage}_last", job.model)
+    begin = prepare(job, network, last, device)
+    next(steps := begin())
+    setups, seconds, indices, index = [_timed(begin, device)[0]], list[float](), list[int](), 1
+    while len(seconds) < job.repeats or (sum(seconds) < LEAST_SECONDS and len(seconds) < job.num_steps):
+        if index == job.num_steps:
+            setup, steps = _timed(begin, device)
+            setups.append(setup)
+            index = 0
+        seconds.append(_timed(steps.__next__, device)[0])
+        indices.append(index)
+        index += 1
+    return Measured(
+        setup_seconds=min(setups), seconds=tuple(seconds), indices=tuple(indices), peak_memory_bytes=memory.peak()
+    )
+
+
+def _measure_training(job: TrainJob) -> Measured:
+    cluster = Cluster(0, 1, resolve_device(job.device))
+    memory = PeakMemory(cluster.device)
+    task = synthetic_task(job.config, cluster.device)
+    state = make_state(task, job.config, cluster)
+    feed = Feed(Ready(task.samples), job.config, cluster)
+    steps = train_steps(task, state, Position(), job.config, feed, cluster)
+    next(steps)
+    seconds = [_timed(steps.__next__, cluster.device)[0] for _ in range(job.repeats)]
+    return Measured(seconds=tuple(seconds), indices=tuple(range(1, len(seconds) + 1)), peak_memory_bytes=memory.peak())
+
+
+def _timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    synchronize(device)
+    started = time.perf_counter()
+    result = work()
+    synchronize(device)
+    return time.perf_counter() - started, result

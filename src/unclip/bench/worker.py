@@ -1,0 +1,30 @@
+"""The program of a measuring process: a job on standard input, what it found on standard output. Knows no report."""
+
+import json
+import sys
+
+import torch
+from pydantic import TypeAdapter
+
+from unclip.bench.jobs import AnyJob
+from unclip.bench.measure import measure
+from unclip.errors import UnclipError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Do the job under the settings of the process that sent it; an error of ours goes back as one."""
+    sent = json.loads(sys.stdin.read())
+    torch.set_num_threads(sent["threads"])
+    torch.set_float32_matmul_precision(sent["float32_matmul_precision"])
+    try:
+        found = measure(TypeAdapter(AnyJob).validate_python(sent["job"]))
+        answer: dict[str, object] = {"found": found.model_dump(mode="json")}
+    except UnclipError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
