@@ -44,45 +44,40 @@ def count_stage(job: StageJob) -> StageCount:
     shapes = [shape for shape in (job.shape, job.last) if shape is not None]
     networks = [build_on_meta(shape.load()) for shape in shapes]
     forward = count_step(networks[0])
-    counter, dtype = FlopCounterMode(display=False), getattr(torch, job.dtype)
-    held = sum(held_bytes(network, dtype) for network in networks)
-    for network in networks:
-        _remember(network, counter)
+    held = sum(held_bytes(network, getattr(torch, job.dtype)) for network in networks)
+    passes = [_remember(network) for network in networks]
     begin = prepare(job, networks[0], networks[1] if len(networks) > 1 else None, META)
-    remembered = [vars(network)["forward"] for network in networks]
-
-    def so_far() -> int:
-        return int(counter.get_total_flops()) + sum(function.spared for function in remembered)
-
-    with torch.no_grad(), counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         steps = begin()
-        marks = [so_far(), *(so_far() for _ in steps)]
+    marks = [0]
+    for _ in steps:
+        marks.append(sum(remembered.flops for remembered in passes))
     num_parameters = sum(count_parameters(network) for network in networks)
     differences = tuple(after - before for before, after in pairwise(marks))
-    return StageCount(marks[0], differences, forward, num_parameters, held)
+    return StageCount(int(counter.get_total_flops()), differences, forward, num_parameters, held)
 
 
 class _Remembered:
-    """A forward pass that is made once for inputs of the same shapes; a U-Net takes a second, even on meta."""
+    """A forward pass that is counted, and made once for inputs of the same shapes: one of a U-Net takes a second."""
 
-    def __init__(self, forward: Callable[..., Tensor], counter: FlopCounterMode) -> None:
-        self.forward, self.counter = forward, counter
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        self.forward = forward
         self.seen: dict[Any, tuple[int, Tensor]] = {}
-        self.spared = 0
-        """Operations of the passes that were not made."""
+        self.flops = 0
+        """Operations of all passes."""
 
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Tensor:
         key = tuple((name, getattr(value, "shape", None)) for name, value in [*enumerate(inputs), *named.items()])
-        if key in self.seen:
-            flops, output = self.seen[key]
-            self.spared += flops
-            return output
-        before = int(self.counter.get_total_flops())
-        output = self.forward(*inputs, **named)
-        self.seen[key] = (int(self.counter.get_total_flops()) - before, output)
+        if key not in self.seen:
+            with FlopCounterMode(display=False) as counter:
+                output = self.forward(*inputs, **named)
+            self.seen[key] = (int(counter.get_total_flops()), output)
+        flops, output = self.seen[key]
+        self.flops += flops
         return output
 
 
-def _remember(network: nn.Module, counter: FlopCounterMode) -> None:
+def _remember(network: nn.Module) -> _Remembered:
     # On the object, where calls look first; a wrapper would be another class, by which stages tell networks apart.
-    vars(network)["forward"] = _Remembered(network.forward, counter)
+    vars(network)["forward"] = remembered = _Remembered(network.forward)
+    return remembered

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from torch.nn import functional as F
 
 from unclip.bench.jobs import Measured, StageJob, TrainJob
 from unclip.bench.memory import PeakMemory
 from unclip.bench.peak import synchronize
 from unclip.bench.stage import prepare
 from unclip.bench.synthetic import Ready, synthetic_task
-from unclip.bench.weights import build
+from unclip.bench.weights import fill_network
+from unclip.pipelines.networks import build_on_meta
 from unclip.runtime import resolve_device
 from unclip.training import Cluster, Feed, Position, make_state, train_steps
 
@@ -31,9 +33,12 @@ def measure(job: StageJob | TrainJob) -> Measured:
 @torch.inference_mode()
 def _measure_stage(job: StageJob) -> Measured:
     device, dtype = resolve_device(job.device), getattr(torch, job.dtype)
+    network, last = (None if shape is None else build_on_meta(shape.load()) for shape in (job.shape, job.last))
+    _wake(device, dtype)
     memory = PeakMemory(device)
-    network = build(job.shape.load(), device, dtype, job.stage, job.model)
-    last = None if job.last is None else build(job.last.load(), device, dtype, f"{job.stage}_last", job.model)
+    fill_network(network, device, dtype, job.stage, job.model)
+    if last is not None:
+        fill_network(last, device, dtype, f"{job.stage}_last", job.model)
     begin = prepare(job, network, last, device)
     next(steps := begin())
     setups, seconds, indices, index = [_timed(begin, device)[0]], list[float](), list[int](), 1
@@ -52,6 +57,7 @@ def _measure_stage(job: StageJob) -> Measured:
 
 def _measure_training(job: TrainJob) -> Measured:
     cluster = Cluster(0, 1, resolve_device(job.device))
+    _wake(cluster.device, getattr(torch, job.config.precision))
     memory = PeakMemory(cluster.device)
     task = synthetic_task(job.config, cluster.device)
     state = make_state(task, job.config, cluster)
@@ -60,6 +66,12 @@ def _measure_training(job: TrainJob) -> Measured:
     next(steps)
     seconds = [_timed(steps.__next__, cluster.device)[0] for _ in range(job.repeats)]
     return Measured(seconds=tuple(seconds), indices=tuple(range(1, len(seconds) + 1)), peak_memory_bytes=memory.peak())
+
+
+def _wake(device: torch.device, dtype: torch.dtype) -> None:
+    """Load torch's kernels, which take memory once, before memory is watched."""
+    one = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
+    F.scaled_dot_product_attention(F.group_norm(F.conv2d(one, one), 1), one[..., :1, :1], one[..., :1, :1])
 
 
 def _timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:

@@ -89,7 +89,7 @@ def _dtype(name: str | None, device: torch.device) -> DType:
     given = name or str(inference_dtype(device)).removeprefix("torch.")
     for known in get_args(DType):
         if given == known:
-            return known  # type: ignore[no-any-return]
+            return known
     raise InputError(f"dtype={name!r} is no number format to draw in; {did_you_mean(given, get_args(DType))}")
 
 

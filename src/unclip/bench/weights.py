@@ -3,30 +3,25 @@
 from collections.abc import Mapping
 from functools import partial
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor, fill
-from unclip.config import Config
 from unclip.pipelines import open_sources
-from unclip.pipelines.networks import build_on_meta
 from unclip.runtime import seeded
 
-__all__ = ["build", "held_bytes"]
+__all__ = ["fill_network", "held_bytes"]
 
 # Numbers that are drawn; larger tensors repeat them. Drawing billions of numbers would take minutes.
 NUM_DRAWN = 2**16
 VECTOR_STD = 0.02
 
 
-def build(config: Config, device: torch.device, dtype: torch.dtype, stage: str, model: str | None) -> Any:
-    """The network of `stage` on `device`, ready to run: with the weights of `model`, or with random ones."""
-    network = build_on_meta(config)
+def fill_network(network: nn.Module, device: torch.device, dtype: torch.dtype, stage: str, model: str | None) -> None:
+    """Put the network of `stage` from meta on `device`, with the weights of `model`, or with random ones."""
     tensors = _random(network, dtype) if model is None else open_sources([model]).source.networks[stage].tensors
     fill(network, tensors, model or "random weights", device, dtype)
-    return network
 
 
 def held_bytes(network: nn.Module, dtype: torch.dtype) -> int:

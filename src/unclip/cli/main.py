@@ -9,6 +9,7 @@ import typer
 
 from unclip import __version__
 from unclip.cli.basis import basis
+from unclip.cli.bench import bench_app
 from unclip.cli.convert import convert
 from unclip.cli.data import data_app
 from unclip.cli.edit import edit
@@ -44,6 +45,7 @@ COMMANDS = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

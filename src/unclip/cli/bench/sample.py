@@ -1,0 +1,181 @@
+"""`unclip bench sample`: what drawing takes, by stage and batch. Knows how to print it; `unclip.bench` measures."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unclip.cli.bench.subject import chosen_subject, parse_batches
+from unclip.cli.options import Device, parse_size
+from unclip.cli.per_stage import parse_per_stage
+from unclip.errors import InputError
+
+if TYPE_CHECKING:
+    from unclip.bench import SampleReport, StageFigures, Subject
+    from unclip.pipelines import StageSettings
+    from unclip.pipelines.evaluate import Evaluation
+
+__all__ = ["as_text", "sample"]
+
+COLUMNS = "  {:<16} {:>5} {:>6} {:>12} {:>12} {:>12} {:>10} {:>8}"
+HEAD = ("stage", "batch", "steps", "s a step", "s an image", "TFLOP/image", "memory", "of peak")
+TITLES = ("model", "FID", "CLIP score", "seconds an image", "peak memory", "FLOPs an image", "training cost")
+# What trains the networks of a preset or a shipped model, where its recipes are ready.
+SERIES = {"emoji": "emoji", "karlo": "karlo", "dalle2-paper": "paper"}
+PLANNED_GPU = "a100"
+
+
+def sample(
+    preset: Annotated[
+        str | None, typer.Option(help="Of a model, or with --stage of a network; random weights.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model, a folder or a hub id; emoji.")] = None,
+    stage: Annotated[str | None, typer.Option(help="prior, decoder, upsampler_256, ...; else all.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a shape: prior.depth=6.")] = None,
+    batch: Annotated[str, typer.Option(help="Pictures at a time: 1, or several as 1,4,16.")] = "1",
+    size: Annotated[str | None, typer.Option(help="A side that the model draws, or WIDTHxHEIGHT near one.")] = None,
+    steps: Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25.")] = None,
+    guidance: Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Embeddings the prior draws; a preset: 1.")] = None,
+    text_tokens: Annotated[int | None, typer.Option(help="Length of texts; 0: networks that read none.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else the device's best.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps to time at least.")] = 3,
+    evaluation: Annotated[Path | None, typer.Option(help="results.json of `unclip evaluate`, for the row.")] = None,
+    price: Annotated[float | None, typer.Option(help="Dollars for an hour of an A100, for the row.")] = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Measure what drawing takes: seconds by stage, images a second, memory, operations, share of the peak.
+
+    A few steps of each stage are timed; seconds an image are those of a step times the steps.
+    """
+    from unclip.bench import bench_sample
+    from unclip.cli.draw import fast_matmul
+    from unclip.cli.progress import show_progress
+
+    subject = chosen_subject(preset, model, stage, changes or [], text_tokens)
+    found = None if evaluation is None else _read(evaluation)
+    settings = _settled(subject, steps, guidance, sampler)
+    batches, pixels = parse_batches(batch), parse_size(size)
+    with fast_matmul():
+        report = bench_sample(
+            subject,
+            batches=batches,
+            settings=settings,
+            image_size=pixels,
+            text_tokens=text_tokens,
+            num_candidates=candidates,
+            dtype=dtype,
+            device=device,
+            repeats=repeats,
+            tell=show_progress,
+        )
+    cost = _training_cost(preset or report.subject, price) if stage is None else "-"
+    row = _row(report, found, cost)
+    print(json.dumps(report.as_dict() | {"row": dict(zip(TITLES, row, strict=True))}) if as_json else as_text(report))
+    if not as_json:
+        print(f"\n{_line(TITLES)}\n{_line(['---'] * len(TITLES))}\n{_line(row)}")
+
+
+def as_text(report: "SampleReport") -> str:
+    """Where it was measured, a line for each stage and batch, and what they add up to."""
+    weights = "random weights" if report.random_weights else "its own weights"
+    pixels = f", {report.image_size} px" if report.image_size else ""
+    peaks = "; ".join(
+        f"{name} {peak.matmul / 1e12:.3g} (convolutions {peak.convolution / 1e12:.3g}) TFLOP/s"
+        for name, peak in report.peaks.items()
+    )
+    lines = [f"{report.subject}{pixels}, {weights}, {report.dtype} on {report.machine}", f"  measured peak: {peaks}"]
+    lines.append(COLUMNS.format(*HEAD))
+    for batch in report.batches:
+        lines += [_stage_line(figures) for figures in batch.stages]
+        numbers = (f"{batch.seconds_per_image:.4g}", f"{batch.flops_per_image / 1e12:.4g}")
+        memory, share = _bytes(batch.peak_memory_bytes), f"{batch.share_of_peak:.1%}"
+        lines.append(COLUMNS.format("all", batch.batch, "", "", *numbers, memory, share))
+        loaded = _bytes(batch.peak_memory_loaded_bytes)
+        lines.append(
+            f"  {batch.images_per_second:.4g} images/s; memory is that with one stage loaded at a time, {loaded} with all"
+        )
+    if any(batch.extrapolated for batch in report.batches):
+        lines.append("  * extrapolated: fewer steps were timed; seconds are set-up + steps x seconds a step")
+    return "\n".join(lines)
+
+
+def _stage_line(figures: "StageFigures") -> str:
+    mark = "*" if figures.extrapolated else ""
+    return COLUMNS.format(
+        figures.stage,
+        figures.batch,
+        f"{figures.num_steps}{mark}",
+        f"{figures.seconds_per_step:.4g}",
+        f"{figures.seconds / figures.batch:.4g}",
+        f"{figures.flops / figures.batch / 1e12:.4g}",
+        _bytes(figures.peak_memory_bytes),
+        f"{figures.share_of_peak:.1%}",
+    )
+
+
+def _settled(
+    subject: "Subject", steps: str | None, guidance: str | None, sampler: str | None
+) -> "dict[str, StageSettings]":
+    from unclip.pipelines.settings import settle
+
+    return settle(
+        subject.settings,
+        [name for name in subject.settings if name.startswith("upsampler_")],
+        num_steps=parse_per_stage("--steps", steps, int),
+        guidance_scale=parse_per_stage("--guidance", guidance, float),
+        sampler=parse_per_stage("--sampler", sampler, str),
+    )
+
+
+def _read(path: Path) -> "Evaluation":
+    from unclip.config import load_config
+    from unclip.pipelines.evaluate import Evaluation
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--evaluation {path} cannot be read ({error}); give the results.json of one.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"--evaluation {path} holds no evaluation; give the results.json of one.")
+    return load_config(Evaluation, content)
+
+
+def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[str]:
+    """The first batch size as a row of the field's table; quality is that of the point with the least FID."""
+    quality: dict[str, float] = {}
+    if found is not None:
+        points = [{figure.name: figure.value for figure in point.figures} for point in found.points]
+        quality = min(points, key=lambda figures: figures.get("fid", float("inf")))
+    first = report.batches[0]
+    seconds = f"{first.seconds_per_image:.3g} s" + (" *" if first.extrapolated else "")
+    shown = [f"{quality[name]:.2f}" if name in quality else "-" for name in ("fid", "clip_score")]
+    return [
+        report.subject, *shown, seconds, _bytes(first.peak_memory_bytes), f"{first.flops_per_image / 1e12:.3g} T", cost,
+    ]  # fmt: skip
+
+
+def _training_cost(name: str, price: float | None) -> str:
+    """GPU hours of all recipes of a series as `unclip plan` counts them; "-" where none is ready."""
+    from unclip import recipes, training
+
+    if name not in SERIES:
+        return "-"
+    hours = 0.0
+    for recipe in (recipe for recipe in recipes.RECIPES if recipe.startswith(f"{SERIES[name]}/")):
+        config = recipes.get_recipe(recipe)
+        pictures, clip = recipes.num_pictures(recipe), recipes.frozen_clip(config)
+        hours += training.make_plan(config, num_pictures=pictures, gpu=PLANNED_GPU, clip=clip).gpu_hours
+    dollars = "" if price is None else f", ${hours * price:,.0f}"
+    return f"{hours:,.3g} {PLANNED_GPU} hours{dollars} (planned)"
+
+
+def _line(cells: "list[str] | tuple[str, ...]") -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
