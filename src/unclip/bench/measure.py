@@ -33,7 +33,8 @@ def measure(job: StageJob | TrainJob) -> Measured:
 @torch.inference_mode()
 def _measure_stage(job: StageJob) -> Measured:
     device, dtype = resolve_device(job.device), getattr(torch, job.dtype)
-    network, last = (None if shape is None else build_on_meta(shape.load()) for shape in (job.shape, job.last))
+    network = build_on_meta(job.shape.load())
+    last = None if job.last is None else build_on_meta(job.last.load())
     _wake(device, dtype)
     memory = PeakMemory(device)
     fill_network(network, device, dtype, job.stage, job.model)
@@ -71,7 +72,8 @@ def _measure_training(job: TrainJob) -> Measured:
 def _wake(device: torch.device, dtype: torch.dtype) -> None:
     """Load torch's kernels, which take memory once, before memory is watched."""
     one = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
-    F.scaled_dot_product_attention(F.group_norm(F.conv2d(one, one), 1), one[..., :1, :1], one[..., :1, :1])
+    two = F.group_norm(F.conv2d(one, one, padding=4), 1)
+    F.scaled_dot_product_attention(two, two, two)
 
 
 def _timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:

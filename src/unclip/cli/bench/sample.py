@@ -94,10 +94,8 @@ def as_text(report: "SampleReport") -> str:
         numbers = (f"{batch.seconds_per_image:.4g}", f"{batch.flops_per_image / 1e12:.4g}")
         memory, share = _bytes(batch.peak_memory_bytes), f"{batch.share_of_peak:.1%}"
         lines.append(COLUMNS.format("all", batch.batch, "", "", *numbers, memory, share))
-        loaded = _bytes(batch.peak_memory_loaded_bytes)
-        lines.append(
-            f"  {batch.images_per_second:.4g} images/s; memory is that with one stage loaded at a time, {loaded} with all"
-        )
+        speed, loaded = f"{batch.images_per_second:.4g} images/s", _bytes(batch.peak_memory_loaded_bytes)
+        lines.append(f"  {speed}; memory with one stage loaded at a time, {loaded} with all of them")
     if any(batch.extrapolated for batch in report.batches):
         lines.append("  * extrapolated: fewer steps were timed; seconds are set-up + steps x seconds a step")
     return "\n".join(lines)
