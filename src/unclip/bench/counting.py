@@ -1,6 +1,6 @@
 """Operations of a sampling, counted on meta by the code that samples. Knows stages; no clock and no device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unclip.bench.jobs import StageJob
 from unclip.bench.stage import prepare
 from unclip.bench.weights import held_bytes
-from unclip.models import count_parameters
+from unclip.models import count_flops, count_parameters
 from unclip.pipelines.networks import build_on_meta
 from unclip.pipelines.sizes import count_step
 
@@ -45,16 +45,26 @@ def count_stage(job: StageJob) -> StageCount:
     networks = [build_on_meta(shape.load()) for shape in shapes]
     forward = count_step(networks[0])
     held = sum(held_bytes(network, getattr(torch, job.dtype)) for network in networks)
-    passes = [_remember(network) for network in networks]
+    num_parameters = sum(count_parameters(network) for network in networks)
+    setup, steps = _count_sampling(job, networks)
+    return StageCount(setup, steps, forward, num_parameters, held)
+
+
+@torch.no_grad()
+def _count_sampling(job: StageJob, networks: Sequence[Any]) -> tuple[int, tuple[int, ...]]:
+    """Operations of the set-up and of each step."""
+    # What goes through its network once may do so by another way than a forward pass.
+    passes = [_remember(network) for network in networks if job.settings is not None]
     begin = prepare(job, networks[0], networks[1] if len(networks) > 1 else None, META)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         steps = begin()
+    setup = int(counter.get_total_flops())
+    if job.settings is None:
+        return setup, (count_flops(lambda: next(steps)),)
     marks = [0]
     for _ in steps:
         marks.append(sum(remembered.flops for remembered in passes))
-    num_parameters = sum(count_parameters(network) for network in networks)
-    differences = tuple(after - before for before, after in pairwise(marks))
-    return StageCount(int(counter.get_total_flops()), differences, forward, num_parameters, held)
+    return setup, tuple(after - before for before, after in pairwise(marks))
 
 
 class _Remembered:
