@@ -87,7 +87,7 @@ def test_the_shipped_model() -> None:
     [
         ("carlo", None, r"did you mean 'karlo'\?"),
         ("karlo", "decodr", r"there is no stage 'decodr'; did you mean 'decoder'\?"),
-        ("karlo", "upsampler_1024", r"karlo has no stage 'upsampler_1024'"),
+        ("karlo", "upsampler_1024", r"the preset 'karlo' makes 256 px; ask for upsampler_256"),
         ("tinny", "prior", r"no preset of 'prior' is called 'tinny'; did you mean 'tiny'\?"),
         ("dalle2-paper-1024", "upsampler_256", r"makes 1024 px; ask for upsampler_1024"),
     ],
