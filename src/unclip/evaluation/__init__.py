@@ -1,9 +1,22 @@
 """Measures of pictures, and pages that report them. Knows pictures, captions and CLIP; never a pipeline."""
 
+from unclip.evaluation.features import ClipFeatures, FeatureNetwork, ModuleFeatures
 from unclip.evaluation.frechet import frechet_distance
 from unclip.evaluation.plot import Line, svg_plot
 from unclip.evaluation.psnr import psnr
 from unclip.evaluation.report import Report
 from unclip.evaluation.retrieval import Retrieval, concept_ranks, retrieval
 
-__all__ = ["Line", "Report", "Retrieval", "concept_ranks", "frechet_distance", "psnr", "retrieval", "svg_plot"]
+__all__ = [
+    "ClipFeatures",
+    "FeatureNetwork",
+    "Line",
+    "ModuleFeatures",
+    "Report",
+    "Retrieval",
+    "concept_ranks",
+    "frechet_distance",
+    "psnr",
+    "retrieval",
+    "svg_plot",
+]
