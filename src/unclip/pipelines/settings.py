@@ -105,10 +105,10 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
     return texts
 
 
-def image_seeds(seed: int | None, num_images: int) -> list[int]:
+def image_seeds(seed: int | Sequence[int] | None, num_images: int) -> list[int]:
     """Seeds of the images of a prompt: image k has `seed` + k, without a seed from a random one below 2^32.
 
-    Raises `InputError` for fewer than one image and for a seed that a generator does not take.
+    Raises `InputError` for fewer than one image and for a seed that a generator does not take; a sequence is none.
     """
     check_count("num_images", num_images)
     if seed is None:
