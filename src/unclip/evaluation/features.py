@@ -16,7 +16,7 @@ from unclip.clip import TextImageEncoder, clip_hash
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
 
-__all__ = ["ClipFeatures", "FeatureNetwork", "Features", "ModuleFeatures", "Pictures", "as_pixels", "fingerprint_of"]
+__all__ = ["ClipFeatures", "FeatureNetwork", "Features", "ModuleFeatures", "Pictures", "as_pixels", "check_pictures", "fingerprint_of"]
 
 Pictures = UInt8[Tensor, "batch 3 height width"]
 Features = dict[str, Float32[Tensor, "batch _dim"]]
@@ -46,13 +46,18 @@ class FeatureNetwork(Protocol):
         """
 
 
-def as_pixels(images: Pictures, device: torch.device) -> Float32[Tensor, "batch 3 height width"]:
-    """Pixels in [-1, 1] on `device`; raises `InputError` for what is not 8-bit RGB with at least one pixel."""
+def check_pictures(images: Tensor) -> None:
+    """Raise `InputError` for what is not 8-bit RGB with at least one pixel."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != NUM_CHANNELS or 0 in images.shape[2:]:
         raise InputError(
             f"features are made of uint8 pictures (batch, 3, height, width); found {images.dtype} "
             f"{tuple(images.shape)}; round the pictures to 8 bits in RGB."
         )
+
+
+def as_pixels(images: Pictures, device: torch.device) -> Float32[Tensor, "batch 3 height width"]:
+    """Pixels in [-1, 1] on `device`; raises `InputError` like `check_pictures`."""
+    check_pictures(images)
     return from_uint8(images.to(device).permute(0, 2, 3, 1))
 
 
