@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from unclip.evaluation import ClipFeatures, FeatureNetwork
 from unclip.images import crop_square, save_png
 from unclip.pipelines.evaluate.chunks import Chunk, Chunks
+from unclip.pipelines.evaluate.networks import Networks
 from unclip.pipelines.evaluate.pictures import as_uint8
 from unclip.pipelines.evaluate.rows import feature_rows
 from unclip.pipelines.evaluate.sweep import Setting
@@ -40,7 +40,7 @@ class Drawing:
 
     model: Model
     prompts: Sequence[str]
-    networks: Sequence[FeatureNetwork]
+    networks: Networks
     out: Path
     size: int
     seed: int
@@ -69,10 +69,10 @@ class Drawing:
         pictures = as_uint8(drawn.images)
         names = [f"{prompt!r}, seed {seed}" for prompt, seed in zip(drawn.prompts, drawn.seeds, strict=True)]
         rows = dict[str, torch.Tensor]()
-        for network in self.networks:
+        for network in self.networks.networks:
             rows |= feature_rows(network, pictures, names, self.feature_batch)
-            if isinstance(network, ClipFeatures):
-                rows["clip_text"] = text_rows(network, drawn.prompts, self.feature_batch)
+        if self.networks.clip is not None:
+            rows["clip_text"] = self.networks.text_rows(drawn.prompts, self.feature_batch)
         chunks.write(number, Chunk(rows=rows, seconds=drawn.seconds))
 
     def _draw(self, point: Setting, items: range) -> Drawn:
@@ -110,16 +110,6 @@ def sample_path(point: Setting, place: int) -> Path:
 def sample_paths(point: Setting, num_images: int) -> tuple[Path, ...]:
     """The pictures of a point that a page shows, within the evaluation's folder."""
     return tuple(sample_path(point, place) for place in range(min(NUM_SAMPLES, num_images)))
-
-
-@torch.inference_mode()
-def text_rows(network: ClipFeatures, texts: Sequence[str], batch_size: int) -> torch.Tensor:
-    """A row of text features for each picture, on the CPU; what stands there twice is read once."""
-    unique = list(dict.fromkeys(texts))
-    spans = _spans(range(len(unique)), batch_size)
-    rows = torch.cat([network.texts(unique[first:last]).float().cpu() for first, last in spans])
-    places = {text: row for row, text in enumerate(unique)}
-    return rows[[places[text] for text in texts]]
 
 
 def _spans(items: range, length: int) -> Iterator[tuple[int, int]]:

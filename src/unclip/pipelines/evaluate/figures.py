@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unclip.evaluation import Gaussian, Metric, few_images_warning, frechet_distance
 from unclip.pipelines.evaluate.chunks import Chunks
+from unclip.pipelines.evaluate.networks import rows_of
 from unclip.pipelines.evaluate.results import Figure
 
 __all__ = ["FeatureSet", "figures_of"]
@@ -43,10 +44,8 @@ def figures_of(
 
 
 @torch.inference_mode()
-def _figure(
-    metric: Metric, drawn: FeatureSet, reference: FeatureSet | None, bootstrap: int, seed: int
-) -> Figure:
-    kind = "clip" if metric.feature == "clip_pair" else metric.feature
+def _figure(metric: Metric, drawn: FeatureSet, reference: FeatureSet | None, bootstrap: int, seed: int) -> Figure:
+    kind = rows_of(metric)
     if metric.name in FRECHET and not bootstrap:
         assert reference is not None, "metrics are chosen by what there is"
         first, second = drawn.gaussian(kind), reference.gaussian(kind)

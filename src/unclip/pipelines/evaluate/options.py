@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unclip.data import cache_folder
 from unclip.errors import InputError, did_you_mean
 from unclip.evaluation import METRICS, Metric
 from unclip.pipelines.evaluate.chunks import Node, check_node
+from unclip.pipelines.evaluate.networks import rows_of
 from unclip.pipelines.evaluate.sweep import Sweep
 from unclip.pipelines.settings import PerStage, check_count, image_seeds
 
@@ -24,7 +26,7 @@ class EvaluateOptions:
     size: int | None = None
     """Side of the squares that are compared; None is the model's own size, and 256 for folders."""
     seed: int = 0
-    """Picture k of prompt i is drawn from `seed` + i * `images_per_prompt` + k; captions and intervals depend on it too."""
+    """Picture k of prompt i has the seed `seed` + i * `images_per_prompt` + k; captions are chosen by it too."""
     bootstrap: int = 0
     """Sets redrawn for an interval of each figure; 0 is none."""
     batch_size: int | None = None
@@ -69,6 +71,11 @@ class EvaluateOptions:
             )
 
     @property
+    def cache_folder(self) -> Path:
+        """Where features of folders are kept."""
+        return self.cache or cache_folder()
+
+    @property
     def num_prompts(self) -> int | None:
         """Captions to choose; None as for `num_images`."""
         return None if self.num_images is None else self.num_images // self.images_per_prompt
@@ -108,7 +115,7 @@ def choose_metrics(
 
 def _lacking(metric: Metric, givers: Mapping[str, str], *, compares: bool, has_texts: bool) -> str | None:
     """What a metric needs and has not, in words; None where it has all."""
-    kind = "clip" if metric.feature == "clip_pair" else metric.feature
+    kind = rows_of(metric)
     if kind not in givers:
         return f"{kind} features, of which no network was given"
     if metric.feature == "clip_pair" and not has_texts:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from unclip.data import Broken, Source, decode_picture, open_source
 from unclip.errors import DataError, InputError
-from unclip.evaluation import Pictures
 from unclip.images import crop_square
 
 __all__ = ["PictureSet", "as_uint8", "open_set", "read_square"]
@@ -64,7 +65,7 @@ def read_square(pictures: PictureSet, index: int, size: int) -> Image.Image:
     return crop_square(decode_picture(sample.picture), size)
 
 
-def as_uint8(images: Sequence[Image.Image]) -> Pictures:
+def as_uint8(images: Sequence[Image.Image]) -> UInt8[Tensor, "_batch 3 _height _width"]:
     """PIL pictures of one size as a batch of 8-bit pixels."""
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
 

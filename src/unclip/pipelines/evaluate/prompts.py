@@ -14,7 +14,7 @@ from unclip.errors import DataError, InputError
 from unclip.pipelines.settings import check_count, check_prompts
 from unclip.runtime import seeded
 
-__all__ = ["COCO_PROMPTS", "Prompts", "choose_prompts", "read_prompts"]
+__all__ = ["COCO_PROMPTS", "Prompts", "choose_prompts", "read_prompts", "texts_id"]
 
 # Zero-shot figures on COCO are of so many captions (GLIDE, DALL-E 2, Imagen).
 COCO_PROMPTS = 30_000
@@ -33,7 +33,7 @@ class Prompts:
     @property
     def content_id(self) -> str:
         """SHA-256, in hexadecimal, of all texts in order."""
-        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()
+        return texts_id(self.texts)
 
 
 def read_prompts(given: str | Path | Sequence[str]) -> Prompts:
@@ -71,6 +71,11 @@ def choose_prompts(prompts: Prompts, num_prompts: int | None, seed: int) -> Prom
         return prompts
     chosen = torch.randperm(there, generator=seeded(seed))[:wanted].sort().values.tolist()
     return replace(prompts, texts=tuple(prompts.texts[place] for place in chosen))
+
+
+def texts_id(texts: Sequence[str]) -> str:
+    """SHA-256, in hexadecimal, of texts in order."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def _lines(path: Path) -> list[str]:

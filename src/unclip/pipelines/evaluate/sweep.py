@@ -11,7 +11,7 @@ from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.settings import StageSettings
 
-__all__ = ["Sweep", "Setting", "plan_points"]
+__all__ = ["Setting", "Sweep", "plan_points"]
 
 Sweep: TypeAlias = Mapping[str, Sequence[Any]]
 """Values by setting and stage: "guidance_scale.decoder"; without a stage they are for all stages."""
