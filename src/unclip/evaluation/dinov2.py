@@ -69,8 +69,8 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
 
-    def forward(self, pixels: Images) -> Hidden:
-        """(batch, patches, width), row by row."""
+    def forward(self, pixels: Images) -> Float[Tensor, "batch patches dim"]:
+        """Tokens, row by row."""
         return self.proj(pixels).flatten(2).transpose(1, 2)
 
 
