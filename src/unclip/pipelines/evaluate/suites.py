@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unclip.clip import TextImageEncoder
 from unclip.errors import InputError
-from unclip.evaluation import cosine_figures, psnr, recall_at_1
+from unclip.evaluation import cosine_figures, diversity, psnr, recall_at_1
 from unclip.images import cover, crop_square, from_pil, resize, to_pil
 from unclip.pictures import Picture, on_white, open_pictures
 from unclip.pipelines.features import chunk_size, encode, encode_pictures, encode_prompts
@@ -151,8 +151,6 @@ def prompt_diversity(clip: TextImageEncoder, drawn: Sequence[Sequence[Picture]])
     `drawn` has a row of pictures for each prompt, equally many of at least 2. `diversity` is the mean over prompts,
     `least` that of the prompt whose pictures are most alike. Raises `InputError` for rows of other lengths.
     """
-    from unclip.evaluation import diversity
-
     counts = {len(row) for row in drawn}
     if len(counts) != 1 or min(counts) < MIN_PICTURES:
         raise InputError(
