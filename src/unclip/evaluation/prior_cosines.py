@@ -1,4 +1,4 @@
-"""How close embeddings that a prior draws are to what they should be. Knows rows of embeddings; no prior and no CLIP."""
+"""How close a prior's embeddings are to what they should be. Knows rows of embeddings; no prior and no CLIP."""
 
 import torch
 import torch.nn.functional as F
