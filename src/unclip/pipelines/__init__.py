@@ -9,7 +9,6 @@ from unclip.pipelines.draft import Draft
 from unclip.pipelines.embed import EmbedReport, embed
 from unclip.pipelines.embed_cluster import embed_on_ray
 from unclip.pipelines.embedding_basis import BASIS_FILE, EmbeddingBasis
-from unclip.pipelines.feature_networks import open_features
 from unclip.pipelines.evaluate import (
     EvaluateOptions,
     Evaluation,
