@@ -1,6 +1,7 @@
-"""`unclip evaluate`: a model, or a folder of pictures, measured against a reference. Knows options; pipelines measure."""
+"""`unclip evaluate`: a model, or a folder of pictures, against a reference. Knows options; pipelines measure."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,9 +50,11 @@ def evaluate(
     bootstrap: Annotated[int, typer.Option(help="Sets redrawn for 95 % intervals; 0: none.")] = 0,
     batch_size: Annotated[int | None, typer.Option(help="Pictures that go through a network together.")] = None,
     suites: Annotated[str | None, typer.Option(help="prior,round_trip,upsampler,diversity: single stages.")] = None,
+    suite_pictures: Annotated[int, typer.Option(help="Real pictures that suites look at.")] = 64,
     keep_pictures: Annotated[bool, typer.Option("--keep-pictures", help="Keep all, not only the first 64.")] = False,
     node: Annotated[str | None, typer.Option(help="This process's share: 0/4 to 3/4; else torchrun's.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Where features of folders are kept; else UNCLIP_CACHE.")] = None,
+    card: Annotated[Path | None, typer.Option(help="A model card that gets the figures between its marks.")] = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
@@ -61,6 +64,8 @@ def evaluate(
             raise InputError("--coco brings prompts and reference; leave out --prompts and --reference.")
         prompts, reference, size = coco[0], coco[1], size or COCO_SIZE
     _check(model, images, prompts, out)
+    if card is not None and not card.is_file():
+        raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
     from unclip import pipelines
 
     options = pipelines.EvaluateOptions(
@@ -78,20 +83,24 @@ def evaluate(
         sampler=parse_per_stage("--sampler", sampler, str),
         sweep=dict(map(_parse_sweep, sweep or ())),
         suites=_names(suites) or (),
+        num_suite_pictures=suite_pictures,
         keep_pictures=keep_pictures,
+        command=_command(),
     )
     device = _local_device(device)
     networks = _open_networks(_names(features) or [], weights or [], device, cache)
-    if images is not None:
+    if model is None or prompts is None or out is None:
+        assert images is not None, "checked above"
         result = pipelines.evaluate_folders(
             images, reference, networks, out, options=options, captions=prompts, progress=show_progress
         )
     else:
-        assert model is not None and prompts is not None and out is not None, "checked above"
         pipe = pipelines.UnClip.load(model, device)
         result = pipelines.evaluate_model(
             pipe, prompts, reference, networks, out, options=options, progress=show_progress
         )
+    if card is not None and result is not None:
+        pipelines.embed_in_card(card, result, command=options.command)
     _report(result, out, as_json)
 
 
@@ -103,6 +112,11 @@ def _check(model: str | None, images: str | None, prompts: str | None, out: Path
         raise InputError(f"{model} draws prompts; give --prompts FILE, or --coco CAPTIONS.json FOLDER.")
     if model is not None and out is None:
         raise InputError("what is drawn is kept in a folder, from which an interrupted run goes on; name one with -o.")
+
+
+def _command() -> str | None:
+    """The line that was typed, where this process was started by it."""
+    return shlex.join(["unclip", *sys.argv[1:]]) if sys.argv[1:2] == ["evaluate"] else None
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -174,7 +188,7 @@ def _report(result: "Evaluation | None", out: Path | None, as_json: bool) -> Non
         print(f"note: {note}", file=sys.stderr)
     print("\n".join(_lines(result)))
     if out is not None:
-        print(out / "results.json")
+        print(out / "report.html")
 
 
 def _lines(result: "Evaluation") -> list[str]:

@@ -14,6 +14,7 @@ from unclip.pipelines.evaluate import (
     Evaluation,
     Figure,
     Point,
+    embed_in_card,
     evaluate_folders,
     evaluate_model,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "convert",
     "describe_model",
     "embed",
+    "embed_in_card",
     "embed_on_ray",
     "evaluate_folders",
     "evaluate_model",

@@ -17,6 +17,7 @@ from unclip.pipelines.evaluate.rows import feature_rows
 from unclip.pipelines.evaluate.sweep import Setting
 from unclip.pipelines.features import chunk_size
 from unclip.pipelines.model import Model
+from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.text_to_image import text_to_image
 
 __all__ = ["NUM_SAMPLES", "Drawing", "sample_paths"]
@@ -81,12 +82,8 @@ class Drawing:
         count, batch = self.images_per_prompt, self.batch_size or chunk_size(self.model)
         for first, last in _spans(items, max(batch // count, 1)):
             started = time.monotonic()
-            result = text_to_image(
-                self.model,
-                self.prompts[first:last],
-                count,
-                **{**point.options, "seed": self._seeds(first, last), "batch_size": batch},
-            )
+            options: DrawOptions = {**point.options, "seed": self._seeds(first, last), "batch_size": batch}
+            result = text_to_image(self.model, self.prompts[first:last], count, **options)
             seconds += time.monotonic() - started
             images += [image if image.width == self.size else crop_square(image, self.size) for image in result.images]
             prompts += result.prompts

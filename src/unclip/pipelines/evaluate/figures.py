@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unclip.evaluation import Gaussian, Metric, few_images_warning, frechet_distance
+from unclip.evaluation import Gaussian, Measured, Metric, few_images_warning, frechet_distance, measure
 from unclip.pipelines.evaluate.chunks import Chunks
 from unclip.pipelines.evaluate.networks import rows_of
 from unclip.pipelines.evaluate.results import Figure
@@ -36,35 +36,54 @@ class FeatureSet(NamedTuple):
         return reduce(Gaussian.merge, (Gaussian.of(rows) for rows in self.chunks[kind].each(kind)))
 
 
+@torch.inference_mode()
 def figures_of(
     metrics: Sequence[Metric], drawn: FeatureSet, reference: FeatureSet | None, *, bootstrap: int, seed: int
 ) -> tuple[Figure, ...]:
-    """A figure of each metric; rows of one metric are in memory at a time."""
-    return tuple(_figure(metric, drawn, reference, bootstrap, seed) for metric in metrics)
+    """A figure of each metric, with an interval of `bootstrap` redrawn sets; one kind of rows is in memory at a time.
+
+    Fréchet distances without intervals need moments only, of which one chunk after the other becomes a part.
+    """
+    found: dict[str, Figure] = {}
+    for feature in dict.fromkeys(metric.feature for metric in metrics):
+        group = [metric for metric in metrics if metric.feature == feature]
+        if not bootstrap and all(metric.name in FRECHET for metric in group):
+            found |= {metric.name: _of_moments(metric, drawn, reference) for metric in group}
+        else:
+            found |= _of_rows(group, drawn, reference, bootstrap, seed)
+    return tuple(found[metric.name] for metric in metrics)
 
 
-@torch.inference_mode()
-def _figure(metric: Metric, drawn: FeatureSet, reference: FeatureSet | None, bootstrap: int, seed: int) -> Figure:
+def _of_moments(metric: Metric, drawn: FeatureSet, reference: FeatureSet | None) -> Figure:
+    assert reference is not None, "metrics are chosen by what there is"
     kind = rows_of(metric)
-    if metric.name in FRECHET and not bootstrap:
-        assert reference is not None, "metrics are chosen by what there is"
-        first, second = drawn.gaussian(kind), reference.gaussian(kind)
-        return _described(metric, frechet_distance(first, second), first.count)
-    rows, other = drawn.rows(kind), _other(metric, kind, drawn, reference)
-    figure = _described(metric, metric.compute(rows, other), len(rows))
-    if not bootstrap:
-        return figure
-    low, high = metric.interval(rows, other, num_resamples=bootstrap, seed=seed)
-    return figure.replace(low=low, high=high)
+    moments = drawn.gaussian(kind)
+    value = frechet_distance(moments, reference.gaussian(kind))
+    return _described(metric, Measured(value, None), moments.count)
 
 
-def _other(metric: Metric, kind: str, drawn: FeatureSet, reference: FeatureSet | None) -> Tensor | None:
-    """What a metric compares the drawn rows with."""
+def _of_rows(
+    group: Sequence[Metric], drawn: FeatureSet, reference: FeatureSet | None, bootstrap: int, seed: int
+) -> dict[str, Figure]:
+    """Figures of metrics that share rows."""
+    metric = group[0]
+    rows, other = drawn.rows(rows_of(metric)), None
     if metric.feature == "clip_pair":
-        return drawn.rows("clip_text")
-    return reference.rows(kind) if metric.compares and reference is not None else None
+        other = drawn.rows("clip_text")
+    elif metric.compares and reference is not None:
+        other = reference.rows(rows_of(metric))
+    measured = measure([one.name for one in group], rows, other, num_resamples=bootstrap, seed=seed)
+    return {one.name: _described(one, measured[one.name], len(rows)) for one in group}
 
 
-def _described(metric: Metric, value: float, num_images: int) -> Figure:
-    warning = few_images_warning(metric, num_images)
-    return Figure(name=metric.name, title=metric.title, value=value, num_images=num_images, warning=warning)
+def _described(metric: Metric, measured: Measured, num_images: int) -> Figure:
+    low, high = measured.interval or (None, None)
+    return Figure(
+        name=metric.name,
+        title=metric.title,
+        value=measured.value,
+        low=low,
+        high=high,
+        num_images=num_images,
+        warning=few_images_warning(metric, num_images),
+    )

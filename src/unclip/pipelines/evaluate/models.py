@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from unclip.pipelines.evaluate.prompts import Prompts, choose_prompts, read_prom
 from unclip.pipelines.evaluate.request import check_request, model_hash, write_request
 from unclip.pipelines.evaluate.results import Evaluation, Point
 from unclip.pipelines.evaluate.save import save_evaluation
+from unclip.pipelines.evaluate.stage_suites import check_suites, suites_of
 from unclip.pipelines.evaluate.sweep import Setting, plan_points
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, Progress, silent
@@ -119,7 +121,7 @@ def evaluate_model(
             compared.pictures, work.drawing.networks, _whole(options), work.drawing.size, progress
         )
     evaluation = _evaluation(work, compared)
-    save_evaluation(work.drawing.out, evaluation)
+    save_evaluation(work.drawing.out, evaluation, options.command)
     return evaluation
 
 
@@ -155,11 +157,13 @@ def _plan(
     )
     other = None
     if reference is not None:
-        other = open_set(reference, progress=lambda done, total: progress("reading", done, total))
+        other = open_set(reference, with_captions="prior" in options.suites, progress=partial(progress, "reading"))
+    check_suites(options, model, given, other)
+    used = given.only(metrics, ["clip"] if "diversity" in options.suites else [])
     drawing = Drawing(
         model=model,
         prompts=chosen.texts,
-        networks=given.only(metrics),
+        networks=used,
         out=out,
         size=size,
         seed=options.seed,
@@ -175,7 +179,7 @@ def _plan(
         prompts=chosen,
         other=other,
         metrics=metrics,
-        notes=(*notes, *_notes(model, given, size, points[0].image_size)),
+        notes=(*notes, *_notes(model, used, size, points[0].image_size)),
         options=options,
         progress=progress,
     )
@@ -227,6 +231,7 @@ def _point(work: Work, point: Setting, reference: FeatureSet | None) -> Point:
         label=point.label,
         settings=point.described(),
         figures=figures_of(work.metrics, drawn, reference, bootstrap=options.bootstrap, seed=options.seed),
+        suites=suites_of(drawing, point, work.other, options, work.progress),
         seconds_per_image=chunks.seconds() / num_images,
         samples=samples,
         prompts=tuple(drawing.prompts[place // count] for place in range(len(samples))),

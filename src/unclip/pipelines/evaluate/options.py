@@ -45,14 +45,18 @@ class EvaluateOptions:
     """Values of settings to draw with in turn: `{"guidance_scale.decoder": [1.0, 2.0, 4.0]}`."""
     suites: Sequence[str] = ()
     """Measures of single stages: prior, round_trip, upsampler, diversity."""
+    num_suite_pictures: int = 64
+    """Real pictures that the suites look at, chosen by seed."""
     keep_pictures: bool = False
     """Keep all pictures, not only the first 64 of each point."""
     pictures_per_chunk: int = 64
     """Pictures that an interruption loses at most."""
+    command: str | None = None
+    """The line that asked for the evaluation, for its report."""
 
     def __post_init__(self) -> None:
         """Raise `InputError` for what cannot be."""
-        for name in ("images_per_prompt", "pictures_per_chunk"):
+        for name in ("images_per_prompt", "pictures_per_chunk", "num_suite_pictures"):
             check_count(name, getattr(self, name))
         for name in ("size", "batch_size", "num_images"):
             if getattr(self, name) is not None:

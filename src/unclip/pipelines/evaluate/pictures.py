@@ -15,7 +15,7 @@ from unclip.data import Broken, Source, decode_picture, open_source
 from unclip.errors import DataError, InputError
 from unclip.images import crop_square
 
-__all__ = ["PictureSet", "as_uint8", "open_set", "read_square"]
+__all__ = ["FEWEST", "PictureSet", "as_uint8", "open_set", "read_picture", "read_square"]
 
 # Below two there is no covariance.
 FEWEST = 2
@@ -59,10 +59,15 @@ def open_set(
 
 def read_square(pictures: PictureSet, index: int, size: int) -> Image.Image:
     """The middle of a picture at (size, size), antialiased; raises `DataError` with the reason where it is damaged."""
+    return crop_square(read_picture(pictures, index), size)
+
+
+def read_picture(pictures: PictureSet, index: int) -> Image.Image:
+    """A whole picture as RGB; raises `DataError` as above."""
     sample = pictures.source.item(index)
     if isinstance(sample, Broken):
         raise DataError(sample.reason)
-    return crop_square(decode_picture(sample.picture), size)
+    return decode_picture(sample.picture)
 
 
 def as_uint8(images: Sequence[Image.Image]) -> UInt8[Tensor, "_batch 3 _height _width"]:
