@@ -88,7 +88,7 @@ def test_features_are_kept_by_content(folders: tuple[Path, Path], tmp_path: Path
 
 
 def test_processes_divide_the_pictures(tmp_path: Path) -> None:
-    drawn = write_digits(tmp_path / "drawn", range(0, 600))
+    drawn = write_digits(tmp_path / "drawn", range(600))
     real = write_digits(tmp_path / "real", range(600, 1200))
     alone = evaluate_folders(drawn, real, [tiny_network()], options=options(tmp_path, cache=tmp_path / "alone"))
     first, second = tiny_network(), tiny_network()
@@ -156,7 +156,7 @@ class _BadOnWhite(nn.Module):
         return means / (means < 1)
 
 
-def _rgb(path: Path):  # noqa: ANN202
+def _rgb(path: Path):
     from PIL import Image
 
     return Image.open(path).convert("RGB")
