@@ -1,6 +1,6 @@
 """One process of an evaluation: the tiny model on digits, its share told as torchrun tells it.
 
-python evaluate_process.py FOLDER NUM_PROMPTS: reads FOLDER/reference, keeps features in FOLDER/cache, writes FOLDER/out.
+python evaluate_process.py FOLDER NUM_PROMPTS: reads FOLDER/reference, caches in FOLDER/cache, writes FOLDER/out.
 """
 
 import os
