@@ -1,6 +1,7 @@
 """Mean and covariance of features, gathered block by block. Knows rows of numbers; no picture and no network."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -11,10 +12,13 @@ from unclip.evaluation.rows import Rows, blocks, check_dims, check_rows
 
 __all__ = ["Gaussian"]
 
+MERGED = 2048
+"""Rows between two merges, each of which reads all products of features."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gaussian:
-    """What a Fréchet distance needs to know of a set of features; its size does not grow with the set.
+    """What a Fréchet distance needs to know of a set of features, on the CPU; its size does not grow with the set.
 
     Sets are gathered in parts, `Gaussian.of(part).merge(...)`, in any order: the result differs by rounding alone.
     """
@@ -30,15 +34,12 @@ class Gaussian:
     def of(cls, rows: Rows) -> "Gaussian":
         """That of at least one row. Raises `InputError` for none, and for NaN or infinite features."""
         check_rows(rows, 1, "the features")
-        first, *others = (_of_block(block) for block in blocks(rows))
-        for other in others:
-            first = first.merge(other)
-        return first
+        return reduce(cls.merge, map(_of_block, blocks(rows, MERGED)))
 
     @classmethod
     def from_moments(cls, mean: Float[Tensor, " dim"], covariance: Float[Tensor, "dim dim"], count: int) -> "Gaussian":
         """That of published statistics: `covariance` is the unbiased one of `count` rows."""
-        return cls(count=count, mean=mean.double(), deviations=covariance.double() * (count - 1))
+        return cls(count=count, mean=mean.cpu().double(), deviations=covariance.cpu().double() * (count - 1))
 
     # Pairwise update of a mean and of a sum of squared deviations, Chan et al. 1979, eq. 2.1.
     def merge(self, other: "Gaussian") -> "Gaussian":
@@ -65,4 +66,4 @@ class Gaussian:
 def _of_block(rows: Tensor) -> Gaussian:
     mean = rows.mean(dim=0)
     centred = rows - mean
-    return Gaussian(count=len(rows), mean=mean, deviations=centred.T @ centred)
+    return Gaussian(count=len(rows), mean=mean.cpu(), deviations=(centred.T @ centred).cpu())
