@@ -16,7 +16,16 @@ from unclip.clip import TextImageEncoder, clip_hash
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
 
-__all__ = ["ClipFeatures", "FeatureNetwork", "Features", "ModuleFeatures", "Pictures", "as_pixels", "check_pictures", "fingerprint_of"]
+__all__ = [
+    "ClipFeatures",
+    "FeatureNetwork",
+    "Features",
+    "ModuleFeatures",
+    "Pictures",
+    "as_pixels",
+    "check_pictures",
+    "fingerprint_of",
+]
 
 Pictures = UInt8[Tensor, "batch 3 height width"]
 Features = dict[str, Float32[Tensor, "batch _dim"]]

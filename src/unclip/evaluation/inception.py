@@ -36,7 +36,7 @@ class InceptionOutput(NamedTuple):
     """With it: the class scores that the network was trained for."""
 
 
-# `resize_bilinear` of TensorFlow 1 without aligned corners: output i samples input i * (in / out), where pixels are points.
+# `resize_bilinear` of TensorFlow 1 without aligned corners: output i samples input i * (in / out), pixels being points.
 def resize_like_tensorflow(
     images: Float32[Tensor, "batch channels height width"], size: int
 ) -> Float32[Tensor, "batch channels size size"]:
@@ -198,7 +198,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """From pixels as TensorFlow's graph takes them, (x - 128) / 128 of 8-bit ones at 299 x 299, to `InceptionOutput`."""
+    """Inception v3 as the graph has it; pixels are (x - 128) / 128 of 8-bit ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class Inception(nn.Module):
         self.fc = nn.Linear(FEATURE_DIM, NUM_CLASSES)
 
     def forward(self, pixels: Images) -> InceptionOutput:
-        """Features and logits of pixels in [-1, 1); the published weights were trained at 299 x 299."""
+        """Features and logits of pixels in [-1, 1); the published weights are for 299 x 299, and 75 is the least side."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(pixels)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, stride=2)))
         x = F.max_pool2d(x, 3, stride=2)

@@ -45,7 +45,9 @@ def open_features(
     if name.startswith(CLIP):
         model = name.removeprefix(CLIP)
         if weights is not None:
-            raise InputError(f"{name} names a model with weights of its own, found weights={weights} too; leave it out.")
+            raise InputError(
+                f"{name} names a model with weights of its own, found weights={weights} too; leave it out."
+            )
         return ClipFeatures(open_clip(model, device), model)
     if name not in PUBLISHED:
         raise InputError(f"there is no feature network {name!r}; {did_you_mean(name, (*PUBLISHED, 'clip:MODEL'))}")

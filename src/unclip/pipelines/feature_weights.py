@@ -1,6 +1,5 @@
-"""The published weights of feature networks: in a folder of the user, else fetched into it. Knows no network's inside."""
+"""The published weights of feature networks: in a folder of the user, else fetched there. Knows no network's inside."""
 
-import hashlib
 import http.client
 import os
 import re
@@ -46,9 +45,7 @@ PUBLISHED = {
         ("pt_inception-2015-12-05-6726825d.pth",),
     ),
     **{
-        f"dinov2-{size}": Published(
-            f"https://dl.fbaipublicfiles.com/dinov2/dinov2_{size}/dinov2_{size}_pretrain.pth"
-        )
+        f"dinov2-{size}": Published(f"https://dl.fbaipublicfiles.com/dinov2/dinov2_{size}/dinov2_{size}_pretrain.pth")
         for size in ("vits14", "vitb14", "vitl14", "vitg14")
     },
 }
