@@ -10,7 +10,7 @@ from unclip.evaluation.inception import Inception, InceptionFeatures
 from unclip.evaluation.inception_score import inception_score
 from unclip.evaluation.kernel_distance import kernel_distance, kernel_distance_of_subsets
 from unclip.evaluation.manifold import ManifoldMetrics, manifold_metrics
-from unclip.evaluation.metrics import METRICS, Metric, few_images_warning
+from unclip.evaluation.metrics import METRICS, Measured, Metric, few_images_warning, measure
 from unclip.evaluation.mmd import mmd
 from unclip.evaluation.plot import Line, svg_plot
 from unclip.evaluation.psnr import psnr
@@ -31,6 +31,7 @@ __all__ = [
     "Interval",
     "Line",
     "ManifoldMetrics",
+    "Measured",
     "Metric",
     "ModuleFeatures",
     "Report",
@@ -46,6 +47,7 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_of_subsets",
     "manifold_metrics",
+    "measure",
     "mmd",
     "psnr",
     "r_precision",
