@@ -1,11 +1,13 @@
 """Makes tests/golden/metrics.safetensors: what torch-fidelity answers to features, logits and pictures of a fixed rule.
 
-The peer's environment is set up by `torch_fidelity/setup.sh` beside this file. Then, in the root of the repository,
+The peer's environment is made by `torch_fidelity/setup.sh` beside this file. Then, in the root of the repository,
 
-    PYTHONPATH=tests .venv-torch-fidelity/bin/python benchmarks/peers/make_metric_golden.py tests/golden/metrics.safetensors
+    PYTHONPATH=tests .venv-torch-fidelity/bin/python benchmarks/peers/make_metric_golden.py \\
+        tests/golden/metrics.safetensors
 
-`metric_golden.py` of the tests has the rule, and needs nothing but numpy and torch. Names: `PICTURE/NAME` are outputs of
-the network, whose 24 million weights the rule makes too. The metadata's "metrics" is JSON: metrics of the features.
+`metric_golden.py` of the tests has the rule, and needs only numpy, torch and safetensors. Names: `PICTURE/NAME` are
+outputs of the network, whose 24 million weights the rule makes too. The metadata's "metrics" is JSON: metrics of the
+features; "versions" says who answered.
 """
 
 import json
@@ -14,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from metric_golden import PICTURES, picture, rows, weights
 from safetensors.torch import save_file
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -23,6 +24,8 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.version import __version__
+
+from metric_golden import PICTURES, picture, rows, weights
 
 OUTPUTS = ("2048", "logits_unbiased", "logits")
 

@@ -8,7 +8,8 @@ from pictures import picture
 from unclip.clip import Clip, TextImageEncoder
 from unclip.errors import InputError
 from unclip.evaluation import ClipFeatures, FeatureNetwork, ModuleFeatures
-from unclip.images import from_pil, from_uint8, resize, to_pil, to_uint8
+from unclip.evaluation.features import check_pictures
+from unclip.images import from_pil, from_uint8, resize, to_uint8
 from unclip.testing.tiny import CLIP, tiny_tokenizer
 
 
@@ -72,12 +73,28 @@ def test_module_fingerprint_is_of_weights_size_and_structure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "found"), [(nn.Identity(), r"\(2, 3, 6, 6\)"), (nn.Flatten(0, 2), r"\(36, 6\)"), (nn.LSTM(6, 6), "tuple")]
+    ("module", "found"),
+    [
+        (nn.Identity(), r"\(2, 3, 6, 6\)"),
+        (nn.Flatten(0, 2), r"\(36, 6\)"),
+        (nn.Sequential(nn.Flatten(1, 2), nn.LSTM(6, 6)), "tuple"),
+    ],
 )
 def test_a_module_that_returns_no_rows(module: nn.Module, found: str) -> None:
     features = ModuleFeatures(module, "odd", "inception", 6)
-    given = pictures(2, 6, 6)
-    if isinstance(module, nn.LSTM):
-        features = ModuleFeatures(nn.Sequential(nn.Flatten(1, 2), module), "odd", "inception", 6)
     with pytest.raises(InputError, match=rf"odd returned {found} for 2 pictures; a module for features returns"):
-        features(given)
+        features(pictures(2, 6, 6))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        torch.zeros(2, 3, 6, 6),
+        torch.zeros(2, 1, 6, 6).byte(),
+        torch.zeros(3, 6, 6).byte(),
+        torch.zeros(2, 3, 0, 6).byte(),
+    ],
+)
+def test_only_8_bit_rgb_is_taken(given: Tensor) -> None:
+    with pytest.raises(InputError, match=r"features are made of uint8 pictures \(batch, 3, height, width\); found"):
+        check_pictures(given)

@@ -122,7 +122,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((width,), 1e-5))
+        self.gamma = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Hidden) -> Hidden:
         """Scale."""

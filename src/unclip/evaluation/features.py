@@ -1,4 +1,4 @@
-"""Networks that turn saved pictures into rows of features. Knows 8-bit pixels, CLIP and any module; no metric, no files.
+"""Networks that turn saved pictures into features. Knows 8-bit pixels, CLIP and any module; no metric and no files.
 
 Pictures are 8-bit because published figures are those of saved pictures.
 """

@@ -1,8 +1,8 @@
-"""The Inception v3 network that the FID is defined by, in its TensorFlow form of 2015-12-05. Knows no metric, no files.
+"""The Inception v3 network that the FID is defined by: TensorFlow's graph of 2015-12-05. Knows no metric, no files.
 
-Parameters carry the names of the published PyTorch weights, so a state dict of that file loads as it is. Everything that
-differs from the network of the paper (Szegedy et al. 2015, arXiv 1512.00567) follows the TensorFlow graph: averages leave
-padding out, the last block pools by maximum, pictures are resized by the rule of TensorFlow 1.
+Parameters carry the names of the published PyTorch weights, so a state dict of that file loads as it is. What differs
+from the network of the paper (Szegedy et al. 2015, arXiv 1512.00567) follows the graph: averages leave padding out, the
+last block pools by maximum, pictures are resized by the rule of TensorFlow 1.
 """
 
 from functools import cached_property
@@ -36,7 +36,7 @@ class InceptionOutput(NamedTuple):
     """With it: the class scores that the network was trained for."""
 
 
-# `resize_bilinear` of TensorFlow 1 without aligned corners: output i samples input i * (in / out), where pixels are points.
+# `resize_bilinear` of TensorFlow 1 without aligned corners: output i samples input i * (in / out), pixels being points.
 def resize_like_tensorflow(
     images: Float32[Tensor, "batch channels height width"], size: int
 ) -> Float32[Tensor, "batch channels size size"]:
@@ -58,6 +58,9 @@ def _grid(length: int, size: int) -> tuple[Int64[Tensor, "2 size"], Float32[Tens
 
 class FixedNorm(nn.Module):
     """Batch normalisation by stored statistics; it counts no batches, for it never learns."""
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -198,7 +201,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """From pixels as TensorFlow's graph takes them, (x - 128) / 128 of 8-bit ones at 299 x 299, to `InceptionOutput`."""
+    """Inception v3 as the graph has it; pixels are (x - 128) / 128 of 8-bit ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +224,7 @@ class Inception(nn.Module):
         self.fc = nn.Linear(FEATURE_DIM, NUM_CLASSES)
 
     def forward(self, pixels: Images) -> InceptionOutput:
-        """Features and logits of pixels in [-1, 1); the published weights were trained at 299 x 299."""
+        """Features and logits of pixels in [-1, 1), of 75 x 75 or more; the published weights are for 299 x 299."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(pixels)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, stride=2)))
         x = F.max_pool2d(x, 3, stride=2)

@@ -1,4 +1,4 @@
-"""The published weights of feature networks: in a folder of the user, else fetched into it. Knows no network's inside."""
+"""The published weights of feature networks: in a folder of the user, else fetched there. Knows no network's inside."""
 
 import http.client
 import os
