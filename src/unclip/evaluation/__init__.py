@@ -7,7 +7,7 @@ from unclip.evaluation.gaussian import Gaussian
 from unclip.evaluation.inception_score import inception_score
 from unclip.evaluation.kernel_distance import kernel_distance, kernel_distance_of_subsets
 from unclip.evaluation.manifold import ManifoldMetrics, manifold_metrics
-from unclip.evaluation.metrics import METRICS, Metric, few_images_warning
+from unclip.evaluation.metrics import METRICS, Measured, Metric, few_images_warning, measure
 from unclip.evaluation.mmd import mmd
 from unclip.evaluation.plot import Line, svg_plot
 from unclip.evaluation.prior_cosines import COSINE_FIGURES, cosine_figures, recall_at_1
@@ -23,6 +23,7 @@ __all__ = [
     "Interval",
     "Line",
     "ManifoldMetrics",
+    "Measured",
     "Metric",
     "Report",
     "Retrieval",
@@ -37,6 +38,7 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_of_subsets",
     "manifold_metrics",
+    "measure",
     "mmd",
     "psnr",
     "r_precision",

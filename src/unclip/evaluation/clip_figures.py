@@ -8,8 +8,9 @@ from torch import Tensor
 from unclip.errors import InputError
 from unclip.evaluation.rows import Rows, blocks, check_pair, check_rows, double
 
-__all__ = ["clip_score", "diversity", "r_precision", "text_ranks"]
+__all__ = ["NUM_CANDIDATES", "check_pairs", "clip_score", "diversity", "r_precision", "text_ranks"]
 
+NUM_CANDIDATES = 100
 PRODUCTS = 512  # rows whose products with all texts are held at a time: 120 MiB for 30,000 texts
 
 
@@ -19,20 +20,22 @@ def clip_score(image_embeddings: Rows, text_embeddings: Rows) -> Float[Tensor, "
 
     Raises `InputError` for sets of different sizes, for no rows, and for NaN or infinite features.
     """
-    _check_pairs(image_embeddings, text_embeddings)
+    check_pairs(image_embeddings, text_embeddings)
     pairs = zip(blocks(image_embeddings), blocks(text_embeddings), strict=True)
     return torch.cat([100 * F.cosine_similarity(a, b, dim=1).clamp(min=0) for a, b in pairs])
 
 
 # R-precision, Xu et al. 2018 (AttnGAN), section 4.1: its own text among 99 others; with CLIP, Park et al. 2021.
-def r_precision(image_embeddings: Rows, text_embeddings: Rows, *, num_candidates: int = 100) -> Float[Tensor, " rows"]:
+def r_precision(
+    image_embeddings: Rows, text_embeddings: Rows, *, num_candidates: int = NUM_CANDIDATES
+) -> Float[Tensor, " rows"]:
     """How probably each picture is closer to its own text than to `num_candidates` - 1 other texts drawn at random.
 
     The probability is over all draws of different texts, so nothing is drawn: neither a seed nor the order of rows
     matters, and the mean over rows is what published figures estimate. Equal rows of texts are one text. Raises
     like `clip_score`, and `InputError` for fewer different texts than candidates.
     """
-    _check_pairs(image_embeddings, text_embeddings)
+    check_pairs(image_embeddings, text_embeddings)
     texts, own = torch.unique(double(text_embeddings), dim=0, return_inverse=True)
     if not 2 <= num_candidates <= len(texts):
         raise InputError(
@@ -55,9 +58,9 @@ def text_ranks(image_embeddings: Rows, text_embeddings: Rows, own: Int64[Tensor,
     """How many texts have a greater cosine with each picture than the text numbered `own`: 0 is a hit."""
     texts = F.normalize(double(text_embeddings), dim=1)
     ranks = []
-    for images, targets in zip(blocks(image_embeddings, PRODUCTS), own.to(texts.device).split(PRODUCTS), strict=True):
+    for images, targets in zip(blocks(image_embeddings, PRODUCTS), own.split(PRODUCTS), strict=True):
         scores = F.normalize(images, dim=1).to(texts.device) @ texts.T
-        ranks.append((scores > scores.gather(1, targets[:, None])).sum(dim=1))
+        ranks.append((scores > scores.gather(1, targets[:, None].to(texts.device))).sum(dim=1))
     return torch.cat(ranks)
 
 
@@ -75,7 +78,8 @@ def diversity(embeddings: Float[Tensor, "prompts pictures dim"]) -> Float[Tensor
     return 1 - (sums - count) / (count * (count - 1))
 
 
-def _check_pairs(images: Tensor, texts: Tensor) -> None:
-    check_pair(images, texts, 1, ("the pictures", "the texts"))
+def check_pairs(images: Rows, texts: Rows) -> None:
+    """Raise `InputError` where rows of pictures and of their prompts do not fit each other."""
+    check_pair(images, texts, 1, ("the picture embeddings", "the text embeddings"))
     if len(images) != len(texts):
         raise InputError(f"{len(images)} pictures and {len(texts)} texts are no pairs; give one text for each picture.")

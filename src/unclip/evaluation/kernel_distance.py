@@ -1,27 +1,28 @@
 """The kernel distance (KID) of two sets of features. Knows rows of numbers; no picture and no network."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.evaluation.estimates import Estimate
-from unclip.evaluation.rows import Rows, blocks, check_pair
+from unclip.evaluation.rows import Counts, Rows, blocks, check_pair, means, once, pair_sums
 from unclip.runtime import seeded
 
-__all__ = ["kernel_distance", "kernel_distance_of_subsets"]
+__all__ = ["kernel_distance", "kernel_distance_of_subsets", "kernel_distances"]
 
 MIN_ROWS = 2
 
 
 def kernel_distance(first: Rows, second: Rows) -> float:
-    """The unbiased squared MMD under the cubic kernel, over all pairs, in float64.
+    """The unbiased squared MMD under the cubic kernel, over all pairs, in float64: no subsets, so nothing is drawn.
 
-    Its mean over sets of one distribution is 0, so it may be negative; two equal sets of n rows have
-    -2/n times the gap between the kernel's mean on rows themselves and on pairs of them. Raises `InputError` for
-    fewer than 2 rows, for NaN or infinite features, and for features of different sizes.
+    Its mean over sets of one distribution is 0, so it may be negative. A set and itself are no two sets of one
+    distribution: they have -2/n of the gap between the kernel's means on rows with themselves and with others.
+    Raises `InputError` for fewer than 2 rows, for NaN or infinite features, and for features of different sizes.
     """
     check_pair(first, second, MIN_ROWS)
-    return _distance(first, second)
+    return kernel_distances(first, second, once(first)).item()
 
 
 def kernel_distance_of_subsets(
@@ -36,24 +37,27 @@ def kernel_distance_of_subsets(
     if not MIN_ROWS <= subset_size <= smallest:
         raise InputError(f"subset_size={subset_size} is not between {MIN_ROWS} and the {smallest} rows of a set.")
     if num_subsets < 1:
-        raise InputError(f"num_subsets={num_subsets} gives no figure; use at least 1.")
-    values = torch.empty(num_subsets, dtype=torch.float64)
+        raise InputError(f"num_subsets={num_subsets} gives no figure; use at least 1, such as 100.")
+    values = []
     for number in range(num_subsets):
         generator = seeded(seed, number)
-        parts = [rows[_some(len(rows), subset_size, generator).to(rows.device)] for rows in (first, second)]
-        values[number] = _distance(*parts)
-    return Estimate(values.mean().item(), values.std(correction=0).item())
+        left, right = (_subset(rows, subset_size, generator) for rows in (first, second))
+        values.append(kernel_distances(left, right, once(left)))
+    subsets = torch.cat(values)
+    return Estimate(subsets.mean().item(), subsets.std(correction=0).item())
 
 
-def _some(count: int, size: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(count, generator=generator)[:size]
+def _subset(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=generator)[:size].to(rows.device)]
 
 
-# KID, Binkowski et al. 2018, eq. 3 and section 4.
-def _distance(first: Tensor, second: Tensor) -> float:
-    n, m = len(first), len(second)
-    within = _within(first) / (n * (n - 1)) + _within(second) / (m * (m - 1))
-    return within - 2 * _across(first, second) / (n * m)
+# Unbiased estimate of the squared MMD, Gretton et al. 2012, eq. 3; KID, Binkowski et al. 2018, section 4.
+def kernel_distances(first: Rows, second: Rows, counts: Counts) -> Float[Tensor, " _resamples"]:
+    """The distances of several sets drawn from the first rows to the second rows; nothing is checked."""
+    n, m, ones = len(first), len(second), once(second)
+    within = (pair_sums(_kernel, (first, counts)) - _with_themselves(first, counts)) / (n * (n - 1))
+    within_second = (pair_sums(_kernel, (second, ones)) - _with_themselves(second, ones)) / (m * (m - 1))
+    return within + within_second - 2 * pair_sums(_kernel, (first, counts), (second, ones)) / (n * m)
 
 
 # The cubic kernel (x.y / dim + 1)^3, Binkowski et al. 2018, section 4.
@@ -61,10 +65,6 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
     return (first @ second.T / first.shape[1] + 1) ** 3
 
 
-def _across(first: Tensor, second: Tensor) -> float:
-    return sum(_kernel(a, b).sum().item() for a in blocks(first) for b in blocks(second))
-
-
-def _within(rows: Tensor) -> float:
-    """The sum over pairs of different rows."""
-    return _across(rows, rows) - sum(_kernel(a, a).diagonal().sum().item() for a in blocks(rows))
+def _with_themselves(rows: Tensor, counts: Tensor) -> Tensor:
+    """The sums of the kernel of each row with itself."""
+    return len(rows) * means(torch.cat([(block.square().mean(dim=1) + 1) ** 3 for block in blocks(rows)]), counts)

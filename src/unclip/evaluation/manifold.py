@@ -3,13 +3,15 @@
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from unclip.errors import InputError
-from unclip.evaluation.rows import BLOCK, Rows, blocks, check_pair, double
+from unclip.evaluation.rows import BLOCK, Counts, Rows, blocks, check_pair, means, once
 
-__all__ = ["ManifoldMetrics", "manifold_metrics"]
+__all__ = ["DEFAULT_K", "ManifoldMetrics", "manifold_metrics", "manifolds"]
 
+DEFAULT_K = 5
 NEARLY = 1 - 1e-9
 """A squared distance over this share of a squared radius is on the border up to rounding, and so outside."""
 
@@ -27,37 +29,44 @@ class ManifoldMetrics(NamedTuple):
     """Real pictures within whose reach there is a drawn one."""
 
 
-# Kynkäänniemi et al. 2019, eq. 1-3; density and coverage, Naeem et al. 2020, eq. 4-5.
-def manifold_metrics(real: Rows, drawn: Rows, k: int = 5) -> ManifoldMetrics:
+def manifold_metrics(real: Rows, drawn: Rows, k: int = DEFAULT_K) -> ManifoldMetrics:
     """The four figures, where a picture's reach is the distance to its k-th neighbour in its own set, border excluded.
 
     Distances are taken in float64, in blocks. Equal sets without repeated rows have 1 in all four. Raises `InputError`
     for fewer than k + 1 rows, for NaN or infinite features, and for features of different sizes.
     """
     if k < 1:
-        raise InputError(f"k={k} names no neighbour; use at least 1, such as 5.")
-    check_pair(real, drawn, k + 1, ("the real", "the drawn"))
+        raise InputError(f"k={k} names no neighbour; use at least 1, such as {DEFAULT_K}.")
+    check_pair(real, drawn, k + 1, ("the real features", "the drawn features"))
+    return ManifoldMetrics(*manifolds(real, drawn, once(drawn), k).flatten().tolist())
+
+
+# Kynkäänniemi et al. 2019, eq. 1-3; density and coverage, Naeem et al. 2020, eq. 4-5.
+def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Float[Tensor, "figures _resamples"]:
+    """The figures of several sets drawn from the drawn rows, in the order of `ManifoldMetrics`; nothing is checked.
+
+    A drawn picture keeps the reach it has among all rows: repeated rows would have none.
+    """
     # Rows around zero: squared distances are differences of squared lengths.
-    centre = double(real).mean(dim=0) if len(real) <= BLOCK else sum(b.sum(dim=0) for b in blocks(real)) / len(real)
-    reach, reach_of_drawn = _squared_reach(real, k, centre), _squared_reach(drawn, k, centre).split(BLOCK)
-    num_within = [torch.zeros_like(part, dtype=torch.int64) for part in reach_of_drawn]
-    num_recalled = num_covered = 0
-    for real_block, limit in zip(blocks(real), reach.split(BLOCK), strict=True):
-        recalled = covered = torch.zeros(len(real_block), dtype=torch.bool, device=real_block.device)
-        for number, drawn_block in enumerate(blocks(drawn)):
-            squared = _squared_distances(real_block - centre, drawn_block - centre)
+    centre = torch.stack([block.sum(dim=0) for block in blocks(real)]).sum(dim=0) / len(real)
+    reach, drawn_reach = _squared_reach(real, k, centre), _squared_reach(drawn, k, centre).split(BLOCK)
+    num_within = [torch.zeros_like(part) for part in drawn_reach]
+    num_recalled = torch.zeros(counts.shape[1], dtype=torch.int64)
+    num_covered = num_recalled.clone()
+    for block, limit in zip(blocks(real), reach.split(BLOCK), strict=True):
+        recalled, covered = torch.zeros(2, len(block), counts.shape[1], device=block.device, dtype=torch.bool)
+        for place, (other, times) in enumerate(zip(blocks(drawn), blocks(counts), strict=True)):
+            squared, taken = _squared_distances(block - centre, other - centre), (times > 0).float()
             within = squared < NEARLY * limit[:, None]
-            num_within[number] += within.sum(dim=0)
-            covered = covered | within.any(dim=1)
-            recalled = recalled | (squared < NEARLY * reach_of_drawn[number]).any(dim=1)
-        num_recalled, num_covered = num_recalled + int(recalled.sum()), num_covered + int(covered.sum())
-    counts = torch.cat(num_within)
-    return ManifoldMetrics(
-        precision=int((counts > 0).sum()) / len(drawn),
-        recall=num_recalled / len(real),
-        density=int(counts.sum()) / (k * len(drawn)),
-        coverage=num_covered / len(real),
-    )
+            num_within[place] += within.sum(dim=0)
+            covered |= within.float() @ taken > 0
+            recalled |= (squared < NEARLY * drawn_reach[place]).float() @ taken > 0
+        num_recalled += recalled.sum(dim=0).cpu()
+        num_covered += covered.sum(dim=0).cpu()
+    num_reaching = torch.cat(num_within)
+    precision, density = means((num_reaching > 0).double(), counts), means(num_reaching, counts) / k
+    recall, coverage = num_recalled.double() / len(real), num_covered.double() / len(real)
+    return torch.stack([precision, recall, density, coverage])
 
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
