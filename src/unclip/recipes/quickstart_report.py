@@ -51,7 +51,7 @@ def stage_rows(stages: Sequence[Stage], out: Path) -> list[list[str | int | floa
                 stage.name,
                 count_parameters(network_of(stage.config.task)),
                 int(log[-1]["images_seen"]) if log else 0,
-                progress.of(stage.name).seconds / 60.0,
+                round(progress.of(stage.name).seconds / 60.0, 2),
                 fmean(line["loss"] for line in log[-count:]) if log else "none",
                 _last(log, "held_out_loss"),
                 _last(log, "held_out_loss_online"),
