@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unclip.evaluation.gaussian import Gaussian
-from unclip.evaluation.rows import Rows, check_dims, check_rows, double
+from unclip.evaluation.rows import Rows, check_dims, check_rows
 
 __all__ = ["frechet_distance"]
 
@@ -29,7 +29,7 @@ def frechet_distance(first: Rows | Gaussian, second: Rows | Gaussian) -> float:
     distances of equally many. Equal sets have 0 to rounding. Raises `InputError` for fewer than 2 rows, for NaN or
     infinite features, and for features of different sizes.
     """
-    a, b = _rooted(first, "the first"), _rooted(second, "the second")
+    a, b = _rooted(first, "the first features"), _rooted(second, "the second features")
     check_dims(len(a.mean), len(b.mean))
     cross = torch.linalg.svdvals(a.root.T @ b.root).sum()
     distance = (a.mean - b.mean).square().sum() + a.root.square().sum() + b.root.square().sum() - 2 * cross
@@ -43,7 +43,7 @@ def _rooted(rows: Rows | Gaussian, what: str) -> _Rooted:
     if len(rows) > rows.shape[1]:
         known = Gaussian.of(rows)
         return _Rooted(known.mean, _root(known.covariance))
-    values = double(rows)
+    values = rows.cpu().double()
     mean = values.mean(dim=0)
     return _Rooted(mean, (values - mean).T / (len(rows) - 1) ** 0.5)
 

@@ -14,7 +14,7 @@ __all__ = ["Gaussian"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gaussian:
-    """What a Fréchet distance needs to know of a set of features; its size does not grow with the set.
+    """What a Fréchet distance needs to know of a set of features, on the CPU; its size does not grow with the set.
 
     Sets are gathered in parts, `Gaussian.of(part).merge(...)`, in any order: the result differs by rounding alone.
     """
@@ -38,7 +38,7 @@ class Gaussian:
     @classmethod
     def from_moments(cls, mean: Float[Tensor, " dim"], covariance: Float[Tensor, "dim dim"], count: int) -> "Gaussian":
         """That of published statistics: `covariance` is the unbiased one of `count` rows."""
-        return cls(count=count, mean=mean.double(), deviations=covariance.double() * (count - 1))
+        return cls(count=count, mean=mean.cpu().double(), deviations=covariance.cpu().double() * (count - 1))
 
     # Pairwise update of a mean and of a sum of squared deviations, Chan et al. 1979, eq. 2.1.
     def merge(self, other: "Gaussian") -> "Gaussian":
@@ -65,4 +65,4 @@ class Gaussian:
 def _of_block(rows: Tensor) -> Gaussian:
     mean = rows.mean(dim=0)
     centred = rows - mean
-    return Gaussian(count=len(rows), mean=mean, deviations=centred.T @ centred)
+    return Gaussian(count=len(rows), mean=mean.cpu(), deviations=(centred.T @ centred).cpu())

@@ -50,9 +50,13 @@ def check_rows(rows: Rows, least: int, what: str) -> None:
 def check_pair(
     first: Rows, second: Rows, least: int, names: tuple[str, str] = ("the first features", "the second features")
 ) -> None:
-    """Raise `InputError` where `check_rows` does for either set, and for rows of different lengths."""
+    """Raise `InputError` where `check_rows` does for either set, and for rows of different lengths or devices."""
     check_rows(first, least, names[0])
     check_rows(second, least, names[1])
+    if first.device != second.device:
+        raise InputError(
+            f"{names[0]} are on {first.device} and {names[1]} on {second.device}; move both to one device."
+        )
     check_dims(first.shape[1], second.shape[1])
 
 
