@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 40
 LETTER, ROW = 6.5, 18
 """Width of a letter on average, and height of a row of the legend."""
-COLOURS = ("#2a6fdb", "#d9480f", "#2b8a3e", "#862e9c", "#7a6a00")
+COLOURS = ("#2a6fdb", "#d9480f", "#2b8a3e", "#a347ba", "#7a6a00")
 LOG_RANGE = 8.0
 """Positive values that differ by more than this factor get a logarithmic axis."""
 MAX_MARKED = 16
@@ -67,7 +67,7 @@ def svg_plot(lines: Sequence[Line], x_label: str, y_label: str) -> str:
         return f"<svg {_view(HEIGHT, x_label, y_label)}>{empty}</svg>"
     across = _linear([x for x, _ in points])
     up = _vertical([y for _, y in points] + [end for line in lines for _, *ends in line.bars() for end in ends])
-    curves = [_curve(line, colour, across, up) for line, colour in zip(lines, _colours(len(lines)), strict=True)]
+    curves = [_curve(line, pen, across, up) for line, pen in zip(lines, _pens(len(lines)), strict=True)]
     legend, more = _legend(lines, y_label)
     parts = [f'<g transform="translate(0 {more})">', *_grid(across, up), *curves, _x_name(x_label), "</g>", *legend]
     return f"<svg {_view(HEIGHT + more, x_label, y_label)}>\n" + "\n".join(parts) + "\n</svg>"
@@ -81,8 +81,23 @@ def _view(height: int, x_label: str, y_label: str) -> str:
     )
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+class _Pen(NamedTuple):
+    colour: str
+    dash: str
+
+    @property
+    def stroke(self) -> str:
+        """Attributes of a line."""
+        return f'stroke="{self.colour}"{self.dash}'
+
+
+def _pens(count: int) -> list[_Pen]:
+    """One for each line; from the sixth on the colours come again, dashed, and then dotted."""
+    dashes = ("", ' stroke-dasharray="6 3"', ' stroke-dasharray="2 3"')
+    return [
+        _Pen(COLOURS[index % len(COLOURS)], dashes[min(index // len(COLOURS), len(dashes) - 1)])
+        for index in range(count)
+    ]
 
 
 def _vertical(values: Sequence[float]) -> _Axis:
@@ -135,14 +150,14 @@ def _grid(across: _Axis, up: _Axis) -> Iterable[str]:
     yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="currentColor"/>'
 
 
-def _curve(line: Line, colour: str, across: _Axis, up: _Axis) -> str:
+def _curve(line: Line, pen: _Pen, across: _Axis, up: _Axis) -> str:
     places = [(_x(across, x), _y(up, y)) for x, y in line.points()]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    curve = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+    curve = f'<polyline points="{path}" fill="none" {pen.stroke} stroke-width="1.5"/>'
     for x, low, high in line.bars():
-        curve += f'<path d="M{_x(across, x):.1f} {_y(up, low):.1f}V{_y(up, high):.1f}" stroke="{colour}"/>'
+        curve += f'<path d="M{_x(across, x):.1f} {_y(up, low):.1f}V{_y(up, high):.1f}" {pen.stroke}/>'
     if len(places) <= MAX_MARKED:
-        curve += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in places)
+        curve += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{pen.colour}"/>' for x, y in places)
     return curve + "".join(_label(_x(across, x), _y(up, y), text) for x, y, text in line.named())
 
 
@@ -161,13 +176,13 @@ def _legend(lines: Sequence[Line], y_label: str) -> tuple[list[str], int]:
     """The name of the vertical axis and those of the lines, and the height that all rows but the first take."""
     parts, start = [f'<text x="4" y="16">{escape(y_label)}</text>'], max(LEFT + 60, 24 + LETTER * len(y_label))
     x, y = start, 16
-    for line, colour in zip(lines, _colours(len(lines)), strict=True):
+    for line, pen in zip(lines, _pens(len(lines)), strict=True):
         if not line.name:
             continue
         width = 48 + LETTER * len(line.name)
         if x > start and x + width > WIDTH:
             x, y = start, y + ROW
-        parts.append(f'<path d="M{x:.0f} {y - 4}h18" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<path d="M{x:.0f} {y - 4}h18" {pen.stroke} stroke-width="2"/>')
         parts.append(f'<text x="{x + 24:.0f}" y="{y}">{escape(line.name)}</text>')
         x += width
     return parts, y - 16

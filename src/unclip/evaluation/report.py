@@ -22,7 +22,8 @@ table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #8886; padding: 0.25rem 0.75rem 0.25rem 0; text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { display: inline-block; margin: 0 0.75rem 0.75rem 0; vertical-align: top; max-width: 100%; }
-figcaption { font-size: 0.85rem; max-width: 16rem; }
+figcaption { font-size: 0.85rem; }
+img + figcaption { max-width: 16rem; }
 svg, img { max-width: 100%; height: auto; }
 img.small { image-rendering: pixelated; width: 128px; }
 """

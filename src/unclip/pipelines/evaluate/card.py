@@ -52,7 +52,8 @@ def embed_in_card(card: Path | str, evaluation: Evaluation, *, command: str | No
     first, last = text.find(START), text.find(END)
     if counts != (1, 1) or last < first:
         raise InputError(
-            f"{card} has {counts[0]} marks {START} and {counts[1]} marks {END}; leave one of each in this order, or none."
+            f"{card} has {counts[0]} marks {START} and {counts[1]} marks {END}; "
+            "leave one of each in this order, or none."
         )
     atomic_write(card, text[: first + len(START)] + section + text[last:])
 

@@ -11,6 +11,7 @@ __all__ = ["Plot", "against_seconds", "sweep_plots"]
 
 DISTANCES = ("fid", "cmmd", "fd_dinov2")
 JUDGE = "clip_score"
+WORDS = {"num_steps": "steps", "guidance_scale": "guidance"}
 FARTHEST = 1.25
 """Timings that differ by a smaller factor do so by the load of the machine."""
 
@@ -27,22 +28,23 @@ class Plot(NamedTuple):
 def sweep_plots(points: Sequence[Point]) -> Iterator[Plot]:
     """Distances against CLIP score, and every figure against each setting that varies and against seconds.
 
-    Settings that vary together are one axis. Where there are several axes, a plot over one has a line for each
-    combination of the others. Points that lack a value are left out, and so are plots of fewer than two.
+    Settings that vary together are one axis. Where there are several axes, points are joined over one, and there is a
+    line for each combination of the others. Points that lack a value are left out, and so are plots of fewer than two.
     """
     if len(points) < 2:
         return
-    labels = _short_labels([point.label for point in points])
     for name in DISTANCES:
-        shown = [place for place, point in enumerate(points) if {name, JUDGE} <= _figures(point).keys()]
+        shown = [point for point in points if {name, JUDGE} <= _figures(point).keys()]
         if len(shown) > 1:
-            yield _trade_off([points[place] for place in shown], [labels[place] for place in shown], name)
-    flat = [flat_settings(point.settings) for point in points]
-    axes = _axes(flat)
-    for name in dict.fromkeys(figure.name for point in points for figure in point.figures):
+            yield _trade_off(shown, name)
+    axes = _axes([flat_settings(point.settings) for point in points])
+    for name in _names(points):
+        title, shown = _title(points, name), [point for point in points if name in _figures(point)]
         for axis in axes:
-            if lines := list(_lines(points, flat, name, axis, [other for other in axes if other != axis])):
-                title = _title(points, name)
+            lines = [
+                _line(series, series.values, name) for series in _series(shown, axes, axis) if len(series.points) > 1
+            ]
+            if lines:
                 yield Plot(f"{title} against {_axis_name(axis)}", lines, _axis_name(axis), title)
     seconds = [point.seconds_per_image for point in points if point.seconds_per_image is not None]
     if seconds and max(seconds) > FARTHEST * min(seconds):
@@ -50,48 +52,73 @@ def sweep_plots(points: Sequence[Point]) -> Iterator[Plot]:
 
 
 def against_seconds(groups: Mapping[str, Sequence[Point]]) -> Iterator[Plot]:
-    """Every figure against seconds a picture, a line for each group; points are joined in their order."""
+    """Every figure against seconds a picture: points of a group are joined over the steps, if these vary."""
     every = [point for points in groups.values() for point in points]
-    for name in dict.fromkeys(figure.name for point in every for figure in point.figures):
+    for name in _names(every):
         lines = []
         for group, points in groups.items():
             timed = [point for point in points if point.seconds_per_image is not None and name in _figures(point)]
-            if timed:
-                xs = [point.seconds_per_image or 0.0 for point in timed]
-                lines.append(_line(group, xs, timed, name, _short_labels([point.label for point in timed])))
+            axes = _axes([flat_settings(point.settings) for point in timed])
+            for series in _series(timed, axes, _slowest(axes)):
+                named = series._replace(name=", ".join(filter(None, (group, series.name))))
+                lines.append(
+                    _line(named, [point.seconds_per_image or 0.0 for point in series.points], name, labelled=True)
+                )
         if lines:
-            title = _title(every, name)
-            yield Plot(f"{title} against seconds", lines, "seconds per image", title)
+            yield Plot(f"{_title(every, name)} against seconds", lines, "seconds per image", _title(every, name))
 
 
-def _trade_off(points: Sequence[Point], labels: Sequence[str], name: str) -> Plot:
+class _Series(NamedTuple):
+    """Points that one line joins."""
+
+    name: str
+    """What they share and others do not."""
+    points: list[Point]
+    values: list[float]
+    """Of the axis."""
+    labels: list[str]
+    """What tells the points of the series apart."""
+
+
+def _trade_off(points: Sequence[Point], name: str) -> Plot:
     title, judge = _title(points, name), _title(points, JUDGE)
-    xs = [_figures(point)[JUDGE].value for point in points]
-    return Plot(f"{title} against {judge}", [_line("", xs, points, name, labels)], judge, title)
+    axes = _axes([flat_settings(point.settings) for point in points])
+    # Over guidance, which trades the one for the other, if it varies.
+    axis = next((found for found in axes if found.endswith("guidance_scale")), axes[0] if axes else None)
+    lines = [
+        _line(series, [_figures(point)[JUDGE].value for point in series.points], name, labelled=True)
+        for series in _series(points, axes, axis)
+    ]
+    return Plot(f"{title} against {judge}", lines, judge, title)
 
 
-def _lines(
-    points: Sequence[Point], flat: Sequence[Mapping[str, object]], name: str, axis: str, others: Sequence[str]
-) -> Iterator[Line]:
-    """A line for each combination of the other axes that has two points or more."""
-    series: dict[str, list[int]] = {}
+def _series(points: Sequence[Point], axes: Sequence[str], axis: str | None) -> list[_Series]:
+    """Points by the values of all axes but one, each in the order of that one; all of them where no axis varies."""
+    if axis is None:
+        return [_Series("", list(points), [0.0] * len(points), _short_labels([point.label for point in points]))]
+    flat = [flat_settings(point.settings) for point in points]
+    groups: dict[str, list[int]] = {}
     for place, settings in enumerate(flat):
-        if axis in settings and name in _figures(points[place]):
-            key = ", ".join(f"{_axis_name(other)} {settings.get(other)}" for other in others)
-            series.setdefault(key, []).append(place)
-    for key, found in series.items():
-        places = sorted(found, key=lambda place: _number(flat[place][axis]))
-        if len(places) > 1:
-            yield _line(
-                key, [_number(flat[place][axis]) for place in places], [points[place] for place in places], name
-            )
+        if axis in settings:
+            key = ", ".join(f"{_axis_name(other)} {settings.get(other)}" for other in axes if other != axis)
+            groups.setdefault(key, []).append(place)
+    found = []
+    for key, group in groups.items():
+        places = sorted(group, key=lambda place: _number(flat[place][axis]))
+        values = [_number(flat[place][axis]) for place in places]
+        found.append(_Series(key, [points[place] for place in places], values, [f"{value:g}" for value in values]))
+    return found
 
 
-def _line(group: str, xs: list[float], points: Sequence[Point], name: str, labels: Sequence[str] = ()) -> Line:
-    figures = [_figures(point)[name] for point in points]
+def _line(series: _Series, xs: list[float], name: str, *, labelled: bool = False) -> Line:
+    figures = [_figures(point)[name] for point in series.points]
     missing = (float("nan"), float("nan"))
     bars = [missing if figure.low is None or figure.high is None else (figure.low, figure.high) for figure in figures]
-    return Line(group, xs, [figure.value for figure in figures], labels, bars)
+    return Line(series.name, xs, [figure.value for figure in figures], series.labels if labelled else (), bars)
+
+
+def _slowest(axes: Sequence[str]) -> str | None:
+    return next((axis for axis in axes if axis.endswith("num_steps")), axes[0] if axes else None)
 
 
 def _axes(flat: Sequence[Mapping[str, object]]) -> list[str]:
@@ -108,9 +135,9 @@ def _axes(flat: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def _axis_name(axis: str) -> str:
-    """decoder.num_steps is num_steps of decoder."""
+    """decoder.num_steps is decoder steps."""
     stage, _, setting = axis.rpartition(".")
-    return f"{setting} of {stage}" if stage else setting
+    return " ".join(filter(None, (stage, WORDS.get(setting, setting))))
 
 
 def _short_labels(labels: Sequence[str]) -> list[str]:
@@ -120,6 +147,10 @@ def _short_labels(labels: Sequence[str]) -> list[str]:
     while all(len(found) > shared + 1 for found in words) and len({found[shared] for found in words}) == 1:
         shared += 1
     return [" ".join(found[shared:]) for found in words] if len(labels) > 1 else list(labels)
+
+
+def _names(points: Sequence[Point]) -> list[str]:
+    return list(dict.fromkeys(figure.name for point in points for figure in point.figures))
 
 
 def _figures(point: Point) -> dict[str, Figure]:

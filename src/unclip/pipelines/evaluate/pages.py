@@ -103,7 +103,8 @@ def _captions(point: Point) -> list[str]:
     for name, values in (("prompts", point.prompts), ("seeds", point.seeds)):
         if values and len(values) != len(point.samples):
             raise InputError(
-                f"the point {label_of(point)!r} has {len(point.samples)} samples but {len(values)} {name}; give one each."
+                f"the point {label_of(point)!r} has {len(point.samples)} samples but {len(values)} {name}; "
+                "give one for each."
             )
     prompts = point.prompts or ("",) * len(point.samples)
     seeds = [f"seed {seed}" for seed in point.seeds] or [""] * len(point.samples)
