@@ -182,7 +182,9 @@ def test_features_that_are_not_finite_name_their_picture(tmp_path: Path) -> None
         ({"bootstrap": 1}, "bootstrap=1 gives no interval"),
         ({"batch_size": 0}, "batch_size=0 is not possible"),
         ({"size": -3}, "size=-3 is not possible"),
-        ({"suites": ["prior"]}, "suites=.* measure stages of a model"),
+        ({"suites": ["prior"]}, r"suites=\['prior'\] is for a model; leave it out"),
+        ({"num_steps": 5}, "num_steps=5 is for a model"),
+        ({"sweep": {"num_steps": [1]}}, "sweep=.* is for a model"),
     ],
 )
 def test_wrong_options_are_refused(

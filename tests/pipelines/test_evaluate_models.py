@@ -281,6 +281,13 @@ def test_the_models_own_clip_as_a_judge_is_told(pipe: UnClip, judge: ClipFeature
     ]
 
 
+def test_prompts_that_are_cut_are_told(pipe: UnClip, real: Path, tmp_path: Path) -> None:
+    long = " and ".join(["an old house near the yellow sun"] * 5)
+    found = evaluate_model(pipe, [*PROMPTS, long], real, [tiny_network()], tmp_path / "out", options=options(tmp_path))
+    assert found is not None
+    assert "1 prompts are longer than the model's CLIP reads; their ends had no part in the drawing." in found.notes
+
+
 def test_another_request_is_refused_with_the_difference(pipe: UnClip, real: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=options(tmp_path))

@@ -48,8 +48,7 @@ def evaluate_folders(
     captions of another number, and for metrics that cannot be.
     """
     options, folder = options or EvaluateOptions(), None if out is None else Path(out)
-    if options.suites:
-        raise InputError(f"suites={list(options.suites)} measure stages of a model; leave them out for a folder.")
+    options.refuse_drawing()
     size = options.size or SIZE
     given = Networks.of(networks, size)
     drawn = open_set(images, with_captions=given.clip is not None and captions is None, progress=_reading(progress))

@@ -69,21 +69,15 @@ class Work:
 
     def draw(self) -> bool:
         """Draw this process's share of the chunks; whether all are there then."""
-        places = {
-            place: (point, number)
-            for place, (point, number) in enumerate(
-                (point, number) for point in self.points for number in range(len(self.drawing.chunks(point)))
-            )
-        }
-        mine = [
-            (point, number)
-            for point, number in (places[place] for place in share(list(places), self.options.node))
-            if number in self.drawing.chunks(point).missing()
-        ]
+        stores = {point.folder: self.drawing.chunks(point) for point in self.points}
+        missing = {(folder, number) for folder, chunks in stores.items() for number in chunks.missing()}
+        every = [(point, number) for point in self.points for number in range(len(stores[point.folder]))]
+        places = share(list(range(len(every))), self.options.node)
+        mine = [every[place] for place in places if (every[place][0].folder, every[place][1]) in missing]
         for done, (point, number) in enumerate(mine, start=1):
             self.drawing.compute(point, number)
             self.progress("chunks of pictures", done, len(mine))
-        return not any(self.drawing.chunks(point).missing() for point in self.points)
+        return not any(chunks.missing() for chunks in stores.values())
 
 
 def evaluate_model(
@@ -179,15 +173,18 @@ def _plan(
         prompts=chosen,
         other=other,
         metrics=metrics,
-        notes=(*notes, *_notes(model, used, size, points[0].image_size)),
+        notes=(*notes, *_notes(model, chosen, used, (size, points[0].image_size))),
         options=options,
         progress=progress,
     )
 
 
-def _notes(model: Model, networks: Networks, size: int, drawn_size: int) -> list[str]:
-    """What a reader of the figures must know."""
-    notes = []
+def _notes(model: Model, prompts: Prompts, networks: Networks, sizes: tuple[int, int]) -> list[str]:
+    """What a reader of the figures must know; `sizes` are those that are compared and drawn."""
+    notes, (size, drawn_size) = [], sizes
+    cut = sum(map(bool, model.need_clip.cut_text(list(dict.fromkeys(prompts.texts)))))
+    if cut:
+        notes.append(f"{cut} prompts are longer than the model's CLIP reads; their ends had no part in the drawing.")
     judge = networks.clip
     if judge is not None and model.clip is not None and clip_hash(judge.encoder) == clip_hash(model.clip):
         notes.append(

@@ -15,6 +15,10 @@ from unclip.pipelines.settings import PerStage, check_count, image_seeds
 __all__ = ["EvaluateOptions", "choose_metrics"]
 
 FEATURE_BATCH = 32
+DRAWING = (
+    "num_images", "images_per_prompt", "num_steps", "guidance_scale", "sampler", "sweep", "suites", "keep_pictures",
+)  # fmt: skip
+"""Options that have no meaning for pictures that are there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,15 @@ class EvaluateOptions:
             raise InputError(
                 f"num_images={self.num_images} are not {self.images_per_prompt} of each prompt; use a multiple."
             )
+
+    def refuse_drawing(self) -> None:
+        """Raise `InputError` for an option of drawing: where pictures are given it would go unheard."""
+        unheard = EvaluateOptions()
+        for name in DRAWING:
+            if getattr(self, name) != getattr(unheard, name):
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} is for a model; leave it out for pictures of a folder."
+                )
 
     @property
     def cache_folder(self) -> Path:
