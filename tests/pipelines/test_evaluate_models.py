@@ -78,10 +78,10 @@ def test_figures_are_of_the_pictures_that_the_model_draws(
 
 
 def test_saved_pictures_evaluate_as_the_model_does(pipe: UnClip, real: Path, tmp_path: Path) -> None:
-    asked = options(tmp_path, keep_pictures=True)
+    asked = options(tmp_path, keep_pictures=True, size=16, num_steps=1)
     prompts = [f"the digit {number}" for number in range(66)]
     found = evaluate_model(pipe, prompts, real, [tiny_network()], tmp_path / "out", options=asked)
-    kept = evaluate_folders(tmp_path / "out" / "pictures", real, [tiny_network()], options=options(tmp_path))
+    kept = evaluate_folders(tmp_path / "out" / "pictures", real, [tiny_network()], options=options(tmp_path, size=16))
     assert found is not None
     assert len(found.points[0].samples) == 64
     assert len(list((tmp_path / "out" / "pictures" / "all").iterdir())) == 66
