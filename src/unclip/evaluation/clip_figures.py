@@ -6,12 +6,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unclip.errors import InputError
-from unclip.evaluation.rows import Rows, blocks, check_pair, check_rows, double
+from unclip.evaluation.rows import BLOCK, Rows, blocks, check_pair, check_rows, double
 
 __all__ = ["NUM_CANDIDATES", "check_pairs", "clip_score", "diversity", "r_precision", "text_ranks"]
 
 NUM_CANDIDATES = 100
-PRODUCTS = 512  # rows whose products with all texts are held at a time: 120 MiB for 30,000 texts
 
 
 # CLIPScore, Hessel et al. 2021, section 3, with the weight 100 that figures of text-to-image models have.
@@ -43,22 +42,21 @@ def r_precision(
             "measure more prompts or fewer candidates."
         )
     num_closer = text_ranks(image_embeddings, texts, own)
-    # None of the drawn is closer: C(others - closer, draws) / C(others, draws).
-    others, draws = len(texts) - 1, num_candidates - 1
-    spare = (others - draws - num_closer + 1).clamp(min=0).double()
-    free = (others - num_closer + 1).double()
-    log_ways = torch.lgamma(free) - torch.lgamma(spare)
-    total = torch.lgamma(torch.tensor(others + 1.0).double()) - torch.lgamma(
-        torch.tensor(others - draws + 1.0).double()
-    )
-    return (log_ways - total).exp()
+    # No closer text is drawn: C(others - closer, draws) of C(others, draws) draws.
+    others, draws = torch.tensor(len(texts) - 1, device=num_closer.device), num_candidates - 1
+    return (_log_choices(others - num_closer, draws) - _log_choices(others, draws)).exp()
+
+
+def _log_choices(count: Tensor, draws: int) -> Tensor:
+    """The logarithm of count! / (count - draws)!, which is -infinity for more draws than there are."""
+    return torch.lgamma(count.double() + 1) - torch.lgamma((count - draws + 1).clamp(min=0).double())
 
 
 def text_ranks(image_embeddings: Rows, text_embeddings: Rows, own: Int64[Tensor, " rows"]) -> Int64[Tensor, " rows"]:
     """How many texts have a greater cosine with each picture than the text numbered `own`: 0 is a hit."""
     texts = F.normalize(double(text_embeddings), dim=1)
     ranks = []
-    for images, targets in zip(blocks(image_embeddings, PRODUCTS), own.split(PRODUCTS), strict=True):
+    for images, targets in zip(blocks(image_embeddings), own.split(BLOCK), strict=True):
         scores = F.normalize(images, dim=1).to(texts.device) @ texts.T
         ranks.append((scores > scores.gather(1, targets[:, None].to(texts.device))).sum(dim=1))
     return torch.cat(ranks)

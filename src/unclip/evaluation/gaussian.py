@@ -1,6 +1,7 @@
 """Mean and covariance of features, gathered block by block. Knows rows of numbers; no picture and no network."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,9 @@ from unclip.errors import InputError
 from unclip.evaluation.rows import Rows, blocks, check_dims, check_rows
 
 __all__ = ["Gaussian"]
+
+MERGED = 2048
+"""Rows between two merges, each of which reads all products of features."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,10 +34,7 @@ class Gaussian:
     def of(cls, rows: Rows) -> "Gaussian":
         """That of at least one row. Raises `InputError` for none, and for NaN or infinite features."""
         check_rows(rows, 1, "the features")
-        first, *others = (_of_block(block) for block in blocks(rows))
-        for other in others:
-            first = first.merge(other)
-        return first
+        return reduce(cls.merge, map(_of_block, blocks(rows, MERGED)))
 
     @classmethod
     def from_moments(cls, mean: Float[Tensor, " dim"], covariance: Float[Tensor, "dim dim"], count: int) -> "Gaussian":

@@ -62,7 +62,7 @@ def kernel_distances(first: Rows, second: Rows, counts: Counts) -> Float[Tensor,
 
 # The cubic kernel (x.y / dim + 1)^3, Binkowski et al. 2018, section 4.
 def _kernel(first: Tensor, second: Tensor) -> Tensor:
-    return (first @ second.T / first.shape[1] + 1) ** 3
+    return (first @ second.T).div_(first.shape[1]).add_(1).pow_(3)
 
 
 def _with_themselves(rows: Tensor, counts: Tensor) -> Tensor:

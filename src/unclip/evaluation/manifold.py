@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unclip.errors import InputError
-from unclip.evaluation.rows import BLOCK, Counts, Rows, blocks, check_pair, means, once
+from unclip.evaluation.rows import BLOCK, Counts, Rows, blocks, check_pair, means, once, squared_distances
 
 __all__ = ["DEFAULT_K", "ManifoldMetrics", "manifold_metrics", "manifolds"]
 
@@ -56,7 +56,7 @@ def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Fl
     for block, limit in zip(blocks(real), reach.split(BLOCK), strict=True):
         recalled, covered = torch.zeros(2, len(block), counts.shape[1], device=block.device, dtype=torch.bool)
         for place, (other, times) in enumerate(zip(blocks(drawn), blocks(counts), strict=True)):
-            squared, taken = _squared_distances(block - centre, other - centre), (times > 0).float()
+            squared, taken = squared_distances(block - centre, other - centre), (times > 0).float()
             within = squared < NEARLY * limit[:, None]
             num_within[place] += within.sum(dim=0)
             covered |= within.float() @ taken > 0
@@ -69,11 +69,6 @@ def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Fl
     return torch.stack([precision, recall, density, coverage])
 
 
-def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
-    lengths = first.square().sum(dim=1)[:, None] + second.square().sum(dim=1)
-    return (lengths - 2 * first @ second.T).clamp(min=0)
-
-
 def _squared_reach(rows: Tensor, k: int, centre: Tensor) -> Tensor:
     """The squared distance from each row to the k-th nearest of the others."""
     return torch.cat([_nearest(rows, block - centre, place, k, centre) for place, block in enumerate(blocks(rows))])
@@ -82,7 +77,7 @@ def _squared_reach(rows: Tensor, k: int, centre: Tensor) -> Tensor:
 def _nearest(rows: Tensor, own: Tensor, place: int, k: int, centre: Tensor) -> Tensor:
     nearest = own.new_full((len(own), k), torch.inf)
     for number, block in enumerate(blocks(rows)):
-        squared = _squared_distances(own, block - centre)
+        squared = squared_distances(own, block - centre)
         if number == place:
             squared.fill_diagonal_(torch.inf)
         nearest = torch.cat([nearest, squared], dim=1).topk(k, dim=1, largest=False).values

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unclip.errors import InputError
-from unclip.evaluation.rows import Counts, Rows, check_pair, once, pair_sums
+from unclip.evaluation.rows import Counts, Rows, check_pair, once, pair_sums, squared_distances
 
 __all__ = ["mmd", "mmds"]
 
@@ -33,8 +33,7 @@ def mmds(
 
     # The kernel less 1: in the distance the ones cancel, and what is left keeps its digits.
     def kernel(left: Tensor, right: Tensor) -> Tensor:
-        lengths = left.square().sum(dim=1)[:, None] + right.square().sum(dim=1)
-        return ((lengths - 2 * left @ right.T).clamp(min=0) / (-2 * sigma**2)).expm1()
+        return squared_distances(left, right).div_(-2 * sigma**2).expm1_()
 
     n, m, ones = len(first), len(second), once(second)
     within = pair_sums(kernel, (first, counts)) / n**2 + pair_sums(kernel, (second, ones)) / m**2
