@@ -13,11 +13,13 @@ from unclip.evaluation.manifold import ManifoldMetrics, manifold_metrics
 from unclip.evaluation.metrics import METRICS, Measured, Metric, few_images_warning, measure
 from unclip.evaluation.mmd import mmd
 from unclip.evaluation.plot import Line, svg_plot
+from unclip.evaluation.prior_cosines import COSINE_FIGURES, cosine_figures, recall_at_1
 from unclip.evaluation.psnr import psnr
 from unclip.evaluation.report import Report
 from unclip.evaluation.retrieval import Retrieval, concept_ranks, retrieval
 
 __all__ = [
+    "COSINE_FIGURES",
     "METRICS",
     "ClipFeatures",
     "DinoConfig",
@@ -39,6 +41,7 @@ __all__ = [
     "bootstrap",
     "clip_score",
     "concept_ranks",
+    "cosine_figures",
     "dino_config",
     "diversity",
     "few_images_warning",
@@ -51,6 +54,7 @@ __all__ = [
     "mmd",
     "psnr",
     "r_precision",
+    "recall_at_1",
     "retrieval",
     "svg_plot",
 ]
