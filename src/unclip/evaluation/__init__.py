@@ -1,9 +1,12 @@
 """Measures of pictures, and pages that report them. Knows pictures, captions and CLIP; never a pipeline."""
 
 from unclip.evaluation.clip_figures import clip_score, diversity, r_precision
+from unclip.evaluation.dinov2 import DinoConfig, DinoFeatures, DinoV2, dino_config
 from unclip.evaluation.estimates import Estimate, Interval, bootstrap
+from unclip.evaluation.features import ClipFeatures, FeatureNetwork, ModuleFeatures
 from unclip.evaluation.frechet import frechet_distance
 from unclip.evaluation.gaussian import Gaussian
+from unclip.evaluation.inception import Inception, InceptionFeatures
 from unclip.evaluation.inception_score import inception_score
 from unclip.evaluation.kernel_distance import kernel_distance, kernel_distance_of_subsets
 from unclip.evaluation.manifold import ManifoldMetrics, manifold_metrics
@@ -16,18 +19,27 @@ from unclip.evaluation.retrieval import Retrieval, concept_ranks, retrieval
 
 __all__ = [
     "METRICS",
+    "ClipFeatures",
+    "DinoConfig",
+    "DinoFeatures",
+    "DinoV2",
     "Estimate",
+    "FeatureNetwork",
     "Gaussian",
+    "Inception",
+    "InceptionFeatures",
     "Interval",
     "Line",
     "ManifoldMetrics",
     "Measured",
     "Metric",
+    "ModuleFeatures",
     "Report",
     "Retrieval",
     "bootstrap",
     "clip_score",
     "concept_ranks",
+    "dino_config",
     "diversity",
     "few_images_warning",
     "frechet_distance",
