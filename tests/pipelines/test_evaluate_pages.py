@@ -158,6 +158,8 @@ def test_two_axes_have_a_line_for_each_value_of_the_other(tmp_path: Path) -> Non
     assert [len(line) for line in lines_of(found["FID against seconds"])] == [2, 2, 2]
     legend = {text.text for text in found["FID against decoder guidance"].iter(f"{SVG}text")}
     assert {"decoder steps 8", "decoder steps 16"} <= legend
+    legend = {text.text for text in found["FID against seconds"].iter(f"{SVG}text")}
+    assert {"decoder guidance 1", "decoder guidance 2", "decoder guidance 3"} <= legend
 
 
 def test_settings_that_vary_together_are_one_axis(tmp_path: Path) -> None:

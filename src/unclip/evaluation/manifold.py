@@ -41,7 +41,7 @@ def manifold_metrics(real: Rows, drawn: Rows, k: int = DEFAULT_K) -> ManifoldMet
     return ManifoldMetrics(*manifolds(real, drawn, once(drawn), k).flatten().tolist())
 
 
-# Kynkäänniemi et al. 2019, eq. 1-3; density and coverage, Naeem et al. 2020, eq. 4-5.
+# Kynkäänniemi et al. 2019, eq. 1-2; density and coverage, Naeem et al. 2020, section 3.
 def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Float[Tensor, "figures _resamples"]:
     """The figures of several sets drawn from the drawn rows, in the order of `ManifoldMetrics`; nothing is checked.
 

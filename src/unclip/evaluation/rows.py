@@ -23,8 +23,7 @@ __all__ = [
 ]
 
 BLOCK = 512
-"""Rows that are read at a time: all pairs of two blocks take 2 MiB in float64, which caches hold. In blocks of 2048 each
-pair costs 5 times as much."""
+"""Rows that are read at a time: caches hold all pairs of two blocks, 2 MiB in float64; larger blocks are slower."""
 
 Rows = Float[Tensor, "_rows _dim"]
 """One set of features; the sets of a metric may have any sizes, and a misfit is the user's error, not a shape's."""

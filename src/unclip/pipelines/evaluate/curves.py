@@ -100,7 +100,11 @@ def _series(points: Sequence[Point], axes: Sequence[str], axis: str | None) -> l
     groups: dict[str, list[int]] = {}
     for place, settings in enumerate(flat):
         if axis in settings:
-            key = ", ".join(f"{_axis_name(other)} {settings.get(other)}" for other in axes if other != axis)
+            key = ", ".join(
+                f"{_axis_name(other)} {_number(settings[other]):g}"
+                for other in axes
+                if other in settings and other != axis
+            )
             groups.setdefault(key, []).append(place)
     found = []
     for key, group in groups.items():
