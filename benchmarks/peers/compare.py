@@ -143,9 +143,7 @@ def compare(name: str, options: argparse.Namespace, deadline: float | None) -> d
     return {**about, **measured, "commit": machine.commit, "date": machine.date}
 
 
-def alternate(
-    sides: Mapping[str, "Worker"], repeats: int, deadline: float | None
-) -> dict[str, list[dict[str, float]]]:
+def alternate(sides: Mapping[str, "Worker"], repeats: int, deadline: float | None) -> dict[str, list[dict[str, float]]]:
     """Units of each side in turn, at least one; the order is turned around in every round."""
     rounds: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(repeats):
@@ -177,7 +175,9 @@ def ratios(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
 def check_sizes(theirs: int, ours: int) -> None:
     """Raise `PeerError` for two sides that are not of one size."""
     if abs(ours / theirs - 1) > LARGEST_DIFFERENCE:
-        raise PeerError(f"theirs has {theirs:,} parameters, ours {ours:,}; they may differ by {LARGEST_DIFFERENCE:.0%}.")
+        raise PeerError(
+            f"theirs has {theirs:,} parameters, ours {ours:,}; they may differ by {LARGEST_DIFFERENCE:.0%}."
+        )
 
 
 def lines_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
@@ -197,7 +197,9 @@ def lines_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
 def side_line(side: Mapping[str, Any]) -> str:
     """The figures of one side."""
     memory, size = side["peak_bytes"] / 1e9, side["parameters"] / 1e6
-    return f"{side['median_seconds']:9.3f} s {memory:6.2f} GB {size:8.2f} M parameters {side['flops'] / 1e9:10.1f} GFLOP"
+    return (
+        f"{side['median_seconds']:9.3f} s {memory:6.2f} GB {size:8.2f} M parameters {side['flops'] / 1e9:10.1f} GFLOP"
+    )
 
 
 def is_late(deadline: float | None) -> bool:

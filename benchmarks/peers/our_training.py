@@ -103,9 +103,7 @@ class MemorySamples:
 class MemoryTask(Task):
     """The loss of a prior or a decoder, on `MemorySamples`."""
 
-    def __init__(
-        self, task: PriorTaskConfig | DecoderTaskConfig, num_text_tokens: int, device: torch.device
-    ) -> None:
+    def __init__(self, task: PriorTaskConfig | DecoderTaskConfig, num_text_tokens: int, device: torch.device) -> None:
         self.task, self.device = task, device
         names = Names([str(number) for number in range(NUM_SAMPLES)], [NUM_SAMPLES])
         self.samples = MemorySamples(names, task, num_text_tokens)
@@ -123,9 +121,7 @@ class MemoryTask(Task):
             x0 = batch["image_embedding"]
         conditioning = {name: tensor for name, tensor in batch.tensors.items() if name in names}
         tensors = {**batch.tensors, "x0": x0}
-        losses = denoising_losses(
-            network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning
-        )
+        losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
         return TaskLoss(losses.mean(), {})
 
     def preview(self, network: nn.Module) -> Image.Image | None:

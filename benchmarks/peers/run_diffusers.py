@@ -67,9 +67,7 @@ def make_decoder(task: Task) -> tuple[UNet2DConditionModel, UnCLIPTextProjModel]
     """A decoder of random weights, and what makes its context."""
     settings = task.settings["decoder"]
     context = settings["cross_attention_dim"]
-    unet = make_unet(
-        settings, in_channels=3, out_channels=6, cross_attention_dim=context, class_embed_type="identity"
-    )
+    unet = make_unet(settings, in_channels=3, out_channels=6, cross_attention_dim=context, class_embed_type="identity")
     projection = UnCLIPTextProjModel(
         clip_embeddings_dim=settings["dim"],
         time_embed_dim=4 * settings["base_channels"],
