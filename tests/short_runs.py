@@ -44,6 +44,11 @@ def steps(config: TrainConfig, count: int = 2) -> Steps:
     return Steps(task, state, list(islice(train_steps(task, state, Position(), config, feed, ALONE), count)))
 
 
+def fresh(config: TrainConfig) -> dict[str, torch.Tensor]:
+    """The weights before the first step."""
+    return dict(make_task(config, ALONE.device).build().named_parameters())
+
+
 def first_batch(config: TrainConfig, task: Task | None = None) -> Batch:
     """The samples of the first step."""
     task = task or make_task(config, ALONE.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from short_runs import changed, small_shards
 from unclip.data import emoji_items, write_shards
 from unclip.recipes import get_recipe
 from unclip.training import TrainConfig, train
@@ -32,6 +33,16 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory, shards: dict[int, Path
 def tiny_recipe(shards: dict[int, Path], clip_folder: Path) -> Callable[[str], TrainConfig]:
     """The smoke variant of a recipe by name, on the tests' data and CLIP."""
     return lambda name: _tiny(name, shards, clip_folder)
+
+
+@pytest.fixture(scope="session")
+def prior(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """The smallest stage, no warm-up, nothing dropped, and no decay."""
+    folder = small_shards(tmp_path_factory.mktemp("small") / "shards", 16, 16)
+    return changed(
+        tiny_recipe("emoji/prior"), folder=str(folder), emoji_split=None, dropout=0.0, trackers=(),
+        learning_rate=1e-3, warmup_images=0, weight_decay=0.0, decay="constant", max_grad_norm=1e9, num_images=24,
+    )  # fmt: skip
 
 
 def _tiny(name: str, shards: dict[int, Path], clip: Path) -> TrainConfig:

@@ -12,7 +12,7 @@ from unclip.runtime import seeded
 from unclip.training.config import DataConfig, OptimizerConfig
 from unclip.training.ema import ema_decay
 from unclip.training.optimizer import learning_rate, make_optimizers
-from unclip.training.task import Request
+from unclip.training.task import Request, Stream
 from unclip.training.tasks.clip import augment, degrade
 from unclip.training.tasks.common import draw_times, load_pictures, seeded_network
 from unclip.training.tasks.texts import choose_captions
@@ -61,6 +61,19 @@ def test_what_is_drawn_for_a_sample_does_not_depend_on_who_computes_it() -> None
         assert torch.equal(draw_times(part, 1000), draw_times(whole, 1000)[rank::3])
     shifted = request(12, images_seen=12).noise((2, 2))
     assert not torch.equal(shifted, request(12, images_seen=24).noise((2, 2)))
+
+
+def test_no_two_uses_of_random_numbers_share_a_stream() -> None:
+    """Also not dropout of the processes with any number as their rank, which once drew the samples' own noise."""
+    indices = np.arange(1)
+    drawn = [
+        generator.initial_seed()
+        for is_held_out in (False, True)
+        for request in [Request(indices, indices, 1, 8, 0, is_held_out)]
+        for generator in [*request.generators, request.shared()]
+    ]
+    drawn += [seeded(0, Stream.DROPOUT, rank, 8).initial_seed() for rank in range(64)]
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_captions_are_dropped_at_the_given_rate() -> None:

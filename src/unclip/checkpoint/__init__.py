@@ -13,6 +13,7 @@ from unclip.checkpoint.weights import (
     read_metadata,
     save_module,
     save_network,
+    save_state,
     save_tensors,
     stored_types,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "read_metadata",
     "save_module",
     "save_network",
+    "save_state",
     "save_tensors",
     "stored_types",
     "write_tensors",

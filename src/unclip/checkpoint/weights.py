@@ -30,6 +30,7 @@ __all__ = [
     "read_metadata",
     "save_module",
     "save_network",
+    "save_state",
     "save_tensors",
     "stored_types",
 ]
@@ -65,8 +66,20 @@ def save_network(path: Path | str, weights: NetworkWeights, kind: str, storage: 
 
 def save_module(path: Path | str, module: nn.Module, config: Config, kind: str, storage: Storage = "float32") -> None:
     """Write a module's state with `kind` and its configuration (JSON) in the metadata."""
-    tensors = {name: LazyTensor.of(tensor.detach().cpu()) for name, tensor in module.state_dict().items()}
-    save_network(path, NetworkWeights(type(module).__name__, config, tensors, str(path)), kind, storage)
+    save_state(path, module.state_dict(), type(module).__name__, config, kind, storage)
+
+
+def save_state(
+    path: Path | str,
+    state: Mapping[str, Tensor],
+    network: str,
+    config: Config,
+    kind: str,
+    storage: Storage = "float32",
+) -> None:
+    """`save_module` of the state of a module of the class `network`, which need not be there."""
+    tensors = {name: LazyTensor.of(tensor.detach().cpu()) for name, tensor in state.items()}
+    save_network(path, NetworkWeights(network, config, tensors, str(path)), kind, storage)
 
 
 def open_weights(path: Path | str) -> TensorFile:

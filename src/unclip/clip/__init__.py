@@ -1,7 +1,7 @@
 """CLIP: images and texts in one embedding space (arXiv 2103.00020). Knows nothing of diffusion."""
 
 from unclip.clip.config import ClipConfig, clip_preset
-from unclip.clip.encoder import TextImageEncoder
+from unclip.clip.encoder import TextImageEncoder, save_encoder
 from unclip.clip.fingerprint import clip_hash
 from unclip.clip.loss import contrastive_loss
 from unclip.clip.model import Clip, TextFeatures
@@ -24,4 +24,5 @@ __all__ = [
     "clip_preset",
     "contrastive_loss",
     "multilingual_preset",
+    "save_encoder",
 ]

@@ -1,13 +1,14 @@
 """CLIP as the rest of the package sees it: pictures and prompts in, features out. Knows no stage that uses them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from unclip.checkpoint import Storage, fill, open_weights, save_module
+from unclip.checkpoint import Storage, fill, open_weights, save_state
 from unclip.clip.config import ClipConfig
 from unclip.clip.model import PIXEL_MEAN, Clip, TextFeatures
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
@@ -16,7 +17,21 @@ from unclip.errors import CheckpointError, ConfigError, InputError
 from unclip.images import crop_square, from_pil, resize
 from unclip.shapes import Embeddings, Images
 
+__all__ = ["TextImageEncoder", "check_tokenizer", "save_encoder"]
+
 WEIGHTS_FILE, TOKENIZER_FILE = "clip.safetensors", "tokenizer.json"
+
+
+def save_encoder(
+    folder: str | Path,
+    state: Mapping[str, Tensor],
+    config: ClipConfig,
+    tokenizer: Tokenizer,
+    storage: Storage = "float32",
+) -> None:
+    """Write `clip.safetensors`, with the state dict of a `Clip`, and `tokenizer.json` into `folder`."""
+    save_state(Path(folder) / WEIGHTS_FILE, state, Clip.__name__, config, "clip", storage)
+    tokenizer.save(Path(folder) / TOKENIZER_FILE)
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: ClipConfig) -> None:
@@ -85,8 +100,7 @@ class TextImageEncoder:
 
     def save(self, folder: str | Path, storage: Storage = "float32") -> None:
         """Write `clip.safetensors` and `tokenizer.json` into `folder`."""
-        save_module(Path(folder) / WEIGHTS_FILE, self.clip, self.clip.config, "clip", storage)
-        self.tokenizer.save(Path(folder) / TOKENIZER_FILE)
+        save_encoder(folder, self.clip.state_dict(), self.clip.config, self.tokenizer, storage)
 
     @classmethod
     def load(

@@ -9,6 +9,7 @@ from unclip.pipelines.draft import Draft
 from unclip.pipelines.embed import EmbedReport, embed
 from unclip.pipelines.embed_cluster import embed_on_ray
 from unclip.pipelines.embedding_basis import BASIS_FILE, EmbeddingBasis
+from unclip.pipelines.feature_networks import open_features
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
@@ -77,6 +78,7 @@ __all__ = [
     "model_preset",
     "model_presets",
     "open_clip",
+    "open_features",
     "open_sources",
     "outpaint",
     "probe",

@@ -25,7 +25,7 @@ from unclip.pipelines.settings import StageSettings, check_count, image_seeds, s
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
-__all__ = ["Batch", "Job", "begin", "count_candidates", "run_steps", "settle_options"]
+__all__ = ["Batch", "Job", "begin", "count_candidates", "each_result", "run_steps", "settle_options"]
 
 
 class Batch(NamedTuple):
@@ -198,12 +198,17 @@ def count_candidates(model: Model, num_candidates: int | None) -> int:
 
 def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress) -> list[Tensor]:
     """The results of `count` samplers run one after the other, steps reported over all of them."""
-    results = []
+    return list(each_result(stage, samplers, count, report))
+
+
+def each_result(
+    stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress
+) -> Iterator[Tensor]:
+    """Like `run_steps`, each result when it is there, so that not all have to be in memory."""
     for number, steps in enumerate(samplers):
         for step in steps:
             report(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
-        results.append(step.x_t)
-    return results
+        yield step.x_t
 
 
 def settle_options(

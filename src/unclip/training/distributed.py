@@ -4,9 +4,9 @@ import inspect
 import os
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from unclip.training.config import Strategy
 from unclip.training.sharded import is_sharded, sharded_like, whole
 
 __all__ = ["Cluster", "join"]
+
+T = TypeVar("T")
 
 
 class Cluster:
@@ -82,16 +84,17 @@ class Cluster:
                 parameter.grad.copy_(self.mean(parameter.grad))
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes, the same in all of them."""
+        """The mean over the processes, the same in all of them, where `values` are."""
         if self.size == 1:
             return values
-        total = values.clone()
+        # Backends exchange what lies on their own device.
+        total = values.to(self.device, copy=True)
         dist.all_reduce(total)
-        return total / self.size
+        return (total / self.size).to(values.device)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in one of the processes."""
-        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+        return flag if self.size == 1 else bool(self.mean(torch.tensor(float(flag))) > 0)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows of all processes in the order of their ranks; every process brings equally many."""
@@ -109,12 +112,14 @@ class Cluster:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
-    @contextmanager
-    def first_alone(self) -> Iterator[None]:
-        """Around work that the first process alone does: its failure is raised in all, and none runs ahead of it."""
-        failure = ""
+    def by_first(self, work: Callable[[], T]) -> T | None:
+        """The result of work that the first process alone does; None in the others.
+
+        Its failure is raised in all of them, and none runs ahead of it.
+        """
+        result, failure = None, ""
         try:
-            yield
+            result = work() if self.is_first else None
         except UnclipError as error:
             if self.size == 1:
                 raise
@@ -122,6 +127,7 @@ class Cluster:
         failure = self.tell(failure)
         if failure:
             raise TrainingError(failure)
+        return result
 
     def full(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole copies of sharded tensors, on the CPU, in the first process; the others get none of them."""

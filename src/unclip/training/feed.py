@@ -40,7 +40,8 @@ class Feed:
             sampler=_Requests(self, images_seen),
             batch_size=None,
             num_workers=workers,
-            pin_memory=False,
+            # Copies to a GPU wait for nothing, and keep the order, only from pinned memory.
+            pin_memory=self.cluster.device.type == "cuda",
             prefetch_factor=2 if workers else None,
             worker_init_fn=outlive_first_signal,
         )
@@ -54,7 +55,7 @@ class Feed:
         for start in range(0, count, size):
             indices = self.held_out[start : min(start + size, count)]
             slots = np.arange(len(indices))[cluster.rank :: cluster.size]
-            yield self.samples(Request(indices[slots], slots, len(indices), start, self.config.seed, stream=1))
+            yield self.samples(Request(indices[slots], slots, len(indices), start, self.config.seed, is_held_out=True))
 
     def request(self, images_seen: int) -> Request:
         """What this process is to compute of the batch after `images_seen` images."""

@@ -6,7 +6,6 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from unclip.checkpoint import load_weights
 from unclip.files import atomic_write
 from unclip.runtime import forked_random_state
 from unclip.training.config import TrainConfig
@@ -64,9 +63,7 @@ def _train(
     stopped: StopFlag | None,
 ) -> Position:
     with ExitStack() as stack:
-        with cluster.first_alone():
-            if cluster.is_first:
-                stack.enter_context(sole_run(out))
+        cluster.by_first(lambda: stack.enter_context(sole_run(out)))
         task = _make_task(config, cluster)
         state = make_state(task, config, cluster)
         resumed = state.resume(out, config, allow_changes)
@@ -76,9 +73,7 @@ def _train(
             reporter.note(note)
         if resumed.position.images_seen >= config.num_images:
             reporter.note(f"is finished with {resumed.position.images_seen:,} images; a larger num_images goes on.")
-        with cluster.first_alone():
-            if cluster.is_first:
-                atomic_write(out / "config.json", config.model_dump_json(indent=2) + "\n")
+        cluster.by_first(lambda: atomic_write(out / "config.json", config.model_dump_json(indent=2) + "\n"))
         log = _open_log(config, out, resumed.position, reporter, cluster)
         if log is not None:
             stack.callback(log.close)
@@ -104,23 +99,16 @@ def make_state(task: Task, config: TrainConfig, cluster: Cluster) -> TrainState:
 
 def _make_task(config: TrainConfig, cluster: Cluster) -> Task:
     """The first process prepares what is kept in files; the others find it there."""
-    task = None
-    with cluster.first_alone():
-        if cluster.is_first:
-            task = make_task(config, cluster.device)
-    return task or make_task(config, cluster.device)
+    return cluster.by_first(lambda: make_task(config, cluster.device)) or make_task(config, cluster.device)
 
 
 def _open_log(
     config: TrainConfig, out: Path, position: Position, reporter: Reporter, cluster: Cluster
 ) -> RunLog | None:
     """The first process writes the log; trackers that are missing are told before anything is trained."""
-    log = None
-    with cluster.first_alone():
-        if cluster.is_first:
-            log = RunLog(out, position.step, config.trackers, config.model_dump(mode="json"))
-            for note in log.notes:
-                reporter.note(note)
+    log = cluster.by_first(lambda: RunLog(out, position.step, config.trackers, config.model_dump(mode="json")))
+    for note in log.notes if log else ():
+        reporter.note(note)
     return log
 
 
@@ -187,11 +175,7 @@ class _Run:
 
     def _export(self, folder: Path) -> None:
         whole = self.cluster.full(self.state.averages.networks[0].state_dict())
-        with self.cluster.first_alone():
-            if self.cluster.is_first:
-                network = self.task.build().cpu()
-                load_weights(network, whole, "the average")
-                self.task.export(network, folder, "float32")
+        self.cluster.by_first(lambda: self.task.export(whole, folder))
 
     def _validate(self, position: Position) -> dict[str, float]:
         """Held-out figures; the checkpoint of the best loss is kept."""

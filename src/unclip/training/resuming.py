@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from unclip.config import Config
 from unclip.errors import InputError, TrainingError
 from unclip.training.config import TrainConfig
 
@@ -33,9 +34,12 @@ FREE = {
 def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bool) -> list[str]:
     """Compare the settings that wrote `path` with `config`; returns a note of what changes.
 
-    Raises `TrainingError` with all differences unless `allow_changes`. What a stored one lacks had its default.
+    Raises `TrainingError` with all differences unless `allow_changes`, and for another stage in any case. What a stored
+    one lacks had its default.
     """
     before, now = json.loads(stored), json.loads(config.model_dump_json())
+    if before["task"]["kind"] != now["task"]["kind"]:
+        raise TrainingError(f"{path} is of a {before['task']['kind']}, not of a {config.task.kind}; use another --out.")
     changed = [
         f"{name}: {old!r} there, {new!r} asked"
         for name, (old, new) in _differences(before, now, _defaults(config)).items()
@@ -77,20 +81,15 @@ def _leave_nothing(folder: Path) -> None:
             folder.rmdir()
 
 
-def _defaults(config: TrainConfig) -> dict[str, Any]:
-    """Every field's default by dotted name, of the settings and the ones inside them."""
+def _defaults(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Every field's default by dotted name, of the settings and the ones inside them, as JSON has it."""
     found: dict[str, Any] = {}
-    for prefix, part in (
-        ("", config),
-        ("data.", config.data),
-        ("task.", config.task),
-        ("optimizer.", config.optimizer),
-    ):
-        fields = type(part).model_fields
-        found |= {prefix + name: field.default for name, field in fields.items() if not field.is_required()}
-    found |= {
-        "task.model." + n: f.default for n, f in type(config.task.model).model_fields.items() if not f.is_required()
-    }
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            found |= _defaults(value, f"{prefix}{name}.")
+        elif not field.is_required():
+            found[prefix + name] = field.get_default(call_default_factory=True)
     return json.loads(json.dumps(found, default=str))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,14 @@ class Resumed(NamedTuple):
     """Where a run goes on, and what the user should be told."""
 
     position: Position
-    best_loss: float
+    notes: list[str]
+
+
+class _Found(NamedTuple):
+    """The newest whole checkpoint of a folder; without any, no metadata."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str] | None
     notes: list[str]
 
 
@@ -60,9 +68,7 @@ class TrainState:
             "loss_scale": json.dumps(self.loss_scale),
             "best_loss": json.dumps(self.best_loss),
         }
-        with self.cluster.first_alone():
-            if self.cluster.is_first:
-                save_tensors(path, tensors, metadata)
+        self.cluster.by_first(lambda: save_tensors(path, tensors, metadata))
 
     def save_newest(self, folder: Path, position: Position, config: TrainConfig) -> None:
         """Write `folder/checkpoint-<step>.safetensors` and keep the last `config.keep_checkpoints`."""
@@ -84,31 +90,24 @@ class TrainState:
             return
         for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
             whole = self.cluster.full(average.state_dict())
-            with self.cluster.first_alone():
-                if self.cluster.is_first:
-                    lazy = {name: LazyTensor.of(tensor) for name, tensor in whole.items()}
-                    save_snapshot(folder, Snapshot(position.images_seen, sigma_rel, lazy))
+            lazy = {name: LazyTensor.of(tensor) for name, tensor in whole.items()}
+            snapshot = Snapshot(position.images_seen, sigma_rel, lazy)
+            self.cluster.by_first(partial(save_snapshot, folder, snapshot))
 
     def resume(self, folder: Path, config: TrainConfig, allow_changes: bool = False) -> Resumed:
         """Restore the newest whole checkpoint of `folder`, and tell what was found on the way there.
 
         Raises `TrainingError` with the differences when other settings wrote it, unless `allow_changes`.
         """
-        notes: list[str] = []
-        whole: dict[str, Tensor] = {}
-        metadata: dict[str, str] | None = None
-        with self.cluster.first_alone():
-            if self.cluster.is_first:
-                path, whole, metadata = _newest_whole(folder, notes)
-                if metadata is not None:
-                    notes += check_config(path, metadata["config"], config, allow_changes)
+        found = self.cluster.by_first(lambda: _newest_whole(folder, config, allow_changes))
+        whole, metadata, notes = found or _Found({}, None, [])
         metadata, notes = self.cluster.tell((metadata, notes))
         if metadata is None:
-            return Resumed(Position(), self.best_loss, notes)
+            return Resumed(Position(), notes)
         self.restore(whole)
         self.loss_scale = LossScale(*json.loads(metadata["loss_scale"]))
         self.best_loss = json.loads(metadata["best_loss"])
-        return Resumed(Position(*json.loads(metadata["position"])), self.best_loss, notes)
+        return Resumed(Position(*json.loads(metadata["position"])), notes)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state by name, each tensor as this process holds it."""
@@ -131,8 +130,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*.safetensors"))
 
 
-def _newest_whole(folder: Path, notes: list[str]) -> tuple[Path, dict[str, Tensor], dict[str, str] | None]:
-    """The newest checkpoint that can be read; a note for each that cannot, and for the one taken instead."""
+def _newest_whole(folder: Path, config: TrainConfig, allow_changes: bool) -> _Found:
+    """The newest checkpoint that can be read; a note for each that cannot, for the one taken instead, and of changes.
+
+    Raises `TrainingError` as `check_config` does.
+    """
+    notes: list[str] = []
     for path in reversed(checkpoints(folder)):
         try:
             tensors, metadata = load_tensors(path)
@@ -141,8 +144,8 @@ def _newest_whole(folder: Path, notes: list[str]) -> tuple[Path, dict[str, Tenso
             continue
         if notes:
             notes.append(f"going on from {path.name}")
-        return path, tensors, metadata
-    return folder, {}, None
+        return _Found(tensors, metadata, notes + check_config(path, metadata["config"], config, allow_changes))
+    return _Found({}, None, notes)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from unclip.training.log import StepReport
 from unclip.training.optimizer import learning_rate
 from unclip.training.sharded import is_sharded, whole
 from unclip.training.state import Position, TrainState
-from unclip.training.task import Batch, Passes, Task
+from unclip.training.task import Batch, Passes, Stream, Task
 
 __all__ = ["NotFiniteError", "train_steps"]
 
@@ -87,7 +87,7 @@ def _update(
         cluster.size,
     )
     # Dropout draws from torch's own state, so that is tied to the step and the process.
-    seed = seeded(config.seed, cluster.rank, images_seen).initial_seed()
+    seed = seeded(config.seed, Stream.DROPOUT, cluster.rank, images_seen).initial_seed()
     with forked_random_state(seed), autocast(cluster.device, getattr(torch, config.precision)):
         loss, metrics = task.backward(network, batch.to(cluster.device), passes)
     cluster.finish_gradients(network)
@@ -114,10 +114,9 @@ def clip_gradients(network: nn.Module, max_norm: float, scale: float) -> torch.T
     if scale != 1.0:
         torch._foreach_mul_(gradients, 1.0 / scale)
     # Sharded and whole ones cannot share a call.
-    groups = [[g for g in gradients if is_sharded(g) == kind] for kind in (True, False)]
-    norm = torch.stack([whole(nn.utils.get_total_norm(group)) for group in groups if group]).norm()
+    groups = [group for kind in (True, False) if (group := [g for g in gradients if is_sharded(g) == kind])]
+    norm = torch.stack([whole(nn.utils.get_total_norm(group)) for group in groups]).norm()
     factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
     for group in groups:
-        for gradient in group:
-            gradient.mul_(factor)
+        torch._foreach_mul_(group, factor)
     return norm

@@ -1,6 +1,7 @@
 """The contract between the loop and what is trained. Knows no stage, no process and no file."""
 
 import abc
+import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +13,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import Storage
 from unclip.runtime import seeded
 
-__all__ = ["Batch", "Request", "SampleSet", "Samples", "Task", "TaskLoss"]
+__all__ = ["Batch", "Request", "SampleSet", "Samples", "Stream", "Task", "TaskLoss"]
+
+
+class Stream(enum.IntEnum):
+    """What random numbers are for: no two uses of a run share theirs."""
+
+    SAMPLES = 0
+    """Drawn for one sample of training."""
+    HELD_OUT = 1
+    """Drawn for one sample of the held-out figures."""
+    SHARED = 2
+    """Drawn for a whole batch of training, the same in every process."""
+    HELD_OUT_SHARED = 3
+    DROPOUT = 4
+    """Drawn by the network itself, in one process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +49,19 @@ class Request:
     images_seen: int
     """Samples before this batch."""
     seed: int
-    stream: int = 0
-    """Training is 0, the held-out figures are 1."""
+    is_held_out: bool = False
+    """Whether this is for the held-out figures."""
 
     @cached_property
     def generators(self) -> list[torch.Generator]:
         """A generator for each sample."""
-        return [seeded(self.seed, self.stream, self.images_seen + int(slot)) for slot in self.slots]
+        stream = Stream.HELD_OUT if self.is_held_out else Stream.SAMPLES
+        return [seeded(self.seed, stream, self.images_seen + int(slot)) for slot in self.slots]
 
     def shared(self) -> torch.Generator:
         """A generator for what is drawn for the whole batch at once, the same in every process."""
-        return seeded(self.seed, self.stream + 2, self.images_seen)
+        stream = Stream.HELD_OUT_SHARED if self.is_held_out else Stream.SHARED
+        return seeded(self.seed, stream, self.images_seen)
 
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, (samples, *shape) float32."""
@@ -74,6 +90,10 @@ class Batch:
         """The same on `device`."""
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
         return Batch(moved, self.skipped)
+
+    def pin_memory(self) -> "Batch":
+        """The same in memory that a GPU can read by itself; torch's loaders call this."""
+        return Batch({name: tensor.pin_memory() for name, tensor in self.tensors.items()}, self.skipped)
 
     def rows(self, rows: Tensor | slice) -> "Batch":
         """Some of the samples."""
@@ -174,8 +194,8 @@ class Task(abc.ABC):
         """A grid of samples from `network`, always of the same pictures and noise; None if there is nothing to see."""
 
     @abc.abstractmethod
-    def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
-        """Write what the pipeline loads for this stage to `folder`."""
+    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        """Write what the pipeline loads for this stage, with the state dict of its network, to `folder`."""
 
 
 def batch_device(batch: Batch) -> torch.device:

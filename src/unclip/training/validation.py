@@ -20,7 +20,8 @@ def validate(task: Task, state: TrainState, config: TrainConfig, feed: Feed, clu
     """`held_out_loss` of the average, `held_out_loss_online` of the network, and the average's figures of its stage.
 
     Always of the same samples and draws, so that two moments of a run differ by their weights alone. Empty without
-    held-out samples.
+    held-out samples. CLIP's loss compares the pictures of one process's share of a batch: it is lower where more
+    processes share the batch.
     """
     average = state.averages.networks[0]
     figures: dict[str, float] = {}

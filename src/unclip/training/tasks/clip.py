@@ -1,6 +1,7 @@
 """Contrastive training of CLIP. Knows pictures and captions; no diffusion."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import Storage
-from unclip.clip import Clip, TextImageEncoder, Tokenizer, contrastive_loss
+from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
 from unclip.data import PictureSet
 from unclip.images import from_uint8, resize
 from unclip.runtime import forked_random_state
@@ -42,6 +42,10 @@ class ClipTask(Task):
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
         image, text = self._embed(network, batch)
         return self._contrast(image, text, logit_scale(network))
+
+    def split(self, batch: Batch, num_rows: int) -> list[Batch]:
+        """One part: the loss compares all rows, so that of parts would be another, and lower."""
+        return [batch]
 
     def backward(self, network: nn.Module, batch: Batch, passes: Passes) -> TaskLoss:
         """The loss compares every picture with the texts of all processes and parts.
@@ -102,9 +106,8 @@ class ClipTask(Task):
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None
 
-    def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
-        assert isinstance(network, Clip)
-        TextImageEncoder(network, self.tokenizer).save(folder, storage=storage)
+    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        save_encoder(folder, state, self.task.model, self.tokenizer)
 
 
 def logit_scale(network: nn.Module) -> Tensor:

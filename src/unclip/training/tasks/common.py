@@ -13,11 +13,10 @@ from unclip.clip import TextImageEncoder
 from unclip.data import Item, PictureSet, emoji_items, item_or_next, open_pictures, write_shards
 from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, diffusion_loss, estimate_x0
 from unclip.images import from_uint8
-from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.runtime import autocast, forked_random_state, inference_dtype
 from unclip.training.config import DataConfig
 from unclip.training.task import Request
-from unclip.training.tasks.drawing import bounded
+from unclip.training.tasks.drawing import StageConfig, bounded, learns_variance
 
 __all__ = [
     "LEAST_STD",
@@ -131,7 +130,7 @@ def draw_self_conditioning(request: Request, prob: float) -> Tensor:
 
 def denoising_losses(
     network: nn.Module,
-    model: PriorConfig | DecoderConfig | UpsamplerConfig,
+    model: StageConfig,
     schedule: DiscreteSchedule,
     weighting: Weighting,
     batch: Mapping[str, Tensor],
@@ -144,11 +143,10 @@ def denoising_losses(
     x0, noise, t = batch["x0"], batch["noise"], batch["t"]
     x_t = add_noise(schedule, x0, noise, t)
     timestep = schedule.timestep(t).float()
-    learned_variance = not isinstance(model, PriorConfig) and model.learned_variance
     if "self_condition" in batch:
         estimate = torch.zeros_like(x0)
         if bool(batch["self_condition"][0]):
             estimate = estimate_x0(bounded(network, model, schedule, conditioning), x_t, t)
         conditioning = {**conditioning, "self_condition": estimate.float()}
     output = network(x_t, timestep, **conditioning)
-    return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learned_variance)
+    return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learns_variance(model))

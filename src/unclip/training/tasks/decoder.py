@@ -1,6 +1,6 @@
 """Training of the decoder: image embeddings of a frozen CLIP to pictures. Knows no prior."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import Storage, save_module
+from unclip.checkpoint import save_state
 from unclip.clip import TextImageEncoder
 from unclip.data import PictureSet
 from unclip.diffusion import make_schedule
@@ -33,7 +33,7 @@ from unclip.training.tasks.common import (
 )
 from unclip.training.tasks.drawing import draw
 from unclip.training.tasks.preview import preview_grid
-from unclip.training.tasks.stored import AlignedEmbeddings, open_stored
+from unclip.training.tasks.stored import AlignedEmbeddings, EmbeddedPictures, open_stored
 from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, text_features
 
 __all__ = ["DecoderTask"]
@@ -76,7 +76,8 @@ class DecoderTask(Task):
         location = config.data.embeddings
         stored = None if location is None else AlignedEmbeddings.of(open_stored(location, self.encoder), pictures.keys)
         self.embeddings = stored or self._embeddings(config)
-        self.samples = DecoderSamples(pictures, self.embeddings, self._texts(stored), task)
+        usable = pictures if stored is None else EmbeddedPictures(pictures, stored)
+        self.samples = DecoderSamples(usable, self.embeddings, self._texts(stored), task)
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
     def _embeddings(self, config: TrainConfig) -> Embeddings:
@@ -156,8 +157,8 @@ class DecoderTask(Task):
         with autocast(self.device, inference_dtype(self.device)):
             return preview_grid(network, self.task.model, conditioning, batch["pixels"].cpu().numpy(), self.device)
 
-    def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
-        save_module(folder / "decoder.safetensors", network, self.task.model, "decoder", storage)
+    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        save_state(folder / "decoder.safetensors", state, Decoder.__name__, self.task.model, "decoder")
 
 
 @dataclass(frozen=True, eq=False)

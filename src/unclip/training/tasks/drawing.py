@@ -17,7 +17,7 @@ from unclip.diffusion import (
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.runtime import NoiseSource
 
-__all__ = ["NUM_STEPS", "bounded", "draw"]
+__all__ = ["NUM_STEPS", "StageConfig", "bounded", "draw", "learns_variance"]
 
 StageConfig = PriorConfig | DecoderConfig | UpsamplerConfig
 NUM_STEPS = 16
@@ -29,10 +29,13 @@ def bounded(
     network: nn.Module, model: StageConfig, schedule: DiscreteSchedule, conditioning: Mapping[str, Tensor | None]
 ) -> Denoiser:
     """The network's predictions, x0 held in the stage's range."""
-    is_prior = isinstance(model, PriorConfig)
-    learned_variance = not isinstance(model, PriorConfig) and model.learned_variance
-    denoiser = bind(network, schedule, model.prediction_type, conditioning, learned_variance)
-    return clip_x0(denoiser, EMBEDDING_BOUND if is_prior else PIXEL_BOUND)
+    denoiser = bind(network, schedule, model.prediction_type, conditioning, learns_variance(model))
+    return clip_x0(denoiser, EMBEDDING_BOUND if isinstance(model, PriorConfig) else PIXEL_BOUND)
+
+
+def learns_variance(model: StageConfig) -> bool:
+    """Whether the network predicts the variance of a step too; priors do not."""
+    return not isinstance(model, PriorConfig) and model.learned_variance
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Training of the prior: text features to image embeddings of a frozen CLIP. Knows no pixels but to embed them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import Storage, save_module
+from unclip.checkpoint import save_state
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, PictureSet
 from unclip.diffusion import make_schedule
@@ -107,8 +107,8 @@ class PriorTask(Task):
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None
 
-    def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
-        save_module(folder / "prior.safetensors", network, self.task.model, "prior", storage)
+    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        save_state(folder / "prior.safetensors", state, Prior.__name__, self.task.model, "prior")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from unclip.clip import TextImageEncoder, clip_hash
-from unclip.data import EmbeddingSet
+from unclip.data import EmbeddingSet, Item, PictureSet
 from unclip.errors import DataError
 from unclip.training.tasks.common import LEAST_STD
 
-__all__ = ["AlignedEmbeddings", "next_valid", "open_stored"]
+__all__ = ["AlignedEmbeddings", "EmbeddedPictures", "next_valid", "open_stored"]
 
 
 def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet:
@@ -82,7 +82,41 @@ class AlignedEmbeddings:
         """Standard deviation of each coordinate, at least `LEAST_STD`."""
         return self.stored.std.clamp_min(LEAST_STD)
 
+    def has(self, index: int) -> bool:
+        """Whether this picture has an embedding; one that could not be read has none."""
+        return bool(self.stored.valid(self.rows[[index]])[0])
+
     def image(self, indices: np.ndarray) -> Tensor:
-        """The image embeddings of these pictures."""
-        rows, _ = next_valid(self.stored, self.rows[indices])
-        return self.stored.image(rows)
+        """The image embeddings of these pictures; raises `DataError` naming the first that has none."""
+        return self.stored.image(self.rows[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedPictures:
+    """A picture set in which a picture without an embedding counts as damaged: a whole other sample stands in."""
+
+    pictures: PictureSet
+    embeddings: AlignedEmbeddings
+
+    @property
+    def shard_sizes(self) -> list[int]:
+        """See `PictureSet`."""
+        return self.pictures.shard_sizes
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """See `PictureSet`."""
+        return self.pictures.keys
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """See `PictureSet`."""
+        return self.pictures.captions(index)
+
+    def item(self, index: int) -> Item:
+        """See `PictureSet`; raises `DataError` also where there is no embedding."""
+        if not self.embeddings.has(index):
+            raise DataError(f"{self.keys[index]} has no embedding")
+        return self.pictures.item(index)

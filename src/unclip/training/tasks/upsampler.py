@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import Storage, save_module
+from unclip.checkpoint import save_state
 from unclip.data import PictureSet
 from unclip.diffusion import make_schedule
 from unclip.errors import ConfigError
@@ -91,9 +91,9 @@ class UpsamplerTask(Task):
         real = _middle(stack_pixels(items, model.image_size), size).numpy()
         return preview_grid(network, model, conditioning, real, self.device)
 
-    def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
+    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
         name = f"upsampler_{self.task.model.image_size}"
-        save_module(folder / f"{name}.safetensors", network, self.task.model, name, storage)
+        save_state(folder / f"{name}.safetensors", state, Upsampler.__name__, self.task.model, name)
 
 
 @dataclass(frozen=True, eq=False)
