@@ -190,7 +190,7 @@ def lines_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         if row in result:
             ratio = result[row]["ratio"]
             spread = f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-            times = f"their seconds / ours {spread}, {len(theirs['seconds'])} rounds"
+            times = f"their seconds / ours {spread}, rounds: {len(theirs['seconds'])}"
             yield f"  {'ours, ' + result[row]['dtype']:36} {side_line(result[row])}   {times}"
 
 
