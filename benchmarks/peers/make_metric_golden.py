@@ -1,8 +1,9 @@
 """Makes tests/golden/metrics.safetensors: what torch-fidelity answers to features, logits and pictures of a fixed rule.
 
-The peer's environment is made by `torch_fidelity/setup.sh` beside this file. Then, in the root of the repository,
+In the root of the repository:
 
-    PYTHONPATH=tests .venv-torch-fidelity/bin/python benchmarks/peers/make_metric_golden.py \\
+    python benchmarks/peers/install.py torch_fidelity
+    PYTHONPATH=tests .venv-peers/torch_fidelity/bin/python benchmarks/peers/make_metric_golden.py \\
         tests/golden/metrics.safetensors
 
 `metric_golden.py` of the tests has the rule, and needs only numpy, torch and safetensors. Names: `PICTURE/NAME` are
