@@ -49,7 +49,7 @@ def test_prepare_says_what_it_found_and_what_it_wrote(unclip: Program, album: Pa
     words = ("--image-size", "32", "--format", "webp", "--crop", "pad")
     done = unclip("data", "prepare", album, tmp_path / "out", *words)
     assert (done.code, done.out) == (0, f"{tmp_path / 'out'}: 4 samples, 1 without a caption in 1 shards\n")
-    assert done.err == f"{album}: 4 pictures with .txt captions; 1 without a caption\nprepare: 4 steps\n"
+    assert done.err == f"{album}: 4 pictures with .txt captions; 1 without a caption\nprepare: 4 pictures\n"
     assert sorted(load_shards(tmp_path / "out", 32).keys) == ["0", "1", "2", "small"]
 
 

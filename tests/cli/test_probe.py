@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_strip_of_reconstructions(unclip: Program, tiny_folder: Path, folder: Path) -> None:
     fitted = unclip("basis", "pictures", "--model", tiny_folder, "-o", "basis.safetensors")
-    assert (fitted.code, fitted.out, fitted.err) == (0, "basis.safetensors\n", "embedding: 3 steps\n")
+    assert (fitted.code, fitted.out, fitted.err) == (0, "basis.safetensors\n", "embedding: 3 pictures\n")
     command = ("probe", "pictures/1/x.png", "--model", tiny_folder, "--basis", "basis.safetensors", *FAST)
     assert unclip(*command, "--components", "1,2,16").out == "x-probe-7.png\n"
     with Image.open("x-probe-7.png") as strip:

@@ -108,3 +108,52 @@ def test_any_values_make_a_plot(values: list[float]) -> None:
     assert [len(line) for line in polylines(svg)] == ([len(finite)] if finite else [])
     assert "nan" not in svg
     assert "inf" not in svg
+
+
+def inside(svg: str, tag: str) -> list[ElementTree.Element]:
+    return list(tree(svg).iter(f"{{http://www.w3.org/2000/svg}}{tag}"))
+
+
+def test_points_are_joined_in_their_order_and_named() -> None:
+    line = Line("", [2.0, 0.0, 1.0], [1.0, 2.0, float("nan")], ["first", "second & <more>", "nowhere"])
+    svg = svg_plot([line], "score", "distance")
+    [found] = polylines(svg)
+    assert len(found) == 2
+    assert found[0][0] > found[1][0]
+    named = {element.text for element in inside(svg, "text")}
+    assert {"first", "second & <more>"} <= named
+    assert "nowhere" not in named
+    assert tree(svg).attrib["aria-label"] == "distance against score"
+
+
+def test_intervals_are_bars_inside_the_frame() -> None:
+    line = Line("a", [0.0, 1.0], [1.0, 2.0], (), [(0.0, 4.0), (float("nan"), float("nan"))])
+    svg = svg_plot([line], "x", "y")
+    [points] = polylines(svg)
+    bars = [path.attrib["d"] for path in inside(svg, "path") if "opacity" not in str(path.attrib)]
+    [bar] = [path for path in bars if re.fullmatch(r"M[\d.]+ [\d.]+V[\d.]+", path)]
+    x, low, high = map(float, re.findall(r"[\d.]+", bar))
+    assert x == points[0][0]
+    # 1 is a quarter of the way from 0 to 4.
+    assert (low - points[0][1]) / (low - high) == pytest.approx(0.25, abs=0.01)
+    assert 0 <= high < low <= 260
+
+
+def test_a_long_legend_wraps_and_no_two_lines_look_alike() -> None:
+    lines = [Line(f"a line with a long name, {number}", [0.0, 1.0], [number, number]) for number in range(12)]
+    svg = svg_plot(lines, "x", "y")
+    height = float(tree(svg).attrib["height"])
+    places = [(float(text.attrib["x"]), float(text.attrib["y"])) for text in inside(svg, "text") if "long" in text.text]  # type: ignore[operator]
+    assert len(set(places)) == 12
+    assert all(x + 6.5 * 27 <= 640 + 48 and y < height - 230 for x, y in places)
+    looks = [(line.attrib["stroke"], line.attrib.get("stroke-dasharray")) for line in inside(svg, "polyline")]
+    assert len(set(looks)) == 12
+
+
+def test_an_alternative_text_may_say_more_than_the_caption(tmp_path: Path) -> None:
+    report = Report("x")
+    report.pictures([picture(1)], ["a sheet"], ["a sheet: of [this] and that"])
+    [image] = tree(report.html()).iter("img")
+    assert image.attrib["alt"] == "a sheet: of [this] and that"
+    assert texts(report.html(), "figcaption") == ["a sheet"]
+    assert report.markdown("files").endswith("![a sheet: of (this) and that](files/01.png)\na sheet\n")

@@ -135,6 +135,7 @@ def test_progress_counts_two_ends_and_all_frames_and_can_stop(pipe: UnClip, pict
         (Path("nowhere"), 3, {}, "nowhere cannot be read"),
         (A, 3, {"num_images": 2}, "there is no option 'num_images'"),
         (A, 3, {"num_candidates": 0}, "num_candidates=0"),
+        (A, 3, {"seed": [1, 2, 3]}, r"seed=\[1, 2, 3\] cannot be used"),
         (A, 3, {"num_steps": {"decoder": 0}}, "num_steps of decoder=0"),
     ],
 )

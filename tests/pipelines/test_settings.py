@@ -6,7 +6,7 @@ import pytest
 
 from unclip.errors import ConfigError, InputError
 from unclip.pipelines import StageSettings, check_prompts, image_seeds
-from unclip.pipelines.settings import settle
+from unclip.pipelines.settings import picture_seeds, settle
 
 DEFAULTS = {
     "prior": StageSettings(num_steps=10, sampler="ddpm", guidance_scale=2.0),
@@ -88,6 +88,17 @@ def test_a_missing_seed_is_drawn_anew() -> None:
 def test_impossible_seeds_are_refused(seed: Any, count: int) -> None:
     with pytest.raises(InputError, match=r"seed=.* cannot be used"):
         image_seeds(seed, count)
+
+
+def test_every_picture_may_have_a_seed_of_its_own() -> None:
+    assert picture_seeds(7, 2, 3) == [7, 8, 9, 7, 8, 9]
+    assert picture_seeds((4, 0, 4, 1), 2, 2) == [4, 0, 4, 1]
+    first, second, *others = picture_seeds(None, 2, 2)
+    assert [first + 1, first, second] == [second, *others]
+    with pytest.raises(InputError, match=r"seed has 3 numbers, but 4 pictures are to be drawn"):
+        picture_seeds([1, 2, 3], 2, 2)
+    with pytest.raises(InputError, match=r"seed=-1 cannot be used"):
+        picture_seeds([1, -1], 1, 2)
 
 
 @pytest.mark.parametrize("count", [0, -3])

@@ -30,6 +30,14 @@ def test_the_prompt_matters(pipe: UnClip) -> None:
     assert not torch.allclose(pixels(pipe), pixels(pipe, "a cat with sunglasses"), atol=0.1)
 
 
+def test_seeds_of_every_picture_draw_what_each_draws_alone(pipe: UnClip) -> None:
+    prompts = [PROMPT, "a cat"]
+    result = pipe.text_to_image(prompts, 2, seed=[3, 9, 5, 3], output_type="pt")
+    assert result.seeds == [3, 9, 5, 3]
+    alone = [pixels(pipe, prompts[place // 2], seed=seed)[0] for place, seed in enumerate(result.seeds)]
+    assert torch.equal(torch.stack(result.images), torch.stack(alone))
+
+
 def test_picture_k_has_seed_plus_k_whatever_the_number(pipe: UnClip) -> None:
     four = pixels(pipe, num_images=4)
     assert torch.equal(four[:2], pixels(pipe, num_images=2))

@@ -85,7 +85,7 @@ def test_the_report_says_what_the_logs_say(finished: Path) -> None:
         last = log[-max(1, round(len(log) / 10)) :]
         assert named["training loss"] == f"{fmean(line['loss'] for line in last):.4g}"
         assert named["pictures seen"] == f"{log[-1]['images_seen']:,}"
-        assert named["minutes"] == f"{progress.of(row[0]).seconds / 60:.4g}"
+        assert named["minutes"] == f"{round(progress.of(row[0]).seconds / 60, 2):.4g}"
         assert named["held-out loss"] == "none"
     assert len(list(finished.glob("report_files/*.svg"))) == 4
 
@@ -141,6 +141,9 @@ def test_too_few_pictures_are_one_clear_line(tmp_path: Path) -> None:
     own = write_pictures(tmp_path / "few", 7)
     with pytest.raises(DataError, match=r"7 of 9 pictures can be used .1 duplicate, 1 unreadable.; training needs 8"):
         make_shards(str(own), None, tmp_path / "out", tell_nobody)
+    with pytest.raises(DataError, match=r"training needs 8"):
+        quickstart(Quickstart(source=str(own)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_was_mended_is_seen_and_other_captions_may_be_tried(tmp_path: Path) -> None:

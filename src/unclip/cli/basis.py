@@ -52,4 +52,4 @@ def _opened(found: "Sequence[Path | np.ndarray]") -> "Iterator[Path | Image.Imag
 
     for number, picture in enumerate(found, start=1):
         yield picture if isinstance(picture, Path) else Image.fromarray(picture)
-        show_progress("embedding", number, len(found))
+        show_progress("embedding", number, len(found), "pictures")

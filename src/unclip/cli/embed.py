@@ -39,7 +39,7 @@ def embed(
     from unclip.runtime import resolve_device
 
     share = parse_node(node)
-    progress = partial(show_progress, "embedding")
+    progress = partial(show_progress, "embedding", unit="samples")
     if ray is not None:
         if share != (0, 1):
             raise InputError(f"--node {node} and --ray both divide the work; give one of them.")

@@ -15,6 +15,7 @@ from unclip.cli.data import data_app
 from unclip.cli.edit import edit
 from unclip.cli.ema import ema
 from unclip.cli.embed import embed
+from unclip.cli.evaluate import evaluate
 from unclip.cli.finish import finish
 from unclip.cli.generate import generate
 from unclip.cli.image_to_image import image_to_image
@@ -40,7 +41,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS = (
     generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    plan, embed, ema, convert, info, basis,
+    plan, embed, evaluate, ema, convert, info, basis,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -7,11 +7,11 @@ __all__ = ["show_progress"]
 BAR_WIDTH = 24
 
 
-def show_progress(stage: str, done: int, total: int) -> None:
-    """Show that `done` of `total` steps of `stage` are made."""
+def show_progress(stage: str, done: int, total: int, unit: str = "steps") -> None:
+    """Show that `done` of `total` steps, or what the `unit` says, of `stage` are made."""
     if sys.stderr.isatty():
         bar = "#" * (BAR_WIDTH * done // total)
         end = "\n" if done == total else ""
         print(f"\r{stage:<16} [{bar:<{BAR_WIDTH}}] {done}/{total}", end=end, file=sys.stderr, flush=True)
     elif done == total:
-        print(f"{stage}: {total} steps", file=sys.stderr, flush=True)
+        print(f"{stage}: {total} {unit}", file=sys.stderr, flush=True)

@@ -98,6 +98,8 @@ def _quickstart(
 ) -> None:
     if source is None:
         raise InputError("quickstart needs your pictures: unclip train quickstart FOLDER.")
+    from functools import partial
+
     from unclip.cli.progress import show_progress
     from unclip.config import load_config
     from unclip.recipes import Quickstart, quickstart
@@ -105,4 +107,4 @@ def _quickstart(
     settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}
     asked = load_config(Quickstart, settings)
     folder = out or Path("runs") / Path(source.rstrip("/")).stem
-    tell_end(quickstart(asked, folder, device=device, tell=show_progress))
+    tell_end(quickstart(asked, folder, device=device, tell=partial(show_progress, unit="done")))

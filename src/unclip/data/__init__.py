@@ -22,6 +22,7 @@ from unclip.data._phash import perceptual_hash
 from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures
 from unclip.data._prepare import PrepareConfig, Prepared, prepare
 from unclip.data._rasterize import rasterize
+from unclip.data._remote import cache_folder
 from unclip.data._sample import Sample
 from unclip.data._shard_set import ShardSet
 from unclip.data._shards import write_emoji_shards, write_shards
@@ -56,6 +57,7 @@ __all__ = [
     "Stats",
     "TextRow",
     "TextRows",
+    "cache_folder",
     "check",
     "decode_picture",
     "embedding_files",

@@ -1,7 +1,7 @@
 """Line plots as SVG. Knows numbers and names; no file and no drawing library."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -9,7 +9,9 @@ __all__ = ["Line", "svg_plot"]
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 40
-COLOURS = ("#2a6fdb", "#d9480f", "#2b8a3e", "#862e9c", "#7a6a00")
+LETTER, ROW = 6.5, 18
+"""Width of a letter on average, and height of a row of the legend."""
+COLOURS = ("#2a6fdb", "#d9480f", "#2b8a3e", "#a347ba", "#7a6a00")
 LOG_RANGE = 8.0
 """Positive values that differ by more than this factor get a logarithmic axis."""
 MAX_MARKED = 16
@@ -17,15 +19,35 @@ MAX_MARKED = 16
 
 
 class Line(NamedTuple):
-    """One curve; points whose value is not finite are left out."""
+    """One curve, its points joined in their order; those whose value is not finite are left out."""
 
     name: str
+    """What the legend says; "" is not in it."""
     x: Sequence[float]
     y: Sequence[float]
+    labels: Sequence[str] = ()
+    """A text beside each point; none where this is empty."""
+    intervals: Sequence[tuple[float, float]] = ()
+    """The ends of a vertical bar through each point, which is left out where one is not finite."""
 
     def points(self) -> list[tuple[float, float]]:
         """The finite points."""
-        return [(x, y) for x, y in zip(self.x, self.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        return [(self.x[place], self.y[place]) for place in self._places()]
+
+    def bars(self) -> Iterator[tuple[float, float, float]]:
+        """The finite intervals as (x, low, high)."""
+        for place in self._places() if self.intervals else ():
+            low, high = self.intervals[place]
+            if math.isfinite(low) and math.isfinite(high):
+                yield self.x[place], low, high
+
+    def named(self) -> Iterator[tuple[float, float, str]]:
+        """The points that have a label, as (x, y, label)."""
+        return ((self.x[place], self.y[place], self.labels[place]) for place in self._places() if self.labels)
+
+    def _places(self) -> list[int]:
+        pairs = enumerate(zip(self.x, self.y, strict=True))
+        return [place for place, (x, y) in pairs if math.isfinite(x) and math.isfinite(y)]
 
 
 class _Axis(NamedTuple):
@@ -41,22 +63,41 @@ def svg_plot(lines: Sequence[Line], x_label: str, y_label: str) -> str:
     """
     points = [point for line in lines for point in line.points()]
     if not points:
-        return f'<svg {_VIEW}><text x="{WIDTH // 2}" y="{HEIGHT // 2}" text-anchor="middle">no values</text></svg>'
+        empty = f'<text x="{WIDTH // 2}" y="{HEIGHT // 2}" text-anchor="middle">no values</text>'
+        return f"<svg {_view(HEIGHT, x_label, y_label)}>{empty}</svg>"
     across = _linear([x for x, _ in points])
-    up = _vertical([y for _, y in points])
-    curves = [_curve(line, colour, across, up) for line, colour in zip(lines, _colours(len(lines)), strict=True)]
-    parts = [*_grid(across, up), *curves, *_labels(lines, x_label, y_label)]
-    return f"<svg {_VIEW}>\n" + "\n".join(parts) + "\n</svg>"
+    up = _vertical([y for _, y in points] + [end for line in lines for _, *ends in line.bars() for end in ends])
+    curves = [_curve(line, pen, across, up) for line, pen in zip(lines, _pens(len(lines)), strict=True)]
+    legend, more = _legend(lines, y_label)
+    parts = [f'<g transform="translate(0 {more})">', *_grid(across, up), *curves, _x_name(x_label), "</g>", *legend]
+    return f"<svg {_view(HEIGHT + more, x_label, y_label)}>\n" + "\n".join(parts) + "\n</svg>"
 
 
-_VIEW = (
-    f'xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-    'font-family="sans-serif" font-size="12" fill="currentColor" role="img"'
-)
+def _view(height: int, x_label: str, y_label: str) -> str:
+    return (
+        f'xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'font-family="sans-serif" font-size="12" fill="currentColor" role="img" '
+        f'aria-label="{escape(y_label)} against {escape(x_label)}"'
+    )
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+class _Pen(NamedTuple):
+    colour: str
+    dash: str
+
+    @property
+    def stroke(self) -> str:
+        """Attributes of a line."""
+        return f'stroke="{self.colour}"{self.dash}'
+
+
+def _pens(count: int) -> list[_Pen]:
+    """One for each line; from the sixth on the colours come again, dashed, and then dotted."""
+    dashes = ("", ' stroke-dasharray="6 3"', ' stroke-dasharray="2 3"')
+    return [
+        _Pen(COLOURS[index % len(COLOURS)], dashes[min(index // len(COLOURS), len(dashes) - 1)])
+        for index in range(count)
+    ]
 
 
 def _vertical(values: Sequence[float]) -> _Axis:
@@ -109,20 +150,39 @@ def _grid(across: _Axis, up: _Axis) -> Iterable[str]:
     yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="currentColor"/>'
 
 
-def _curve(line: Line, colour: str, across: _Axis, up: _Axis) -> str:
+def _curve(line: Line, pen: _Pen, across: _Axis, up: _Axis) -> str:
     places = [(_x(across, x), _y(up, y)) for x, y in line.points()]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    curve = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    if len(places) > MAX_MARKED:
-        return curve
-    return curve + "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in places)
+    curve = f'<polyline points="{path}" fill="none" {pen.stroke} stroke-width="1.5"/>'
+    for x, low, high in line.bars():
+        curve += f'<path d="M{_x(across, x):.1f} {_y(up, low):.1f}V{_y(up, high):.1f}" {pen.stroke}/>'
+    if len(places) <= MAX_MARKED:
+        curve += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{pen.colour}"/>' for x, y in places)
+    return curve + "".join(_label(_x(across, x), _y(up, y), text) for x, y, text in line.named())
 
 
-def _labels(lines: Sequence[Line], x_label: str, y_label: str) -> Iterable[str]:
-    yield f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>'
-    yield f'<text x="4" y="16">{escape(y_label)}</text>'
-    x = float(LEFT + 60)
-    for line, colour in zip(lines, _colours(len(lines)), strict=True):
-        yield f'<path d="M{x:.0f} 12h18" stroke="{colour}" stroke-width="2"/>'
-        yield f'<text x="{x + 24:.0f}" y="16">{escape(line.name)}</text>'
-        x += 48 + 6.5 * len(line.name)
+def _label(x: float, y: float, text: str) -> str:
+    # Into the frame: what starts right of its middle ends at the point.
+    x, anchor = (x + 6, "start") if x < (LEFT + WIDTH - RIGHT) / 2 else (x - 6, "end")
+    y = y - 6 if y > TOP else y + 14
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="11">{escape(text)}</text>'
+
+
+def _x_name(x_label: str) -> str:
+    return f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>'
+
+
+def _legend(lines: Sequence[Line], y_label: str) -> tuple[list[str], int]:
+    """The name of the vertical axis and those of the lines, and the height that all rows but the first take."""
+    parts, start = [f'<text x="4" y="16">{escape(y_label)}</text>'], max(LEFT + 60, 24 + LETTER * len(y_label))
+    x, y = start, 16
+    for line, pen in zip(lines, _pens(len(lines)), strict=True):
+        if not line.name:
+            continue
+        width = 48 + LETTER * len(line.name)
+        if x > start and x + width > WIDTH:
+            x, y = start, y + ROW
+        parts.append(f'<path d="M{x:.0f} {y - 4}h18" {pen.stroke} stroke-width="2"/>')
+        parts.append(f'<text x="{x + 24:.0f}" y="{y}">{escape(line.name)}</text>')
+        x += width
+    return parts, y - 16

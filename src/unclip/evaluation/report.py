@@ -22,7 +22,8 @@ table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #8886; padding: 0.25rem 0.75rem 0.25rem 0; text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { display: inline-block; margin: 0 0.75rem 0.75rem 0; vertical-align: top; max-width: 100%; }
-figcaption { font-size: 0.85rem; max-width: 16rem; }
+figcaption { font-size: 0.85rem; }
+img + figcaption { max-width: 16rem; }
 svg, img { max-width: 100%; height: auto; }
 img.small { image-rendering: pixelated; width: 128px; }
 """
@@ -84,12 +85,15 @@ class Report:
         html = f"<figure><figcaption>{plain(title)}</figcaption>\n{svg}</figure>"
         self._blocks.append(_Block(html, lambda folder: f"![{title}]({folder}/{name})", {name: alone}))
 
-    def pictures(self, images: Sequence[Image.Image], captions: Sequence[str]) -> None:
-        """Pictures beside each other, each above its caption; raises `InputError` where not every one has one."""
+    def pictures(self, images: Sequence[Image.Image], captions: Sequence[str], told: Sequence[str] = ()) -> None:
+        """Pictures beside each other, each above its caption; raises `InputError` where not every one has one.
+
+        `told` is what is read out of each to who cannot see it, where that is more than the caption.
+        """
         if len(images) != len(captions):
             raise InputError(f"{len(images)} pictures and {len(captions)} captions; give one for each.")
-        for image, caption in zip(images, captions, strict=True):
-            self._picture(image, caption)
+        for image, caption, text in zip(images, captions, told or captions, strict=True):
+            self._picture(image, caption, text)
 
     def html(self) -> str:
         """The whole page, well-formed as XML too."""
@@ -114,17 +118,17 @@ class Report:
         atomic_write(folder / f"{name}.html", self.html())
         return folder / f"{name}.html"
 
-    def _picture(self, image: Image.Image, caption: str) -> None:
+    def _picture(self, image: Image.Image, caption: str, told: str) -> None:
         file, name = io.BytesIO(), self._new_name("png")
         image.save(file, "PNG")
         kind = ' class="small"' if max(image.size) < SMALL else ""
         data = base64.b64encode(file.getvalue()).decode()
         html = (
-            f'<figure><img{kind} src="data:image/png;base64,{data}" alt="{plain(caption)}"/>'
+            f'<figure><img{kind} src="data:image/png;base64,{data}" alt="{plain(told)}"/>'
             f"<figcaption>{plain(caption)}</figcaption></figure>"
         )
-        alt = caption.replace("[", "(").replace("]", ")").replace("\n", " ")
-        self._blocks.append(_Block(html, lambda folder: f"![{alt}]({folder}/{name})\n{alt}", {name: file.getvalue()}))
+        alt, below = (text.replace("[", "(").replace("]", ")").replace("\n", " ") for text in (told, caption))
+        self._blocks.append(_Block(html, lambda folder: f"![{alt}]({folder}/{name})\n{below}", {name: file.getvalue()}))
 
     def _add(self, html: str, markdown: str) -> None:
         self._blocks.append(_Block(html, lambda folder: markdown, {}))

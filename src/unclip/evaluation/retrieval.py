@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from unclip.clip import TextImageEncoder
 from unclip.errors import InputError
+from unclip.evaluation.clip_figures import text_ranks
 
 __all__ = ["Retrieval", "concept_ranks", "retrieval"]
 
@@ -43,18 +43,9 @@ def concept_ranks(
     encoder: TextImageEncoder, batches: Iterable[ImageBatch], targets: Sequence[int], concepts: Sequence[str]
 ) -> Tensor:
     """How many other concepts are closer to each picture than its own: 0 is a hit. Raises like `retrieval`."""
-    texts = _normalized_texts(encoder, concepts)
-    images = torch.cat([F.normalize(encoder.encode_image(batch).float(), dim=-1) for batch in batches])
+    images = torch.cat([encoder.encode_image(batch) for batch in batches])
     if len(images) != len(targets):
         raise InputError(f"{len(images)} pictures but {len(targets)} targets; give one target for each picture.")
-    scores = images @ texts.T
-    own = scores.gather(1, torch.tensor(list(targets), device=scores.device)[:, None])
-    return (scores > own).sum(dim=1)
-
-
-def _normalized_texts(encoder: TextImageEncoder, concepts: Sequence[str]) -> Tensor:
-    parts = [
-        encoder.encode_text(concepts[start : start + TEXT_BATCH]).embedding
-        for start in range(0, len(concepts), TEXT_BATCH)
-    ]
-    return F.normalize(torch.cat(parts).float(), dim=-1)
+    starts = range(0, len(concepts), TEXT_BATCH)
+    texts = torch.cat([encoder.encode_text(concepts[start : start + TEXT_BATCH]).embedding for start in starts])
+    return text_ranks(images, texts, torch.tensor(list(targets)))

@@ -2,6 +2,7 @@
 
 from unclip.interop.foreign import ForeignModel, ForeignNetwork
 from unclip.interop.recognise import import_foreign
+from unclip.interop.sources import ForeignFile, open_weights
 from unclip.interop.unclip_export import export_unclip
 
-__all__ = ["ForeignModel", "ForeignNetwork", "export_unclip", "import_foreign"]
+__all__ = ["ForeignFile", "ForeignModel", "ForeignNetwork", "export_unclip", "import_foreign", "open_weights"]

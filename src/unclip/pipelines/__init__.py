@@ -9,6 +9,16 @@ from unclip.pipelines.draft import Draft
 from unclip.pipelines.embed import EmbedReport, embed
 from unclip.pipelines.embed_cluster import embed_on_ray
 from unclip.pipelines.embedding_basis import BASIS_FILE, EmbeddingBasis
+from unclip.pipelines.evaluate import (
+    EvaluateOptions,
+    Evaluation,
+    Figure,
+    Point,
+    embed_in_card,
+    evaluate_folders,
+    evaluate_model,
+)
+from unclip.pipelines.feature_networks import open_features
 from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
 from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
@@ -43,6 +53,9 @@ __all__ = [
     "DrawOptions",
     "EmbedReport",
     "EmbeddingBasis",
+    "EvaluateOptions",
+    "Evaluation",
+    "Figure",
     "ImageSize",
     "Model",
     "ModelConfig",
@@ -51,6 +64,7 @@ __all__ = [
     "ModelSource",
     "OutputType",
     "PerStage",
+    "Point",
     "PriorStage",
     "Progress",
     "Result",
@@ -64,7 +78,10 @@ __all__ = [
     "convert",
     "describe_model",
     "embed",
+    "embed_in_card",
     "embed_on_ray",
+    "evaluate_folders",
+    "evaluate_model",
     "find_model",
     "fit_basis",
     "image_seeds",
@@ -77,6 +94,7 @@ __all__ = [
     "model_preset",
     "model_presets",
     "open_clip",
+    "open_features",
     "open_sources",
     "outpaint",
     "probe",

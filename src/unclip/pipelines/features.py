@@ -6,13 +6,13 @@ from typing import NamedTuple, TypeVar
 import torch
 from PIL import Image
 
-from unclip.clip import TextFeatures
+from unclip.clip import TextFeatures, TextImageEncoder
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.model import Encoder, Model
 from unclip.pipelines.sampling import select_text
 from unclip.shapes import Embeddings
 
-__all__ = ["Features", "chunk_size", "encode"]
+__all__ = ["Features", "chunk_size", "encode", "encode_pictures", "encode_prompts"]
 
 T = TypeVar("T")
 
@@ -41,12 +41,25 @@ def encode(
     clip, decoder = model.need_clip, model.need_decoder
     with model.resident(clip):
         text, null = _encode_prompts(model, clip, prompts), clip.encode_text([negative_prompt])
-        seen = [clip.encode_pictures(chunk) for chunk in _chunks(model, pictures)]
-        embeddings = torch.cat(seen) if seen else text.embedding[:0]
+        embeddings = _encode_pictures(model, clip, pictures) if pictures else text.embedding[:0]
         empty = clip.encode_empty_image() if decoder.needs_null_image else None
     return Features(
         text, null, decoder.from_clip(embeddings), _condition(model, prompts, negative_prompt, text, null, empty)
     )
+
+
+def encode_prompts(model: Model, prompts: Sequence[str]) -> tuple[TextFeatures, TextFeatures]:
+    """What CLIP makes of the prompts, and of the empty one; needs no decoder."""
+    clip = model.need_clip
+    with model.resident(clip):
+        return _encode_prompts(model, clip, prompts), clip.encode_text([""])
+
+
+def encode_pictures(model: Model, pictures: Sequence[Image.Image]) -> Embeddings:
+    """CLIP's embedding (pictures, dim) of each at its own scale; needs no decoder, and raises `InputError` for none."""
+    clip = model.need_clip
+    with model.resident(clip):
+        return _encode_pictures(model, clip, pictures)
 
 
 def chunk_size(model: Model) -> int:
@@ -76,6 +89,10 @@ def _encode_prompts(model: Model, encoder: Encoder, prompts: Sequence[str]) -> T
     parts = [encoder.encode_text(chunk) for chunk in _chunks(model, unique)]
     features = TextFeatures(*(torch.cat(values) for values in zip(*parts, strict=True)))
     return select_text(features, [unique.index(prompt) for prompt in prompts])
+
+
+def _encode_pictures(model: Model, clip: TextImageEncoder, pictures: Sequence[Image.Image]) -> Embeddings:
+    return torch.cat([clip.encode_pictures(chunk) for chunk in _chunks(model, pictures)])
 
 
 def _chunks(model: Model, items: Sequence[T]) -> list[Sequence[T]]:

@@ -23,7 +23,7 @@ from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
 from unclip.pipelines.sampling import select_text
-from unclip.pipelines.settings import check_count
+from unclip.pipelines.settings import check_count, image_seeds
 from unclip.runtime import NoiseSource
 from unclip.shapes import Sample
 
@@ -54,6 +54,7 @@ def interpolate(
     ends, fractions = [read_ingredient(end) for end in (a, b)], _fractions(frames)
     has_text, has_picture = any(end.text for end in ends), any(end.picture for end in ends)
     defaults = {"decoder": INVERTIBLE} if has_picture else {}
+    image_seeds(options.get("seed"), 1)  # refuses a sequence, of which all but the first would go unused
     job = begin(model, options, num_inputs=frames, uses_prior=has_text, defaults=defaults)
     candidates = count_candidates(model, num_candidates)
 

@@ -21,11 +21,11 @@ from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
 from unclip.pipelines.sampling import select_text, stage_times
-from unclip.pipelines.settings import StageSettings, check_count, image_seeds, settle
+from unclip.pipelines.settings import StageSettings, check_count, picture_seeds, settle
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
-__all__ = ["Batch", "Job", "begin", "count_candidates", "run_steps", "settle_options"]
+__all__ = ["Batch", "Job", "begin", "count_candidates", "each_result", "run_steps", "settle_options"]
 
 
 class Batch(NamedTuple):
@@ -180,12 +180,12 @@ def begin(
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
     stages |= {"decoder": chain.decoder} if uses_decoder else {}
     stages |= {stage.name: stage for stage in chain.upsamplers}
-    seeds = image_seeds(options.get("seed"), num_images)
+    seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
     return Job(
         model=model,
         chain=chain,
         settings=settle_options(stages, options, defaults),
-        batches=_batches(model, num_inputs, seeds, options.get("batch_size")),
+        batches=_batches(model, num_images, seeds, options.get("batch_size")),
         report=options.get("progress") or silent,
         output_type=options.get("output_type", "pil"),
     )
@@ -198,12 +198,17 @@ def count_candidates(model: Model, num_candidates: int | None) -> int:
 
 def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress) -> list[Tensor]:
     """The results of `count` samplers run one after the other, steps reported over all of them."""
-    results = []
+    return list(each_result(stage, samplers, count, report))
+
+
+def each_result(
+    stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress
+) -> Iterator[Tensor]:
+    """Like `run_steps`, each result when it is there, so that not all have to be in memory."""
     for number, steps in enumerate(samplers):
         for step in steps:
             report(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
-        results.append(step.x_t)
-    return results
+        yield step.x_t
 
 
 def settle_options(
@@ -223,7 +228,7 @@ def settle_options(
     return settings
 
 
-def _batches(model: Model, num_inputs: int, seeds: list[int], batch_size: int | None) -> list[Batch]:
+def _batches(model: Model, num_images: int, seeds: list[int], batch_size: int | None) -> list[Batch]:
     size = chunk_size(model) if batch_size is None else check_count("batch_size", batch_size)
-    rows, own = [row for row in range(num_inputs) for _ in seeds], seeds * num_inputs
-    return Batch(rows, own, NoiseSource.from_seeds(own)).split(size)
+    rows = [place // num_images for place in range(len(seeds))]
+    return Batch(rows, seeds, NoiseSource.from_seeds(seeds)).split(size)

@@ -1,6 +1,6 @@
 """What every task that draws may be told. Knows names and their meaning; tasks and stages check the values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from unclip.errors import InputError, did_you_mean
@@ -21,8 +21,9 @@ class DrawOptions(TypedDict, total=False):
     A keyword that is none of these is refused with the nearest name.
     """
 
-    seed: int | None
-    """Seed of the first picture; picture k has `seed` + k and a generator of its own. None takes a random one."""
+    seed: int | Sequence[int] | None
+    """Seed of an input's first picture; picture k has `seed` + k and a generator of its own. None takes a random one.
+    A sequence has the seed of every picture, inputs first; what draws from a single seed takes no sequence."""
     image_size: ImageSize | None
     """A size that the model draws, or (width, height) near one."""
     num_steps: PerStage[int]

@@ -11,7 +11,16 @@ from unclip.config import Config
 from unclip.diffusion import get_sampler
 from unclip.errors import ConfigError, InputError, did_you_mean
 
-__all__ = ["PerStage", "StageSettings", "check_count", "check_fraction", "check_prompts", "image_seeds", "settle"]
+__all__ = [
+    "PerStage",
+    "StageSettings",
+    "check_count",
+    "check_fraction",
+    "check_prompts",
+    "image_seeds",
+    "picture_seeds",
+    "settle",
+]
 
 T = TypeVar("T")
 PerStage: TypeAlias = T | Mapping[str, T] | None
@@ -96,10 +105,10 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
     return texts
 
 
-def image_seeds(seed: int | None, num_images: int) -> list[int]:
+def image_seeds(seed: int | Sequence[int] | None, num_images: int) -> list[int]:
     """Seeds of the images of a prompt: image k has `seed` + k, without a seed from a random one below 2^32.
 
-    Raises `InputError` for fewer than one image and for a seed that a generator does not take.
+    Raises `InputError` for fewer than one image and for a seed that a generator does not take; a sequence is none.
     """
     check_count("num_images", num_images)
     if seed is None:
@@ -107,6 +116,19 @@ def image_seeds(seed: int | None, num_images: int) -> list[int]:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED - num_images:
         raise InputError(f"seed={seed!r} cannot be used; give a whole number from 0 to 2^63 - num_images.")
     return [seed + index for index in range(num_images)]
+
+
+def picture_seeds(seed: int | Sequence[int] | None, num_inputs: int, num_images: int) -> list[int]:
+    """The seed of every picture, inputs first: those given, or those of `image_seeds` again for each input.
+
+    Raises `InputError` as that does, and for a sequence of another length than `num_inputs` * `num_images`.
+    """
+    if seed is None or not isinstance(seed, Sequence):
+        return image_seeds(seed, num_images) * num_inputs
+    wanted = num_inputs * check_count("num_images", num_images)
+    if isinstance(seed, str) or len(seed) != wanted:
+        raise InputError(f"seed has {len(seed)} numbers, but {wanted} pictures are to be drawn; give one for each.")
+    return [image_seeds(one, 1)[0] for one in seed]
 
 
 def check_count(name: str, value: Any, stage: str | None = None, *, least: int = 1) -> int:

@@ -33,10 +33,10 @@ def text_to_image(
 ) -> Result:
     """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.
 
-    Image k of every prompt has the seed `seed` + k (a random one where `seed` is None) and its own generator: it
-    does not depend on `num_images` or on the other prompts. Noise is drawn in the order prior start, prior steps,
-    decoder start, decoder steps, upsampler start, upsampler steps; all `num_candidates` image embeddings of a
-    picture draw from its generator, and the one nearest to the text is drawn.
+    Image k of every prompt has the seed `seed` + k (a random one where `seed` is None; a sequence has one for each
+    picture, prompts first) and its own generator: it does not depend on `num_images` or on the other prompts. Noise is
+    drawn in the order prior start, prior steps, decoder start, decoder steps, upsampler start, upsampler steps; all
+    `num_candidates` image embeddings of a picture draw from its generator, and the one nearest to the text is drawn.
 
     With `best_of`, so many pictures of each prompt go through the decoder, CLIP compares them with the text, and
     the nearest `num_images` go on, best first; `settings["scores"]` has their cosines. Guidance leads away from

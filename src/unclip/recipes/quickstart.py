@@ -71,6 +71,7 @@ def quickstart(asked: Quickstart, out: Path | str, *, device: str = "auto", tell
     out = Path(out)
     asked = _settled(asked)
     _check_asked(asked, out)
+    resolve_device(device)
     with sole_run(out), stop_on_signal() as stopped:
         _keep_asked(asked, out)
         try:
@@ -78,6 +79,8 @@ def quickstart(asked: Quickstart, out: Path | str, *, device: str = "auto", tell
         except _InterruptedError:
             _note(f"{stopped.name}: stopped; the same command goes on")
             return None
+        finally:
+            _leave_nothing(out)
 
 
 def _go_on(asked: Quickstart, out: Path, device: str, stopped: StopFlag, tell: Tell) -> Path | None:
@@ -144,6 +147,12 @@ def _keep_asked(asked: Quickstart, out: Path) -> None:
     (out / CHECK_FILE).unlink(missing_ok=True)
     shutil.rmtree(out / "clip", ignore_errors=True)
     atomic_write(out / ASKED_FILE, text)
+
+
+def _leave_nothing(out: Path) -> None:
+    """Where nothing was made yet, what was asked need not be kept; the empty folder then goes with its lock."""
+    if all(path.name == ASKED_FILE or path.name.startswith(".") for path in out.iterdir()):
+        (out / ASKED_FILE).unlink(missing_ok=True)
 
 
 def _given_clip(asked: Quickstart, out: Path) -> ClipConfig | None:

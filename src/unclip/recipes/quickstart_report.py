@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from unclip.data import load_shards
-from unclip.evaluation import Line, Report
+from unclip.evaluation import COSINE_FIGURES, Line, Report
 from unclip.files import atomic_write
 from unclip.models import count_parameters
 from unclip.pipelines import UnClip
@@ -24,14 +24,6 @@ __all__ = ["read_log", "stage_rows", "write_card", "write_report"]
 
 COLUMNS = ("stage", "parameters", "pictures seen", "minutes", "training loss", "held-out loss", "without average")
 TITLES = {"clip": "CLIP", "prior": "prior", "decoder": "decoder"}
-FIGURES = {
-    "cosine_text_image": "a text and its own picture: what a good prediction would reach",
-    "cosine_text_predicted": "a text and the embedding predicted for it",
-    "cosine_image_predicted": "a picture and the embedding predicted for it",
-    "cosine_unrelated": "a prediction and another picture's text",
-    "cosine_excess": "how much closer to the text a prediction is than the picture",
-    "recall_at_1": "share of predictions whose nearest held-out picture is their own",
-}
 NUM_FINDINGS, NUM_DRAWN, NUM_BUCKETS = 20, 4, 200
 LAST_SHARE = 0.1
 """Of a run's steps, over which its training loss is averaged."""
@@ -59,7 +51,7 @@ def stage_rows(stages: Sequence[Stage], out: Path) -> list[list[str | int | floa
                 stage.name,
                 count_parameters(network_of(stage.config.task)),
                 int(log[-1]["images_seen"]) if log else 0,
-                progress.of(stage.name).seconds / 60.0,
+                round(progress.of(stage.name).seconds / 60.0, 2),
                 fmean(line["loss"] for line in log[-count:]) if log else "none",
                 _last(log, "held_out_loss"),
                 _last(log, "held_out_loss_online"),
@@ -168,7 +160,7 @@ def _prior_figures(report: Report, out: Path) -> None:
     if lines:
         report.heading("The prior on held-out pictures")
         report.text("Cosines of CLIP embeddings, and retrieval, at the last check.")
-        rows = [(name, float(lines[-1][name]), meaning) for name, meaning in FIGURES.items()]
+        rows = [(name, float(lines[-1][name]), meaning) for name, meaning in COSINE_FIGURES.items()]
         report.table(("figure", "value", "of"), rows)
 
 

@@ -52,7 +52,7 @@ def check(
     report = find(
         opened,
         config,
-        lambda done, total: show_progress("check", done, total),
+        lambda done, total: show_progress("check", done, total, "pictures"),
         nsfw=judge,
         num_workers=num_workers(workers, opened),
     )

@@ -14,8 +14,10 @@ def emoji(
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
 ) -> None:
     """Rasterise the emoji set into WebDataset shards."""
+    from functools import partial
+
     from unclip.cli.progress import show_progress
     from unclip.data import write_emoji_shards
 
-    write_emoji_shards(out, image_size, split, progress=lambda done, total: show_progress(split, done, total))
+    write_emoji_shards(out, image_size, split, progress=partial(show_progress, split, unit="pictures"))
     print(out)

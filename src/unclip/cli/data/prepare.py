@@ -55,7 +55,7 @@ def prepare(
         opened,
         out,
         config,
-        lambda now, total: show_progress("prepare", now, total),
+        lambda now, total: show_progress("prepare", now, total, "pictures"),
         num_workers=num_workers(workers, opened),
     )
     if as_json:

@@ -32,7 +32,7 @@ def stats(
     counted = count(
         opened,
         prepared,
-        lambda done, total: show_progress("stats", done, total),
+        lambda done, total: show_progress("stats", done, total, "pictures"),
         num_workers=num_workers(workers, opened),
     )
     print(counted.model_dump_json() if as_json else as_text(counted, image_size))

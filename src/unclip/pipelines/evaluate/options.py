@@ -1,0 +1,142 @@
+"""What an evaluation may be told, checked. Knows names and numbers; no model and no file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unclip.data import cache_folder
+from unclip.errors import InputError, did_you_mean
+from unclip.evaluation import METRICS, Metric
+from unclip.pipelines.evaluate.chunks import Node, check_node
+from unclip.pipelines.evaluate.networks import rows_of
+from unclip.pipelines.evaluate.sweep import Sweep
+from unclip.pipelines.settings import PerStage, check_count, image_seeds
+
+__all__ = ["EvaluateOptions", "choose_metrics"]
+
+FEATURE_BATCH = 32
+DRAWING = (
+    "num_images", "images_per_prompt", "num_steps", "guidance_scale", "sampler", "sweep", "suites", "keep_pictures",
+)  # fmt: skip
+"""Options that have no meaning for pictures that are there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """How an evaluation is done; those of drawing have no meaning for folders."""
+
+    metrics: Sequence[str] | None = None
+    """Names in `unclip.evaluation.METRICS`; None is all that the feature networks, and what is compared, allow."""
+    size: int | None = None
+    """Side of the squares that are compared; None is the model's own size, and 256 for folders."""
+    seed: int = 0
+    """Picture k of prompt i has the seed `seed` + i * `images_per_prompt` + k; captions are chosen by it too."""
+    bootstrap: int = 0
+    """Sets redrawn for an interval of each figure; 0 is none."""
+    batch_size: int | None = None
+    """Pictures that go through a network together; None is the model's own number for drawing, and 32 for features."""
+    node: Node = (0, 1)
+    """This process's share of the work, (i, n): processes that share the folders divide it."""
+    cache: Path | None = None
+    """Where features of folders are kept; None is UNCLIP_CACHE, or ~/.cache/unclip."""
+    num_images: int | None = None
+    """Pictures to draw; None is one for every caption, or for 30,000 of COCO's, times `images_per_prompt`."""
+    images_per_prompt: int = 1
+    num_steps: PerStage[int] = None
+    guidance_scale: PerStage[float] = None
+    sampler: PerStage[str] = None
+    sweep: Sweep = field(default_factory=dict)
+    """Values of settings to draw with in turn: `{"guidance_scale.decoder": [1.0, 2.0, 4.0]}`."""
+    suites: Sequence[str] = ()
+    """Measures of single stages: prior, round_trip, upsampler, diversity."""
+    num_suite_pictures: int = 64
+    """Real pictures that the suites look at, chosen by seed."""
+    keep_pictures: bool = False
+    """Keep all pictures, not only the first 64 of each point."""
+    pictures_per_chunk: int = 64
+    """Pictures that an interruption loses at most."""
+    command: str | None = None
+    """The line that asked for the evaluation, for its report."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for what cannot be."""
+        for name in ("images_per_prompt", "pictures_per_chunk", "num_suite_pictures"):
+            check_count(name, getattr(self, name))
+        for name in ("size", "batch_size", "num_images"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        check_count("bootstrap", self.bootstrap, least=0)
+        if self.bootstrap == 1:
+            raise InputError("bootstrap=1 gives no interval; use at least 2, such as 100, or 0 for none.")
+        image_seeds(self.seed, 1)
+        check_node(self.node)
+        for name in self.metrics or ():
+            if name not in METRICS:
+                raise InputError(f"there is no metric {name!r}; {did_you_mean(name, METRICS)}")
+        if self.num_images is not None and self.num_images % self.images_per_prompt:
+            raise InputError(
+                f"num_images={self.num_images} are not {self.images_per_prompt} of each prompt; use a multiple."
+            )
+
+    def refuse_drawing(self) -> None:
+        """Raise `InputError` for an option of drawing: where pictures are given it would go unheard."""
+        unheard = EvaluateOptions()
+        for name in DRAWING:
+            if getattr(self, name) != getattr(unheard, name):
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} is for a model; leave it out for pictures of a folder."
+                )
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where features of folders are kept."""
+        return self.cache or cache_folder()
+
+    @property
+    def num_prompts(self) -> int | None:
+        """Captions to choose; None as for `num_images`."""
+        return None if self.num_images is None else self.num_images // self.images_per_prompt
+
+    @property
+    def feature_batch(self) -> int:
+        """Pictures that go through a feature network together."""
+        return self.batch_size or FEATURE_BATCH
+
+
+def choose_metrics(
+    asked: Sequence[str] | None, givers: Mapping[str, str], *, compares: bool, has_texts: bool, num_images: int
+) -> tuple[list[Metric], tuple[str, ...]]:
+    """The metrics asked for, or all that can be, in the order of the table; and notes of those left out for size.
+
+    `givers` names the network of each kind of features. Raises `InputError` for a metric that was asked for and cannot
+    be, naming what it lacks.
+    """
+    chosen, notes = list[Metric](), list[str]()
+    for metric in METRICS.values():
+        if asked is not None and metric.name not in asked:
+            continue
+        lacking = _lacking(metric, givers, compares=compares, has_texts=has_texts)
+        if lacking is None and num_images < metric.num_least:
+            lacking = f"at least {metric.num_least} pictures, but there are {num_images}"
+            if asked is None:
+                notes.append(f"{metric.title} is left out: it needs {lacking}.")
+        if lacking is None:
+            chosen.append(metric)
+        elif asked is not None:
+            raise InputError(f"{metric.name} needs {lacking}; give it, or leave {metric.name} out.")
+    if not chosen:
+        kinds = ", ".join(givers)
+        raise InputError(f"no metric can be computed of features {kinds} alone; give a reference, or other features.")
+    return chosen, tuple(notes)
+
+
+def _lacking(metric: Metric, givers: Mapping[str, str], *, compares: bool, has_texts: bool) -> str | None:
+    """What a metric needs and has not, in words; None where it has all."""
+    kind = rows_of(metric)
+    if kind not in givers:
+        return f"{kind} features, of which no network was given"
+    if metric.feature == "clip_pair" and not has_texts:
+        return "a CLIP and a caption for each picture"
+    if metric.compares and not compares:
+        return "reference pictures"
+    return None
