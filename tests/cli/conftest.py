@@ -1,4 +1,4 @@
-"""A run of the program inside this process."""
+"""A run of the program inside this process, and an evaluation for those that read one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from unclip.cli.main import run
+from unclip.machine import describe_machine
+from unclip.pipelines.evaluate import Evaluation, Figure, Point
 
 
 class Finished(NamedTuple):
@@ -40,3 +42,25 @@ def generate(unclip: Program, tiny_folder: Path, tmp_path: Path, monkeypatch: py
         return unclip("generate", "--model", tiny_folder, *arguments)
 
     return program
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Path:
+    points = tuple(
+        Point(
+            label=f"guidance {fid}",
+            settings={},
+            figures=tuple(
+                Figure(name=name, title=name, value=value, num_images=8)
+                for name, value in {"fid": fid, "clip_score": score}.items()
+            ),
+        )
+        for fid, score in ((14.0, 31.0), (12.5, 30.25))
+    )
+    whole = Evaluation(
+        subject="tiny", reference="somewhere", image_size=16, num_images=8, num_reference=8, seed=0, features={},
+        points=points, machine=describe_machine(), version="0",
+    )  # fmt: skip
+    path = tmp_path / "results.json"
+    path.write_text(whole.model_dump_json())
+    return path

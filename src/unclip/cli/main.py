@@ -10,6 +10,7 @@ import typer
 from unclip import __version__
 from unclip.cli.basis import basis
 from unclip.cli.bench import bench_app
+from unclip.cli.compare import compare
 from unclip.cli.convert import convert
 from unclip.cli.data import data_app
 from unclip.cli.edit import edit
@@ -41,7 +42,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS = (
     generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    plan, embed, evaluate, ema, convert, info, basis,
+    plan, embed, evaluate, compare, ema, convert, info, basis,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unclip.cli.bench.subject import chosen_subject, parse_batches
+from unclip.cli.compare import read_evaluation
 from unclip.cli.options import Device, parse_size
 from unclip.cli.per_stage import parse_per_stage
-from unclip.errors import InputError
 
 if TYPE_CHECKING:
     from unclip.bench import SampleReport, StageFigures, Subject
@@ -56,7 +56,7 @@ def sample(
     from unclip.cli.progress import show_progress
 
     subject = chosen_subject(preset, model, stage, changes or [], text_tokens)
-    found = None if evaluation is None else _read(evaluation)
+    found = None if evaluation is None else read_evaluation(evaluation)
     settings = _settled(subject, steps, guidance, sampler)
     batches, pixels = parse_batches(batch), parse_size(size)
     with fast_matmul():
@@ -129,19 +129,6 @@ def _settled(
     )
 
 
-def _read(path: Path) -> "Evaluation":
-    from unclip.config import load_config
-    from unclip.pipelines.evaluate import Evaluation
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--evaluation {path} cannot be read ({error}); give the results.json of one.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"--evaluation {path} holds no evaluation; give the results.json of one.")
-    return load_config(Evaluation, content)
-
-
 def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[str]:
     """The first batch size as a row of the field's table; quality is that of the point with the least FID."""
     quality: dict[str, float] = {}
@@ -150,10 +137,11 @@ def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[
         quality = min(points, key=lambda figures: figures.get("fid", float("inf")))
     first = report.batches[0]
     seconds = f"{first.seconds_per_image:.3g} s" + (" *" if first.extrapolated else "")
-    shown = [f"{quality[name]:.2f}" if name in quality else "-" for name in ("fid", "clip_score")]
-    return [
-        report.subject, *shown, seconds, _bytes(first.peak_memory_bytes), f"{first.flops_per_image / 1e12:.3g} T", cost,
-    ]  # fmt: skip
+    fid = f"{quality['fid']:.2f}" if "fid" in quality else "-"
+    # The field's tables have the cosine, the metric a hundred times that.
+    score = f"{quality['clip_score'] / 100:.3f}" if "clip_score" in quality else "-"
+    flops = f"{first.flops_per_image / 1e12:.3g} T"
+    return [report.subject, fid, score, seconds, _bytes(first.peak_memory_bytes), flops, cost]
 
 
 def _training_cost(name: str, price: float | None) -> str:
