@@ -108,7 +108,11 @@ def test_requirements_are_pinned(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line) for line in lines), lines
     assert "torch==2.13.0" in lines
-    assert (PEERS / f"run_{path.stem}.py").exists()
+
+
+def test_every_peer_has_its_requirements() -> None:
+    workers = {path.stem.removeprefix("run_") for path in PEERS.glob("run_*.py")} - {"ours"}
+    assert workers < {path.stem for path in (PEERS / "requirements").glob("*.txt")}
 
 
 def test_versions_that_fit_dalle2_pytorch() -> None:

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,12 +93,18 @@ def evaluate(
     if model is None or prompts is None or out is None:
         assert images is not None, "checked above"
         result = pipelines.evaluate_folders(
-            images, reference, networks, out, options=options, captions=prompts, progress=show_progress
+            images,
+            reference,
+            networks,
+            out,
+            options=options,
+            captions=prompts,
+            progress=partial(show_progress, unit="done"),
         )
     else:
         pipe = pipelines.UnClip.load(model, device)
         result = pipelines.evaluate_model(
-            pipe, prompts, reference, networks, out, options=options, progress=show_progress
+            pipe, prompts, reference, networks, out, options=options, progress=partial(show_progress, unit="done")
         )
     if card is not None and result is not None:
         pipelines.embed_in_card(card, result, command=options.command)

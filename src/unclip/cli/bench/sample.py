@@ -1,6 +1,7 @@
 """`unclip bench sample`: what drawing takes, by stage and batch. Knows how to print it; `unclip.bench` measures."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,7 @@ def sample(
             dtype=dtype,
             device=device,
             repeats=repeats,
-            tell=show_progress,
+            tell=partial(show_progress, unit="stages"),
         )
     cost = _training_cost(preset or report.subject, price) if stage is None else "-"
     row = _row(report, found, cost)
