@@ -35,7 +35,8 @@ class Machine(Config):
 
     def __str__(self) -> str:
         """One line for a table or a caption."""
-        where = self.gpu or f"{self.processor}, {self.threads} threads"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        where = self.gpu or f"{self.processor}, {threads}"
         return f"{where}; torch {self.torch}; {self.date}" + (f"; commit {self.commit}" if self.commit else "")
 
 

@@ -49,7 +49,7 @@ def evaluation(tmp_path: Path) -> Path:
     points = tuple(
         Point(
             label=f"guidance {fid}",
-            settings={},
+            settings={"image_size": 32, "decoder": {"num_steps": 7}},
             figures=tuple(
                 Figure(name=name, title=name, value=value, num_images=8)
                 for name, value in {"fid": fid, "clip_score": score}.items()

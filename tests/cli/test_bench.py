@@ -37,6 +37,10 @@ def test_a_model_is_measured_stage_by_stage(unclip: Program, tiny_folder: Path, 
     assert [line.split()[0] for line in lines[:5]] == ["clip", "prior", "decoder", "upsampler_32", "all"]
     row = [cell.strip() for cell in lines[-1].strip("|").split("|")]
     assert lines[-3].startswith("| model | FID | CLIP score | seconds an image | peak memory | FLOPs an image | tr")
+    assert done.err.splitlines()[-2:] == [
+        "note: the evaluation compared pictures at 16 px, not 32",
+        "note: the evaluation drew with 7 steps of the decoder, not 2",
+    ]
     # Those of the point with the least FID; nobody plans how a toy is trained.
     assert (row[:3], row[-1]) == (["tiny", "12.50", "0.302"], "-")
 
@@ -77,7 +81,10 @@ def test_a_recipe_is_measured_with_its_own_settings(unclip: Program) -> None:
         (["sample", "--sampler", "ddmp"], "ddim"),
         (["sample", "--dtype", "bf16"], "bfloat16"),
         (["sample", "--evaluation", "nowhere.json"], "cannot be read"),
+        (["sample", "--price", "nan"], "--price nan is no price"),
         (["train"], "give what to train"),
+        (["train", "--preset", "karlo", "--recipe", "emoji/prior"], "give one of them"),
+        (["train", "--recipe", "emoji/prior", "--batch", "8", "--micro-batch", "3"], "does not divide in passes of 3"),
         (["train", "--preset", "karlo"], "needs a --stage"),
         (["train", "--recipe", "emoji/decodr"], "did you mean 'emoji/decoder'?"),
         (["train", "--recipe", "emoji/decoder", "--stage", "prior"], "belong to --preset"),

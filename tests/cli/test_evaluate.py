@@ -104,6 +104,9 @@ def test_two_folders_are_compared(unclip: Callable, judge: Path, digits: Path, t
         (["--images", "digits", "--node", "x"], "--node 'x' cannot be read"),
         (["--images", "digits", "--card", "nowhere.md"], "there is no model card nowhere.md"),
         (["--images", "digits", "--features", "clip:emojy"], "there is no model 'emojy'"),
+        (["emojy", "--prompts", "a.txt", "-o", "out"], "there is no model 'emojy'"),
+        (["--coco", "no.json", "digits", "--images", "digits"], "there is no no.json"),
+        (["--images", "digits", "--reference", "nowhere"], "there is no nowhere"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -19,6 +19,7 @@ from unclip.errors import InputError, UnclipError
 from unclip.evaluation import ClipFeatures, clip_score, diversity, frechet_distance
 from unclip.images import crop_square
 from unclip.pipelines import EvaluateOptions, Evaluation, Model, UnClip, evaluate_folders, evaluate_model
+from unclip.pipelines.evaluate.options import choose_metrics
 from unclip.testing import tiny_pipeline
 
 PROMPTS = ["a red apple", "a cat", "an old house", "the sun", "a blue heart"]
@@ -166,6 +167,23 @@ def test_a_finished_evaluation_draws_no_more_and_takes_other_metrics(pipe: UnCli
     assert values(second)[0]["fid"] == pytest.approx(values(first)[0]["fid"], rel=1e-6)
 
 
+def test_a_chunk_that_is_not_whole_is_made_again(pipe: UnClip, real: Path, tmp_path: Path) -> None:
+    out, asked = tmp_path / "out", options(tmp_path, metrics=["fid"], pictures_per_chunk=2)
+    first = evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=asked)
+    path = out / "features/all/chunk-00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert values(evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=asked)) == values(first)
+
+
+def test_repeated_prompts_leave_out_what_needs_different_ones() -> None:
+    givers, prompts = {"clip": "judge"}, ["A cat", "a  cat", "a dog"] * 40
+    chosen, notes = choose_metrics(None, givers, compares=False, texts=prompts, num_images=120)
+    assert [metric.name for metric in chosen] == ["clip_score"]
+    assert notes == ("R-precision is left out: it needs at least 100 different prompts, but there are 2.",)
+    with pytest.raises(InputError, match=r"r_precision needs at least 100 different prompts, but there are 2"):
+        choose_metrics(["r_precision"], givers, compares=False, texts=prompts, num_images=120)
+
+
 def test_a_sweep_has_a_point_for_each_value(pipe: UnClip, real: Path, tmp_path: Path) -> None:
     asked = options(
         tmp_path, sweep={"guidance_scale.decoder": [1.0, 4.0], "num_steps": [2, 3]}, guidance_scale=2.0, sampler="ddim"
@@ -295,7 +313,7 @@ def test_another_request_is_refused_with_the_difference(pipe: UnClip, real: Path
     other = write_digits(tmp_path / "more", range(8))
     cases: list[tuple[UnClip, Sequence[str], Path, dict[str, object], str]] = [
         (pipe, PROMPTS, real, {"seed": 4}, "seed=3, but 4 is asked for"),
-        (pipe, PROMPTS, real, {"num_steps": {"decoder": 5}}, r"points\..*decoder\.num_steps=3, but 5"),
+        (pipe, PROMPTS, real, {"num_steps": {"decoder": 5}}, r"decoder\.num_steps=3, but 5"),
         (pipe, PROMPTS[:3], real, {}, "prompts="),
         (pipe, PROMPTS, other, {}, "reference="),
         (tiny_pipeline(seed=8), PROMPTS, real, {}, "model="),
@@ -303,6 +321,9 @@ def test_another_request_is_refused_with_the_difference(pipe: UnClip, real: Path
     for model, prompts, reference, given, message in cases:
         with pytest.raises(InputError, match=rf"out holds an evaluation with {message}"):
             evaluate_model(model, prompts, reference, [tiny_network()], out, options=options(tmp_path, **given))
+    swept = options(tmp_path, sweep={"num_steps.decoder": [2, 4]})
+    with pytest.raises(InputError, match=r"an evaluation of one setting, but decoder steps 2, decoder steps 4 is asked"):
+        evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=swept)
     with pytest.raises(InputError, match=r"features\.tiny-inception="):
         evaluate_model(pipe, PROMPTS, real, [tiny_network(seed=1)], out, options=options(tmp_path))
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
@@ -325,6 +346,7 @@ def test_another_request_is_refused_with_the_difference(pipe: UnClip, real: Path
         (PROMPTS, {"suites": ["priors"]}, "there is no suite 'priors'; did you mean 'prior'"),
         (PROMPTS, {"suites": ["diversity"]}, "diversity needs images_per_prompt of at least 2"),
         (PROMPTS, {"metrics": ["clip_score"]}, "clip_score needs clip features"),
+        (PROMPTS, {"size": 5000}, "size=5000 is more than 2048"),
     ],
 )
 def test_wrong_requests_leave_nothing(

@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from unclip.data import cache_folder
 from unclip.errors import CheckpointError, InputError, UnclipError
 from unclip.evaluation import ClipFeatures, DinoV2, FeatureNetwork, Inception, InceptionFeatures, dino_config
 from unclip.pipelines import open_clip, open_features
-from unclip.pipelines.feature_weights import Published, cache_folder, find_weights
+from unclip.pipelines.feature_weights import Published, find_weights
 
 PICTURES = torch.arange(2 * 3 * 9 * 8, dtype=torch.uint8).reshape(2, 3, 9, 8)
 NOWHERE = "http://127.0.0.1:9"
@@ -64,7 +65,7 @@ def test_clip_of_a_model(tiny_folder: Path) -> None:
 def test_the_cache_is_in_the_home_folder_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     monkeypatch.delenv("UNCLIP_CACHE", raising=False)
-    assert cache_folder() == Path("/somewhere/.cache/unclip/features")
+    assert cache_folder() == Path("/somewhere/.cache/unclip")
     monkeypatch.setenv("UNCLIP_CACHE", "~/features")
     assert cache_folder() == Path("/somewhere/features")
 

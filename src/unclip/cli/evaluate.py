@@ -4,7 +4,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,26 +88,37 @@ def evaluate(
         command=_command(),
     )
     device = _local_device(device)
+    pipe = None if model is None else pipelines.UnClip.load(model, device)
+    _check_paths(prompts, reference, images)
     networks = _open_networks(_names(features) or [], weights or [], device, cache)
-    if model is None or prompts is None or out is None:
-        assert images is not None, "checked above"
-        result = pipelines.evaluate_folders(
-            images,
-            reference,
-            networks,
-            out,
-            options=options,
-            captions=prompts,
-            progress=partial(show_progress, unit="done"),
-        )
-    else:
-        pipe = pipelines.UnClip.load(model, device)
-        result = pipelines.evaluate_model(
-            pipe, prompts, reference, networks, out, options=options, progress=partial(show_progress, unit="done")
-        )
+    try:
+        if pipe is None or prompts is None or out is None:
+            assert images is not None, "checked above"
+            result = pipelines.evaluate_folders(
+                images, reference, networks, out, options=options, captions=prompts, progress=_tell
+            )
+        else:
+            result = pipelines.evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_tell)
+    except KeyboardInterrupt:
+        print("unclip: interrupted; the same command goes on", file=sys.stderr)
+        raise
     if card is not None and result is not None:
         pipelines.embed_in_card(card, result, command=options.command)
     _report(result, out, as_json)
+
+
+def _tell(stage: str, done: int, total: int) -> None:
+    """Progress; where nobody watches, not of the reading, which a line about a wrong input may follow."""
+    if stage != "reading" or sys.stderr.isatty():
+        show_progress(stage, done, total, "done")
+
+
+def _check_paths(*locations: str | None) -> None:
+    """Raise `InputError` for a file that is not there, before networks are fetched."""
+    for location in filter(None, locations):
+        is_name = "://" not in location and not any(mark in location for mark in "*{")
+        if is_name and not Path(location).exists():
+            raise InputError(f"there is no {location}; give a file or folder that is there.")
 
 
 def _check(model: str | None, images: str | None, prompts: str | None, out: Path | None) -> None:
@@ -209,5 +219,5 @@ def _lines(result: "Evaluation") -> list[str]:
         for suite, measures in point.suites.items():
             lines += [f"{before}{suite} {name} {value:.6g}" for name, value in measures.items()]
         if point.seconds_per_image is not None:
-            lines.append(f"{before}seconds per picture {point.seconds_per_image:.4g}")
+            lines.append(f"{before}seconds per image {point.seconds_per_image:.4g}")
     return lines

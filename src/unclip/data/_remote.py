@@ -28,7 +28,7 @@ def is_url(location: str) -> bool:
 
 def cache_folder() -> Path:
     """Where files that were fetched are kept: the variable UNCLIP_CACHE, or `~/.cache/unclip`."""
-    return Path(os.environ.get("UNCLIP_CACHE") or Path.home() / ".cache" / "unclip")
+    return Path(os.environ.get("UNCLIP_CACHE") or "~/.cache/unclip").expanduser()
 
 
 def list_files(url: str) -> list[str]:

@@ -54,6 +54,8 @@ class Metric:
     """Pictures below which it is refused."""
     num_enough: int
     """Pictures below which a warning is due."""
+    counts_texts: bool
+    """Whether `num_least` is of different prompts, not of pictures."""
     why: str
     """What fewer pictures do to it."""
     num_resamples: int
@@ -178,7 +180,8 @@ ROWS, PAIRS, EACH = 1000, 200, 100
 def _distance(name: str, title: str, feature: Feature, function: Function, num_enough: int, why: str) -> Metric:
     return Metric(
         name=name, title=title, feature=feature, compares=True, lower_is_better=True, num_least=2,
-        num_enough=num_enough, why=why, num_resamples=EACH if function is _frechet else PAIRS, function=function,
+        num_enough=num_enough, counts_texts=False, why=why, num_resamples=EACH if function is _frechet else PAIRS,
+        function=function,
     )  # fmt: skip
 
 
@@ -194,8 +197,8 @@ def _neighbour_metric(name: str) -> Metric:
     why = f"distances to the {DEFAULT_K} nearest shrink as sets grow; compare it with figures of as many pictures alone"
     return Metric(
         name=name, title=name.capitalize(), feature="inception", compares=True, lower_is_better=False,
-        num_least=DEFAULT_K + 1, num_enough=10_000, why=why, num_resamples=PAIRS, function=_manifold,
-        figure=ManifoldMetrics._fields.index(name),
+        num_least=DEFAULT_K + 1, num_enough=10_000, counts_texts=False, why=why, num_resamples=PAIRS,
+        function=_manifold, figure=ManifoldMetrics._fields.index(name),
     )  # fmt: skip
 
 
@@ -204,7 +207,7 @@ def _score(
 ) -> Metric:
     return Metric(
         name=name, title=title, feature=feature, compares=False, lower_is_better=False, num_least=num_least,
-        num_enough=num_enough, why=why, num_resamples=ROWS, function=function,
+        num_enough=num_enough, counts_texts=function is _r_precision, why=why, num_resamples=ROWS, function=function,
     )  # fmt: skip
 
 

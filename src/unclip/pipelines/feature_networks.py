@@ -38,7 +38,7 @@ def open_features(
     """The network called `name`: "inception", "dinov2-vits14" (vitb14, vitl14, vitg14), or "clip:MODEL".
 
     MODEL is anything that `open_clip` takes. The weights of others are the file `weights`, safetensors or as published;
-    else the published file in the folder `cache`, which is the variable UNCLIP_CACHE or `~/.cache/unclip/features`,
+    else the published file in the folder `cache`, which is the variable UNCLIP_CACHE or `~/.cache/unclip`,
     and where it is fetched to if need be. Raises `InputError` for an unknown name and where there are no weights,
     `CheckpointError` for weights that are damaged or of another network.
     """

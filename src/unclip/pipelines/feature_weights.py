@@ -1,7 +1,6 @@
 """The published weights of feature networks: in a folder of the user, else fetched there. Knows no network's inside."""
 
 import http.client
-import os
 import re
 import sys
 import urllib.request
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unclip.checkpoint import file_hash
+from unclip.data import cache_folder
 from unclip.errors import CheckpointError, InputError
 from unclip.files import atomic_path
 
-__all__ = ["PUBLISHED", "Published", "cache_folder", "find_weights"]
+__all__ = ["PUBLISHED", "Published", "find_weights"]
 
-CACHE_VARIABLE = "UNCLIP_CACHE"
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
 MEGABYTE = 1e6
@@ -49,12 +48,6 @@ PUBLISHED = {
         for size in ("vits14", "vitb14", "vitl14", "vitg14")
     },
 }
-
-
-def cache_folder() -> Path:
-    """The folder that the variable UNCLIP_CACHE names, else `~/.cache/unclip/features`."""
-    named = os.environ.get(CACHE_VARIABLE, "")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "unclip" / "features"
 
 
 def find_weights(name: str, published: Published, cache: Path | None = None) -> Path:
@@ -102,7 +95,8 @@ def _fetch(name: str, published: Published, folder: Path) -> Iterator[bytes]:
         reason = str(getattr(error, "reason", error)) or type(error).__name__
         raise InputError(
             f"the weights of {name} are not in {folder} and cannot be fetched ({reason.splitlines()[0]}); "
-            f"get {published.url} and put {published.file} into {folder}, or give the file itself."
+            f"get {published.url} and put {published.file} into {folder}, or give the file itself "
+            f"(--weights {name}=FILE)."
         ) from None
 
 

@@ -99,8 +99,9 @@ def _share(config: TrainConfig, num_processes: int) -> int:
     share, rest = divmod(config.batch_size, num_processes)
     rows = config.micro_batch_size or share
     if rest or share % rows:
+        shared = f"cannot be shared by {num_processes} processes" if num_processes > 1 else "does not divide"
         raise ConfigError(
-            f"batch_size={config.batch_size} cannot be shared by {num_processes} processes in passes of "
+            f"batch_size={config.batch_size} {shared} in passes of "
             f"micro_batch_size={rows}; use a multiple of {num_processes * rows}."
         )
     return rows

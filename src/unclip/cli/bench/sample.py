@@ -1,12 +1,13 @@
 """`unclip bench sample`: what drawing takes, by stage and batch. Knows how to print it; `unclip.bench` measures."""
 
 import json
-from functools import partial
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unclip.cli.bench.amounts import bytes_text, flops_text
 from unclip.cli.bench.subject import chosen_subject, parse_batches
 from unclip.cli.compare import read_evaluation
 from unclip.cli.options import Device, parse_size
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["as_text", "sample"]
 
-COLUMNS = "  {:<16} {:>5} {:>6} {:>12} {:>12} {:>12} {:>10} {:>8}"
-HEAD = ("stage", "batch", "steps", "s a step", "s an image", "TFLOP/image", "memory", "of peak")
+COLUMNS = "  {:<16} {:>5} {:>6} {:>10} {:>12} {:>12} {:>12} {:>10} {:>8}"
+HEAD = ("stage", "batch", "steps", "set-up s", "s a step", "s an image", "FLOP/image", "memory", "of peak")
 TITLES = ("model", "FID", "CLIP score", "seconds an image", "peak memory", "FLOPs an image", "training cost")
 # What trains the networks of a preset or a shipped model, where its recipes are ready.
 SERIES = {"emoji": "emoji", "karlo": "karlo", "dalle2-paper": "paper"}
-PLANNED_GPU = "a100"
+PLANNED_GPU = "a100"  # as `unclip plan` calls it
 
 
 def sample(
@@ -54,8 +55,9 @@ def sample(
     """
     from unclip.bench import bench_sample
     from unclip.cli.draw import fast_matmul
-    from unclip.cli.progress import show_progress
 
+    if price is not None and not 0.0 < price < float("inf"):
+        raise InputError(f"--price {price} is no price of an hour; give dollars above 0.")
     subject = chosen_subject(preset, model, stage, changes or [], text_tokens)
     found = None if evaluation is None else read_evaluation(evaluation)
     settings = _settled(subject, steps, guidance, sampler)
@@ -71,8 +73,10 @@ def sample(
             dtype=dtype,
             device=device,
             repeats=repeats,
-            tell=partial(show_progress, unit="stages"),
+            tell=_tell,
         )
+    for note in [] if found is None else _differences(report, found):
+        print(f"note: {note}", file=sys.stderr)
     cost = _training_cost(preset or report.subject, price) if stage is None else "-"
     row = _row(report, found, cost)
     print(json.dumps(report.as_dict() | {"row": dict(zip(TITLES, row, strict=True))}) if as_json else as_text(report))
@@ -92,10 +96,10 @@ def as_text(report: "SampleReport") -> str:
     lines.append(COLUMNS.format(*HEAD))
     for batch in report.batches:
         lines += [_stage_line(figures) for figures in batch.stages]
-        numbers = (f"{batch.seconds_per_image:.4g}", f"{batch.flops_per_image / 1e12:.4g}")
-        memory, share = _bytes(batch.peak_memory_bytes), f"{batch.share_of_peak:.1%}"
-        lines.append(COLUMNS.format("all", batch.batch, "", "", *numbers, memory, share))
-        speed, loaded = f"{batch.images_per_second:.4g} images/s", _bytes(batch.peak_memory_loaded_bytes)
+        numbers = (f"{batch.seconds_per_image:.4g}", flops_text(batch.flops_per_image))
+        memory, share = bytes_text(batch.peak_memory_bytes), f"{batch.share_of_peak:.1%}"
+        lines.append(COLUMNS.format("all", batch.batch, "", "", "", *numbers, memory, share))
+        speed, loaded = f"{batch.images_per_second:.4g} images/s", bytes_text(batch.peak_memory_loaded_bytes)
         lines.append(f"  {speed}; memory with one stage loaded at a time, {loaded} with all of them")
     if any(batch.extrapolated for batch in report.batches):
         lines.append("  * extrapolated: fewer steps were timed; seconds are set-up + steps x seconds a step")
@@ -108,10 +112,11 @@ def _stage_line(figures: "StageFigures") -> str:
         figures.stage,
         figures.batch,
         f"{figures.num_steps}{mark}",
+        f"{figures.setup_seconds:.3g}",
         f"{figures.seconds_per_step:.4g}",
         f"{figures.seconds / figures.batch:.4g}",
-        f"{figures.flops / figures.batch / 1e12:.4g}",
-        _bytes(figures.peak_memory_bytes),
+        flops_text(figures.flops / figures.batch),
+        bytes_text(figures.peak_memory_bytes),
         f"{figures.share_of_peak:.1%}",
     )
 
@@ -141,8 +146,25 @@ def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[
     fid = f"{quality['fid']:.2f}" if "fid" in quality else "-"
     # The field's tables have the cosine, the metric a hundred times that.
     score = f"{quality['clip_score'] / 100:.3f}" if "clip_score" in quality else "-"
-    flops = f"{first.flops_per_image / 1e12:.3g} T"
-    return [report.subject, fid, score, seconds, _bytes(first.peak_memory_bytes), flops, cost]
+    memory, flops = bytes_text(first.peak_memory_bytes), flops_text(first.flops_per_image)
+    return [report.subject, fid, score, seconds, memory, flops, cost]
+
+
+def _differences(report: "SampleReport", found: "Evaluation") -> list[str]:
+    """Why figures of the evaluation are not of what was measured, and what its reader must know."""
+    asked = {figures.stage: figures for figures in report.batches[0].stages}
+    notes = [f"the evaluation is of {found.subject}, not of {report.subject}"] if found.subject != report.subject else []
+    if found.image_size != report.image_size:
+        notes.append(f"the evaluation compared pictures at {found.image_size} px, not {report.image_size}")
+    for stage, settings in found.points[0].settings.items():
+        steps = settings.get("num_steps") if isinstance(settings, dict) else None
+        if stage in asked and steps != asked[stage].num_steps:
+            notes.append(f"the evaluation drew with {steps} steps of the {stage}, not {asked[stage].num_steps}")
+    return [*notes, *found.notes]
+
+
+def _tell(what: str, done: int, total: int) -> None:
+    print(f"measuring {what} ({done + 1} of {total})", file=sys.stderr, flush=True)
 
 
 def _training_cost(name: str, price: float | None) -> str:
@@ -156,13 +178,11 @@ def _training_cost(name: str, price: float | None) -> str:
         config = recipes.get_recipe(recipe)
         pictures, clip = recipes.num_pictures(recipe), recipes.frozen_clip(config)
         hours += training.make_plan(config, num_pictures=pictures, gpu=PLANNED_GPU, clip=clip).gpu_hours
-    dollars = "" if price is None else f", ${hours * price:,.0f}"
-    return f"{hours:,.3g} {PLANNED_GPU} hours{dollars} (planned)"
+    cost = 0.0 if price is None else hours * price
+    dollars = "" if price is None else f", ${cost:,.0f}" if cost >= 100 else f", ${cost:,.2f}"
+    return f"{hours:,.3g} {PLANNED_GPU.upper()} hours{dollars} (planned)"
 
 
 def _line(cells: "list[str] | tuple[str, ...]") -> str:
     return f"| {' | '.join(cells)} |"
 
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unclip.cli.bench.amounts import bytes_text, flops_text
 from unclip.cli.bench.subject import chosen_subject
 from unclip.cli.options import Device
 from unclip.errors import InputError
@@ -50,6 +51,9 @@ def train(
     rows = config.micro_batch_size
     if batch is not None and micro_batch is None and rows is not None and batch % rows:
         config = config.replace(micro_batch_size=None)
+    rows = config.micro_batch_size
+    if rows is not None and config.batch_size % rows:
+        raise InputError(f"--batch {config.batch_size} does not divide in passes of {rows}; use a multiple.")
     with fast_matmul():
         report = bench_train(config, device=device, repeats=repeats)
     print(json.dumps(report.as_dict()) if as_json else as_text(report))
@@ -63,8 +67,8 @@ def as_text(report: "TrainReport") -> str:
         f"{report.name}, {report.num_parameters:,} parameters, {report.precision} on {report.machine}",
         ROW.format("batch", f"{passes}, {report.optimizer}{extra}"),
         ROW.format("step", f"{report.seconds_per_step:.4g} s, {report.images_per_second:.4g} images/s"),
-        ROW.format("memory", f"{report.peak_memory_bytes / 1e9:.3f} GB"),
-        ROW.format("operations", f"{report.flops_per_step / 1e12:.4g} TFLOP a step"),
+        ROW.format("memory", bytes_text(report.peak_memory_bytes)),
+        ROW.format("operations", f"{flops_text(report.flops_per_step)}FLOP a step"),
         ROW.format(
             "share of peak",
             f"{report.share_of_peak:.1%} of {report.peak.matmul / 1e12:.3g} TFLOP/s measured "
@@ -77,7 +81,9 @@ def as_text(report: "TrainReport") -> str:
 def _config(
     recipe: str | None, preset: str | None, stage: str | None, changes: list[str], text_tokens: int | None
 ) -> "TrainConfig":
-    if (recipe is None) == (preset is None):
+    if recipe is not None and preset is not None:
+        raise InputError(f"--recipe {recipe} and --preset {preset} are two things to train; give one of them.")
+    if recipe is None and preset is None:
         raise InputError("give what to train: --recipe emoji/decoder, or --preset karlo --stage decoder.")
     if recipe is not None:
         if stage is not None or text_tokens is not None:

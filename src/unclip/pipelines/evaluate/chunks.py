@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unclip.checkpoint import load_tensors, open_weights, read_metadata, save_tensors
-from unclip.errors import CheckpointError, DataError, InputError
+from unclip.errors import CheckpointError, InputError
 from unclip.pipelines.evaluate.rows import Rows
 
 __all__ = ["Chunk", "Chunks", "Node", "check_node", "share"]
@@ -48,8 +48,8 @@ class Chunks:
         return range(number * self.length, min((number + 1) * self.length, self.num_items))
 
     def missing(self) -> list[int]:
-        """The chunks that are not there."""
-        return [number for number in range(len(self)) if not self._path(number).exists()]
+        """The chunks that are not there, or not whole."""
+        return [number for number in range(len(self)) if not self._is_whole(number)]
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Write a chunk atomically."""
@@ -77,14 +77,20 @@ class Chunks:
         """Time that all drawing took."""
         return sum(float(notes["seconds"]) for notes in self._notes())
 
+    def _is_whole(self, number: int) -> bool:
+        if not self._path(number).exists():
+            return False
+        try:
+            open_weights(self._path(number))
+        except CheckpointError:
+            return False
+        return True
+
     def _notes(self) -> Iterator[dict[str, str]]:
         return (read_metadata(self._path(number)) for number in range(len(self)))
 
     def _read(self, number: int) -> dict[str, Tensor]:
-        try:
-            return load_tensors(self._path(number)).tensors
-        except CheckpointError as error:
-            raise DataError(f"{error} Remove the file: it is made again.") from None
+        return load_tensors(self._path(number)).tensors
 
     def _path(self, number: int) -> Path:
         return self.folder / f"chunk-{number:05}.safetensors"

@@ -11,7 +11,7 @@ from unclip.evaluation import FeatureNetwork
 from unclip.machine import describe_machine
 from unclip.pipelines.evaluate.figures import figures_of
 from unclip.pipelines.evaluate.networks import Networks
-from unclip.pipelines.evaluate.options import EvaluateOptions, choose_metrics
+from unclip.pipelines.evaluate.options import EvaluateOptions, check_metrics, choose_metrics
 from unclip.pipelines.evaluate.picture_features import compute_features
 from unclip.pipelines.evaluate.pictures import PictureSet, open_set
 from unclip.pipelines.evaluate.prompts import read_prompts, texts_id
@@ -51,11 +51,12 @@ def evaluate_folders(
     options.refuse_drawing()
     size = options.size or SIZE
     given = Networks.of(networks, size)
+    check_metrics(options.metrics, given.givers, compares=reference is not None, has_texts=given.clip is not None)
     drawn = open_set(images, with_captions=given.clip is not None and captions is None, progress=_reading(progress))
     other = None if reference is None else open_set(reference, progress=_reading(progress))
     texts = None if given.clip is None else _texts(drawn, captions)
     metrics, notes = choose_metrics(
-        options.metrics, given.givers, compares=other is not None, has_texts=texts is not None, num_images=len(drawn)
+        options.metrics, given.givers, compares=other is not None, texts=texts, num_images=len(drawn)
     )
     used = given.only(metrics)
     request = _request(drawn, other, texts, size, used)

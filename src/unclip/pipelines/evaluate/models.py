@@ -22,7 +22,7 @@ from unclip.pipelines.evaluate.prompts import Prompts, choose_prompts, read_prom
 from unclip.pipelines.evaluate.request import check_request, model_hash, write_request
 from unclip.pipelines.evaluate.results import Evaluation, Point
 from unclip.pipelines.evaluate.save import save_evaluation
-from unclip.pipelines.evaluate.stage_suites import check_suites, suites_of
+from unclip.pipelines.evaluate.stage_suites import check_suite_names, check_suites, suites_of
 from unclip.pipelines.evaluate.sweep import Setting, plan_points
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, Progress, silent
@@ -146,9 +146,10 @@ def _plan(
         options.metrics,
         given.givers,
         compares=reference is not None,
-        has_texts=given.clip is not None,
+        texts=None if given.clip is None else chosen.texts,
         num_images=num_images,
     )
+    check_suite_names(options.suites, has_reference=reference is not None)
     other = None
     if reference is not None:
         other = open_set(reference, with_captions="prior" in options.suites, progress=partial(progress, "reading"))

@@ -12,9 +12,10 @@ from unclip.pipelines.evaluate.networks import rows_of
 from unclip.pipelines.evaluate.sweep import Sweep
 from unclip.pipelines.settings import PerStage, check_count, image_seeds
 
-__all__ = ["EvaluateOptions", "choose_metrics"]
+__all__ = ["EvaluateOptions", "check_metrics", "choose_metrics"]
 
 FEATURE_BATCH = 32
+MAX_SIZE = 2048
 DRAWING = (
     "num_images", "images_per_prompt", "num_steps", "guidance_scale", "sampler", "sweep", "suites", "keep_pictures",
 )  # fmt: skip
@@ -68,6 +69,8 @@ class EvaluateOptions:
         check_count("bootstrap", self.bootstrap, least=0)
         if self.bootstrap == 1:
             raise InputError("bootstrap=1 gives no interval; use at least 2, such as 100, or 0 for none.")
+        if self.size is not None and self.size > MAX_SIZE:
+            raise InputError(f"size={self.size} is more than {MAX_SIZE}; networks look at 224 to 336 pixels: use less.")
         image_seeds(self.seed, 1)
         check_node(self.node)
         for name in self.metrics or ():
@@ -104,20 +107,27 @@ class EvaluateOptions:
 
 
 def choose_metrics(
-    asked: Sequence[str] | None, givers: Mapping[str, str], *, compares: bool, has_texts: bool, num_images: int
+    asked: Sequence[str] | None,
+    givers: Mapping[str, str],
+    *,
+    compares: bool,
+    texts: Sequence[str] | None,
+    num_images: int,
 ) -> tuple[list[Metric], tuple[str, ...]]:
     """The metrics asked for, or all that can be, in the order of the table; and notes of those left out for size.
 
-    `givers` names the network of each kind of features. Raises `InputError` for a metric that was asked for and cannot
+    `givers` names the network of each kind of features; `texts` are the prompts of the pictures, None without a CLIP or
+    captions. Raises `InputError` for a metric that was asked for and cannot
     be, naming what it lacks.
     """
     chosen, notes = list[Metric](), list[str]()
     for metric in METRICS.values():
         if asked is not None and metric.name not in asked:
             continue
-        lacking = _lacking(metric, givers, compares=compares, has_texts=has_texts)
-        if lacking is None and num_images < metric.num_least:
-            lacking = f"at least {metric.num_least} pictures, but there are {num_images}"
+        lacking = _lacking(metric, givers, compares=compares, has_texts=texts is not None)
+        count, what = (_num_different(texts), "different prompts") if metric.counts_texts else (num_images, "pictures")
+        if lacking is None and count < metric.num_least:
+            lacking = f"at least {metric.num_least} {what}, but there are {count}"
             if asked is None:
                 notes.append(f"{metric.title} is left out: it needs {lacking}.")
         if lacking is None:
@@ -128,6 +138,20 @@ def choose_metrics(
         kinds = ", ".join(givers)
         raise InputError(f"no metric can be computed of features {kinds} alone; give a reference, or other features.")
     return chosen, tuple(notes)
+
+
+def check_metrics(asked: Sequence[str] | None, givers: Mapping[str, str], *, compares: bool, has_texts: bool) -> None:
+    """Raise `InputError` where no set of pictures would do for what is asked, before any is read."""
+    names = asked or METRICS
+    lacking = [_lacking(METRICS[name], givers, compares=compares, has_texts=has_texts) for name in names]
+    for name, what in zip(names, lacking, strict=True):
+        if what is not None and (asked is not None or all(lacking)):
+            raise InputError(f"{name} needs {what}; give it, or leave {name} out.")
+
+
+def _num_different(texts: Sequence[str] | None) -> int:
+    """Prompts that a CLIP tells apart: it reads neither capitals nor the number of spaces."""
+    return len({" ".join(text.lower().split()) for text in texts or ()})
 
 
 def _lacking(metric: Metric, givers: Mapping[str, str], *, compares: bool, has_texts: bool) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from unclip.errors import DataError
@@ -15,7 +16,7 @@ from unclip.pipelines.evaluate.figures import FeatureSet
 from unclip.pipelines.evaluate.networks import Networks
 from unclip.pipelines.evaluate.options import EvaluateOptions
 from unclip.pipelines.evaluate.pictures import PictureSet, as_uint8, read_square
-from unclip.pipelines.evaluate.rows import feature_rows
+from unclip.pipelines.evaluate.rows import Rows, feature_rows
 from unclip.pipelines.options import Progress
 
 __all__ = ["SetFeatures", "compute_features"]
@@ -84,15 +85,14 @@ def compute_features(
     items = next(iter(stores.values())).items
     done, total = 0, sum(len(items(number)) for number in todo)
     for number in todo:
-        names, squares, found = _read(pictures, items(number), size)
+        wanted = [network for network in networks.networks if number in missing[network.name]]
+        rows, found = _chunk_rows(pictures, items(number), wanted, size, options.feature_batch)
         damaged |= found
         _check_damage(pictures, damaged)
-        if not squares:
+        if len(found) == len(items(number)):
             raise DataError(f"{pictures.name} holds {len(found)} damaged pictures in a row{_list(found)}; repair them.")
-        for network in networks.networks:
-            if number in missing[network.name]:
-                rows = feature_rows(network, as_uint8(squares), names, options.feature_batch)
-                stores[network.name].write(number, Chunk(rows=rows, damaged=found))
+        for name, kinds in rows.items():
+            stores[name].write(number, Chunk(rows=kinds, damaged=found))
         done += len(items(number))
         progress("features", done, total)
     return SetFeatures(pictures=pictures, chunks=stores, givers=networks.givers)
@@ -111,6 +111,26 @@ def _check_damage(pictures: PictureSet, damaged: dict[str, str]) -> None:
             f"{pictures.name} holds {len(damaged)} of {len(pictures)} pictures that cannot be read{_list(damaged)}; "
             "repair or remove them."
         )
+
+
+def _chunk_rows(
+    pictures: PictureSet, items: Sequence[int], networks: Sequence[FeatureNetwork], size: int, batch_size: int
+) -> tuple[dict[str, Rows], dict[str, str]]:
+    """Rows of a chunk by network, a batch of pictures in memory at a time; and why some could not be read."""
+    parts: dict[str, list[Rows]] = {network.name: [] for network in networks}
+    damaged = dict[str, str]()
+    for first in range(0, len(items), batch_size):
+        names, squares, found = _read(pictures, items[first : first + batch_size], size)
+        damaged |= found
+        if squares:
+            for network in networks:
+                parts[network.name].append(feature_rows(network, as_uint8(squares), names, batch_size))
+    joined: dict[str, Rows] = {
+        name: {kind: torch.cat([rows[kind] for rows in several]) for kind in several[0]}
+        for name, several in parts.items()
+        if several
+    }
+    return joined, damaged
 
 
 def _read(pictures: PictureSet, items: Sequence[int], size: int) -> tuple[list[str], list[Image.Image], dict[str, str]]:

@@ -30,7 +30,14 @@ def check_request(folder: Path, request: Mapping[str, Any]) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); give another folder.") from None
     # What was written went through JSON, where a tuple is a list.
-    for name, before, now in _differences("", found, json.loads(json.dumps(request))):
+    asked = json.loads(json.dumps(request))
+    labels = [", ".join(label or "one setting" for label in one.get("points", {})) for one in (found, asked)]
+    if labels[0] != labels[1]:
+        raise InputError(
+            f"{folder} holds an evaluation of {labels[0]}, but {labels[1]} is asked for; ask for the same, or give "
+            "another folder."
+        )
+    for name, before, now in _differences("", found, asked):
         raise InputError(
             f"{folder} holds an evaluation with {name}={_short(before)}, but {_short(now)} is asked for; ask for the "
             "same, or give another folder."
@@ -63,7 +70,9 @@ def _differences(place: str, before: Any, now: Any) -> Iterator[tuple[str, Any, 
     """The places where two JSON values differ, as names with dots."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*before, *now]):
-            yield from _differences(f"{place}.{key}".lstrip("."), before.get(key), now.get(key))
+            # A setting is called as it is without a sweep: "prior.num_steps".
+            name = key if place in ("", "points") else f"{place}.{key}" if key else place
+            yield from _differences(name, before.get(key), now.get(key))
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for index, (first, second) in enumerate(zip(before, now, strict=True)):
             yield from _differences(f"{place}[{index}]", first, second)

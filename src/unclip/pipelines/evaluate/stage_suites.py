@@ -21,19 +21,23 @@ from unclip.pipelines.model import Model
 from unclip.pipelines.options import Progress
 from unclip.runtime import seeded
 
-__all__ = ["check_suites", "suites_of"]
+__all__ = ["check_suite_names", "check_suites", "suites_of"]
 
 DIVERSITY = "diversity"
 Measures = dict[str, dict[str, float]]
 
 
-def check_suites(options: EvaluateOptions, model: Model, given: Networks, other: PictureSet | None) -> None:
-    """Raise `InputError` for a suite that there is none of, or that lacks something, naming it."""
-    for name in options.suites:
+def check_suite_names(names: Sequence[str], *, has_reference: bool) -> None:
+    """Raise `InputError` for an unknown suite, and for one that looks at real pictures where there are none."""
+    for name in names:
         if name not in (*SUITES, DIVERSITY):
             raise InputError(f"there is no suite {name!r}; {did_you_mean(name, (*SUITES, DIVERSITY))}")
-        if name != DIVERSITY and other is None:
+        if name != DIVERSITY and not has_reference:
             raise InputError(f"the suite {name} looks at real pictures; give a reference, or leave it out.")
+
+
+def check_suites(options: EvaluateOptions, model: Model, given: Networks, other: PictureSet | None) -> None:
+    """Raise `InputError` for a suite that lacks something, naming it; `check_suite_names` came before."""
     if "prior" in options.suites and other is not None and not any(text.strip() for text in other.captions):
         raise InputError(f"the suite prior needs captions of real pictures, but {other.name} has none; leave it out.")
     if "upsampler" in options.suites:
