@@ -38,7 +38,7 @@ def test_a_model_is_evaluated_and_its_card_gets_the_figures(
     assert [line.rpartition(" ")[0] for line in lines[:-1]] == [
         f"decoder guidance {scale}: {figure}"
         for scale in (1, 3)
-        for figure in ("CMMD", "FD-CLIP", "CLIP score", "seconds per picture")
+        for figure in ("CMMD", "FD-CLIP", "CLIP score", "seconds per image")
     ]
     assert "note: CMMD of 3 pictures" in done.err
     found = Evaluation.model_validate_json((tmp_path / "out" / "results.json").read_bytes())

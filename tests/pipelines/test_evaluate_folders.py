@@ -110,7 +110,7 @@ def test_real_digits_are_nearer_to_others_than_to_emoji(tmp_path: Path, pipe: Un
     assert near is not None
     assert near.features["fid"] == "tiny-inception"
     assert near.features["clip_score"] == "clip:tiny"
-    assert near.notes == ("R-precision is left out: it needs at least 100 pictures, but there are 60.",)
+    assert near.notes == ("R-precision is left out: it needs at least 100 different prompts, but there are 10.",)
     for figure in near.points[0].figures:
         assert figure.low is not None
         assert figure.high is not None

@@ -322,7 +322,7 @@ def test_another_request_is_refused_with_the_difference(pipe: UnClip, real: Path
         with pytest.raises(InputError, match=rf"out holds an evaluation with {message}"):
             evaluate_model(model, prompts, reference, [tiny_network()], out, options=options(tmp_path, **given))
     swept = options(tmp_path, sweep={"num_steps.decoder": [2, 4]})
-    with pytest.raises(InputError, match=r"an evaluation of one setting, but decoder steps 2, decoder steps 4 is asked"):
+    with pytest.raises(InputError, match=r"evaluation of one setting, but decoder steps 2, decoder steps 4 is"):
         evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=swept)
     with pytest.raises(InputError, match=r"features\.tiny-inception="):
         evaluate_model(pipe, PROMPTS, real, [tiny_network(seed=1)], out, options=options(tmp_path))

@@ -12,6 +12,7 @@ from unclip.cli.bench.subject import chosen_subject, parse_batches
 from unclip.cli.compare import read_evaluation
 from unclip.cli.options import Device, parse_size
 from unclip.cli.per_stage import parse_per_stage
+from unclip.errors import InputError
 
 if TYPE_CHECKING:
     from unclip.bench import SampleReport, StageFigures, Subject
@@ -142,7 +143,7 @@ def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[
         points = [{figure.name: figure.value for figure in point.figures} for point in found.points]
         quality = min(points, key=lambda figures: figures.get("fid", float("inf")))
     first = report.batches[0]
-    seconds = f"{first.seconds_per_image:.3g} s" + (" *" if first.extrapolated else "")
+    seconds = f"{_number(first.seconds_per_image)} s" + (" *" if first.extrapolated else "")
     fid = f"{quality['fid']:.2f}" if "fid" in quality else "-"
     # The field's tables have the cosine, the metric a hundred times that.
     score = f"{quality['clip_score'] / 100:.3f}" if "clip_score" in quality else "-"
@@ -153,7 +154,9 @@ def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[
 def _differences(report: "SampleReport", found: "Evaluation") -> list[str]:
     """Why figures of the evaluation are not of what was measured, and what its reader must know."""
     asked = {figures.stage: figures for figures in report.batches[0].stages}
-    notes = [f"the evaluation is of {found.subject}, not of {report.subject}"] if found.subject != report.subject else []
+    notes = (
+        [f"the evaluation is of {found.subject}, not of {report.subject}"] if found.subject != report.subject else []
+    )
     if found.image_size != report.image_size:
         notes.append(f"the evaluation compared pictures at {found.image_size} px, not {report.image_size}")
     for stage, settings in found.points[0].settings.items():
@@ -180,9 +183,13 @@ def _training_cost(name: str, price: float | None) -> str:
         hours += training.make_plan(config, num_pictures=pictures, gpu=PLANNED_GPU, clip=clip).gpu_hours
     cost = 0.0 if price is None else hours * price
     dollars = "" if price is None else f", ${cost:,.0f}" if cost >= 100 else f", ${cost:,.2f}"
-    return f"{hours:,.3g} {PLANNED_GPU.upper()} hours{dollars} (planned)"
+    return f"{_number(hours)} {PLANNED_GPU.upper()} hours{dollars} (planned)"
+
+
+def _number(value: float) -> str:
+    """Three digits, and never a power of ten: 0.28, 8,220."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _line(cells: "list[str] | tuple[str, ...]") -> str:
     return f"| {' | '.join(cells)} |"
-

@@ -142,11 +142,10 @@ def choose_metrics(
 
 def check_metrics(asked: Sequence[str] | None, givers: Mapping[str, str], *, compares: bool, has_texts: bool) -> None:
     """Raise `InputError` where no set of pictures would do for what is asked, before any is read."""
-    names = asked or METRICS
-    lacking = [_lacking(METRICS[name], givers, compares=compares, has_texts=has_texts) for name in names]
-    for name, what in zip(names, lacking, strict=True):
-        if what is not None and (asked is not None or all(lacking)):
-            raise InputError(f"{name} needs {what}; give it, or leave {name} out.")
+    for name in asked or ():
+        lacking = _lacking(METRICS[name], givers, compares=compares, has_texts=has_texts)
+        if lacking is not None:
+            raise InputError(f"{name} needs {lacking}; give it, or leave {name} out.")
 
 
 def _num_different(texts: Sequence[str] | None) -> int:
