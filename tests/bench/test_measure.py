@@ -145,5 +145,5 @@ def test_more_steps_than_the_schedule_has_are_refused_before_anything_is_measure
 
 def test_an_error_in_the_measuring_process_comes_back() -> None:
     config = train_config("tiny/prior", PRIOR).replace(batch_size=5, micro_batch_size=2)
-    with pytest.raises(InputError, match=r"batch_size=5 cannot be shared"):
+    with pytest.raises(InputError, match=r"batch_size=5 does not divide in passes of micro_batch_size=2"):
         bench_train(config, device="cpu")

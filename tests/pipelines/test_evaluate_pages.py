@@ -287,7 +287,7 @@ def test_a_section_says_what_its_figures_are_of() -> None:
         "## Evaluation\n\n50 pictures at 32 px, compared with 1,234 of the test split; seed 17.\n"
     )
     assert (
-        "Measured with unclip 9.8.7 on a processor & more, 1 threads; torch 2.0; 2026-01-02; commit abc123." in section
+        "Measured with unclip 9.8.7 on a processor & more, 1 thread; torch 2.0; 2026-01-02; commit abc123." in section
     )
     assert "Features: fid: inception fingerprint 0a1b." in section
     assert section.endswith("`unclip evaluate tiny`\n")

@@ -68,3 +68,21 @@ def test_averages_are_the_same_in_all_processes(results: Path, stage: str, varia
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
         torch.testing.assert_close(tensor, alone[name], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from Linux's /proc")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_nothing_of_the_connections_is_left_after_a_run(
+    tiny_recipe: Callable[[str], TrainConfig], tmp_path: Path, strategy: str
+) -> None:
+    """Threads that outlive the run abort the process at its exit, now and then, after everything went well."""
+    config = tiny_recipe("emoji/prior").replace(strategy=strategy, num_images=16)
+    script = (
+        "import json, sys; from pathlib import Path; from unclip.config import load_config\n"
+        "from unclip.training import TrainConfig, train\n"
+        "train(load_config(TrainConfig, json.loads(sys.argv[1])), sys.argv[2], device='cpu')\n"
+        "names = [(thread / 'comm').read_text().strip() for thread in Path('/proc/self/task').iterdir()]\n"
+        "print('left:', sorted(name for name in names if 'gloo' in name or 'tcpstore' in name), file=sys.stderr)"
+    )
+    ends = finish(start(["-c", script, config.model_dump_json(), tmp_path / "run"], 2))
+    assert [(code, errors.splitlines()[-1]) for code, errors in ends] == [(0, "left: []")] * 2, ends

@@ -1,5 +1,7 @@
 """Several processes that train one network. The only place that knows torch.distributed, DDP, FSDP and launchers."""
 
+import gc
+import importlib
 import inspect
 import os
 import traceback
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from unclip.errors import ConfigError, TrainingError, UnclipError
@@ -28,6 +31,7 @@ class Cluster:
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
         self.rank, self.size, self.device = rank, size, device
+        self._mesh: DeviceMesh | None = None
 
     @property
     def is_first(self) -> bool:
@@ -56,13 +60,17 @@ class Cluster:
         """Cut the parameters of `network` into shards, where the strategy says so."""
         if self.size == 1 or strategy == "ddp":
             return
-        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh(self.device.type, (self.size,))
+        if self._mesh is None:
+            self._mesh = init_device_mesh(self.device.type, (self.size,))
         # Single numbers, such as CLIP's temperature, cannot be cut: every process keeps them whole.
         scalars = {parameter for parameter in network.parameters() if parameter.ndim == 0}
-        options: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": strategy == "fsdp", "ignored_params": scalars}
+        options: dict[str, Any] = {
+            "mesh": self._mesh,
+            "reshard_after_forward": strategy == "fsdp",
+            "ignored_params": scalars,
+        }
         for block in blocks:
             fully_shard(block, **options)
         fully_shard(network, **options)
@@ -151,6 +159,16 @@ class Cluster:
             spread[name] = value if like is None else sharded_like(like, value.to(like.device))
         return spread
 
+    def leave(self) -> None:
+        """Close the connections to the other processes.
+
+        Threads of connections that something still holds abort the process now and then at its exit.
+        """
+        gc.collect()  # sharded networks refer to themselves
+        # Meshes stay in the caches of torch's sharded tensors for ever; their groups must not.
+        getattr(self._mesh, "_pg_registry", {}).clear()
+        dist.destroy_process_group()
+
     def _broadcast(self, value: Tensor) -> Tensor:
         if self.size == 1:
             return value
@@ -174,14 +192,16 @@ def join(device: str = "auto") -> Iterator[Cluster]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
+    _import_before_connecting()
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    cluster = Cluster(dist.get_rank(), size, chosen)
     with warnings.catch_warnings():
         # Of parameters with sides of 1, whose strides say nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # Of blocks that return a view, which nobody changes.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")
         try:
-            yield Cluster(dist.get_rank(), size, chosen)
+            yield cluster
         except BaseException as error:
             # What holds connections, such as DDP, must be gone before they are closed, or the process never ends.
             traceback.clear_frames(error.__traceback__)
@@ -192,7 +212,16 @@ def join(device: str = "auto") -> Iterator[Cluster]:
                 "from the newest checkpoint."
             ) from None
         finally:
-            dist.destroy_process_group()
+            cluster.leave()
+
+
+def _import_before_connecting() -> None:
+    """Import what keeps the processes' group for ever as a default argument, when it is first imported with one there.
+
+    Seen in torch 2.13, whose DDP and FSDP import these when they are first used.
+    """
+    for name in ("torch.distributed.fsdp", "torch.distributed.nn.functional"):
+        importlib.import_module(name)
 
 
 def _is_broken_connection(error: BaseException) -> bool:
