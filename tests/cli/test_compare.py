@@ -14,7 +14,7 @@ def test_the_page_has_the_figures_of_all_files(
     unclip: Program, tiny_folder: Path, evaluation: Path, tmp_path: Path
 ) -> None:
     timed = unclip(
-        "bench", "sample", "--model", tiny_folder, "--steps", "1", "--batch", "1,2", "--device", "cpu",
+        "bench", "sample", "--model", tiny_folder, "--steps", "1", "--batch", "2", "--device", "cpu",
         "--repeats", "1", "--json",
     )  # fmt: skip
     (tmp_path / "bench.jsonl").write_text(timed.out * 2)
