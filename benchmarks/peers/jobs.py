@@ -266,8 +266,8 @@ _OTHERS = {
         theirs=_IMAGEN,
         ours={
             "decoder": _OUR_DECODER
-            | {"embedding_dim": 768, "text_dim": 768, "channel_mult": [1, 2, 3, 4], "num_res_blocks": 3}
-            | {"attention_resolutions": [32, 16, 8], "context_dim": 640, "learned_variance": False}
+            | {"embedding_dim": 768, "text_dim": 768, "channel_mult": [1, 2, 3, 4], "num_res_blocks": 2}
+            | {"attention_resolutions": [32, 16, 8], "context_dim": 256, "learned_variance": False}
         },
     ),
 }
