@@ -9,7 +9,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.evaluation import ModuleFeatures
+from unclip.pipelines import EvaluateOptions
 from unclip.runtime import forked_random_state
+
+PROMPTS = ["a red apple", "a cat", "an old house", "the sun", "a blue heart"]
+"""Of the evaluations of the tiny model."""
 
 
 class Counting(nn.Module):
@@ -49,3 +53,8 @@ def rows_of(network: ModuleFeatures, images: Sequence[Image.Image]) -> Tensor:
     """Features of RGB pictures one at a time, as the definition has it."""
     pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in images]
     return torch.cat([next(iter(network(one).values())) for one in pixels]).double()
+
+
+def options(tmp_path: Path, **given: object) -> EvaluateOptions:
+    """Of an evaluation of the tiny model."""
+    return EvaluateOptions(**{"cache": tmp_path / "cache", "size": 32, "seed": 3, **given})  # type: ignore[arg-type]
