@@ -3,13 +3,22 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from unclip.errors import InputError
 
-__all__ = ["NoiseSource", "autocast", "forked_random_state", "inference_dtype", "resolve_device", "seeded"]
+__all__ = [
+    "NoiseSource",
+    "autocast",
+    "forked_random_state",
+    "inference_dtype",
+    "resolve_device",
+    "seeded",
+    "seeded_generator",
+]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -49,7 +58,23 @@ def seeded(*parts: int) -> torch.Generator:
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
-    return torch.Generator().manual_seed(state & 0x7FFFFFFFFFFFFFFF)
+    return seeded_generator(state & 0x7FFFFFFFFFFFFFFF)
+
+
+def seeded_generator(seed: int) -> torch.Generator:
+    """A CPU generator of which every bit of `seed` in [0, 2^64) counts; below 2^32 it is torch's own of that seed.
+
+    torch's Mersenne twister is seeded with the lower 32 bits alone, so that seeds equal modulo 2^32 share a stream.
+    Larger seeds fill its state from a hash of the whole number.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if seed < 2**32:
+        return generator
+    twister = np.random.MT19937(np.random.SeedSequence(seed)).state
+    state = generator.get_state()
+    # Behind the seed (8 bytes), two flags (4 each) and a position (8) lie 624 words of 32 bits, each in 8 bytes.
+    state[24 : 24 + 624 * 8] = torch.from_numpy(twister["state"]["key"].astype("<u8").view(np.uint8))
+    return generator.set_state(state)
 
 
 @contextmanager
@@ -57,7 +82,7 @@ def forked_random_state(seed: int) -> Iterator[None]:
     """Seed torch's own random state (weight initialisation, dropout) inside the block and put it back afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.set_state(seeded_generator(seed).get_state())
         if devices:
             torch.cuda.manual_seed(seed)
         yield
@@ -75,7 +100,7 @@ class NoiseSource:
     @classmethod
     def from_seeds(cls, seeds: Sequence[int]) -> "NoiseSource":
         """One generator per seed, each seeded by that number alone."""
-        return cls([torch.Generator().manual_seed(seed) for seed in seeds])
+        return cls([seeded_generator(seed) for seed in seeds])
 
     @classmethod
     def from_states(cls, states: UInt8[Tensor, "batch state"]) -> "NoiseSource":

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unclip.errors import InputError
-from unclip.runtime import NoiseSource, autocast, forked_random_state, inference_dtype, resolve_device, seeded
+from unclip.runtime import (
+    NoiseSource,
+    autocast,
+    forked_random_state,
+    inference_dtype,
+    resolve_device,
+    seeded,
+    seeded_generator,
+)
 
 CPU = torch.device("cpu")
 
@@ -94,6 +102,32 @@ def test_seeded_streams_differ_in_every_part() -> None:
     draws = torch.stack([torch.randn(16, generator=seeded(*part)) for part in parts])
     assert torch.unique(draws, dim=0).shape[0] == len(parts)
     assert torch.equal(torch.randn(16, generator=seeded(1, 2)), torch.randn(16, generator=seeded(1, 2)))
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_small_seeds_are_torchs_own(seed: int) -> None:
+    expected = torch.Generator().manual_seed(seed)
+    assert torch.equal(seeded_generator(seed).get_state(), expected.get_state())
+
+
+@pytest.mark.parametrize(("one", "other"), [(7, 2**32 + 7), (2**32 + 7, 2**33 + 7), (2**63 - 1, 2**62 - 1)])
+def test_every_bit_of_a_seed_counts(one: int, other: int) -> None:
+    draws = [NoiseSource.from_seeds([seed])((1000,)) for seed in (one, other)]
+    assert abs(float((draws[0] * draws[1]).mean())) < 0.15  # 5 standard deviations; equal streams have 1
+    assert float(draws[1].std()) == pytest.approx(1.0, abs=0.12)
+
+
+def test_large_seeds_only_replace_the_words_of_torchs_state() -> None:
+    """`manual_seed` fills the words of the state by Knuth's recurrence, so their place and format are known."""
+    word, words = 9, []
+    for index in range(624):
+        words.append(word)
+        word = (1812433253 * (word ^ (word >> 30)) + index + 1) & 0xFFFFFFFF
+    state = torch.Generator().manual_seed(9).get_state()
+    assert state[24 : 24 + 624 * 8].view(torch.int64).tolist() == words
+    large, small = seeded_generator(2**40).get_state(), torch.Generator().manual_seed(2**40).get_state()
+    differs = (large != small).nonzero().flatten()
+    assert 24 <= int(differs.min()) <= int(differs.max()) < 24 + 624 * 8
 
 
 def test_neighbouring_seeds_are_uncorrelated() -> None:

@@ -1,6 +1,7 @@
 """Where a job is measured: in a fresh process on a CPU, whose memory counter forgets nothing; here on a GPU."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,14 +31,11 @@ def measure_apart(job: StageJob | TrainJob) -> Measured:
 
 
 def _in_fresh_process(job: StageJob | TrainJob) -> Measured:
-    sent = {
-        "threads": torch.get_num_threads(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "job": job.model_dump(mode="json"),
-    }
+    sent = {"job": job.model_dump(mode="json")}
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     # -P: a folder called unclip where the command is given is not the package.
     command = [sys.executable, "-P", "-m", "unclip.bench.worker"]
-    run = subprocess.run(command, input=json.dumps(sent), capture_output=True, text=True, check=False)
+    run = subprocess.run(command, input=json.dumps(sent), env=environment, capture_output=True, text=True, check=False)
     if run.returncode == -signal.SIGKILL or "DefaultCPUAllocator" in run.stderr:
         raise InputError(f"{_title(job)} does not fit into memory; use a smaller --batch, or --dtype bfloat16.")
     if run.returncode != 0:

@@ -6,8 +6,7 @@ Knows options and files; the drawing is a method of `UnClip`.
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +18,7 @@ from unclip.cli.progress import show_progress
 if TYPE_CHECKING:
     from unclip.pipelines import Draft, DrawOptions, Result, UnClip
 
-__all__ = ["draw", "draw_part", "fast_matmul"]
+__all__ = ["draw", "draw_part"]
 
 T = TypeVar("T")
 
@@ -101,22 +100,8 @@ def _run(shared: Shared, options: "DrawOptions", task: "Callable[[UnClip, DrawOp
     """A task on the model that the options name."""
     from unclip.pipelines import UnClip
 
-    with fast_matmul():
-        pipe = UnClip.load(shared.model, shared.device)
-        return pipe, task(pipe, options)
-
-
-@contextmanager
-def fast_matmul() -> Iterator[None]:
-    """Let float32 matrix products run in bfloat16 meanwhile: on AMD hosts MKL's float32 kernels are 3 times slower."""
-    import torch
-
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    pipe = UnClip.load(shared.model, shared.device)
+    return pipe, task(pipe, options)
 
 
 def _metadata(result: "Result", index: int, model: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from unclip.pipelines.settings import StageSettings, check_prompts
 __all__ = ["advance", "draft", "finish"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draft(
     model: Model,
     prompts: str | Sequence[str],
@@ -61,7 +61,7 @@ def draft(
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
     """Take a draft as far as another stage; errors and `options` are as for `finish`."""
     job = _resume(model, draft, options)
@@ -77,7 +77,7 @@ def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[Dr
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def finish(model: Model, draft: Draft, **options: Unpack[DrawOptions]) -> Result:
     """Run the stages that a draft has before it.
 

@@ -23,7 +23,7 @@ from unclip.pipelines.settings import check_prompts
 __all__ = ["image_to_image"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def image_to_image(
     model: Model,
     images: Picture | Sequence[Picture],

@@ -20,7 +20,7 @@ from unclip.pipelines.windows import Box, window_around
 __all__ = ["inpaint"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def inpaint(
     model: Model,
     image: Picture,

@@ -30,7 +30,7 @@ from unclip.shapes import Sample
 __all__ = ["interpolate"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def interpolate(
     model: Model,
     a: TextOrPicture,

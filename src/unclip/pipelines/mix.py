@@ -24,7 +24,7 @@ from unclip.pipelines.sampling import select_text
 __all__ = ["mix"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def mix(
     model: Model,
     parts: Sequence[tuple[TextOrPicture, float]],

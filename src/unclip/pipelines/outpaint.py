@@ -34,7 +34,7 @@ class Margins(NamedTuple):
     bottom: int
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def outpaint(
     model: Model,
     image: Picture,

@@ -20,7 +20,7 @@ __all__ = ["fit_basis", "probe"]
 
 
 # Section 4 of unCLIP.
-@torch.inference_mode()
+@torch.no_grad()
 def probe(
     model: Model,
     image: Picture,
@@ -48,7 +48,7 @@ def probe(
     return job.result(job.draw(embeddings, features.condition), embeddings, num_components=counts)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fit_basis(model: Model, pictures: Iterable[Picture]) -> EmbeddingBasis:
     """The principal components of the embeddings of `pictures`, for `probe`; best of thousands of them.
 

@@ -32,7 +32,7 @@ SAME = 1e-5
 Directions = Float[Tensor, "1 dim"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def text_diff(
     model: Model,
     image: Picture,

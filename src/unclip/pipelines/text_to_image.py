@@ -20,7 +20,7 @@ from unclip.pipelines.settings import check_prompts
 __all__ = ["text_to_image"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def text_to_image(
     model: Model,
     prompts: str | Sequence[str],

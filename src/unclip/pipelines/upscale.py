@@ -42,7 +42,7 @@ class Block(NamedTuple):
     bottom: int
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def upscale(
     model: Model, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
 ) -> Result:

@@ -32,7 +32,7 @@ from unclip.shapes import Sample
 __all__ = ["image_variations"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def image_variations(
     model: Model,
     images: Picture | Sequence[Picture],

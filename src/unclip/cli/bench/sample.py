@@ -55,7 +55,6 @@ def sample(
     A few steps of each stage are timed; seconds an image are those of a step times the steps.
     """
     from unclip.bench import bench_sample
-    from unclip.cli.draw import fast_matmul
 
     if price is not None and not 0.0 < price < float("inf"):
         raise InputError(f"--price {price} is no price of an hour; give dollars above 0.")
@@ -63,19 +62,18 @@ def sample(
     found = None if evaluation is None else read_evaluation(evaluation)
     settings = _settled(subject, steps, guidance, sampler)
     batches, pixels = parse_batches(batch), parse_size(size)
-    with fast_matmul():
-        report = bench_sample(
-            subject,
-            batches=batches,
-            settings=settings,
-            image_size=pixels,
-            text_tokens=text_tokens,
-            num_candidates=candidates,
-            dtype=dtype,
-            device=device,
-            repeats=repeats,
-            tell=_tell,
-        )
+    report = bench_sample(
+        subject,
+        batches=batches,
+        settings=settings,
+        image_size=pixels,
+        text_tokens=text_tokens,
+        num_candidates=candidates,
+        dtype=dtype,
+        device=device,
+        repeats=repeats,
+        tell=_tell,
+    )
     for note in [] if found is None else _differences(report, found):
         print(f"note: {note}", file=sys.stderr)
     cost = _training_cost(preset or report.subject, price) if stage is None else "-"

@@ -40,7 +40,6 @@ def train(
     A step is forward, backward, optimiser and averages; CLIP's features are given, as stored ones are.
     """
     from unclip.bench import bench_train
-    from unclip.cli.draw import fast_matmul
 
     config = _config(recipe, preset, stage, changes or [], text_tokens)
     asked: dict[str, Any] = {"batch_size": batch, "precision": precision}
@@ -54,8 +53,7 @@ def train(
     rows = config.micro_batch_size
     if rows is not None and config.batch_size % rows:
         raise InputError(f"--batch {config.batch_size} does not divide in passes of {rows}; use a multiple.")
-    with fast_matmul():
-        report = bench_train(config, device=device, repeats=repeats)
+    report = bench_train(config, device=device, repeats=repeats)
     print(json.dumps(report.as_dict()) if as_json else as_text(report))
 
 
