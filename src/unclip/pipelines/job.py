@@ -224,7 +224,7 @@ def settle_options(
         sampler=options.get("sampler"),
     )
     for name, stage in stages.items():
-        stage_times(stage.schedule, settings[name])
+        stage_times(stage.schedule_of(settings[name]), settings[name])
     return settings
 
 
