@@ -245,3 +245,22 @@ def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(image_paths(None, "very " * 99, [7])[0].name) < 60
     with pytest.raises(InputError, match=r"use x\.png"):
         image_paths("x.webp", "a", [7])
+
+
+def test_every_text_that_was_cut_is_noted(generate: Program, unclip: Program, tiny_folder: Path) -> None:
+    """The negative prompt, a draft's and its pictures', the text to come from, every part of a mix."""
+    quick = ["--steps", "1", "--seed", "7", "--model", str(tiny_folder)]
+
+    def notes(*arguments: str) -> int:
+        done = unclip(*arguments, *quick)
+        assert done.code == 0, done.err
+        return sum("is too long; not read: " in line for line in done.err.splitlines())
+
+    Image.new("RGB", (8, 8)).save("grey.png")
+    assert notes("generate", PROMPT, "--negative", LONG) == 1
+    assert notes("generate", LONG, "--negative", LONG[5:]) == 2
+    assert notes("generate", LONG, "--negative", LONG[5:], "--stop-after", "prior", "-o", "d.safetensors") == 2
+    assert unclip("finish", "d.safetensors", "--model", tiny_folder).err.count("is too long; not read: ") == 2
+    assert notes("edit", "grey.png", "--from", LONG, "--to", PROMPT) == 1
+    assert notes("mix", f"{PROMPT}=0.9", f"{LONG}=0.1", f"{LONG[5:]}=-0.1") == 2
+    assert notes("generate", PROMPT, "--negative", "a tree") == 0

@@ -42,7 +42,8 @@ def reconstructed(model: Model, picture: Image.Image, **options: Any) -> Result:
         features = encode(model, [""], [picture])
         x_T = {"decoder": invert_pictures(job, [picture], features.pictures, features.condition)}
         embeddings = [features.pictures]
-        return job.result(job.draw(embeddings, features.condition, start_from(job, x_T)), embeddings)
+        images = job.draw(embeddings, features.condition, start_from(job, x_T))
+        return job.result(images, embeddings, features.cut)
 
 
 @pytest.mark.parametrize(

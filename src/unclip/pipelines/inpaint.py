@@ -55,7 +55,7 @@ def inpaint(
     missing = _missing(picture, mask)
     picture, bounds = on_white(picture), missing.getbbox()
     job = begin(model, options, num_images=num_images, uses_prior=prompt is not None)
-    embeddings, condition = embed(job, prompt if bounds else None, picture)
+    embeddings, features = embed(job, prompt if bounds else None, picture)
 
     if bounds is None:
         images: list[Drawn] = [[picture.copy() for _ in batch.seeds] for batch in job.batches]
@@ -63,9 +63,11 @@ def inpaint(
         box = window_around(bounds, picture.size, job.chain.size[::-1])
         windows = [[picture.crop(box)] * len(batch.seeds) for batch in job.batches]
         known = ImageOps.invert(missing).crop(box)
-        painted = paint(job, embeddings, condition, windows, known, feather=feather, num_resamples=num_resamples)
+        painted = paint(
+            job, embeddings, features.condition, windows, known, feather=feather, num_resamples=num_resamples
+        )
         images = [_insert(picture, batch, box, job.output_type) for batch in painted]
-    return job.result(images, embeddings, prompts, **describe(job, prompt, feather, num_resamples))
+    return job.result(images, embeddings, features.cut, prompts, **describe(job, prompt, feather, num_resamples))
 
 
 def _missing(picture: Image.Image, mask: Picture | None) -> Image.Image:

@@ -75,7 +75,7 @@ def interpolate(
     images = job.enlarge(job.decode(between, condition, canvases))
     told = [ends[end].text for end in nearer]
     names = [end.name for end in ends]
-    return job.result(images, between, told, frames=frames, between=names, num_candidates=candidates)
+    return job.result(images, between, features.cut, told, frames=frames, between=names, num_candidates=candidates)
 
 
 def _fractions(frames: int) -> Tensor:

@@ -136,13 +136,18 @@ class Job:
         self,
         images: Sequence[Drawn],
         embeddings: list[Tensor],
+        cut: Mapping[str, str],
         prompts: list[str] | None = None,
         **settings: Any,
     ) -> Result:
-        """What the task hands back of its batches; `prompts` has each input's text, `settings` are the task's own."""
+        """What the task hands back of its batches.
+
+        `cut` has the ends of all texts that were too long for their readers, as `Features`; `prompts` has each input's
+        text, `settings` are the task's own.
+        """
         pictures = self.pictures
         texts = [prompts[row] if prompts else "" for row in pictures.rows]
-        cut = self.model.clip.cut_text(texts) if prompts and self.model.clip else [""] * len(texts)
+        settings |= {"cut": dict(cut)} if cut else {}
         width, height = size_of(images[0])
         stages = {stage: value.model_dump(mode="json") for stage, value in self.settings.items()}
         return Result(
@@ -151,7 +156,7 @@ class Job:
             seeds=pictures.seeds,
             image_embeddings=torch.cat(embeddings),
             settings={**settings, "image_size": width if width == height else [width, height], **stages},
-            cut=cut,
+            cut=[cut.get(text, "") for text in texts],
         )
 
     def _canvases(self, given: Iterable[Canvas] | None) -> Iterable[Canvas]:

@@ -72,7 +72,7 @@ def outpaint(
     side = _window_side(job, picture.size, size, window)
     boxes = list(_needed(size, placed, windows_outward(size, placed, side)))
 
-    embeddings, condition = embed(job, prompt, picture)
+    embeddings, features = embed(job, prompt, picture)
     canvases = [[_extended(picture, size, placed) for _ in batch.seeds] for batch in job.batches]
     known = _known(size, placed)
     for index, box in enumerate(boxes):
@@ -80,7 +80,7 @@ def outpaint(
         painted = paint(
             _part(job, index, len(boxes)),
             embeddings,
-            condition,
+            features.condition,
             windows,
             known.crop(box),
             feather=feather,
@@ -91,7 +91,7 @@ def outpaint(
                 canvas.paste(image, box)
         known.paste(255, box)
     settings = margins._asdict() | {"window": side} | describe(job, prompt, feather, num_resamples)
-    return job.result(canvases, embeddings, prompts, **settings)
+    return job.result(canvases, embeddings, features.cut, prompts, **settings)
 
 
 def _margins(picture: tuple[int, int], given: Margins, aspect: tuple[int, int] | None) -> Margins:

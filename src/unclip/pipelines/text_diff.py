@@ -68,7 +68,7 @@ def text_diff(
     fractions = torch.tensor(thetas, dtype=torch.float64)
     embeddings = job.split(slerp(z_i.expand(count, -1), z_d.expand(count, -1), fractions))
     images = job.draw(embeddings, wordless(features.condition, count), canvases)
-    return job.result(images, embeddings, texts[1:] * count, source=source, theta=thetas)
+    return job.result(images, embeddings, features.cut, texts[1:] * count, source=source, theta=thetas)
 
 
 # z_d, unCLIP section 3.3.
