@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unclip import __version__
 from unclip.cli.options import Shared, parse_size
@@ -121,6 +121,7 @@ def _metadata(result: "Result", index: int, model: str) -> dict[str, str]:
 
 def _report(result: "Result", paths: list[Path], model: str, seconds: float, as_json: bool) -> None:
     _note_cut(result.settings.get("cut", {}))
+    _note_mask(result.settings)
     if not as_json:
         print("\n".join(str(path) for path in paths))
         return
@@ -142,3 +143,14 @@ def _note_cut(cut: Mapping[str, str]) -> None:
     for text, end in cut.items():
         beginning = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN].rstrip()}..."
         print(f"note: {beginning!r} is too long; not read: {end!r}", file=sys.stderr)
+
+
+def _note_mask(settings: Mapping[str, Any]) -> None:
+    """Say what a mask that is no black and white selects, and that one selects nothing or everything."""
+    share = settings.get("painted")
+    if share == 0.0:
+        print("note: the mask selects nothing, so nothing was painted", file=sys.stderr)
+    elif share == 1.0:
+        print("note: the mask selects the whole picture, so nothing of it was kept", file=sys.stderr)
+    elif share is not None and settings["mask_kind"] == "alpha":
+        print(f"note: what is transparent was painted, {share:.1%} of the picture", file=sys.stderr)
