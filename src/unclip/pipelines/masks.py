@@ -153,12 +153,13 @@ def _mask_kind(picture: Image.Image, name: str) -> MaskKind:
 
 
 def _hole(picture: Image.Image, name: str) -> Image.Image:
-    if picture.mode == "RGB" or picture.getchannel("A").getextrema()[0] >= 128:
+    hole = None if picture.mode == "RGB" else _threshold(ImageOps.invert(picture.getchannel("A")))
+    if hole is None or hole.getbbox() is None:
         raise InputError(
             f"{name} has nothing transparent, by which it is to be read; clear what to repaint, or paint it white on "
             'black and give mask_kind="white" (--mask-is white).'
         )
-    return _threshold(ImageOps.invert(picture.getchannel("A")))
+    return hole
 
 
 def _white(picture: Image.Image, name: str) -> Image.Image:
