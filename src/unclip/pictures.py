@@ -30,6 +30,8 @@ MAX_PIXELS = 2**27
 
 # Pillow reads these by running them.
 PROGRAMS = ("EPS", "WMF")
+# Those that Pillow itself converts to RGB as they are meant.
+PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 def open_picture(source: Picture) -> Image.Image:
@@ -41,9 +43,7 @@ def open_picture(source: Picture) -> Image.Image:
     """
     original = open_original(source)
     with _explained(_name(source)):
-        picture = _to_srgb(_eight_bits(original) if original.mode[0] in "IF" else original)
-    picture.info = {}
-    return picture
+        return _convert(original)
 
 
 def open_original(source: Picture) -> Image.Image:
@@ -70,9 +70,18 @@ def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
 
 def on_white(picture: Image.Image) -> Image.Image:
     """The picture in RGB, with white behind what is transparent."""
+    if picture.mode not in PLAIN_MODES:
+        picture = _convert(picture)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    """RGB or RGBA of 8 bits in sRGB."""
+    picture = _to_srgb(_eight_bits(image) if image.mode[0] in "IF" else image)
+    picture.info = {}
+    return picture
 
 
 def _upright(image: Image.Image, name: str | Path) -> Image.Image:

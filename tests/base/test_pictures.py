@@ -231,3 +231,16 @@ def test_one_picture_or_several_are_opened(tmp_path: Path) -> None:
     assert [picture.size for picture in one + several] == [(2, 2), (2, 2), (4, 4)]
     with pytest.raises(InputError, match="no picture was given"):
         open_pictures([])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_on_white_has_the_colours_of_open_picture(mode: str) -> None:
+    """Pillow alone clips what has more than 8 bits."""
+    if mode in ("I;16", "I", "F"):
+        values = np.array([[0, 100 * 257, 65535]])
+        picture = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    else:
+        picture = corners().convert(mode)
+    found = on_white(picture)
+    assert found.mode == "RGB"
+    assert np.array_equal(np.asarray(found), np.asarray(open_picture(picture).convert("RGB")))
