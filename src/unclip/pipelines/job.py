@@ -159,7 +159,7 @@ class Job:
             settings={
                 **settings,
                 "image_size": width if width == height else [width, height],
-                "number_formats": self.model.number_formats(stages),
+                "number_formats": {**settings.get("number_formats", {}), **self.model.number_formats(stages)},
                 **stages,
             },
             cut=[cut.get(text, "") for text in texts],
