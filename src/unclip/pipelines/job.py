@@ -155,7 +155,7 @@ class Job:
             images=[picture for batch in images for picture in convert(batch, self.output_type)],
             prompts=texts,
             seeds=pictures.seeds,
-            image_embeddings=None if embeddings is None else torch.cat(embeddings),
+            image_embeddings=None if embeddings is None else torch.cat(embeddings).float(),
             settings={
                 **settings,
                 "image_size": width if width == height else [width, height],
