@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.files import atomic_path
-from unclip.pictures import on_white
+from unclip.pictures import on_white, open_picture
 from unclip.shapes import Images
 
 __all__ = [
@@ -35,6 +35,8 @@ __all__ = [
     "to_uint8",
     "to_unit",
 ]
+
+PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 
@@ -121,12 +123,16 @@ def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Ima
 
 
 def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a PNG atomically, with `metadata` as text chunks (UTF-8); raises `InputError` when it cannot."""
+    """Write a PNG atomically, with `metadata` as text chunks (UTF-8); raises `InputError` when it cannot.
+
+    A picture of a mode that PNG has not, such as CMYK, is written in RGB.
+    """
+    writable = image if image.mode in PNG_MODES else open_picture(image)
     chunks = PngInfo()
     for key, value in (metadata or {}).items():
         chunks.add_itxt(key, value)
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=chunks)
+        writable.save(temporary, format="PNG", pnginfo=chunks)
 
 
 def save_gif(

@@ -1,4 +1,4 @@
-"""Pictures and masks that people give, made uniform or refused. Knows Pillow; no tensor, no range and no network."""
+"""Pictures that people give, made uniform or refused. Knows Pillow; no tensor, no range and no network."""
 
 import io
 import re
@@ -8,11 +8,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from unclip.errors import InputError
 
-__all__ = ["MAX_PIXELS", "Picture", "mask_of_alpha", "on_white", "open_mask", "open_picture", "open_pictures"]
+__all__ = [
+    "MAX_PIXELS",
+    "Picture",
+    "foreign_profile",
+    "on_white",
+    "open_original",
+    "open_picture",
+    "open_pictures",
+    "white_of",
+]
 
 Picture = Image.Image | str | Path
 
@@ -21,6 +30,8 @@ MAX_PIXELS = 2**27
 
 # Pillow reads these by running them.
 PROGRAMS = ("EPS", "WMF")
+# Those that Pillow itself converts to RGB as they are meant.
+PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 def open_picture(source: Picture) -> Image.Image:
@@ -30,13 +41,23 @@ def open_picture(source: Picture) -> Image.Image:
     become 8-bit ones; colours become sRGB, by the embedded profile if there is one. Raises `InputError` for a file that
     is missing, damaged or no picture, and for one of no pixels or more than `MAX_PIXELS`, which is not decoded.
     """
+    original = open_original(source)
+    with _explained(_name(source)):
+        return _convert(original)
+
+
+def open_original(source: Picture) -> Image.Image:
+    """The same picture in its own mode, with its colour profile and its transparent colour; the rest as `open_picture`.
+
+    That gives the same colours of what is returned here as of `source`.
+    """
     if isinstance(source, Image.Image):
         with _explained("the picture"):
-            return _uniform(source, "the picture")
+            return _upright(source, "the picture")
     if not isinstance(source, str | Path):
         raise InputError(f"a picture is a PIL image or a path; found a {type(source).__name__}.")
     with _explained(source), Image.open(source) as image:
-        return _uniform(image, source)
+        return _upright(image, source)
 
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
@@ -47,62 +68,45 @@ def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
     return [open_picture(image) for image in given]
 
 
-def open_mask(source: Picture, size: tuple[int, int]) -> Image.Image:
-    """A mask for a picture of `size` (width, height): mode L, 255 where to repaint (white) and 0 where to keep.
-
-    Greys, as soft edges have, go to the nearer of both; what is transparent is kept. Raises `InputError` for another
-    size, for a picture in its place (more than a quarter of midtones) and for one whose brightest grey is still dark.
-    """
-    name = "the mask" if isinstance(source, Image.Image) else f"the mask {source}"
-    picture = open_picture(source)
-    if picture.size != size:
-        raise InputError(f"{name} is {_times(picture.size)} pixels and the picture {_times(size)}; resize the mask.")
-    grey = picture.convert("L")
-    if picture.mode == "RGBA":
-        grey = ImageChops.multiply(grey, picture.getchannel("A"))
-    values = np.asarray(grey)
-    if np.mean((values >= 32) & (values < 224)) > 0.25:
-        raise InputError(f"{name} looks like a picture: more than a quarter of it is grey; paint white on black.")
-    if 0 < values.max() < 128:
-        raise InputError(f"{name} has no white: its brightest grey is {values.max()} of 255; make 255 what to repaint.")
-    return _threshold(grey)
-
-
-def mask_of_alpha(picture: Image.Image) -> Image.Image | None:
-    """The mask that repaints what is more than half transparent; None where nothing is.
-
-    `picture` is one of `open_picture`; the mask is as `open_mask` gives it.
-    """
-    if picture.mode != "RGBA":
-        return None
-    mask = _threshold(ImageOps.invert(picture.getchannel("A")))
-    return mask if mask.getbbox() else None
-
-
 def on_white(picture: Image.Image) -> Image.Image:
     """The picture in RGB, with white behind what is transparent."""
+    if picture.mode not in PLAIN_MODES:
+        picture = _convert(picture)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return picture.convert("RGB")
 
 
-def _uniform(image: Image.Image, name: str | Path) -> Image.Image:
+def _convert(image: Image.Image) -> Image.Image:
+    """RGB or RGBA of 8 bits in sRGB."""
+    picture = _to_srgb(_eight_bits(image) if image.mode[0] in "IF" else image)
+    picture.info = {}
+    return picture
+
+
+def _upright(image: Image.Image, name: str | Path) -> Image.Image:
     if not 0 < image.width * image.height <= MAX_PIXELS:
         raise _wrong_size(name, _times(image.size))
     if image.format in PROGRAMS:
         raise UnidentifiedImageError
     upright = ImageOps.exif_transpose(image)
-    picture = _to_srgb(_eight_bits(upright) if upright.mode[0] in "IF" else upright)
-    picture.info = {}
-    return picture
+    upright.info = {key: upright.info[key] for key in ("icc_profile", "transparency") if key in upright.info}
+    return upright
 
 
-# White is 65535 in Pillow's integers, as it writes them to PNG; of floats, the least usual one that clips no pixel.
+def white_of(image: Image.Image) -> int:
+    """What white is in a picture of more than 8 bits: 65535 in Pillow's integers, as it writes them to PNG.
+
+    Of floats it is the least usual one that clips no pixel.
+    """
+    if image.mode != "F":
+        return 65535
+    brightest = np.nan_to_num(np.asarray(image)).max()
+    return next((usual for usual in (1, 255) if brightest <= usual), 65535)
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-    white = 65535
-    if image.mode == "F":
-        white = next((usual for usual in (1, 255) if values.max() <= usual), white)
+    values, white = np.nan_to_num(np.asarray(image, dtype=np.float32)), white_of(image)
     return Image.fromarray(np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8))
 
 
@@ -111,7 +115,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     wanted = "RGBA" if image.has_transparency_data else "RGB"
     colours = image if image.mode in ("CMYK", "LAB") else image.convert(wanted)
     with suppress(ImageCms.PyCMSError):
-        profile = _profile(image)
+        profile = foreign_profile(image)
         if profile is not None:
             converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode=wanted)
             assert converted is not None
@@ -119,8 +123,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     return colours.convert(wanted)
 
 
-def _profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """What the colours mean, where that is not sRGB; Pillow itself cannot convert LAB, whose meaning is fixed."""
+def foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
+    """What the colours mean, where that is not sRGB; Pillow itself cannot convert LAB, whose meaning is fixed.
+
+    Raises `ImageCms.PyCMSError` for a profile that is broken.
+    """
     embedded = image.info.get("icc_profile")
     if not embedded:
         return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")) if image.mode == "LAB" else None
@@ -154,8 +161,8 @@ def _wrong_size(name: str | Path, found: str) -> InputError:
     return InputError(f"{name} has {found} pixels; a picture has 1 to {MAX_PIXELS}: resize it.")
 
 
-def _threshold(grey: Image.Image) -> Image.Image:
-    return grey.point([0] * 128 + [255] * 128)
+def _name(source: Picture) -> str:
+    return "the picture" if isinstance(source, Image.Image) else str(source)
 
 
 def _times(size: tuple[int, int]) -> str:

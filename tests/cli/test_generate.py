@@ -1,5 +1,6 @@
 """`unclip generate`: the files it writes, what they say about themselves, and every wrong input in one line."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -16,6 +17,8 @@ from PIL import Image
 import unclip as package
 from unclip.cli.output import image_paths
 from unclip.errors import InputError
+from unclip.pipelines import UnClip
+from unclip.testing import tiny_pipeline
 
 Program = Callable[..., Any]
 
@@ -139,7 +142,7 @@ def test_the_process_keeps_its_matmul_precision(generate: Program) -> None:
         ([PROMPT, "-o", "note.txt/out.png"], "cannot write note.txt/out.png"),
         ([PROMPT, "-o", "note.txt/"], "cannot write note.txt/"),
         ([PROMPT, "--colour", "red"], "No such option"),
-        ([], "Missing argument"),
+        ([], "nothing says what to draw"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
@@ -245,3 +248,46 @@ def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(image_paths(None, "very " * 99, [7])[0].name) < 60
     with pytest.raises(InputError, match=r"use x\.png"):
         image_paths("x.webp", "a", [7])
+
+
+def test_every_text_that_was_cut_is_noted(generate: Program, unclip: Program, tiny_folder: Path) -> None:
+    """The negative prompt, a draft's and its pictures', the text to come from, every part of a mix."""
+    quick = ["--steps", "1", "--seed", "7", "--model", str(tiny_folder)]
+
+    def notes(*arguments: str) -> int:
+        done = unclip(*arguments, *quick)
+        assert done.code == 0, done.err
+        return sum("is too long; not read: " in line for line in done.err.splitlines())
+
+    Image.new("RGB", (8, 8)).save("grey.png")
+    assert notes("generate", PROMPT, "--negative", LONG) == 1
+    assert notes("generate", LONG, "--negative", LONG[5:]) == 2
+    assert notes("generate", LONG, "--negative", LONG[5:], "--stop-after", "prior", "-o", "d.safetensors") == 2
+    assert unclip("finish", "d.safetensors", "--model", tiny_folder).err.count("is too long; not read: ") == 2
+    assert notes("edit", "grey.png", "--from", LONG, "--to", PROMPT) == 1
+    assert notes("mix", f"{PROMPT}=0.9", f"{LONG}=0.1", f"{LONG[5:]}=-0.1") == 2
+    assert notes("generate", PROMPT, "--negative", "a tree") == 0
+
+
+def test_without_a_prompt_a_decoder_alone_draws(
+    unclip: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = tiny_pipeline().model
+    UnClip(dataclasses.replace(whole, prior=None, upsamplers={})).save("half")
+    done = unclip("generate", "--unconditional", "-n", "2", "--seed", "7", "--model", "half")
+    assert (done.code, done.out) == (0, "unconditional-7.png\nunconditional-8.png\n")
+    with Image.open("unconditional-7.png") as image:
+        assert (image.size, image.text["prompt"]) == ((16, 16), "")  # type: ignore[attr-defined]
+        assert json.loads(image.text["settings"])["unconditional"] is True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[PROMPT], ["--negative", "x"], ["--candidates", "2"], ["--best-of", "2"], ["--stop-after", "decoder"]]
+)
+def test_what_needs_a_text_is_refused_without_one(generate: Program, tmp_path: Path, arguments: list[str]) -> None:
+    done = generate("--unconditional", *arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "--unconditional draws of nothing" in done.err
+    assert list(tmp_path.glob("*.png")) == []
+    assert "nothing says what to draw" in generate().err

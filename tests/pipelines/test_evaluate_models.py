@@ -296,4 +296,4 @@ def test_prompts_that_are_cut_are_told(pipe: UnClip, real: Path, tmp_path: Path)
     long = " and ".join(["an old house near the yellow sun"] * 5)
     found = evaluate_model(pipe, [*PROMPTS, long], real, [tiny_network()], tmp_path / "out", options=options(tmp_path))
     assert found is not None
-    assert "1 prompts are longer than the model's CLIP reads; their ends had no part in the drawing." in found.notes
+    assert "1 prompts are longer than the model reads; their ends had no part in the drawing." in found.notes

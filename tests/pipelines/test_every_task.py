@@ -42,6 +42,7 @@ TASKS: dict[str, Callable[..., Result]] = {
     "outpaint": lambda pipe, **o: pipe.outpaint(picture(), PROMPT, left=8, **o),
     "upscale": lambda pipe, **o: pipe.upscale(picture(), 64, **o),
     "probe": lambda pipe, **o: pipe.probe(picture(), (1, 4), basis=basis(pipe.clip.embedding_dim), **o),
+    "unconditional": lambda pipe, **o: pipe.unconditional(2, **o),
     "text_diff": lambda pipe, **o: pipe.text_diff(picture(), "a cat", PROMPT, theta=[0.0, 0.4], num_steps=4, **o),
 }
 EVERY = sorted(TASKS)

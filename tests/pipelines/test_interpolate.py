@@ -42,7 +42,8 @@ def reconstructed(model: Model, picture: Image.Image, **options: Any) -> Result:
         features = encode(model, [""], [picture])
         x_T = {"decoder": invert_pictures(job, [picture], features.pictures, features.condition)}
         embeddings = [features.pictures]
-        return job.result(job.draw(embeddings, features.condition, start_from(job, x_T)), embeddings)
+        images = job.draw(embeddings, features.condition, start_from(job, x_T))
+        return job.result(images, embeddings, features.cut)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,20 @@ def test_bad_input_is_refused_before_anything_is_drawn(
     with pytest.raises(InputError, match=message):
         pipe.interpolate(a, B, frames, progress=lambda stage, done, total: seen.append(stage), **options)
     assert seen == []
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "heun", "dpm++", {"decoder": "dpm++sde"}])
+def test_a_sampler_that_does_not_lead_back_to_a_picture_is_refused(
+    pipe: UnClip, model: Model, picture: Image.Image, sampler: Any
+) -> None:
+    seen: list[str] = []
+    for a, b in ((picture, A), (A, picture), (picture, picture)):
+        with pytest.raises(InputError, match=r"sampler of decoder='.*' does not lead back to a picture.*use ddim"):
+            pipe.interpolate(a, b, 3, sampler=sampler, progress=lambda stage, done, total: seen.append(stage))
+    with pytest.raises(InputError, match="does not lead back"):
+        reconstructed(model, picture, sampler=sampler)
+    assert seen == []
+    assert len(pipe.interpolate(A, B, 2, sampler=sampler).images) == 2
 
 
 def test_what_is_a_picture_and_what_a_text(

@@ -1,5 +1,9 @@
 """Each stage against the same thing written out by hand from networks, schedules and a generator."""
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -127,7 +131,7 @@ def test_upsampler_draws_its_augmentation_after_the_start(model: Model, generato
     drawn = stage.sample(low_res, NoiseSource.from_seeds([9]), settings)
     noise = torch.Generator().manual_seed(9)
     start, damage = torch.randn(1, 3, 32, 32, generator=noise), torch.randn(1, 3, 16, 16, generator=noise)
-    denoiser = stage.denoiser(low_res + 0.2 * damage, 0.2)
+    denoiser = stage.denoiser(low_res + 0.2 * damage, stage.defaults.replace(augmentation=0.2))
     steps = get_sampler("ddim").sample(denoiser, start, time_grid(stage.schedule, settings.num_steps), None)
     torch.testing.assert_close(drawn, last(steps))
 
@@ -158,10 +162,38 @@ def test_a_large_picture_drawn_by_tiles_is_the_one_of_a_single_pass(generator: t
     tiled = last(stage.steps(low_res, NoiseSource.from_seeds([4]), stage.defaults, size=(16, 1088)))
     noise = torch.Generator().manual_seed(4)
     start, damage = torch.randn(1, 3, 16, 1088, generator=noise), torch.randn(1, 3, 4, 272, generator=noise)
-    denoiser = stage.denoiser(resize(low_res + 0.1 * damage, (16, 1088)), 0.1)
+    denoiser = stage.denoiser(resize(low_res + 0.1 * damage, (16, 1088)), stage.defaults.replace(augmentation=0.1))
     expected = last(get_sampler("ddim").sample(denoiser, start, time_grid(stage.schedule, 2), None))
     torch.testing.assert_close(tiled, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_tile_is_no_smaller_than_what_the_network_was_trained_on() -> None:
     assert local_stage(2048).tiling.tile_size == 2048
+
+
+@pytest.mark.parametrize("stage", ["prior", "decoder", "upsampler"])
+def test_the_settings_of_a_call_say_in_what_precision_the_schedule_is(model: Model, stage: str) -> None:
+    """A call that asks for float32 draws what a stage draws whose own settings say float32, and so for its times."""
+    parts: dict[str, Any] = {
+        "prior": model.need_prior,
+        "decoder": model.need_decoder,
+        "upsampler": model.need_upsampler,
+    }
+    part = parts[stage]
+    coarse = part.defaults.replace(schedule_dtype="float32")
+    own = replace(part, defaults=coarse)
+    assert part.schedule_of(coarse).alphas_cumprod.tolist() == own.schedule.alphas_cumprod.tolist()
+    assert part.schedule_of(coarse).alphas_cumprod.tolist() != part.schedule.alphas_cumprod.tolist()
+    text, null = texts(model)
+    z, small = text.embedding, torch.zeros(2, 3, 16, 16)
+    inputs: dict[str, tuple[Any, ...]] = {
+        "prior": (text, null),
+        "decoder": (z, Condition(text, null)),
+        "upsampler": (small,),
+    }
+
+    def drawn(of: Any, *settings: StageSettings) -> Tensor:
+        return of.sample(*inputs[stage], NoiseSource.from_seeds(SEEDS), *settings)
+
+    assert torch.equal(drawn(part, coarse), drawn(own))
+    assert not torch.equal(drawn(part, coarse), drawn(part))

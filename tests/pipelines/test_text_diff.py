@@ -13,6 +13,7 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pipelines import Result, UnClip
+from unclip.pipelines.text_diff import angle, default_theta
 
 SOURCE, TARGET = "a red apple", "an old house near the yellow sun"
 
@@ -62,6 +63,14 @@ def test_the_default_goes_by_the_angle_between_the_texts(pipe: UnClip, picture: 
     )
     (theta,) = moved(pipe, picture).settings["theta"]
     assert theta == pytest.approx(0.8 * texts / way, rel=1e-4)
+
+
+def test_a_picture_that_is_the_difference_already_stays() -> None:
+    assert default_theta(0.5, 0.0) == 1.0
+    assert default_theta(0.5, 0.2) == 1.0
+    assert default_theta(0.5, 0.8) == pytest.approx(0.5)
+    z = torch.randn(1, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(slerp(z, z, default_theta(0.5, angle(z, z))), z)
 
 
 def test_only_upsamplers_hear_the_seed(pipe: UnClip, picture: Image.Image) -> None:

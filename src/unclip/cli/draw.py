@@ -6,9 +6,9 @@ Knows options and files; the drawing is a method of `UnClip`.
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unclip import __version__
 from unclip.cli.options import Shared, parse_size
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["draw", "draw_part"]
 
 T = TypeVar("T")
+# Characters of a long text by which a note names it.
+MAX_SHOWN = 40
 
 
 def draw(
@@ -66,6 +68,7 @@ def draw_part(
     check_writable([path])
     _, draft = _run(shared, options, task)
     draft.save(path)
+    _note_cut(draft.cut)
     line = {
         "draft": str(path),
         "prompt": draft.prompts[0],
@@ -73,6 +76,7 @@ def draw_part(
         "model": draft.model,
         "version": __version__,
         "done": list(draft.done),
+        "cut": draft.cut.get(draft.prompts[0], ""),
         "seconds": round(time.monotonic() - started, 3),
     }
     print(json.dumps(line) if shared.as_json else path)
@@ -116,8 +120,8 @@ def _metadata(result: "Result", index: int, model: str) -> dict[str, str]:
 
 
 def _report(result: "Result", paths: list[Path], model: str, seconds: float, as_json: bool) -> None:
-    for cut in filter(None, dict.fromkeys(result.cut)):
-        print(f"note: the prompt is too long; not read: {cut!r}", file=sys.stderr)
+    _note_cut(result.settings.get("cut", {}))
+    _note_mask(result.settings)
     if not as_json:
         print("\n".join(str(path) for path in paths))
         return
@@ -132,3 +136,21 @@ def _report(result: "Result", paths: list[Path], model: str, seconds: float, as_
         "seconds": round(seconds, 3),
     }
     print(json.dumps(line))
+
+
+def _note_cut(cut: Mapping[str, str]) -> None:
+    """Name each text that was too long, by its beginning, and the end that was not read."""
+    for text, end in cut.items():
+        beginning = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN].rstrip()}..."
+        print(f"note: {beginning!r} is too long; not read: {end!r}", file=sys.stderr)
+
+
+def _note_mask(settings: Mapping[str, Any]) -> None:
+    """Say what a mask that is no black and white selects, and that one selects nothing or everything."""
+    share = settings.get("painted")
+    if share == 0.0:
+        print("note: the mask selects nothing, so nothing was painted", file=sys.stderr)
+    elif share == 1.0:
+        print("note: the mask selects the whole picture, so nothing of it was kept", file=sys.stderr)
+    elif share is not None and settings["mask_kind"] == "alpha":
+        print(f"note: what is transparent was painted, {share:.1%} of the picture", file=sys.stderr)

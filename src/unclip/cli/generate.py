@@ -14,14 +14,28 @@ __all__ = ["generate"]
 @shares_options()
 def generate(
     shared: Shared,
-    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to draw.")] = None,
     num_images: NumImages = 1,
     candidates: Annotated[int | None, typer.Option(help="Image embeddings to choose the best from.")] = None,
     best_of: Annotated[int | None, typer.Option(help="Pictures to draw, of which CLIP keeps the nearest.")] = None,
     negative: Negative = "",
     stop_after: StopAfter = None,
+    unconditional: Annotated[
+        bool, typer.Option("--unconditional", help="Draw without a prompt; needs a decoder.")
+    ] = False,
 ) -> None:
     """Draw pictures of a prompt."""
+    if unconditional:
+        given = {"a prompt": prompt, "--candidates": candidates, "--best-of": best_of, "--stop-after": stop_after}
+        for name, value in (given | {"--negative": negative or None}).items():
+            if value is not None:
+                raise InputError(
+                    f"--unconditional draws of nothing, and {name} has no use for it; leave one of both out."
+                )
+        draw(shared, "unconditional", num_images, lambda pipe, options: pipe.unconditional(num_images, **options))
+        return
+    if prompt is None:
+        raise InputError('nothing says what to draw; write: unclip generate "a red apple"')
     from unclip.pipelines import check_prompts
 
     check_prompts(prompt)

@@ -1,7 +1,7 @@
 """`unclip inpaint`: a part of a picture painted anew. Knows options; the drawing is `UnClip.inpaint`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,9 +16,15 @@ __all__ = ["inpaint"]
 def inpaint(
     shared: Shared,
     image: Annotated[Path, typer.Argument(help="The picture.")],
-    mask: Annotated[Path | None, typer.Argument(help="White where to paint; without it, what is transparent.")] = None,
+    mask: Annotated[
+        Path | None, typer.Argument(help="White, or transparent, where to paint; else the picture's clear part.")
+    ] = None,
     text: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="What to paint; without it, the same.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What to paint where no mask is given before it.")] = None,
+    mask_is: Annotated[
+        Literal["white", "alpha"] | None,
+        typer.Option(help="Paint by the mask's white or alpha; else by what it looks like."),
+    ] = None,
     num_images: NumImages = 1,
     feather: Feather = 4,
     resamples: Resamples = 2,
@@ -32,6 +38,6 @@ def inpaint(
         f"{image.stem}-inpainted",
         num_images,
         lambda pipe, options: pipe.inpaint(
-            image, mask, words, num_images, feather=feather, num_resamples=resamples, **options
+            image, mask, words, num_images, mask_kind=mask_is, feather=feather, num_resamples=resamples, **options
         ),
     )

@@ -39,6 +39,7 @@ from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, im
 from unclip.pipelines.text_diff import text_diff
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.unclip import UnClip
+from unclip.pipelines.unconditional import unconditional
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.variations import image_variations
 
@@ -101,4 +102,5 @@ __all__ = [
     "shipped_models",
     "text_diff",
     "text_to_image",
+    "unconditional",
 ]

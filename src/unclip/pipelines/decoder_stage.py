@@ -29,11 +29,21 @@ class DecoderStage:
     autoencoder: Autoencoder | None = None
     """What turns its latents into pictures, where it does not draw pixels itself."""
 
-    @cached_property
+    @property
     def schedule(self) -> DiscreteSchedule:
         """The noise schedule that the network was trained on."""
-        config = self.network.config
-        return trained_schedule(config.schedule, config.num_timesteps, self.defaults)
+        return self.schedule_of(self.defaults)
+
+    def schedule_of(self, settings: StageSettings) -> DiscreteSchedule:
+        """The schedule in the precision that `settings` ask for."""
+        config, dtype = self.network.config, settings.schedule_dtype
+        if dtype not in self._schedules:
+            self._schedules.setdefault(dtype, trained_schedule(config.schedule, config.num_timesteps, settings))
+        return self._schedules[dtype]
+
+    @cached_property
+    def _schedules(self) -> dict[str, DiscreteSchedule]:
+        return {}
 
     @property
     def image_size(self) -> int:
@@ -69,18 +79,18 @@ class DecoderStage:
 
         It is for one sampling: a self-conditioned network is shown its last x0.
         """
-        config = self.network.config
+        config, schedule = self.network.config, self.schedule_of(settings)
         told = decoder_conditioning(self.network, image_embedding, condition)
 
         def denoiser_of(own: Conditioning) -> Denoiser:
             conditional, unconditional = (
-                bind(self.network, self.schedule, config.prediction_type, {**given, **own}, config.learned_variance)
+                bind(self.network, schedule, config.prediction_type, {**given, **own}, config.learned_variance)
                 for given in told
             )
             guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
             return clip_x0(guided, settings.x0_bound or PIXEL_BOUND)
 
-        return with_own_x0(self.network, self.schedule, denoiser_of)
+        return with_own_x0(self.network, schedule, denoiser_of)
 
     def steps(
         self,
@@ -101,7 +111,8 @@ class DecoderStage:
         def draw() -> Tensor:
             return noise(shape, device, sample_dtype(self.network))
 
-        return sample_steps(self.denoiser(image_embedding, condition, settings), self.schedule, settings, draw, canvas)
+        denoiser = self.denoiser(image_embedding, condition, settings)
+        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, canvas)
 
     def start(self, images: Images) -> Sample:
         """Pictures in [-1, 1] in the numbers that the network denoises: themselves, or their latents."""

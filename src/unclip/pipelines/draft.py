@@ -53,6 +53,10 @@ class Draft:
     """The settings of the stages that ran, in their order."""
     to_come: Mapping[str, StageSettings] = field(default_factory=dict)
     """The settings of those that would have followed."""
+    cut: Mapping[str, str] = field(default_factory=dict)
+    """The texts that were too long to be read, each with its end, which had no part."""
+    number_formats: Mapping[str, str] = field(default_factory=dict)
+    """What the parts that ran computed in, such as bfloat16."""
 
     def __post_init__(self) -> None:
         _check_numbers("image_embeddings", self.image_embeddings, 2)
@@ -81,6 +85,7 @@ class Draft:
         if missing := [place for place in places if place not in range(len(self.seeds))]:
             raise InputError(f"there is no picture {missing[0]} among {len(self.seeds)}; count from 0.")
         chosen = list(places)
+        texts = {self.negative_prompt, *(self.prompts[place] for place in chosen)}
         return replace(
             self,
             prompts=[self.prompts[place] for place in chosen],
@@ -88,6 +93,7 @@ class Draft:
             image_embeddings=self.image_embeddings[chosen],
             noise=self.noise[chosen],
             images=None if self.images is None else self.images[chosen],
+            cut={text: end for text, end in self.cut.items() if text in texts},
         )
 
     def generators(self) -> NoiseSource:
@@ -126,6 +132,8 @@ class Header(Config):
     num_candidates: int | None
     done: dict[str, StageSettings]
     to_come: dict[str, StageSettings]
+    cut: dict[str, str] = pydantic.Field(default_factory=dict)
+    number_formats: dict[str, str] = pydantic.Field(default_factory=dict)
 
 
 def _check_numbers(name: str, values: Tensor, ndim: int) -> None:

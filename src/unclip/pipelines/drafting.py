@@ -10,7 +10,7 @@ from torch import Tensor
 from unclip.errors import InputError, did_you_mean
 from unclip.pipelines.chain import Chain, chain_to, show_size
 from unclip.pipelines.draft import Draft
-from unclip.pipelines.features import encode
+from unclip.pipelines.features import encode, join_cut
 from unclip.pipelines.job import Batch, Job, begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.negative import check_negative
@@ -58,6 +58,8 @@ def draft(
         num_candidates=candidates,
         done=done,
         to_come=to_come,
+        cut=features.cut,
+        number_formats=model.number_formats(done),
     )
 
 
@@ -65,7 +67,7 @@ def draft(
 def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
     """Take a draft as far as another stage; errors and `options` are as for `finish`."""
     job = _resume(model, draft, options)
-    images = _run(_until(job, stop_after), draft)
+    images, cut = _run(_until(job, stop_after), draft)
     done, to_come = _shares(job.settings, stop_after)
     return replace(
         draft,
@@ -74,6 +76,8 @@ def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[Dr
         image_size=_size(draft, options),
         done={**draft.done, **done},
         to_come=to_come,
+        cut=cut,
+        number_formats={**draft.number_formats, **model.number_formats(done)},
     )
 
 
@@ -86,12 +90,12 @@ def finish(model: Model, draft: Draft, **options: Unpack[DrawOptions]) -> Result
     are the draft's. Raises `InputError` where the draft does not fit, naming both sizes.
     """
     job = _resume(model, draft, options)
-    images = _run(job, draft)
-    told: dict[str, Any] = {"negative_prompt": draft.negative_prompt}
+    images, cut = _run(job, draft)
+    told: dict[str, Any] = {"negative_prompt": draft.negative_prompt, "number_formats": draft.number_formats}
     told |= {} if draft.num_candidates is None else {"num_candidates": draft.num_candidates}
     told |= {} if draft.model == model.name else {"begun_by": draft.model}
     told |= {stage: settings.model_dump(mode="json") for stage, settings in draft.done.items()}
-    return job.result(images, job.split(draft.image_embeddings), list(draft.prompts), **told)
+    return job.result(images, job.split(draft.image_embeddings), cut, list(draft.prompts), **told)
 
 
 def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
@@ -117,12 +121,12 @@ def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
     return replace(job, batches=pictures.split(job.batch_size))
 
 
-def _run(job: Job, draft: Draft) -> list[Tensor]:
-    """The pictures of each batch in the end."""
+def _run(job: Job, draft: Draft) -> tuple[list[Tensor], Mapping[str, str]]:
+    """The pictures of each batch in the end, and what was cut of texts up to there."""
     if draft.images is not None:
-        return job.enlarge(job.split(draft.images))
+        return job.enlarge(job.split(draft.images)), draft.cut
     features = encode(job.model, draft.prompts, negative_prompt=draft.negative_prompt)
-    return job.draw(job.split(draft.image_embeddings), features.condition)
+    return job.draw(job.split(draft.image_embeddings), features.condition), join_cut(draft.cut, features.cut)
 
 
 def _until(job: Job, stop_after: str) -> Job:

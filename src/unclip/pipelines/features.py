@@ -1,6 +1,6 @@
 """What CLIP, and a decoder's own text encoder, make of prompts and pictures. Knows encoders; no stage's sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -12,7 +12,15 @@ from unclip.pipelines.model import Encoder, Model
 from unclip.pipelines.sampling import select_text
 from unclip.shapes import Embeddings
 
-__all__ = ["Features", "chunk_size", "encode", "encode_pictures", "encode_prompts"]
+__all__ = [
+    "Features",
+    "chunk_size",
+    "cut_texts",
+    "encode",
+    "encode_pictures",
+    "encode_prompts",
+    "join_cut",
+]
 
 T = TypeVar("T")
 
@@ -32,6 +40,8 @@ class Features(NamedTuple):
     """(pictures, dim): CLIP's embedding of each, at the scale that the decoder reads."""
     condition: Condition
     """What the decoder is told of each prompt besides the image embedding."""
+    cut: Mapping[str, str]
+    """As `cut_texts`, of the prompts and the negative prompt."""
 
 
 def encode(
@@ -43,9 +53,8 @@ def encode(
         text, null = _encode_prompts(model, clip, prompts), clip.encode_text([negative_prompt])
         embeddings = _encode_pictures(model, clip, pictures) if pictures else text.embedding[:0]
         empty = clip.encode_empty_image() if decoder.needs_null_image else None
-    return Features(
-        text, null, decoder.from_clip(embeddings), _condition(model, prompts, negative_prompt, text, null, empty)
-    )
+    condition = _condition(model, prompts, negative_prompt, text, null, empty)
+    return Features(text, null, decoder.from_clip(embeddings), condition, cut_texts(model, [*prompts, negative_prompt]))
 
 
 def encode_prompts(model: Model, prompts: Sequence[str]) -> tuple[TextFeatures, TextFeatures]:
@@ -60,6 +69,22 @@ def encode_pictures(model: Model, pictures: Sequence[Image.Image]) -> Embeddings
     clip = model.need_clip
     with model.resident(clip):
         return _encode_pictures(model, clip, pictures)
+
+
+def cut_texts(model: Model, texts: Sequence[str]) -> dict[str, str]:
+    """The texts that are longer than an encoder of the model reads, each with its end, which had no part.
+
+    Of two encoders it is the longer end.
+    """
+    encoders, unique = (model.clip, model.text_encoder), list(dict.fromkeys(texts))
+    return join_cut(*(dict(zip(unique, part.cut_text(unique), strict=True)) for part in encoders if part is not None))
+
+
+def join_cut(*parts: Mapping[str, str]) -> dict[str, str]:
+    """What several readers cut, in one: the longest end of each text; texts of which nothing was cut are left out."""
+    texts = dict.fromkeys(text for part in parts for text in part)
+    ends = {text: max((part.get(text, "") for part in parts), key=len) for text in texts}
+    return {text: end for text, end in ends.items() if end}
 
 
 def chunk_size(model: Model) -> int:

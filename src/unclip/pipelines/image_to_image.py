@@ -54,7 +54,7 @@ def image_to_image(
         embeddings = job.imagine(features, model.num_candidates)
         told["num_candidates"] = model.num_candidates
     small = job.decode(embeddings, features.condition, _canvases(job, pictures, strength))
-    return job.result(job.enlarge(small), embeddings, prompts, **told)
+    return job.result(job.enlarge(small), embeddings, features.cut, prompts, **told)
 
 
 # Made as they are asked for, when the decoder's weights are in memory: pictures become latents by some of them.

@@ -17,7 +17,7 @@ from unclip.pipelines.ingredients import (
     encode_ingredients,
     read_ingredient,
 )
-from unclip.pipelines.inversion import INVERTIBLE, invert_pictures
+from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures
 from unclip.pipelines.job import Batch, Job, begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
@@ -49,13 +49,15 @@ def interpolate(
     Between two texts the ends are what `text_to_image` draws with the same seed and options. A picture brings the
     noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 25 steps
     without guidance, and the end is its reconstruction of the picture. Raises `InputError` as `text_to_image` does, for
-    a file that is no picture, and for a text called like a picture's file that is not there.
+    a file that is no picture, for a text called like a picture's file that is not there, and for a sampler of the
+    decoder other than ddim where an end is a picture.
     """
     ends, fractions = [read_ingredient(end) for end in (a, b)], _fractions(frames)
     has_text, has_picture = any(end.text for end in ends), any(end.picture for end in ends)
     defaults = {"decoder": INVERTIBLE} if has_picture else {}
     image_seeds(options.get("seed"), 1)  # refuses a sequence, of which all but the first would go unused
     job = begin(model, options, num_inputs=frames, uses_prior=has_text, defaults=defaults)
+    check_invertible(job, list(defaults))
     candidates = count_candidates(model, num_candidates)
 
     features, seeds = encode_ingredients(model, ends), job.batches[0].seeds[:1]
@@ -73,7 +75,7 @@ def interpolate(
     images = job.enlarge(job.decode(between, condition, canvases))
     told = [ends[end].text for end in nearer]
     names = [end.name for end in ends]
-    return job.result(images, between, told, frames=frames, between=names, num_candidates=candidates)
+    return job.result(images, between, features.cut, told, frames=frames, between=names, num_candidates=candidates)
 
 
 def _fractions(frames: int) -> Tensor:

@@ -45,7 +45,10 @@ UPSAMPLER_REFINEMENTS = 1
 
 
 def check_invertible(job: Job, stages: Sequence[str]) -> None:
-    """Raise `InputError` where one of `stages` would be sampled by what does not go back the way that was climbed."""
+    """Raise `InputError` where one of `stages` would be sampled by what does not go back the way that was climbed.
+
+    Tasks call it before they draw anything; inversion itself calls it again, so that no task can leave it out.
+    """
     for stage in stages:
         if job.settings[stage].sampler != "ddim":
             raise InputError(
@@ -61,8 +64,9 @@ def invert_pictures(job: Job, pictures: Sequence[Image.Image], embeddings: Embed
     Pictures are cut to the shape that is drawn; texts of `condition` have a row for each. Progress is reported as stage
     "inversion".
     """
+    check_invertible(job, ["decoder"])
     decoder, settings = job.model.need_decoder, job.settings["decoder"].replace(guidance_scale=1.0)
-    times = stage_times(decoder.schedule, settings)
+    times = stage_times(decoder.schedule_of(settings), settings)
 
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
         told = condition._replace(text=select_text(condition.text, rows))
@@ -78,6 +82,7 @@ def invert_upsamplers(job: Job, pictures: Sequence[Image.Image]) -> dict[str, Sa
 
     Progress is reported as stage "inversion of" and its name.
     """
+    check_invertible(job, [upsampler.name for upsampler in job.chain.upsamplers])
     steps = zip(job.chain.upsamplers, itertools.pairwise(job.chain.sizes), strict=True)
     return {upsampler.name: _invert_upsampler(job, upsampler, pictures, *sizes) for upsampler, sizes in steps}
 
@@ -96,7 +101,7 @@ def _invert_upsampler(
     job: Job, upsampler: UpsamplerStage, pictures: Sequence[Image.Image], small: Size, large: Size
 ) -> Sample:
     settings = job.settings[upsampler.name]
-    times = stage_times(upsampler.schedule, settings)
+    times = stage_times(upsampler.schedule_of(settings), settings)
 
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
         denoiser = upsampler.tiled_denoiser(job.see(pictures, rows, small), large, settings)

@@ -54,7 +54,9 @@ def mix(
     condition = features.condition._replace(text=select_text(features.condition.text, [told]))
     images = job.draw(embeddings, condition)
     names = [[ingredient.name, weight] for ingredient, weight in zip(ingredients, weights, strict=True)]
-    return job.result(images, embeddings, [ingredients[told].text], parts=names, num_candidates=candidates)
+    return job.result(
+        images, embeddings, features.cut, [ingredients[told].text], parts=names, num_candidates=candidates
+    )
 
 
 def _read(parts: Sequence[tuple[TextOrPicture, float]]) -> tuple[list[Ingredient], list[float]]:

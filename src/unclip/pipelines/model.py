@@ -231,7 +231,8 @@ class Model:
         if part is None:
             raise InputError(
                 f"the model {self.name!r} has no {what}, which this needs; use a model that has one, or convert this "
-                "one together with one. Without a prior, tasks that need no text draw from pictures."
+                "one together with one. Without a prior, tasks that need no text draw from pictures; a decoder alone "
+                "draws by `unconditional` (unclip generate --unconditional)."
             )
         return part
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from unclip.images import from_pil, resize
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.features import encode
+from unclip.pipelines.features import Features, encode
 from unclip.pipelines.job import Job
 from unclip.pipelines.masks import Mask, join, resize_known, resize_mask
 from unclip.shapes import Images, Sample
@@ -20,13 +20,13 @@ FEATHER = 4
 NUM_RESAMPLES = 2
 
 
-def embed(job: Job, prompt: str | None, picture: Image.Image) -> tuple[list[Tensor], Condition]:
-    """Image embeddings for each batch, the prior's of a prompt or else CLIP's, and what decoders read besides."""
+def embed(job: Job, prompt: str | None, picture: Image.Image) -> tuple[list[Tensor], Features]:
+    """Image embeddings for each batch, the prior's of a prompt or else CLIP's, and the features that they are of."""
     if prompt is not None:
         features = encode(job.model, [prompt])
-        return job.imagine(features, job.model.num_candidates), features.condition
+        return job.imagine(features, job.model.num_candidates), features
     features = encode(job.model, [""], [picture])
-    return [features.pictures[batch.rows] for batch in job.batches], features.condition
+    return [features.pictures[batch.rows] for batch in job.batches], features
 
 
 def describe(job: Job, prompt: str | None, feather: int, num_resamples: int) -> dict[str, Any]:

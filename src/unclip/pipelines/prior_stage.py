@@ -38,11 +38,21 @@ class PriorStage:
     network: AnyPrior
     defaults: StageSettings
 
-    @cached_property
+    @property
     def schedule(self) -> DiscreteSchedule:
         """The noise schedule that the network was trained on."""
-        config = self.network.config
-        return trained_schedule(config.schedule, config.num_timesteps, self.defaults)
+        return self.schedule_of(self.defaults)
+
+    def schedule_of(self, settings: StageSettings) -> DiscreteSchedule:
+        """The schedule in the precision that `settings` ask for."""
+        config, dtype = self.network.config, settings.schedule_dtype
+        if dtype not in self._schedules:
+            self._schedules.setdefault(dtype, trained_schedule(config.schedule, config.num_timesteps, settings))
+        return self._schedules[dtype]
+
+    @cached_property
+    def _schedules(self) -> dict[str, DiscreteSchedule]:
+        return {}
 
     def denoiser(
         self, text: TextFeatures, null: TextFeatures, settings: StageSettings, num_candidates: int = 1
@@ -53,14 +63,15 @@ class PriorStage:
         network is shown its last x0.
         """
         rows, kind = len(text.embedding) * num_candidates, self.network.config.prediction_type
+        schedule = self.schedule_of(settings)
         told = prior_conditioning(self.network, text, null, rows)
 
         def denoiser_of(own: Conditioning) -> Denoiser:
-            conditional, unconditional = (bind(self.network, self.schedule, kind, {**given, **own}) for given in told)
+            conditional, unconditional = (bind(self.network, schedule, kind, {**given, **own}) for given in told)
             guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
             return clip_x0(guided, settings.x0_bound or EMBEDDING_BOUND)
 
-        return with_own_x0(self.network, self.schedule, denoiser_of)
+        return with_own_x0(self.network, schedule, denoiser_of)
 
     def steps(
         self,
@@ -80,7 +91,7 @@ class PriorStage:
             return noise(shape, device, sample_dtype(self.network)).flatten(0, 1)
 
         denoiser = self.denoiser(text, null, settings, num_candidates)
-        return sample_steps(denoiser, self.schedule, settings, draw)
+        return sample_steps(denoiser, self.schedule_of(settings), settings, draw)
 
     def finish(self, x_0: Float[Tensor, "rows dim"], text: TextFeatures) -> Embeddings:
         """Image embeddings from the result of `steps`: statistics put back, the best candidate of each row kept."""

@@ -45,7 +45,8 @@ def probe(
     features = encode(model, [""] * len(counts), [picture])
     left = torch.cat([basis.keep(features.pictures, count) for count in counts])
     embeddings = [left[batch.rows] for batch in job.batches]
-    return job.result(job.draw(embeddings, features.condition), embeddings, num_components=counts)
+    images = job.draw(embeddings, features.condition)
+    return job.result(images, embeddings, features.cut, num_components=counts)
 
 
 @torch.no_grad()

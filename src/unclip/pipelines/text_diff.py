@@ -61,14 +61,14 @@ def text_diff(
     features = encode(model, texts, [picture])
     z_i, (z_t0, z_t) = features.pictures, features.text.embedding.split(1)
     z_d = difference(z_t0, z_t) * z_i.norm(dim=-1)
-    thetas = thetas or [min(REACH * angle(z_t0, z_t) / angle(z_i, z_d), 1.0)]
+    thetas = thetas or [default_theta(angle(z_t0, z_t), angle(z_i, z_d))]
 
     x_T = invert_pictures(job, [picture], z_i, wordless(features.condition, 1))
     canvases = start_from(job, {"decoder": x_T.expand(count, *x_T.shape[1:])})
     fractions = torch.tensor(thetas, dtype=torch.float64)
     embeddings = job.split(slerp(z_i.expand(count, -1), z_d.expand(count, -1), fractions))
     images = job.draw(embeddings, wordless(features.condition, count), canvases)
-    return job.result(images, embeddings, texts[1:] * count, source=source, theta=thetas)
+    return job.result(images, embeddings, features.cut, texts[1:] * count, source=source, theta=thetas)
 
 
 # z_d, unCLIP section 3.3.
@@ -83,6 +83,14 @@ def difference(source: Embeddings, target: Embeddings) -> Embeddings:
 def angle(a: Directions, b: Directions) -> float:
     """Angle between two vectors in radians."""
     return float(torch.acos(F.cosine_similarity(a.double(), b.double()).clamp(-1.0, 1.0)))
+
+
+def default_theta(between_texts: float, to_difference: float) -> float:
+    """The share of the way to the difference that is `REACH` of the angle between the texts; at most all of it.
+
+    A picture that is there already, at an angle of 0, stays whatever the share.
+    """
+    return min(REACH * between_texts / to_difference, 1.0) if to_difference > 0.0 else 1.0
 
 
 def _check(theta: float | Sequence[float]) -> list[float]:

@@ -42,9 +42,9 @@ def text_to_image(
     the nearest `num_images` go on, best first; `settings["scores"]` has their cosines. Guidance leads away from
     `negative_prompt` in the prior, and in a decoder that reads text.
 
-    A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest. Raises
-    `InputError` for an empty prompt, a negative one that no guidance hears, and any setting that cannot be, before
-    anything is drawn.
+    A prompt longer than CLIP's context is drawn from its beginning; `Result.cut` holds the rest, and `settings["cut"]`
+    the rest of every text that an encoder had to cut, the negative prompt too. Raises `InputError` for an empty prompt,
+    a negative one that no guidance hears, and any setting that cannot be, before anything is drawn.
     """
     texts = check_prompts(prompts)
     drawn = num_images if best_of is None else check_best_of(model, best_of, num_images)
@@ -58,4 +58,4 @@ def text_to_image(
     if best_of is not None:
         job, embeddings, images, scores = keep_best(job, num_images, features.text, embeddings, images)
         told |= {"best_of": best_of, "scores": scores}
-    return job.result(job.enlarge(images), embeddings, texts, **told)
+    return job.result(job.enlarge(images), embeddings, features.cut, texts, **told)

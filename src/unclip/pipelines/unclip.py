@@ -22,6 +22,7 @@ from unclip.pipelines.probe import fit_basis, probe
 from unclip.pipelines.swap import swap
 from unclip.pipelines.text_diff import text_diff
 from unclip.pipelines.text_to_image import text_to_image
+from unclip.pipelines.unconditional import unconditional
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.upscale import upscale
 from unclip.pipelines.variations import image_variations
@@ -139,3 +140,4 @@ class UnClip:
     fit_basis = _task(fit_basis)
     inpaint = _task(inpaint)
     outpaint = _task(outpaint)
+    unconditional = _task(unconditional)

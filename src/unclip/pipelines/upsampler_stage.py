@@ -45,11 +45,21 @@ class UpsamplerStage:
     last: Upsampler | None = None
     """A second network for the last step alone, such as Karlo's."""
 
-    @cached_property
+    @property
     def schedule(self) -> DiscreteSchedule:
         """The noise schedule that the network was trained on."""
-        config = self.network.config
-        return trained_schedule(config.schedule, config.num_timesteps, self.defaults)
+        return self.schedule_of(self.defaults)
+
+    def schedule_of(self, settings: StageSettings) -> DiscreteSchedule:
+        """The schedule in the precision that `settings` ask for."""
+        config, dtype = self.network.config, settings.schedule_dtype
+        if dtype not in self._schedules:
+            self._schedules.setdefault(dtype, trained_schedule(config.schedule, config.num_timesteps, settings))
+        return self._schedules[dtype]
+
+    @cached_property
+    def _schedules(self) -> dict[str, DiscreteSchedule]:
+        return {}
 
     @property
     def image_size(self) -> int:
@@ -81,29 +91,26 @@ class UpsamplerStage:
         """What the stage is called in settings and files."""
         return f"upsampler_{self.image_size}"
 
-    def denoiser(
-        self, low_res: Images, augmentation: float = 0.0, last_time: float = 0.0, x0_bound: float = PIXEL_BOUND
-    ) -> Denoiser:
-        """Denoiser of large pictures given small ones that hold noise of standard deviation `augmentation`.
+    def denoiser(self, low_res: Images, settings: StageSettings, last_time: float = 0.0) -> Denoiser:
+        """Denoiser of large pictures given small ones that hold noise of standard deviation `settings.augmentation`.
 
         From `last_time` on it is the network for the last step, where there is one.
         """
-        first = self._bind(self.network, low_res, augmentation)
+        first, x0_bound = self._bind(self.network, low_res, settings), settings.x0_bound or PIXEL_BOUND
         if self.last is None:
             return clip_x0(first, x0_bound)
-        return clip_x0(hand_over(first, self._bind(self.last, low_res, augmentation), last_time), x0_bound)
+        return clip_x0(hand_over(first, self._bind(self.last, low_res, settings), last_time), x0_bound)
 
     def tiled_denoiser(self, low_res: Images, size: tuple[int, int], settings: StageSettings) -> Denoiser:
         """Denoiser of pictures of (height, width), by tiles where they are larger than one."""
         # Enlarged once, as the network would do in every step.
-        enlarged = resize(low_res, size)
-        last_time = float(stage_times(self.schedule, settings)[-2])
+        enlarged, schedule = resize(low_res, size), self.schedule_of(settings)
+        last_time = float(stage_times(schedule, settings)[-2])
 
         def denoiser_of(region: Region) -> Denoiser:
-            part = enlarged[(..., *region)]
-            return self.denoiser(part, settings.augmentation, last_time, settings.x0_bound or PIXEL_BOUND)
+            return self.denoiser(enlarged[(..., *region)], settings, last_time)
 
-        return tiled(denoiser_of, self.schedule, self.tiling)
+        return tiled(denoiser_of, schedule, self.tiling)
 
     def steps(
         self,
@@ -130,18 +137,18 @@ class UpsamplerStage:
         if settings.augmentation > 0.0:
             low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
         denoiser = self.tiled_denoiser(low_res, (height, width), settings)
-        return sample_steps(denoiser, self.schedule, settings, draw, canvas)
+        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, canvas)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
         """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
         return last(self.steps(low_res, noise, settings or self.defaults))
 
-    def _bind(self, network: Upsampler, low_res: Images, augmentation: float) -> Denoiser:
-        config = network.config
+    def _bind(self, network: Upsampler, low_res: Images, settings: StageSettings) -> Denoiser:
+        config, schedule = network.config, self.schedule_of(settings)
         conditioning = {"low_res": low_res}
         if config.noise_conditioning:
-            conditioning["augmentation"] = torch.full((len(low_res),), augmentation, device=low_res.device)
-        return bind(network, self.schedule, config.prediction_type, conditioning, config.learned_variance)
+            conditioning["augmentation"] = torch.full((len(low_res),), settings.augmentation, device=low_res.device)
+        return bind(network, schedule, config.prediction_type, conditioning, config.learned_variance)
 
 
 def _round_up(size: int, multiple: int) -> int:

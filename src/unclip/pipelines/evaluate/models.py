@@ -24,6 +24,7 @@ from unclip.pipelines.evaluate.results import Evaluation, Point
 from unclip.pipelines.evaluate.save import save_evaluation
 from unclip.pipelines.evaluate.stage_suites import check_suite_names, check_suites, suites_of
 from unclip.pipelines.evaluate.sweep import Setting, plan_points
+from unclip.pipelines.features import cut_texts
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, Progress, silent
 from unclip.pipelines.settings import image_seeds
@@ -183,9 +184,9 @@ def _plan(
 def _notes(model: Model, prompts: Prompts, networks: Networks, sizes: tuple[int, int]) -> list[str]:
     """What a reader of the figures must know; `sizes` are those that are compared and drawn."""
     notes, (size, drawn_size) = [], sizes
-    cut = sum(map(bool, model.need_clip.cut_text(list(dict.fromkeys(prompts.texts)))))
+    cut = cut_texts(model, prompts.texts)
     if cut:
-        notes.append(f"{cut} prompts are longer than the model's CLIP reads; their ends had no part in the drawing.")
+        notes.append(f"{len(cut)} prompts are longer than the model reads; their ends had no part in the drawing.")
     judge = networks.clip
     if judge is not None and model.clip is not None and clip_hash(judge.encoder) == clip_hash(model.clip):
         notes.append(
