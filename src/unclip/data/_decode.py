@@ -1,12 +1,9 @@
 """From the bytes of a picture file to RGB pixels. Knows `unclip.pictures`; no set."""
 
-import io
-import warnings
-
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from unclip.errors import DataError, InputError
-from unclip.pictures import on_white, open_picture
+from unclip.pictures import on_white, read_picture
 
 __all__ = ["decode_picture"]
 
@@ -17,14 +14,6 @@ def decode_picture(content: bytes) -> Image.Image:
     Raises `DataError` with the reason for bytes that are damaged or no picture, and for too many pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            file = Image.open(io.BytesIO(content))
-        with file:
-            return on_white(open_picture(file))
+        return on_white(read_picture(content))
     except InputError as error:
-        raise DataError(str(error).partition(";")[0]) from None
-    except UnidentifiedImageError:
-        raise DataError("not a picture that can be read") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"the picture cannot be read ({error})") from None
+        raise DataError(str(error).partition(";")[0].removeprefix("the picture is ")) from None
