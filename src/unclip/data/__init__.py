@@ -23,10 +23,9 @@ from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures
 from unclip.data._prepare import PrepareConfig, Prepared, prepare
 from unclip.data._rasterize import rasterize
 from unclip.data._remote import cache_folder
-from unclip.data._sample import Sample
 from unclip.data._shard_set import ShardSet
 from unclip.data._shards import write_emoji_shards, write_shards
-from unclip.data._source import Broken, Source
+from unclip.data._source import Broken, Sample, Source
 from unclip.data._sources import CAPTION_KINDS, open_source
 from unclip.data._stats import Stats, stats
 

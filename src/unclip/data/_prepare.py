@@ -9,8 +9,7 @@ from unclip.config import Config
 from unclip.data._decode import decode_picture
 from unclip.data._fit import Crop, PictureFormat, encode_picture, fit_picture
 from unclip.data._parallel import ordered_map
-from unclip.data._sample import Sample
-from unclip.data._source import Broken, Source
+from unclip.data._source import Broken, Sample, Source
 from unclip.data._tar_writer import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_folder

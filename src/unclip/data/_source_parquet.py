@@ -6,11 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from unclip.data._optional import optional_module
-from unclip.data._source import Content, Source, clean_captions, json_values, named_class
-from unclip.data._source_columns import Asked, Columns, find_columns
+from unclip.data._source import (
+    Asked,
+    Columns,
+    Content,
+    Source,
+    clean_captions,
+    find_columns,
+    json_values,
+    named_class,
+)
 from unclip.errors import DataError
 
-__all__ = ["count_uncaptioned", "parquet_rows", "parquet_source", "picture_of_cell"]
+__all__ = ["count_uncaptioned", "parquet_columns", "parquet_rows", "parquet_source", "picture_of_cell"]
+
+
+def parquet_columns(table: Path) -> list[str]:
+    """The names of a table's columns."""
+    return list(_open(table).schema_arrow.names)
 
 
 def parquet_rows(table: Path) -> Iterator[dict[str, Any]]:
