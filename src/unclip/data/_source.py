@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from unclip.errors import DataError, InputError, did_you_mean
 
 __all__ = [
+    "CAPTION_COLUMNS",
     "PICTURE_SUFFIXES",
     "Asked",
     "Broken",
