@@ -172,10 +172,7 @@ def test_what_is_refused_leaves_nothing_and_names_options_as_they_are_typed(
         (["check", album, "--captions", "text"], "--captions"),
         (["check", album, "--captions", "txt", "-o", tmp_path], "cannot write"),
         (["check", album, "--captions", "txt", "--workers", 0], "--workers 0"),
-        (
-            ["prepare", album, tmp_path / "out", "--image-size", 16, "--captions", "txt", "--image-column", "x"],
-            "--image",
-        ),
+        (["stats", album, "--captions", "txt", "--image-column", "x"], "--image-column"),
         (["prepare", album, tmp_path / "new" / "out", "--image-size", 999, "--captions", "txt"], "smaller than 999"),
         (["stats", album / "0.png"], "is one picture; give its folder"),
     ):

@@ -90,6 +90,10 @@ class ShardSet:
         separator = ": " if is_tar(self.location) else "/"
         return f"{self.location}{separator}{self.shard_names[self.shard(index)]}: {self.keys[index]}"
 
+    def shard_stem(self, shard: int) -> str:
+        """A shard's name without suffix, its folders joined by "-": for what is made of it one for one."""
+        return tar_stem(self.shard_names[shard]).replace("/", "-")
+
     def damaged(self, index: int, reason: str) -> DataError:
         """What to raise for a sample that cannot be read."""
         return damaged(self.name(index), reason)

@@ -90,9 +90,7 @@ def as_text(report: "Report") -> str:
     repeated = [f"{count} times {text!r}" for text, count in list(report.captions.repeated_captions.items())[:3]]
     notes = [f"captions that repeat: {', '.join(repeated)}"] if repeated else []
     if report.captions.num_captions == 0:
-        notes.append(
-            "no sample has a caption; a set for training without text, or name their field by --caption-column"
-        )
+        notes.append("no sample has a caption: train without text, or name the captions' field by --caption-column")
     if report.captions.num_cut:
         notes.append(f"captions longer than CLIP reads: {report.captions.num_cut} of {report.captions.num_captions}")
     summary = f"{report.num_bad} of {report.num_samples} samples have a problem{f': {counts}' if counts else ''}"
