@@ -154,6 +154,7 @@ def test_damaged_header_is_noticed(shards: Path) -> None:
     [
         ({"a.txt": b"a"}, r"a cannot be read \(it holds no picture \(\.png, \.jpg, \.jpeg, \.webp, .*\.avif\)"),
         ({"a.png": WHITE, "a.json": b"{"}, "a cannot be read"),
+        ({"a.png": WHITE, "a.json": b"[" * 200_000}, "a cannot be read"),
         ({"a.png": WHITE, "a.txt": b"\xff"}, "its text is not UTF-8"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from unclip.data._caption_stats import CaptionStats, Spread
 from unclip.data._check import CheckConfig, Finding, Report, check
-from unclip.data._decode import decode_picture
 from unclip.data._embedding_layout import TextRow
 from unclip.data._embedding_shards import (
     EmbeddedShard,
@@ -15,7 +14,7 @@ from unclip.data._embedding_shards import (
 )
 from unclip.data._embeddings import EmbeddingSet, TextRows
 from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
-from unclip.data._fit import PictureFormat, fit_picture
+from unclip.data._fit import PictureFormat, decode_picture, fit_picture
 from unclip.data._image_text_set import ImageTextSet, load_shards
 from unclip.data._order import Order, epoch_order
 from unclip.data._phash import perceptual_hash

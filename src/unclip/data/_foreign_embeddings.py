@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from torch import Tensor
 
 from unclip.data._embedding_layout import EmbeddingPart, Layout, PartFile, Statistics, TextRow
 from unclip.data._moments import Moments, merge_all
+from unclip.data._optional import optional_module
 from unclip.data._source import CAPTION_COLUMNS
-from unclip.errors import DataError, DependencyError
+from unclip.errors import DataError
 
 __all__ = ["LAYOUTS", "image_folder", "open_foreign"]
 
@@ -240,10 +240,7 @@ def _is_valid(rows: np.ndarray) -> Bool[Tensor, " rows"]:
 
 
 def _parquet(path: Path) -> Any:
-    try:
-        parquet = import_module("pyarrow.parquet")
-    except ImportError:
-        raise DependencyError(f"reading {path} needs pyarrow; pip install 'unclip[train]'.") from None
+    parquet = optional_module("pyarrow.parquet", f"reading {path}")
     try:
         return parquet.ParquetFile(path)
     except (ValueError, OSError) as error:

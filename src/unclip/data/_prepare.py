@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from unclip.config import Config
-from unclip.data._decode import decode_picture
-from unclip.data._fit import Crop, PictureFormat, encode_picture, fit_picture
+from unclip.data._fit import Crop, PictureFormat, decode_picture, encode_picture, fit_picture
 from unclip.data._parallel import ordered_map
 from unclip.data._source import Broken, Sample, Source, whole_text
 from unclip.data._tar_writer import ShardSample, hash_order, require_new, write_tars

@@ -114,7 +114,7 @@ class ShardSet:
                 raise DataError(f"it holds no picture (.{', .'.join(PICTURE_SUFFIXES)})")
             facts, captions = _texts(texts, self.caption_column)
             return Sample(key=self.keys[index], picture=picture, captions=captions or ("",), info=facts)
-        except (OSError, ValueError, DataError) as error:
+        except (OSError, ValueError, RecursionError, DataError) as error:
             raise self.damaged(index, str(error)) from None
 
     def count_uncaptioned(self) -> int | None:
@@ -142,7 +142,7 @@ class ShardSet:
         path = self.store.path(self.shard_names[self.shard(index)], self.shard_bytes[self.shard(index)])
         try:
             return not any(_texts(_read(path, self.members[index, TEXT:]), self.caption_column)[1])
-        except (OSError, ValueError, DataError):
+        except (OSError, ValueError, RecursionError, DataError):
             return False
 
     def shard(self, index: int) -> int:

@@ -121,9 +121,9 @@ class _RemoteStore(ShardStore):
         cached = self.folder / index_name(name)
         # Here, since a failed write takes back a folder that it made, also from under another thread that needs it.
         _make(self.folder)
-        index = load_index(cached)
+        index = load_index(cached, old=True)
         if index is None and fetch(f"{self.url}/{index_name(name)}", cached):
-            index = load_index(cached)
+            index = load_index(cached, old=True)
         return index or local_index(_unpacked(self._fetched(name, None)))
 
     def path(self, name: str, num_bytes: int) -> Path:

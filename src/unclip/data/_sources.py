@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from unclip.data._shard_set import ShardSet
 from unclip.data._shard_store import is_tar
-from unclip.data._source import Asked, Content, Source, find_files, holds_addresses
+from unclip.data._source import Asked, Content, Source, find_files, holds_addresses, readable_name
 from unclip.data._source_arrow import arrow_source, is_saved_set
 from unclip.data._source_folder import (
     folder_names_source,
@@ -169,7 +169,7 @@ def _tar_source(location: str, captions: str | None, asked: Asked) -> Source:
     hint = f"; one of {named} may be named as caption_column (--caption-column)" if named else ""
     source = Source(
         description=f"{len(shards.shard_names)} shards with {len(shards)} samples{told}{hint}",
-        names=[f"{shard} {key}" for shard, key in zip(shard_of_each, shards.keys, strict=True)],
+        names=[readable_name(f"{shard} {key}") for shard, key in zip(shard_of_each, shards.keys, strict=True)],
         keys=shards.keys,
         num_uncaptioned=missing,
         read=partial(_read_shard, shards),

@@ -20,6 +20,8 @@ __all__ = ["FORMAT", "NUM_PARTS", "TarIndex", "damaged", "index_name", "is_sampl
 PART = {**dict.fromkeys(PICTURE_SUFFIXES, 0), "txt": 1, "caption": 1, "json": 2, "cls": 3}
 NUM_PARTS = 4
 FORMAT = "unclip shard index 2"
+OLD_FORMAT = "unclip shard index 1"
+"""Of version 0.1.0, without classes; read where the shard itself would have to be fetched."""
 # WebDataset's rules: a key is the path up to the first dot of the file's name, and __names__ are not samples.
 NAME = re.compile(r"((?:.*/|)[^.]+)\.([^/]*)")
 META = re.compile(r"__[^/]*__($|/)")
@@ -55,12 +57,17 @@ def index_name(shard: str) -> str:
     return f"{shard}.index.json"
 
 
-def load_index(path: Path) -> TarIndex | None:
-    """The index in a file; None where there is none or another program's."""
+def load_index(path: Path, *, old: bool = False) -> TarIndex | None:
+    """The index in a file; None where there is none, or another program's or (unless `old`) version's."""
     try:
         values = json.loads(path.read_bytes())
-        members = np.array(values["members"], dtype=np.uint32).reshape(-1, NUM_PARTS, 2)
-        if values["format"] != FORMAT or len(members) != len(values["keys"]):
+        is_old = old and values["format"] == OLD_FORMAT
+        members = np.array(values["members"], dtype=np.uint32).reshape(-1, NUM_PARTS - is_old, 2)
+        if is_old:
+            members = np.pad(members, ((0, 0), (0, 1), (0, 0)))
+        elif values["format"] != FORMAT:
+            return None
+        if len(members) != len(values["keys"]):
             return None
         return TarIndex(
             num_bytes=values["num_bytes"], mtime_ns=values["mtime_ns"], keys=values["keys"], members=members

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from unclip.data._source import whole_text
+from unclip.data._source import readable_name, whole_text
 from unclip.data._tar_index import is_sample_file
 from unclip.errors import InputError
 
@@ -37,6 +37,8 @@ def hash_order(keys: Sequence[str]) -> list[int]:
 
 def require_new(out: Path) -> None:
     """Raise `InputError` where `out` exists and is not an empty folder."""
+    if str(out) != readable_name(str(out)):
+        raise InputError(f"{readable_name(str(out))} is not UTF-8 as it was given; name a folder in UTF-8.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists already; name a new or empty folder, or remove this one.")
 
