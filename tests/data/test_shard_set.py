@@ -279,3 +279,13 @@ def test_names_in_latin_1_are_readable_keys(tmp_path: Path) -> None:
         member.size = len(WHITE)
         tar.addfile(member, io.BytesIO(WHITE))
     assert list(ShardSet.open(tmp_path).keys) == ["café"]
+
+
+def test_of_a_large_set_a_thousand_samples_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unclip.data._shard_set.MAX_COUNTED", 9)
+    monkeypatch.setattr("unclip.data._shard_set.NUM_PROBED", 5)
+    captioned = {f"{index}.txt": b"a cat" for index in range(0, 10, 4)}
+    write_tar(tmp_path / "0.tar", {**{f"{index}.png": WHITE for index in range(10)}, **captioned})
+    data = ShardSet.open(tmp_path)
+    # Of 0, 2, 4, 6 and 8 two have none.
+    assert (data.count_uncaptioned(), data.probe_uncaptioned()) == (None, (2, 5))

@@ -139,7 +139,7 @@ def test_what_has_no_caption_is_counted_or_refused_before_training(
         tmp_path / "a.tar",
         {f"{key}.{suffix}": content for key in "ab" for suffix, content in (("png", picture(16)), ("cls", b"7"))},
     )
-    with pytest.raises(DataError, match=r"none of the 2 pictures in .*unclip data prepare --caption-column FIELD"):
+    with pytest.raises(DataError, match=r"none of 2 pictures in .*unclip data prepare --caption-column FIELD"):
         make_task(config, ALONE.device)
     write_tar(tmp_path / "b.tar", {"c.png": picture(16), "c.txt": b"a cat"})
     assert make_task(config, ALONE.device).notes == ("2 of 3 pictures have no caption; their text is empty.",)

@@ -18,7 +18,7 @@ from unclip.data._fit import PictureFormat, decode_picture, fit_picture
 from unclip.data._image_text_set import ImageTextSet, load_shards
 from unclip.data._order import Order, epoch_order
 from unclip.data._phash import perceptual_hash
-from unclip.data._pictures import Item, PictureSet, count_uncaptioned, item_or_next, open_pictures
+from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures, probe_uncaptioned
 from unclip.data._prepare import PrepareConfig, Prepared, prepare
 from unclip.data._rasterize import rasterize
 from unclip.data._remote import cache_folder
@@ -57,7 +57,6 @@ __all__ = [
     "TextRows",
     "cache_folder",
     "check",
-    "count_uncaptioned",
     "decode_picture",
     "embedding_files",
     "emoji_items",
@@ -70,6 +69,7 @@ __all__ = [
     "open_source",
     "perceptual_hash",
     "prepare",
+    "probe_uncaptioned",
     "rasterize",
     "read_header",
     "read_keys",

@@ -24,6 +24,8 @@ BLOCK = 512
 CONNECTIONS = 16
 MAX_COUNTED = 100_000
 """Samples up to which captions are counted: their texts are read, which takes some seconds."""
+NUM_PROBED = 1000
+"""Samples that are looked at in a larger set, or in the first shard of one behind a URL."""
 TEXT, CLASS = 1, 3
 """Rows of a sample's members where its texts begin, and of its class."""
 
@@ -124,8 +126,19 @@ class ShardSet:
         """
         if self.store.is_remote or len(self) > MAX_COUNTED:
             return None
-        has_picture = self.members[:, 0, 0] > 0
-        return sum(self._is_uncaptioned(int(index)) for index in np.flatnonzero(has_picture))
+        return self.probe_uncaptioned()[0]
+
+    def probe_uncaptioned(self) -> tuple[int, int]:
+        """Samples without a caption among those looked at, and how many those are.
+
+        All are looked at where that is quick, else a thousand: spread evenly, or of the first shard behind a URL.
+        """
+        indices = np.flatnonzero(self.members[:, 0, 0] > 0)
+        if self.store.is_remote:
+            indices = indices[indices < next(size for size in self.shard_sizes if size)][:NUM_PROBED]
+        elif len(self) > MAX_COUNTED:
+            indices = indices[:: -(-len(indices) // NUM_PROBED)]
+        return sum(self._is_uncaptioned(int(index)) for index in indices), len(indices)
 
     def fields(self) -> list[str]:
         """What might be named as `caption_column`: the texts of the first readable sample."""

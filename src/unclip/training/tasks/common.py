@@ -13,10 +13,10 @@ from unclip.clip import TextImageEncoder
 from unclip.data import (
     Item,
     PictureSet,
-    count_uncaptioned,
     emoji_items,
     item_or_next,
     open_pictures,
+    probe_uncaptioned,
     write_shards,
 )
 from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, diffusion_loss, estimate_x0
@@ -61,10 +61,10 @@ def caption_notes(pictures: PictureSet, location: str, *, is_required: bool = Tr
 
     Raises `DataError` where no picture has one and captions are required: there is nothing to learn from.
     """
-    missing, count = count_uncaptioned(pictures), len(pictures)
+    missing, count = probe_uncaptioned(pictures)
     if missing and missing == count and is_required:
         raise DataError(
-            f"none of the {count:,} pictures in {location} has a caption; if they stand in another field, write shards "
+            f"none of {count:,} pictures in {location} has a caption; if they stand in another field, write shards "
             "with them by `unclip data prepare --caption-column FIELD`."
         )
     return (f"{missing:,} of {count:,} pictures have no caption; their text is empty.",) if missing else ()
