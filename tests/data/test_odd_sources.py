@@ -117,6 +117,7 @@ def test_columns_that_no_sample_has_are_refused(tmp_path: Path) -> None:
         ("x.tsv", b'image\ttext\na.jpg\t"a dog\nb.jpg\ta cat"\n', "takes in that of b.jpg"),
         ("x.csv", b'image,text\na.jpg,"a "big" dog"\n', "the row of line 2 is not whole"),
         ("x.jsonl", b'{"image": "a.jpg", "text": ""}\n\n{"image": }\n', "line 3: Expecting value"),
+        ("x.jsonl", b'{"image": "a.jpg", "text": ""}\n' + b"[" * 200_000, "line 2: maximum recursion depth"),
         ("x.jsonl", b'{"image": "a.jpg", "text": ""}\n[1]\n', "line 2: a line is '[1]', not an object"),
         ("x.csv", b"image,text\n" + b"iVBOR/w0KGgo" * 999 + b",a\n", "row 1 holds 'iVBOR/w0KGgo"),
         ("x.jsonl", b'{"image": "a\\u0000b.jpg", "text": "a"}\n', "which is no path"),

@@ -125,7 +125,7 @@ def _captions_beside(path: Path, files: Collection[Path], column: str | None) ->
 def _json_captions(content: bytes, column: str | None) -> tuple[str, ...]:
     try:
         values = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     return field_captions(values, column) if isinstance(values, dict) else ()
 

@@ -147,7 +147,7 @@ def _json_rows(lines: Iterable[str]) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {str(error).partition(': line')[0]}") from None
         if not isinstance(row, dict):
             raise ValueError(f"line {number}: a line is {line.strip()[:40]!r}, not an object")

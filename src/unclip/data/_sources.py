@@ -149,7 +149,7 @@ def _open_pictures(folder: Path, files: _Files, captions: str | None, asked: Ask
         if column is not None:
             raise InputError(f"captions={captions!r} has no columns; leave out caption_column (--caption-column).")
         return folder_names_source(folder, pictures)
-    raise DataError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES}.")
+    raise DataError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES} (--captions).")
 
 
 def _tar_source(location: str, captions: str | None, asked: Asked) -> Source:
