@@ -49,6 +49,8 @@ WHOLE_NUMBERS = {1: "B", 3: "H", 4: "L"}
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 """Texts of a PNG that may say how it is turned."""
+WEBP_METADATA = 0b1100
+"""The flags of a WebP that say there are EXIF and XMP."""
 MAX_PROFILE = 2**26
 SHORTEST_KEY = {0: 2, 2: 6}
 """Bytes of a transparent colour by the PNG's type: grey, colour."""
@@ -133,33 +135,56 @@ def _read(file: io.BytesIO | io.BufferedReader, name: str | Path) -> Image.Image
     except (InputError, Image.DecompressionBombError):
         raise
     except Exception:
-        # Pillow refuses a whole PNG for a text or a profile of more than a megabyte, or a wrong checksum of either.
+        # Pillow refuses a whole PNG for a text or a profile of more than a megabyte, or a wrong checksum of either, and
+        # a WebP whose metadata, which come last, are cut off.
         file.seek(0)
-        content = file.read() if file.read(len(PNG)) == PNG else b""
-        if not content:
+        head = file.read(12)
+        if head.startswith(PNG):
+            file.seek(len(PNG))
+            pixels, info = _png_pixels(file.read())
+        elif head[:4] + head[8:] == b"RIFFWEBP":
+            pixels, info = _webp_pixels(file.read())
+        else:
             raise
-    pixels, profile = _without_metadata(content)
     with Image.open(pixels) as image:
-        if profile:
-            image.info["icc_profile"] = profile
+        image.info.update(info)
         return _uniform(image, name)
 
 
-def _without_metadata(chunks: bytes) -> tuple[io.BytesIO, bytes]:
+def _png_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
     """A PNG, given without its signature, of the chunks that make pixels or turn them; and its colour profile."""
-    kept, profile, start = [PNG], b"", 0
+    kept, info, start = [PNG], dict[str, bytes](), 0
     while start < len(chunks):
         (length,) = struct.unpack(">I", chunks[start : start + 4].ljust(4, b"\0"))
         kind, data = chunks[start + 4 : start + 8], chunks[start + 8 : start + 8 + length]
         whole, start = chunks[start : start + 12 + length], start + 12 + length
         if kind == b"iCCP":
             with suppress(zlib.error):
-                profile = zlib.decompressobj().decompress(data.partition(b"\0")[2][1:], MAX_PROFILE)
+                profile = data.partition(b"\0")[2][1:]
+                info["icc_profile"] = zlib.decompressobj().decompress(profile, MAX_PROFILE)
         elif kind == b"eXIf" or (kind == b"tEXt" and data.startswith(PNG_ORIENTATION)):
             kept.append(whole[:-4] + struct.pack(">I", zlib.crc32(kind + data)))
         elif kind[:1].isupper() or (kind == b"tRNS" and length >= SHORTEST_KEY.get(chunks[17], 0)):
             kept.append(whole)
-    return io.BytesIO(b"".join(kept)), profile
+    return io.BytesIO(b"".join(kept)), info
+
+
+def _webp_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
+    """A WebP, given from its first chunk on, without EXIF and XMP; and as much of its EXIF as there is."""
+    kept, info, start = [b"WEBP"], dict[str, bytes](), 0
+    while start + 8 <= len(chunks):
+        kind, length = struct.unpack_from("<4sL", chunks, start)
+        end = start + 8 + length + length % 2
+        if kind == b"EXIF":
+            info["exif"] = chunks[start + 8 : start + 8 + length]
+        elif kind == b"VP8X":
+            flags = chunks[start + 8] & ~WEBP_METADATA
+            kept.append(chunks[start : start + 8] + bytes([flags]) + chunks[start + 9 : end])
+        elif kind != b"XMP ":
+            kept.append(chunks[start:end])
+        start = end
+    body = b"".join(kept)
+    return io.BytesIO(b"RIFF" + struct.pack("<L", len(body)) + body), info
 
 
 def _uniform(image: Image.Image, name: str | Path) -> Image.Image:

@@ -122,6 +122,23 @@ def test_chunks_that_pillow_refuses_do_not_matter(odd: bytes, is_after: bool) ->
     np.testing.assert_array_equal(np.asarray(decode_picture(content)), np.asarray(UPRIGHT))
 
 
+@pytest.mark.parametrize("animated", [False, True])
+def test_a_webp_whose_last_metadata_are_cut_off_is_whole(animated: bool) -> None:
+    block, start = exif("<")
+    frames = [SCENE, SCENE.transpose(Image.Transpose.ROTATE_180)] if animated else [SCENE]
+    file = io.BytesIO()
+    options = {"save_all": True, "append_images": frames[1:]} if animated else {}
+    frames[0].save(file, "WEBP", lossless=True, exif=block, xmp=b"<xmp/>" * 99, **options)
+    content = file.getvalue()
+    first = content.index(b"EXIF") + 8 + start
+    for end in (len(content) - 1, len(content) - 300, first + 60):
+        np.testing.assert_array_equal(np.asarray(read_picture(content[:end])), np.asarray(UPRIGHT))
+    # Cut before its orientation, it says nothing; cut in its pixels, it is no picture.
+    np.testing.assert_array_equal(np.asarray(read_picture(content[: first - 20])), np.asarray(SCENE))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_picture(content[: content.index(b"EXIF") - 20])
+
+
 def test_a_profile_of_more_than_a_megabyte_is_used() -> None:
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile = bytearray(bytes(profile).replace("sRGB".encode("utf-16-be"), b"\0m\0i\0n\0e"))
