@@ -51,6 +51,8 @@ class DataConfig(Config):
     """Rasterise every n-th picture, which leaves the shares of designs and groups as they are."""
     embeddings: Location | None = None
     """Shards of `unclip embed` for these pictures: CLIP's features are read instead of computed."""
+    missing_share: Probability = 0.0
+    """Share of the pictures that may lack stored features: these are skipped, and counted when the run starts."""
     cache: bool = True
     """Decode all pictures once into a file beside the shards; otherwise each when its turn comes, in the workers."""
     shuffle_shards: PositiveInt | None = None

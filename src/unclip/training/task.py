@@ -159,6 +159,8 @@ class Task(abc.ABC):
     """A stage under training: its network, its samples and its loss."""
 
     samples: Samples
+    notes: tuple[str, ...] = ()
+    """What there is to say of the data when the run starts, a line each."""
 
     @abc.abstractmethod
     def build(self) -> nn.Module:

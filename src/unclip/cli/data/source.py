@@ -13,8 +13,10 @@ __all__ = ["CaptionColumn", "Captions", "ImageColumn", "Location", "Workers", "n
 
 Location: TypeAlias = Annotated[str, typer.Argument(help="A folder, a table, a .tar, a saved set, or a URL of shards.")]
 Captions: TypeAlias = Annotated[str | None, typer.Option(help="txt, table, folders or none; else it is found out.")]
-ImageColumn: TypeAlias = Annotated[str | None, typer.Option(help="The table's column of pictures, if it is unusual.")]
-CaptionColumn: TypeAlias = Annotated[str | None, typer.Option(help="The table's column of captions, if it is unusual.")]
+ImageColumn: TypeAlias = Annotated[str | None, typer.Option(help="The table's column of pictures, if unusual.")]
+CaptionColumn: TypeAlias = Annotated[
+    str | None, typer.Option(help="The table's column of captions, or the field of each .json, if unusual.")
+]
 Workers: TypeAlias = Annotated[
     int | None, typer.Option(help="Processes that decode pictures; else one, and one per core from 2000 pictures on.")
 ]
@@ -38,6 +40,10 @@ def open_and_tell(
 # A process takes two seconds to start, in which this one prepares some two hundred pictures.
 def num_workers(asked: int | None, source: "Source") -> int:
     """How many processes to use: those asked for, or as many as are worth it."""
+    from unclip.errors import InputError
+
     if asked is not None:
+        if asked < 1:
+            raise InputError(f"--workers {asked} does nothing; use 1 or more.")
         return asked
     return min(os.cpu_count() or 1, MAX_WORKERS) if len(source) >= WORTH_PROCESSES else 1

@@ -16,7 +16,7 @@ from unclip.images import from_uint8, resize
 from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
 from unclip.training.task import Batch, Passes, Request, Task, TaskLoss
-from unclip.training.tasks.common import load_pictures, read_items, seeded_network, stack_pixels
+from unclip.training.tasks.common import caption_notes, load_pictures, read_items, seeded_network, stack_pixels
 from unclip.training.tasks.texts import Texts, Tokens, choose_captions
 
 __all__ = ["ClipTask", "augment", "degrade"]
@@ -44,11 +44,14 @@ class ClipTask(Task):
     def open(cls, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> "ClipTask":
         """The task on the data that `config` names."""
         pictures = load_pictures(config.data, task.model.image_size)
+        notes = caption_notes(pictures, config.data.folder)
         count = min(len(pictures), VOCABULARY_SAMPLES)
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
         tokenizer = Tokenizer.train(texts, task.model.vocab_size)
         samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task)
-        return cls(task, config.seed, device, samples, tokenizer)
+        opened = cls(task, config.seed, device, samples, tokenizer)
+        opened.notes = notes
+        return opened
 
     def build(self) -> Clip:
         return seeded_network(lambda: Clip(self.task.model), self.seed, self.device)

@@ -10,8 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from unclip.clip import TextImageEncoder
-from unclip.data import Item, PictureSet, emoji_items, item_or_next, open_pictures, write_shards
+from unclip.data import (
+    Item,
+    PictureSet,
+    emoji_items,
+    item_or_next,
+    open_pictures,
+    probe_uncaptioned,
+    write_shards,
+)
 from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, diffusion_loss, estimate_x0
+from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.runtime import autocast, forked_random_state, inference_dtype
 from unclip.training.config import DataConfig
@@ -21,6 +30,7 @@ from unclip.training.tasks.drawing import StageConfig, bounded, learns_variance
 __all__ = [
     "LEAST_STD",
     "EmbeddingTable",
+    "caption_notes",
     "denoising_losses",
     "draw_self_conditioning",
     "draw_times",
@@ -44,6 +54,20 @@ def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
         workers = 1 if config.limit else 2
         write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)
     return open_pictures(config.folder, image_sizes, cache=config.cache)
+
+
+def caption_notes(pictures: PictureSet, location: str, *, is_required: bool = True) -> tuple[str, ...]:
+    """A line about pictures without a caption, where there are some.
+
+    Raises `DataError` where no picture has one and captions are required: there is nothing to learn from.
+    """
+    missing, count = probe_uncaptioned(pictures)
+    if missing and missing == count and is_required:
+        raise DataError(
+            f"none of {count:,} pictures in {location} has a caption; if they stand in another field, write shards "
+            "with them by `unclip data prepare --caption-column FIELD`."
+        )
+    return (f"{missing:,} of {count:,} pictures have no caption; their text is empty.",) if missing else ()
 
 
 class Read(NamedTuple):

@@ -22,6 +22,7 @@ from unclip.runtime import NoiseSource, autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request, Task, TaskLoss
 from unclip.training.tasks.common import (
+    caption_notes,
     denoising_losses,
     draw_self_conditioning,
     draw_times,
@@ -88,11 +89,19 @@ class DecoderTask(Task):
             )
         pictures = load_pictures(config.data, task.model.image_size)
         location = config.data.embeddings
-        stored = None if location is None else AlignedEmbeddings.of(open_stored(location, encoder), pictures.keys)
+        stored = None
+        if location is not None:
+            features = open_stored(location, encoder)
+            stored = AlignedEmbeddings.of(features, pictures.keys, config.data.missing_share)
         embeddings = stored or _embed(config, task, encoder)
         usable = pictures if stored is None else EmbeddedPictures(pictures, stored)
         samples = DecoderSamples(usable, embeddings, _texts(task, stored, encoder), task)
-        return cls(task, config.seed, device, samples, encoder)
+        opened = cls(task, config.seed, device, samples, encoder)
+        if stored is not None and stored.num_missing:
+            opened.notes += (f"{stored.num_missing:,} of {len(pictures):,} pictures are skipped: no embedding.",)
+        if task.model.text_dim and task.text_drop_prob < 1.0:
+            opened.notes += caption_notes(pictures, config.data.folder, is_required=False)
+        return opened
 
     def build(self) -> Decoder:
         network = seeded_network(lambda: Decoder(self.task.model), self.seed, self.device)

@@ -13,6 +13,7 @@ from unclip.checkpoint import save_state
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, PictureSet
 from unclip.diffusion import make_schedule
+from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.models import Prior
 from unclip.runtime import autocast, inference_dtype
@@ -21,6 +22,7 @@ from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
 from unclip.training.tasks.common import (
     LEAST_STD,
     EmbeddingTable,
+    caption_notes,
     denoising_losses,
     draw_self_conditioning,
     draw_times,
@@ -73,18 +75,18 @@ class PriorTask(Task):
         stored = None if location is None else open_stored(location, encoder)
         tokens = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
         if stored is not None:
-            # Hidden states that were not kept are made from the captions, whose towers are cheap.
-            keeps_all = bool(stored.text_dim) or not task.model.num_text_tokens
-            texts = StoredTexts(stored) if keeps_all else tokens
-            samples = StoredPriorSamples(stored, texts, task)
+            samples = StoredPriorSamples(stored, _stored_texts(stored, task, tokens), task)
             return cls(task, config.seed, device, samples, (stored.mean, stored.std.clamp_min(LEAST_STD)), encoder)
         size = encoder.clip.config.image_size
         pictures = load_pictures(config.data, size)
+        notes = caption_notes(pictures, config.data.folder) if task.text_drop_prob < 1.0 else ()
         is_once = task.embed == "once"
         table = embed_pictures(encoder, pictures, None if is_once else NUM_STATISTICS)
         kept, size_seen = (table, None) if is_once else (None, size)
         pictured = PicturePriorSamples(pictures, kept, tokens, task, size_seen)
-        return cls(task, config.seed, device, pictured, (table.mean, table.std), encoder)
+        opened = cls(task, config.seed, device, pictured, (table.mean, table.std), encoder)
+        opened.notes = notes
+        return opened
 
     def build(self) -> Prior:
         network = seeded_network(lambda: Prior(self.task.model), self.seed, self.device)
@@ -127,6 +129,23 @@ class PriorTask(Task):
         save_state(folder / "prior.safetensors", state, Prior.__name__, self.task.model, "prior")
 
 
+def _stored_texts(stored: EmbeddingSet, task: PriorTaskConfig, tokens: Tokens) -> Texts:
+    """Stored features of texts where they hold all that the prior reads; else captions, whose tower is cheap."""
+    if stored.has_texts and (stored.text_dim or not task.model.num_text_tokens):
+        return StoredTexts(stored)
+    if stored.has_captions:
+        return tokens
+    if stored.has_texts:
+        raise DataError(
+            f"{stored.location} holds embeddings of texts without captions or states of their tokens, of which the "
+            f"prior reads {task.model.num_text_tokens}; set task.model.num_text_tokens=0, or add metadata/*.parquet."
+        )
+    raise DataError(
+        f"{stored.location} holds image embeddings alone, and a prior learns from pairs; add text_emb/*.npy, or "
+        "captions in metadata/*.parquet."
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class PicturePriorSamples:
     """Samples from pictures: their embeddings in memory, or their pixels for a frozen CLIP."""
@@ -159,7 +178,13 @@ class StoredPriorSamples:
 
     def __call__(self, request: Request) -> Batch:
         indices, skipped = next_valid(self.source, request.indices)
-        captions = [self.source.captions(int(index)) for index in indices]
+        # Where features of texts are read, only their number matters, and not every layout holds the texts.
+        captions = [
+            self.source.captions(int(index))
+            if isinstance(self.texts, Tokens)
+            else [""] * self.source.num_texts(int(index))
+            for index in indices
+        ]
         draws = prior_draws(self.task, self.texts, indices, captions, request)
         return Batch({"image_embedding": self.source.image(indices), **draws}, skipped)
 

@@ -68,9 +68,14 @@ class AlignedEmbeddings:
     rows: np.ndarray
 
     @classmethod
-    def of(cls, stored: EmbeddingSet, keys: Sequence[str]) -> "AlignedEmbeddings":
-        """For pictures of these names; raises `DataError` naming the first without features."""
-        return cls(stored, stored.find(keys))
+    def of(cls, stored: EmbeddingSet, keys: Sequence[str], missing_share: float = 0.0) -> "AlignedEmbeddings":
+        """For pictures of these names; raises `DataError` where more than `missing_share` of them have no features."""
+        return cls(stored, stored.find(keys, missing_share))
+
+    @property
+    def num_missing(self) -> int:
+        """Pictures without a row in the set."""
+        return int((self.rows < 0).sum())
 
     @property
     def mean(self) -> Tensor:
@@ -84,7 +89,7 @@ class AlignedEmbeddings:
 
     def has(self, index: int) -> bool:
         """Whether this picture has an embedding; one that could not be read has none."""
-        return bool(self.stored.valid(self.rows[[index]])[0])
+        return bool(self.rows[index] >= 0 and self.stored.valid(self.rows[[index]])[0])
 
     def image(self, indices: np.ndarray) -> Tensor:
         """The image embeddings of these pictures; raises `DataError` naming the first that has none."""
