@@ -20,17 +20,11 @@ __all__ = ["AlignedEmbeddings", "EmbeddedPictures", "next_valid", "open_stored"]
 def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet:
     """The features at `location`, with those of the empty prompt where a layout of others lacks them.
 
-    Raises `DataError` when another model than `encoder` made them; sets of others do not say which, so there only the
-    size is checked.
+    Raises `DataError` when another model than `encoder` made them; sets of others do not say which.
     """
     stored = EmbeddingSet.open(location)
     if encoder is None:
         return stored
-    if stored.embedding_dim != encoder.embedding_dim:
-        raise DataError(
-            f"{location} holds embeddings of {stored.embedding_dim} numbers, but the CLIP of the run makes "
-            f"{encoder.embedding_dim}; name the CLIP that made them, or embed again."
-        )
     if stored.model_hash:
         own = clip_hash(encoder)
         if own != stored.model_hash:
