@@ -99,7 +99,9 @@ def _table(part: Part) -> Iterator[Size]:
             reads = bool(part.text_dim)
             yield Size(image, part.embedding_dim, "embedding_dim")
             # Its text comes from an encoder of its own.
-            yield Size("second text embedding", reads * (part.text_embedding_dim or part.embedding_dim), "text_embedding_dim")
+            yield Size(
+                "second text embedding", reads * (part.text_embedding_dim or part.embedding_dim), "text_embedding_dim"
+            )
             yield Size("second token width", part.text_dim, "text_dim")
             yield Size("number of latent channels", part.in_channels, "in_channels")
         case MultilingualConfig():

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 from unclip.clip import ClipConfig, clip_preset
 from unclip.errors import InputError, did_you_mean

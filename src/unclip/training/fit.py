@@ -1,4 +1,4 @@
-"""Whether the network of a run fits the frozen CLIP and the stored embeddings that it is trained on.
+"""Whether a run can work: its network fits the frozen CLIP and the stored embeddings, the machine has what it needs.
 
 Reads headers alone: a run that cannot work is refused before its pictures are read.
 """
@@ -7,6 +7,8 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
+
 from unclip.checkpoint import read_metadata
 from unclip.clip import ClipConfig
 from unclip.config import load_config, override
@@ -14,8 +16,11 @@ from unclip.data import EmbeddingSet
 from unclip.errors import ConfigError
 from unclip.pipelines.fit import Part, sizes_of
 from unclip.training.config import ClipTaskConfig, TrainConfig, UpsamplerTaskConfig
+from unclip.training.distributed import Cluster
+from unclip.training.ema import AverageRule
+from unclip.training.feed import rows_of_pass
 
-__all__ = ["adopt_sizes", "check_run", "stored_clip"]
+__all__ = ["adopt_sizes", "check_options", "check_run", "stored_clip"]
 
 MODEL = "task.model."
 
@@ -27,27 +32,51 @@ def check_run(config: TrainConfig, clip: ClipConfig | None = None) -> None:
     Files that are missing are not looked at.
     """
     parts = {name: {size.what: size.number for size in sizes_of(part)} for name, part in _read_by(config, clip).items()}
+    fitting, changes = adopt_sizes(config, clip=clip)
     problems: list[str] = []
-    changes: list[str] = []
     for what, own, field in sizes_of(config.task.model):
         numbers = {name: sizes[what] for name, sizes in parts.items() if what in sizes}
         shown = " and ".join(f"{number} in {name}" for name, number in numbers.items())
         if len(set(numbers.values())) > 1:
             raise ConfigError(f"the {what} is {shown}; name the CLIP that made the embeddings, or embed again with it.")
-        if numbers and own not in numbers.values():
+        if any(change.startswith(f"{MODEL}{field}=") for change in changes):
             problems.append(f"{MODEL}{field}={own}, but the {what} is {shown}")
-            changes.append(f"{MODEL}{field}={min(numbers.values())}")
-    if problems:
+    if fitting != config:
         raise ConfigError(f"the {config.task.kind} does not fit: {'; '.join(problems)}; set {' '.join(changes)}.")
 
 
-def adopt_sizes(config: TrainConfig, chosen: Collection[str] = ()) -> tuple[TrainConfig, list[str]]:
+def check_options(config: TrainConfig, cluster: Cluster) -> None:
+    """Raise `ConfigError` for settings that this machine or this number of processes has no use for.
+
+    What would only be seen when the pictures have been read, or at the first step.
+    """
+    rows_of_pass(config, cluster.size)
+    AverageRule.of(config)
+    if config.compile:
+        _check_compiler(cluster.device)
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Compile two operations: what torch needs for that differs between versions, systems and devices."""
+    try:
+        torch.compile(lambda x: x + 1.0)(torch.zeros(2, device=device))
+    except (RuntimeError, OSError, ImportError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(
+            f"compile=true needs a compiler that torch can use on {device.type} ({reason.strip()}); install one, such "
+            "as g++, or set compile=false."
+        ) from None
+
+
+def adopt_sizes(
+    config: TrainConfig, chosen: Collection[str] = (), clip: ClipConfig | None = None
+) -> tuple[TrainConfig, list[str]]:
     """The run with the sizes of the CLIP and the embeddings that it names, and the changes as `key=value`.
 
-    Settings in `chosen` (dotted names) keep their values.
+    Settings in `chosen` (dotted names) keep their values; `clip` is as for `check_run`.
     """
     changes: list[str] = []
-    for part in _read_by(config, None).values():
+    for part in _read_by(config, clip).values():
         for what, number, _ in sizes_of(part):
             # Looked up anew: some sizes are those of others unless they are set.
             own = {size.what: size for size in sizes_of(config.task.model)}.get(what)

@@ -49,8 +49,11 @@ class RunLog:
         self.path = folder / "log.jsonl"
         self.step = resume_step
         try:
-            images_seen = _truncate(self.path, resume_step)
+            kept = _lines_until(self.path, resume_step)
+            images_seen = int(json.loads(kept[-1])["images_seen"]) if kept else 0
+            # Before the file is touched: a tracker that is missing ends the run.
             self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
+            atomic_write(self.path, "".join(line + "\n" for line in kept))
             self.file = self.path.open("a")
         except OSError as error:
             raise self._unwritable(error) from None
@@ -86,9 +89,7 @@ class RunLog:
         return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
 
 
-def _truncate(path: Path, step: int) -> int:
-    """Drop the lines after `step`; returns the images seen at the last one that stays."""
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The whole lines of the log until `step`."""
     lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    atomic_write(path, "".join(line + "\n" for line in kept))
-    return int(json.loads(kept[-1])["images_seen"]) if kept else 0
+    return [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]

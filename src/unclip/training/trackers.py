@@ -52,7 +52,8 @@ def open_trackers(
     """
     opened: list[Tracker] = []
     notes: list[str] = []
-    for name in dict.fromkeys(names):
+    # Weights & Biases first: where it is missing, nothing is written.
+    for name in sorted(set(names), reverse=True):
         if name == "wandb":
             opened.append(WandbTracker(folder, settings or {}))
             continue

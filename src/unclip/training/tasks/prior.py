@@ -19,9 +19,9 @@ from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import PriorTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
 from unclip.training.tasks.common import (
-    LEAST_STD,
     EmbeddingTable,
     denoising_losses,
+    divisor,
     draw_self_conditioning,
     draw_times,
     embed_pictures,
@@ -77,7 +77,7 @@ class PriorTask(Task):
             keeps_all = bool(stored.text_dim) or not task.model.num_text_tokens
             texts = StoredTexts(stored) if keeps_all else tokens
             samples = StoredPriorSamples(stored, texts, task)
-            return cls(task, config.seed, device, samples, (stored.mean, stored.std.clamp_min(LEAST_STD)), encoder)
+            return cls(task, config.seed, device, samples, (stored.mean, divisor(stored.mean, stored.std)), encoder)
         size = encoder.clip.config.image_size
         pictures = load_pictures(config.data, size)
         is_once = task.embed == "once"

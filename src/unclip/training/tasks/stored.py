@@ -12,7 +12,7 @@ from torch import Tensor
 from unclip.clip import TextImageEncoder, clip_hash
 from unclip.data import EmbeddingSet, Item, PictureSet
 from unclip.errors import DataError
-from unclip.training.tasks.common import LEAST_STD
+from unclip.training.tasks.common import divisor
 
 __all__ = ["AlignedEmbeddings", "EmbeddedPictures", "next_valid", "open_stored"]
 
@@ -73,8 +73,8 @@ class AlignedEmbeddings:
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate, at least `LEAST_STD`."""
-        return self.stored.std.clamp_min(LEAST_STD)
+        """What each coordinate is divided by; see `divisor`."""
+        return divisor(self.stored.mean, self.stored.std)
 
     def has(self, index: int) -> bool:
         """Whether this picture has an embedding; one that could not be read has none."""
