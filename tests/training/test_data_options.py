@@ -12,6 +12,7 @@ from shard_files import write_set
 from short_runs import ALONE, changed, first_batch, options, small_shards, steps
 from unclip.clip import TextImageEncoder
 from unclip.data import ShardSet, emoji_items, open_pictures
+from unclip.errors import DataError
 from unclip.pipelines import embed
 from unclip.training import DataConfig, Feed, TrainConfig, make_task, train
 from unclip.training.feed import held_out
@@ -19,6 +20,7 @@ from unclip.training.tasks.common import load_pictures
 
 # Stored features are float16, of numbers near 1; losses of two steps then move by this share.
 FLOAT16 = 2e-3
+Recipe = Callable[[str], TrainConfig]
 SHARD_SIZES = [6, 6, 6, 6]
 
 
@@ -69,6 +71,19 @@ def test_stored_embeddings_give_the_losses_of_computed_ones(prior: TrainConfig, 
     assert ("text_hidden" in batch.tensors) == hidden
     computed = steps(prior, 3).losses
     assert steps(stored, 3).losses == pytest.approx(computed, rel=FLOAT16)
+
+
+def test_a_decoder_trains_without_the_pictures_whose_embedding_is_missing(
+    tiny_recipe: Recipe, tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, all_of_them = (small_shards(tmp_path / f"shards-{count}", 16, count) for count in (8, 16))
+    embed(few, TextImageEncoder.load(clip_folder), tmp_path / "embeddings", num_workers=0)
+    config = changed(tiny_recipe("emoji/decoder"), folder=str(all_of_them), emoji_split=None, image_size=16)
+    config = changed(config, embeddings=str(tmp_path / "embeddings"), num_images=8, trackers=(), preview_images=16)
+    with pytest.raises(DataError, match="has no embedding of 8 of 16 pictures"):
+        train(config, tmp_path / "run", device="cpu")
+    train(changed(config, missing_embeddings="skip"), tmp_path / "run", device="cpu")
+    assert "8 of 16 pictures have no embedding and are skipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [{"cache": False}, {"num_workers": 2}])
@@ -141,6 +156,7 @@ SHOWN = {
     "limit": test_the_emoji_set_is_rasterised_as_the_settings_say,
     "every": test_the_emoji_set_is_rasterised_as_the_settings_say,
     "embeddings": test_stored_embeddings_give_the_losses_of_computed_ones,
+    "missing_embeddings": test_a_decoder_trains_without_the_pictures_whose_embedding_is_missing,
     "cache": test_cache_is_a_file_beside_the_shards,
     "shuffle_shards": test_shuffling_within_one_shard_at_a_time_ends_a_shard_before_the_next,
     "lanes": test_lanes_read_shards_of_their_own,

@@ -31,3 +31,18 @@ def test_a_picture_without_an_embedding_gives_way_to_a_whole_other_sample(tmp_pa
     assert torch.equal(embeddings.image(found.indices), torch.from_numpy(rows[[1, 3]]))
     with pytest.raises(DataError, match=rf"{KEYS[2]} has no image embedding"):
         embeddings.image(np.array([2]))
+
+
+def test_pictures_without_an_embedding_are_counted_and_named_or_skipped(tmp_path: Path) -> None:
+    rows = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    write_arrays(tmp_path, "img_emb", {"0003": rows})
+    stored = EmbeddingSet.open(tmp_path)
+    keys = [KEYS[0], "one", "two", KEYS[3], "three", "four"]
+    advice = r"has no embedding of 4 of 6 pictures \(one, two, three, \.\.\.\); .* data.missing_embeddings=skip"
+    with pytest.raises(DataError, match=advice):
+        AlignedEmbeddings.of(stored, keys)
+    embeddings = AlignedEmbeddings.of(stored, keys, "skip")
+    assert [embeddings.has(index) for index in range(6)] == [True, False, False, True, False, False]
+    assert torch.equal(embeddings.image(np.array([0, 3])), torch.from_numpy(rows[[0, 3]]))
+    with pytest.raises(DataError, match=r"no embedding of 1 of 1 pictures \(one\); name the embeddings of these"):
+        AlignedEmbeddings.of(stored, ["one"], "skip")

@@ -138,8 +138,8 @@ class Model:
     ) -> Self:
         """Build the networks of a model that is not loaded; see `UnClip.load`."""
         device = resolve_device(str(device))
-        if dtype is not None and not isinstance(dtype, torch.dtype):
-            raise InputError(f"dtype={dtype!r} is no number format of torch; give torch.bfloat16 or torch.float32.")
+        if dtype is not None and dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            raise InputError(f"dtype={dtype!r} is nothing to compute in; give torch.bfloat16 or torch.float32.")
         networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
         residences = {
             # CLIP in float32: one pass a picture costs little, and all that follows hangs on these numbers.

@@ -65,6 +65,8 @@ class DataConfig(Settings):
     """Rasterise every n-th picture, which leaves the shares of designs and groups as they are."""
     embeddings: Location | None = None
     """Shards of `unclip embed` for these pictures: CLIP's features are read instead of computed."""
+    missing_embeddings: Literal["refuse", "skip"] = "refuse"
+    """Pictures that `embeddings` do not have: the run is refused, or others stand in for them."""
     cache: bool = True
     """Decode all pictures once into a file beside the shards; otherwise each when its turn comes, in the workers."""
     shuffle_shards: PositiveInt | None = None

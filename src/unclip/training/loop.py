@@ -75,7 +75,7 @@ def _train(
         resumed = state.resume(out, config, allow_changes)
         reporter = Reporter(config, resumed.position, minutes, quiet=not cluster.is_first)
         stack.callback(reporter.close)
-        for note in resumed.notes:
+        for note in (*task.notes, *resumed.notes):
             reporter.note(note)
         if resumed.position.images_seen >= config.num_images:
             reporter.note(f"is finished with {resumed.position.images_seen:,} images; a larger num_images goes on.")

@@ -159,6 +159,8 @@ class Task(abc.ABC):
     """A stage under training: its network, its samples and its loss."""
 
     samples: Samples
+    notes: Sequence[str] = ()
+    """What the user should know before the first step."""
 
     @abc.abstractmethod
     def build(self) -> nn.Module:

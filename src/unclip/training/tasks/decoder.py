@@ -88,11 +88,17 @@ class DecoderTask(Task):
             )
         pictures = load_pictures(config.data, task.model.image_size)
         location = config.data.embeddings
-        stored = None if location is None else AlignedEmbeddings.of(open_stored(location, encoder), pictures.keys)
+        stored = None
+        if location is not None:
+            missing = config.data.missing_embeddings
+            stored = AlignedEmbeddings.of(open_stored(location, encoder), pictures.keys, missing)
         embeddings = stored or _embed(config, task, encoder)
         usable = pictures if stored is None else EmbeddedPictures(pictures, stored)
         samples = DecoderSamples(usable, embeddings, _texts(task, stored, encoder), task)
-        return cls(task, config.seed, device, samples, encoder)
+        opened = cls(task, config.seed, device, samples, encoder)
+        if stored is not None and stored.num_missing:
+            opened.notes = [f"{stored.num_missing:,} of {len(pictures):,} pictures have no embedding and are skipped"]
+        return opened
 
     def build(self) -> Decoder:
         network = seeded_network(lambda: Decoder(self.task.model), self.seed, self.device)

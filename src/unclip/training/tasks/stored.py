@@ -5,6 +5,7 @@ Knows stored features and the frozen CLIP; no network under training.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,10 @@ from unclip.errors import DataError
 from unclip.training.tasks.common import divisor
 
 __all__ = ["AlignedEmbeddings", "EmbeddedPictures", "next_valid", "open_stored"]
+
+MISSING = -1
+# Of pictures without an embedding, in the error.
+NUM_NAMED = 3
 
 
 def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet:
@@ -60,11 +65,34 @@ class AlignedEmbeddings:
 
     stored: EmbeddingSet
     rows: np.ndarray
+    """The set's number of each picture; -1 where it does not know it."""
 
     @classmethod
-    def of(cls, stored: EmbeddingSet, keys: Sequence[str]) -> "AlignedEmbeddings":
-        """For pictures of these names; raises `DataError` naming the first without features."""
-        return cls(stored, stored.find(keys))
+    def of(
+        cls, stored: EmbeddingSet, keys: Sequence[str], missing: Literal["refuse", "skip"] = "refuse"
+    ) -> "AlignedEmbeddings":
+        """For pictures of these names.
+
+        Raises `DataError` with the number of those without features and the first of them, unless `missing` is "skip",
+        and where there are features of none.
+        """
+        number_of = {key: number for number, key in enumerate(stored.keys)}
+        found = cls(stored, np.array([number_of.get(key, MISSING) for key in keys], np.int64))
+        if found.num_missing and (missing == "refuse" or found.num_missing == len(keys)):
+            absent = [keys[int(index)] for index in np.flatnonzero(found.rows == MISSING)[:NUM_NAMED]]
+            remedy = "embed them too, or set data.missing_embeddings=skip"
+            if found.num_missing == len(keys):
+                remedy = "name the embeddings of these pictures"
+            raise DataError(
+                f"{stored.location} has no embedding of {found.num_missing:,} of {len(keys):,} pictures "
+                f"({', '.join(absent)}{', ...' if found.num_missing > NUM_NAMED else ''}); {remedy}."
+            )
+        return found
+
+    @property
+    def num_missing(self) -> int:
+        """Pictures that the set does not know."""
+        return int((self.rows == MISSING).sum())
 
     @property
     def mean(self) -> Tensor:
@@ -78,7 +106,7 @@ class AlignedEmbeddings:
 
     def has(self, index: int) -> bool:
         """Whether this picture has an embedding; one that could not be read has none."""
-        return bool(self.stored.valid(self.rows[[index]])[0])
+        return self.rows[index] != MISSING and bool(self.stored.valid(self.rows[[index]])[0])
 
     def image(self, indices: np.ndarray) -> Tensor:
         """The image embeddings of these pictures; raises `DataError` naming the first that has none."""
