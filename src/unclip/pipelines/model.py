@@ -1,8 +1,8 @@
 """A model: its stages and where they run. Knows its networks and what fits together; not what is done with them."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -25,7 +25,7 @@ from unclip.pipelines.folder import (
 from unclip.pipelines.networks import build_on_meta
 from unclip.pipelines.opening import open_sources
 from unclip.pipelines.prior_stage import PriorStage
-from unclip.pipelines.residence import Residence, StageFiles
+from unclip.pipelines.residence import Residence
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.runtime import inference_dtype, resolve_device
 
@@ -60,8 +60,8 @@ class Model:
     """What the decoder's prompts go through where it reads another text encoder than CLIP (Kandinsky 2.1)."""
     basis: EmbeddingBasis | None = None
     """The principal components of image embeddings, for probing."""
-    files: StageFiles | None = None
-    """Where networks are read from each time they are needed; None where all of them are in memory."""
+    residences: Mapping[nn.Module, Residence] = field(default_factory=dict)
+    """Where the weights of networks come from; a network that was built in memory has no entry."""
 
     def __post_init__(self) -> None:
         """Raise `CheckpointError` where two stages disagree on the size of what passes between them."""
@@ -95,9 +95,14 @@ class Model:
         """Sides of the pictures that the model draws, smallest first."""
         return [self.need_decoder.image_size, *sorted(self.upsamplers)]
 
-    def resident(self, part: Encoder | Stage) -> AbstractContextManager[None]:
-        """Inside the block the weights of `part` are in memory; without `load(low_memory=True)` they always are."""
-        return nullcontext() if self.files is None else self.files.resident(*_networks(part).values())
+    @contextmanager
+    def resident(self, part: Encoder | Stage) -> Iterator[None]:
+        """Hold the weights of `part` in memory inside the block; without `load(low_memory=True)` they always are."""
+        with ExitStack() as stack:
+            for network in _networks(part).values():
+                if network in self.residences:
+                    stack.enter_context(self.residences[network].resident(network))
+            yield
 
     @classmethod
     def load(
@@ -144,7 +149,10 @@ class Model:
         residences = {
             # CLIP in float32: one pass a picture costs little, and all that follows hangs on these numbers.
             network: Residence(
-                source.networks[stage], device, torch.float32 if stage in ENCODERS else dtype or inference_dtype(device)
+                source.networks[stage],
+                device,
+                torch.float32 if stage in ENCODERS else dtype or inference_dtype(device),
+                stays=not low_memory,
             )
             for stage, network in networks.items()
         }
@@ -164,11 +172,11 @@ class Model:
             num_candidates=source.defaults.num_candidates,
             device=device,
             basis=source.basis,
-            files=StageFiles(residences) if low_memory else None,
+            residences=residences,
         )
 
-    def save(self, folder: str | Path, storage: Storage = "float32") -> None:
-        """Write the model folder."""
+    def save(self, folder: str | Path, storage: Storage | None = None) -> None:
+        """Write the model folder; see `UnClip.save`."""
         write_model(self.source(), Path(folder), storage)
 
     def source(self) -> ModelSource:
@@ -184,8 +192,8 @@ class Model:
         return ModelSource(self.name, weights, tokenizers, defaults, self.basis)
 
     def _weights(self, name: str, network: Any) -> NetworkWeights:
-        if self.files is not None and network in self.files.residences:
-            return self.files.residences[network].weights
+        if network in self.residences:
+            return self.residences[network].to_save(network)
         tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
         return NetworkWeights(type(network).__name__, network.config, tensors, name)
 
