@@ -36,6 +36,7 @@ def test_a_picture_without_an_embedding_gives_way_to_a_whole_other_sample(tmp_pa
 def test_pictures_without_an_embedding_are_counted_and_named_or_skipped(tmp_path: Path) -> None:
     rows = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
     write_arrays(tmp_path, "img_emb", {"0003": rows})
+    write_tar(tmp_path / "00003.tar", {f"{key}.png": picture(16, 10 * row) for row, key in enumerate(KEYS)})
     stored = EmbeddingSet.open(tmp_path)
     keys = [KEYS[0], "one", "two", KEYS[3], "three", "four"]
     advice = r"has no embedding of 4 of 6 pictures \(one, two, three, \.\.\.\); .* data.missing_embeddings=skip"

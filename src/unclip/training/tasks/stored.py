@@ -106,7 +106,7 @@ class AlignedEmbeddings:
 
     def has(self, index: int) -> bool:
         """Whether this picture has an embedding; one that could not be read has none."""
-        return self.rows[index] != MISSING and bool(self.stored.valid(self.rows[[index]])[0])
+        return bool(self.rows[index] != MISSING) and bool(self.stored.valid(self.rows[[index]])[0])
 
     def image(self, indices: np.ndarray) -> Tensor:
         """The image embeddings of these pictures; raises `DataError` naming the first that has none."""
