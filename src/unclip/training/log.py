@@ -10,7 +10,7 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.files import atomic_write
 from unclip.images import save_png
-from unclip.training.trackers import TrackerName, open_trackers
+from unclip.training.trackers import TrackerName, open_trackers, require_trackers
 
 __all__ = ["RunLog", "StepReport"]
 
@@ -48,12 +48,12 @@ class RunLog:
         self.folder = folder
         self.path = folder / "log.jsonl"
         self.step = resume_step
+        require_trackers(trackers)
         try:
             kept = _lines_until(self.path, resume_step)
             images_seen = int(json.loads(kept[-1])["images_seen"]) if kept else 0
-            # Before the file is touched: a tracker that is missing ends the run.
-            self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
             atomic_write(self.path, "".join(line + "\n" for line in kept))
+            self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
             self.file = self.path.open("a")
         except OSError as error:
             raise self._unwritable(error) from None
