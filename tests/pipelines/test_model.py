@@ -156,12 +156,6 @@ def test_stages_of_several_folders_are_joined(pipe: UnClip, tiny_folder: Path, t
     assert torch.equal(joined.prior.network.positions, pipe.prior.network.positions)
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn], ids=str)
-def test_what_cannot_be_computed_in_is_refused(tiny_folder: Path, dtype: torch.dtype) -> None:
-    with pytest.raises(InputError, match=r"is nothing to compute in; give torch\.bfloat16 or torch\.float32"):
-        Model.load(tiny_folder, "cpu", dtype)
-
-
 def test_stages_of_different_models_are_refused(model: Model) -> None:
     unit = Dalle2PriorConfig(embedding_dim=16, num_text_tokens=16, depth=1, num_heads=1, reads_text_hidden=False)
     with pytest.raises(CheckpointError, match="disagree on the scale of image embeddings"):
