@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import pydantic
 
@@ -54,7 +56,20 @@ def _set(values: dict[str, Any], config: pydantic.BaseModel, name: str, text: st
         if not isinstance(config, pydantic.BaseModel):
             raise ConfigError(f"{name}: {key!r} has no fields of its own.")
     _require(config, last, name)
-    values[last] = text if type(config).model_fields[last].annotation is str else _parse(text)
+    value, kinds = _parse(text), _kinds(type(config).model_fields[last].annotation)
+    # A name may look like a number: 2024 is a folder where text or a path is wanted.
+    is_name = kinds <= {str, Path, NoneType}
+    may_be_json = NoneType in kinds and isinstance(value, str | None)
+    values[last] = text if is_name and not may_be_json else value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that a field takes."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(_kinds, get_args(annotation)))
+    return {annotation}
 
 
 def _require(config: pydantic.BaseModel, key: str, name: str) -> None:

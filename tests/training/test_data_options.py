@@ -21,6 +21,7 @@ from unclip.training.tasks.common import load_pictures, read_items
 
 # Stored features are float16, of numbers near 1; losses of two steps then move by this share.
 FLOAT16 = 2e-3
+Recipe = Callable[[str], TrainConfig]
 SHARD_SIZES = [6, 6, 6, 6]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from unclip import __version__
+from unclip.cli.assemble import assemble
 from unclip.cli.basis import basis
 from unclip.cli.bench import bench_app
 from unclip.cli.compare import compare
@@ -42,7 +43,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS = (
     generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    plan, embed, evaluate, compare, ema, convert, info, basis,
+    assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

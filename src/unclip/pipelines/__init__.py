@@ -1,5 +1,6 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
+from unclip.pipelines.assemble import Assembled, assemble
 from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.clip_model import open_clip
 from unclip.pipelines.conditioning import Condition
@@ -45,6 +46,7 @@ from unclip.pipelines.variations import image_variations
 
 __all__ = [
     "BASIS_FILE",
+    "Assembled",
     "Canvas",
     "Condition",
     "Conversion",
@@ -74,6 +76,7 @@ __all__ = [
     "TextOrPicture",
     "UnClip",
     "UpsamplerStage",
+    "assemble",
     "best_candidate",
     "check_prompts",
     "convert",

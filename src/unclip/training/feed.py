@@ -13,7 +13,7 @@ from unclip.training.distributed import Cluster
 from unclip.training.stop import outlive_first_signal
 from unclip.training.task import Batch, Request, Samples
 
-__all__ = ["Feed", "held_out"]
+__all__ = ["Feed", "held_out", "rows_of_pass"]
 
 
 class Feed:
@@ -30,7 +30,7 @@ class Feed:
         owners = np.repeat(np.arange(len(source.shard_sizes)), source.shard_sizes)[self.trained_on]
         sizes = np.bincount(owners, minlength=len(source.shard_sizes)).tolist()
         self.order = Order(sizes, config.seed, lanes=config.data.lanes, window=config.data.shuffle_shards)
-        self.num_rows = _share(config, cluster.size)
+        self.num_rows = rows_of_pass(config, cluster.size)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """The batches that follow after `images_seen` images, for ever."""
@@ -94,7 +94,7 @@ def held_out(keys: Sequence[str], share: float) -> np.ndarray:
     return np.asarray(draws) < share
 
 
-def _share(config: TrainConfig, num_processes: int) -> int:
+def rows_of_pass(config: TrainConfig, num_processes: int) -> int:
     """Samples of one forward pass in one process; raises `ConfigError` where they do not divide the batch."""
     share, rest = divmod(config.batch_size, num_processes)
     rows = config.micro_batch_size or share

@@ -12,6 +12,7 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, Strategy, TrainConfig, UpsamplerTaskConfig
+from unclip.training.fit import check_run
 from unclip.training.hardware import Gpu, get_gpu
 from unclip.training.step_cost import StepCost, count_step_cost, text_length
 
@@ -125,9 +126,10 @@ def make_plan(
 
     `num_pictures` is the size of the data set; `price` is dollars for an hour of one GPU; `clip` is the shape of the
     frozen CLIP, for recipes that store no embeddings. Raises `InputError` for an unknown GPU, for numbers that are no
-    plan, and for a CLIP that is needed and not given.
+    plan, and for a CLIP that is needed and not given; `ConfigError` for a CLIP that the network does not fit.
     """
     _check(config, num_gpus, utilisation, price, num_pictures)
+    check_run(config, clip)
     device, cost = get_gpu(gpu), count_step_cost(config, clip)
     share = math.ceil(config.batch_size / num_gpus)
     micro = min(config.micro_batch_size or share, share)

@@ -9,6 +9,7 @@ from unclip.training.config import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
+from unclip.training.fit import check_run
 from unclip.training.task import Task
 from unclip.training.tasks.clip import ClipTask
 from unclip.training.tasks.decoder import DecoderTask
@@ -19,7 +20,11 @@ __all__ = ["ClipTask", "DecoderTask", "PriorTask", "UpsamplerTask", "make_task"]
 
 
 def make_task(config: TrainConfig, device: torch.device) -> Task:
-    """The task that `config` describes, its network initialised from `config.seed` and moved to `device`."""
+    """The task that `config` describes, its network initialised from `config.seed` and moved to `device`.
+
+    Raises `ConfigError` before anything is read where the network does not fit what it is to be trained on.
+    """
+    check_run(config)
     match config.task:
         case ClipTaskConfig():
             return ClipTask.open(config, config.task, device)

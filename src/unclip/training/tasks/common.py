@@ -28,10 +28,10 @@ from unclip.training.task import Request
 from unclip.training.tasks.drawing import StageConfig, bounded, learns_variance
 
 __all__ = [
-    "LEAST_STD",
     "EmbeddingTable",
     "caption_notes",
     "denoising_losses",
+    "divisor",
     "draw_self_conditioning",
     "draw_times",
     "embed_pictures",
@@ -43,7 +43,7 @@ __all__ = [
 
 N = TypeVar("N", bound=nn.Module)
 EMBED_BATCH = 256
-# Of a coordinate that is the same in all pictures, which is divided by its deviation.
+# Of a coordinate's size: deviations below are those of rounding.
 LEAST_STD = 1e-6
 
 
@@ -111,8 +111,17 @@ class EmbeddingTable:
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate, at least `LEAST_STD`."""
-        return self.rows.std(dim=0).clamp_min(LEAST_STD)
+        """What each coordinate is divided by; see `divisor`."""
+        return divisor(self.mean, self.rows.std(dim=0, correction=min(1, len(self.rows) - 1)))
+
+
+def divisor(mean: Tensor, std: Tensor) -> Tensor:
+    """The standard deviation of each coordinate, and 1 for those that are the same in all pictures.
+
+    One picture has no deviation at all. Divided by next to nothing, the rounding of an embedding, and any picture that
+    is not like those of the training set, would become numbers of any size.
+    """
+    return torch.where(std > LEAST_STD * mean.abs().clamp_min(1.0), std, torch.ones_like(std))
 
 
 @torch.inference_mode()

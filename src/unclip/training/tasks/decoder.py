@@ -53,7 +53,7 @@ class Embeddings(Protocol):
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate."""
+        """What each coordinate is divided by."""
         ...
 
     def image(self, indices: np.ndarray) -> Tensor:

@@ -20,10 +20,10 @@ from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import PriorTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
 from unclip.training.tasks.common import (
-    LEAST_STD,
     EmbeddingTable,
     caption_notes,
     denoising_losses,
+    divisor,
     draw_self_conditioning,
     draw_times,
     embed_pictures,
@@ -76,7 +76,7 @@ class PriorTask(Task):
         tokens = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
         if stored is not None:
             samples = StoredPriorSamples(stored, _stored_texts(stored, task, tokens), task)
-            return cls(task, config.seed, device, samples, (stored.mean, stored.std.clamp_min(LEAST_STD)), encoder)
+            return cls(task, config.seed, device, samples, (stored.mean, divisor(stored.mean, stored.std)), encoder)
         size = encoder.clip.config.image_size
         pictures = load_pictures(config.data, size)
         notes = caption_notes(pictures, config.data.folder) if task.text_drop_prob < 1.0 else ()
