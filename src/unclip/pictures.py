@@ -12,7 +12,16 @@ from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
 
 from unclip.errors import InputError
 
-__all__ = ["MAX_PIXELS", "Picture", "mask_of_alpha", "on_white", "open_mask", "open_picture", "open_pictures"]
+__all__ = [
+    "MAX_PIXELS",
+    "Picture",
+    "mask_of_alpha",
+    "on_white",
+    "open_bytes",
+    "open_mask",
+    "open_picture",
+    "open_pictures",
+]
 
 Picture = Image.Image | str | Path
 
@@ -37,6 +46,12 @@ def open_picture(source: Picture) -> Image.Image:
         raise InputError(f"a picture is a PIL image or a path; found a {type(source).__name__}.")
     with _explained(source), Image.open(source) as image:
         return _uniform(image, source)
+
+
+def open_bytes(content: bytes, name: str) -> Image.Image:
+    """The picture that a file of this `content` holds, for `open_picture`; raises `InputError` where it is none."""
+    with _explained(name):
+        return Image.open(io.BytesIO(content))
 
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:

@@ -19,10 +19,10 @@ def ema(
     The file is the stage as a model folder holds it. The error is that of the profile: how far the weight of each
     moment is from what was asked for.
     """
-    from unclip.cli.output import check_writable
+    from unclip.files import check_writable
     from unclip.training import average_stage
 
-    check_writable([out])
+    check_writable(out)
     made = average_stage(run, sigma_rel, out, images)
     print(
         f"{out}: sigma_rel {sigma_rel:g} at {made.images_seen:,} images, "

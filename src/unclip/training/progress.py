@@ -1,10 +1,11 @@
 """Progress of a run: a bar on a terminal, plain lines elsewhere. Knows reports; not how a step is made."""
 
-import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from unclip.progress import on_terminal, say
 from unclip.training.config import TrainConfig
 from unclip.training.log import StepReport
 from unclip.training.state import Position
@@ -25,7 +26,7 @@ class Reporter:
         self.budget = None if minutes is None else 60.0 * minutes
         self.average: float | None = None
         self.last_line = 0.0
-        self.bar = self._make_bar() if sys.stderr.isatty() and not quiet else None
+        self.bar = self._make_bar() if on_terminal() and not quiet else None
 
     def step(self, report: StepReport) -> None:
         """Show one step."""
@@ -40,7 +41,7 @@ class Reporter:
             progress.update(task, completed=report.images_seen, description=f"{self.config.name}  {text}")
         elif elapsed - self.last_line >= LINE_SECONDS or report.images_seen == self.config.num_images:
             self.last_line = elapsed
-            print(f"{self.config.name}  step {report.step}  {report.images_seen:,} images  {text}", file=sys.stderr)
+            say(f"{self.config.name}  step {report.step}  {report.images_seen:,} images  {text}")
 
     def note(self, text: str) -> None:
         """Show one line between steps."""
@@ -49,7 +50,7 @@ class Reporter:
 
     def warn(self, text: str) -> None:
         """Show one line between steps, also in processes that are quiet: what they alone know."""
-        print(f"{self.config.name}  {text}", file=sys.stderr)
+        say(f"{self.config.name}  {text}")
 
     def damaged(self, names: Sequence[str]) -> None:
         """Name samples that could not be read, each once; every process names its own."""
@@ -61,7 +62,8 @@ class Reporter:
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
-            self.bar[0].stop()
+            with suppress(OSError, ValueError):  # a terminal that is gone takes nothing, and costs no run
+                self.bar[0].stop()
 
     def _left(self, report: StepReport, rate: float, elapsed: float) -> float:
         left = (self.config.num_images - report.images_seen) / rate
@@ -73,7 +75,8 @@ class Reporter:
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         progress = Progress(*columns, console=Console(stderr=True))
-        progress.start()
+        with suppress(OSError, ValueError):
+            progress.start()
         return progress, progress.add_task(self.config.name, total=self.config.num_images, completed=self.start)
 
 
