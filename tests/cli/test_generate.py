@@ -126,7 +126,10 @@ def test_the_process_keeps_its_matmul_precision(generate: Program) -> None:
         ([PROMPT, "--steps", "=5"], "--steps '=5' cannot be read"),
         ([PROMPT, "--steps", "decodr=5"], "did you mean 'decoder'?"),
         ([PROMPT, "--sampler", "ddmp"], "did you mean 'ddpm'?"),
-        ([PROMPT, "--size", "64"], "--size=64 is not one that the model 'tiny' draws; use one of: 16, 32; or, near 32, another shape"),
+        (
+            [PROMPT, "--size", "64"],
+            "--size=64 is not one that the model 'tiny' draws; use one of: 16, 32; or, near 32, another shape",
+        ),
         ([PROMPT, "-n", "0"], "--num-images=0"),
         ([PROMPT, "-n", "many"], "'--num-images'"),
         ([PROMPT, "--candidates", "0"], "--candidates=0"),

@@ -200,12 +200,11 @@ def png() -> bytes:
 @pytest.mark.parametrize(
     "command",
     [
-        ["variations", "-"],
         ["variations", "-", "a dog"],
         ["image-to-image", "-", "--prompt", "a dog"],
         ["edit", "-", "--from", "a cat", "--to", "a dog"],
         ["interpolate", "-", "a dog", "--frames", "2"],
-        ["mix", "-=0.4", "a dog=0.6"],
+        ["mix", "-", "a dog=0.6"],
         ["outpaint", "-", "--right", "4", "--prompt", "a dog"],
         ["upscale", "-"],
     ],
@@ -218,7 +217,7 @@ def test_a_picture_comes_from_stdin(
     sampler = [] if command[0] == "edit" else ["--sampler", "ddim"]
     options = ["--steps", "1", "--seed", "7", "--model", str(tiny_folder), *sampler]
     options += [] if command[0] == "upscale" else ["--size", "16"]
-    named = [argument.replace("-=", "x.png=") if argument != "-" else "x.png" for argument in command]
+    named = ["x.png" if argument == "-" else argument for argument in command]
     assert unclip(*named, *options, "-o", "file.png").code == 0
     monkeypatch.setattr(sys, "stdin", Pipe(png()))
     done = unclip(*command, *options, "-o", "pipe.png")

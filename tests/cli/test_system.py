@@ -1,4 +1,4 @@
-"""The program among others: streams that are full, closed or missing, their encodings, home folders, and file systems."""
+"""The program among others: streams that are full or missing, encodings, home folders, and what file systems refuse."""
 
 import os
 import subprocess
@@ -13,7 +13,6 @@ from unclip.cli.main import run
 
 Program = Callable[..., Any]
 
-PROGRAM = [sys.executable, "-m", "unclip"]
 needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 
 
@@ -21,7 +20,9 @@ def shell(command: str, cwd: Path, **variables: str) -> subprocess.CompletedProc
     """Run a line of the shell in which `unclip` is the program."""
     function = f'unclip() {{ "{sys.executable}" -W error -m unclip "$@"; }}\n'
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUTF8"} | variables
-    return subprocess.run(["bash", "-c", function + command], cwd=cwd, env=environment, capture_output=True, check=False)
+    return subprocess.run(
+        ["bash", "-c", function + command], cwd=cwd, env=environment, capture_output=True, check=False
+    )
 
 
 def drawing(model: Path) -> str:
@@ -29,9 +30,8 @@ def drawing(model: Path) -> str:
 
 
 @needs_full_disk
-@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2> >(exec true)"])
-def test_progress_that_nobody_can_read_costs_no_picture(tiny_folder: Path, tmp_path: Path, stderr: str) -> None:
-    done = shell(f"{drawing(tiny_folder)} {stderr}", tmp_path)
+def test_progress_that_nobody_can_read_costs_no_picture(tiny_folder: Path, tmp_path: Path) -> None:
+    done = shell(f"{drawing(tiny_folder)} 2>/dev/full", tmp_path)
     assert (done.returncode, done.stdout) == (0, b"a-red-apple-7.png\n")
     assert (tmp_path / "a-red-apple-7.png").exists()
 
@@ -59,50 +59,37 @@ def test_a_full_stdout_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith(b"unclip: No space left on device")
 
 
-@pytest.mark.parametrize("command", ["unclip --version", "unclip generate --help", "DRAWING -o -"])
-def test_a_closed_pipe_ends_quietly(tiny_folder: Path, tmp_path: Path, command: str) -> None:
-    line = command.replace("DRAWING", drawing(tiny_folder))
-    done = shell(f"({line}; echo $? >code) | true", tmp_path)
-    # A reader that is gone before the program writes: `true` ends at once, Python starts slowly.
-    assert (tmp_path / "code").read_text() == "141\n"
-    assert b"Traceback" not in done.stderr
-    assert b"BrokenPipe" not in done.stderr
+@pytest.mark.parametrize("command", ["unclip --version", "unclip generate --help"])
+def test_a_closed_pipe_ends_quietly(tmp_path: Path, command: str) -> None:
+    # `true` ends at once, and Python starts slowly: the reader is gone when the program writes.
+    done = shell(f"({command}; echo $? >code) | true", tmp_path)
+    assert (tmp_path / "code").read_text() == "1\n"
+    assert done.stderr == b""
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "ascii:strict"])
-def test_a_terminal_without_the_characters(tiny_folder: Path, tmp_path: Path, encoding: str) -> None:
+def test_a_terminal_without_the_characters(tiny_folder: Path, tmp_path: Path) -> None:
     command = f"unclip generate '猫 Äpfel {'🍎' * 20}' --model {tiny_folder} --seed 7 --steps 1 --size 16"
-    done = shell(f"{command} -o x/ && {command} --json", tmp_path, PYTHONIOENCODING=encoding)
-    assert done.returncode == 0, done.stderr
+    done = shell(f"{command} -o x/", tmp_path, PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stdout) == (0, b"x/\\u732b-\xe4pfel-7.png\n")
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["猫-äpfel-7.png"]
-    assert done.stdout.startswith(b"x/\\u732b-")
-    done = shell(f"unclip generate '' --model '{'🍎' * 3}'; unclip info 猫", tmp_path, PYTHONIOENCODING=encoding)
-    assert done.stderr.count(b"\n") == 2
-    assert b"Traceback" not in done.stderr
+    done = shell("unclip 猫", tmp_path, PYTHONIOENCODING="ascii:strict")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"unclip: No such command '\\u732b'")
 
 
-def test_file_names_are_ascii_where_the_system_has_no_others(tiny_folder: Path, tmp_path: Path) -> None:
+def test_bytes_beyond_an_ascii_system_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    """They are no text there: the prompt is refused, and not drawn as something else."""
     variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = f"unclip generate --model {tiny_folder} --seed 7 --steps 1 --size 16"
-    done = shell(f"{command} 'a cat' -o x.png && {command} 'Äpfel'", tmp_path, **variables)
-    # Bytes beyond ASCII are no text there: the prompt is refused, and not drawn as something else.
-    assert done.returncode == 2
-    assert b"give UTF-8" in done.stderr.splitlines()[-1]
-    assert os.listdir(tmp_path) == ["x.png"]
-
-
-def test_names_that_are_no_text_are_read_and_printed(tiny_folder: Path, tmp_path: Path) -> None:
-    done = shell(f"{drawing(tiny_folder)} -o $'n\\xff.png' && unclip variations $'n\\xff.png' --model nowhere", tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == b"n\xff.png\n"
-    assert os.listdir(os.fsencode(tmp_path)) == [b"n\xff.png"]
-
-
-def test_a_prompt_of_other_bytes_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    done = shell(f"unclip generate $'\\xc4pfel' --model {tiny_folder}", tmp_path)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.count(b"\n") == 1
+    done = shell(f"unclip generate 'Äpfel' --model {tiny_folder}", tmp_path, **variables)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
     assert b"give UTF-8" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_no_text_is_printed_as_it_is(tiny_folder: Path, tmp_path: Path) -> None:
+    done = shell(f"{drawing(tiny_folder)} -o $'n\\xff.png'", tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"n\xff.png\n")
+    assert os.listdir(os.fsencode(tmp_path)) == [b"n\xff.png"]
 
 
 def test_home_folders_behind_an_equals_sign(
@@ -129,7 +116,6 @@ def test_home_folders_behind_an_equals_sign(
         ["data", "stats", "~nosuchuser/x"],
         ["data", "emoji", "LONG"],
         ["embed", "LONG", "--clip", "emoji", "-o", "x"],
-        ["train", "emoji/decoder", "--smoke", "-o", "LONG"],
         ["train", "emoji/decoder", "--smoke", "--set", "data.folder=~nosuchuser/x", "-o", "x"],
         ["train", "quickstart", "LONG"],
         ["evaluate", "--images", "LONG"],

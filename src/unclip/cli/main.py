@@ -43,7 +43,7 @@ __all__ = ["main", "run"]
 
 USAGE_EXIT = 2
 INTERRUPT_EXIT = 130
-CLOSED_PIPE_EXIT = 141  # what a shell shows for a program that a closed pipe ended
+CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first
 # Settings of the library whose options are called otherwise.
 SETTINGS = {
     "image_size": "size", "num_steps": "steps", "guidance_scale": "guidance", "num_candidates": "candidates",
@@ -88,8 +88,8 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code: 0, 2 after one line about a wrong input, or 130 after an interrupt.
 
-    An error of the operating system is such a line too, wherever it arises. When whoever reads stdout is gone, the
-    program ends quietly with 141, as others do.
+    An error of the operating system is such a line too, wherever it arises; but when whoever reads stdout is gone, the
+    program ends quietly with 1.
     """
     try:
         words = [_expand_home(argument) for argument in arguments]
@@ -102,9 +102,9 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         command = "unclip" if error.ctx is None else error.ctx.command_path
         return _fail(f"{error.format_message()} (see {command} --help)")
+    except BrokenPipeError:
+        return CLOSED_PIPE_EXIT
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _is_stdout_broken():
-            return CLOSED_PIPE_EXIT
         place = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{place}{error.strerror or error}, says the operating system; give what it can read or write.")
     except UnicodeError as error:
@@ -145,15 +145,6 @@ def _as_typed(message: str, arguments: Sequence[str]) -> str:
         end = r"\b" if "_" in name else "(?==)"
         message = re.sub(rf"(?<![\w.'\"/-])(?<!- ){name}{end}", option, message)
     return message
-
-
-def _is_stdout_broken() -> bool:
-    """Whether what was printed still waits for a reader that is gone."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
 
 
 def _forget(stream: TextIO | None) -> None:

@@ -23,7 +23,6 @@ __all__ = ["STDOUT", "Target", "free_names", "parse_out", "save_images"]
 
 MAX_SLUG = 40
 STDOUT = "-"
-PIECE = 4096
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
 STILL = (".png", ".jpg", ".jpeg", ".webp")
 DRAFT = ".safetensors"
@@ -124,7 +123,8 @@ def save_images(
     else:
         contents = [encode_picture(image, target.suffix, about) for image, about in zip(images, metadata, strict=False)]
     if target.is_stdout:
-        _write_stdout(contents[0])
+        sys.stdout.buffer.write(contents[0])
+        sys.stdout.buffer.flush()
         return [target.path]
     names = target.names(titles, seeds)
     if not target.is_folder and not target.is_derived and len(names) == 1:
@@ -161,13 +161,6 @@ def _numbered(path: Path, first: int) -> Iterator[Path]:
 
 def _as_png(target: Target) -> Path:
     return target.path if target.is_folder or target.is_stdout else target.path.with_suffix(".png")
-
-
-def _write_stdout(content: bytes) -> None:
-    # In pieces that wait in the buffer: so the program knows a closed pipe for that of stdout.
-    for start in range(0, len(content), PIECE):
-        sys.stdout.buffer.write(content[start : start + PIECE])
-    sys.stdout.buffer.flush()
 
 
 def _is_folder(out: str) -> bool:
