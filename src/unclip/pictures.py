@@ -17,10 +17,10 @@ __all__ = [
     "Picture",
     "mask_of_alpha",
     "on_white",
-    "open_bytes",
     "open_mask",
     "open_picture",
     "open_pictures",
+    "read_picture",
 ]
 
 Picture = Image.Image | str | Path
@@ -48,10 +48,10 @@ def open_picture(source: Picture) -> Image.Image:
         return _uniform(image, source)
 
 
-def open_bytes(content: bytes, name: str) -> Image.Image:
-    """The picture that a file of this `content` holds, for `open_picture`; raises `InputError` where it is none."""
-    with _explained(name):
-        return Image.open(io.BytesIO(content))
+def read_picture(content: bytes, name: str | Path = "the picture") -> Image.Image:
+    """The picture in the bytes of a file, as `open_picture` gives it; errors begin with `name`."""
+    with _explained(name), Image.open(io.BytesIO(content)) as image:
+        return _uniform(image, name)
 
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:

@@ -3,7 +3,9 @@
 import sys
 from contextlib import suppress
 
-__all__ = ["on_terminal", "say"]
+__all__ = ["on_terminal", "say", "show_progress"]
+
+BAR_WIDTH = 24
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -23,3 +25,15 @@ def on_terminal() -> bool:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed
         return False
+
+
+def show_progress(stage: str, done: int, total: int, unit: str = "steps") -> None:
+    """Show that `done` of `total` steps, or what the `unit` says, of `stage` are made.
+
+    A terminal gets a bar, anything else a line once the stage is finished.
+    """
+    if on_terminal():
+        bar = "#" * (BAR_WIDTH * done // total)
+        say(f"\r{stage:<16} [{bar:<{BAR_WIDTH}}] {done}/{total}", end="\n" if done == total else "")
+    elif done == total:
+        say(f"{stage}: {total} {unit}")

@@ -129,7 +129,7 @@ def test_claimed_names_are_free_and_given_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["new/file", "there", "n" * 250])
 def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path, name: str) -> None:
     (tmp_path / "there").write_text("old")
-    check_writable(tmp_path / name)
+    check_writable([tmp_path / name])
     assert entries(tmp_path) == ["there"]
     assert (tmp_path / "there").read_text() == "old"
     atomic_write(tmp_path / name, "new")
@@ -143,7 +143,7 @@ def test_a_place_that_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(InputError, match=r"^cannot write .*\.$"):
-        check_writable(name)
+        check_writable([Path(name)])
     assert entries(tmp_path) == ["folder", "loop", "there"]
 
 

@@ -25,6 +25,7 @@ from unclip.images import (
     to_uint8,
     to_unit,
 )
+from unclip.pictures import open_picture
 
 ALL_VALUES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
 
@@ -191,7 +192,7 @@ def test_text_that_is_none_is_written_in_every_format(suffix: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [(".png", "RGBA"), (".webp", "RGBA"), (".jpg", "RGB")])
-@pytest.mark.parametrize("kind", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "PA"])
 def test_alpha_is_kept_where_a_format_has_it_and_white_elsewhere(kind: str, suffix: str, mode: str) -> None:
     image = Image.new("RGBA", (8, 8), (200, 0, 0, 0)).convert(kind)
     with Image.open(io.BytesIO(encode_picture(image, suffix))) as written:
@@ -203,3 +204,12 @@ def test_alpha_is_kept_where_a_format_has_it_and_white_elsewhere(kind: str, suff
 def test_other_formats_are_refused() -> None:
     with pytest.raises(InputError, match=r"not written as \.tiff"):
         encode_picture(Image.new("RGB", (8, 8)), ".tiff")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("kind", ["1", "L", "I;16", "F", "CMYK", "HSV", "YCbCr"])
+def test_every_mode_is_written_as_a_viewer_would_show_it(kind: str, suffix: str) -> None:
+    grey = Image.new("L", (8, 8), 255)
+    image = grey.point(lambda value: value * 257, "I").convert("I;16") if kind == "I;16" else grey.convert(kind)
+    with Image.open(io.BytesIO(encode_picture(image, suffix))) as written:
+        assert open_picture(written).getpixel((3, 3)) == (255, 255, 255)

@@ -30,7 +30,7 @@ def basis(
     from unclip.files import check_writable, claimed_paths
     from unclip.pipelines import UnClip
 
-    check_writable(out or DEFAULT_FILE)
+    check_writable([out or Path(DEFAULT_FILE)])
     pipe = UnClip.load(model, device)
     fitted = pipe.fit_basis(_opened(_found(pictures, pipe.clip.clip.config.image_size)))
     if out is None:

@@ -59,10 +59,7 @@ def draw(
     metadata = [_metadata(result, index, pipe.name) for index in range(len(result.seeds))]
     paths = save_images(target, result.images, names, result.seeds, metadata)
     _note_words(shared.model, pipe, result.prompts)
-    for cut in filter(None, dict.fromkeys(result.cut)):
-        say(f"note: the prompt is too long; not read: {cut!r}")
-    if not target.is_stdout:
-        _report(result, paths, pipe.name, time.monotonic() - started, shared.as_json)
+    _report(result, [] if target.is_stdout else paths, pipe.name, time.monotonic() - started, shared.as_json)
 
 
 def draw_part(
@@ -118,9 +115,9 @@ def title_of(source: "str | Path") -> str:
 def _read_stdin() -> "Image.Image":
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("- is the picture on stdin, and nothing is piped there; write: unclip ... - < picture.png")
-    from unclip.pictures import open_bytes
+    from unclip.pictures import read_picture
 
-    return open_bytes(sys.stdin.buffer.read(), "the picture on stdin")
+    return read_picture(sys.stdin.buffer.read(), "the picture on stdin")
 
 
 def _each(titles: str | Sequence[str], seeds: Sequence[int]) -> list[str]:
@@ -181,6 +178,10 @@ def _metadata(result: "Result", index: int, model: str) -> dict[str, str]:
 
 
 def _report(result: "Result", paths: list[Path], model: str, seconds: float, as_json: bool) -> None:
+    for cut in filter(None, dict.fromkeys(result.cut)):
+        say(f"note: the prompt is too long; not read: {cut!r}")
+    if not paths:
+        return
     if not as_json:
         print("\n".join(str(path) for path in paths))
         return

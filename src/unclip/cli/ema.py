@@ -22,7 +22,7 @@ def ema(
     from unclip.files import check_writable
     from unclip.training import average_stage
 
-    check_writable(out)
+    check_writable([out])
     made = average_stage(run, sigma_rel, out, images)
     print(
         f"{out}: sigma_rel {sigma_rel:g} at {made.images_seen:,} images, "

@@ -49,13 +49,15 @@ class Shared:
     """Whether its pictures belong together: one seed, and one file unless a folder is asked for."""
     seed: Annotated[int | None, typer.Option(help="Picture k has this seed + k; without it, a random one.")] = None
     size: Annotated[str | None, typer.Option(help="A side that the model draws, or WIDTHxHEIGHT near one.")] = None
-    steps: Annotated[list[str] | None, typer.Option(help="For all stages, or prior=25,decoder=25,upsampler_256=7.")] = (
-        None
-    )
-    guidance: Annotated[list[str] | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")] = None
-    sampler: Annotated[list[str] | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")] = (
-        None
-    )
+    steps: Annotated[
+        list[str] | None, typer.Option(metavar="<str>", help="For all stages, or prior=25,decoder=25,upsampler_256=7.")
+    ] = None
+    guidance: Annotated[
+        list[str] | None, typer.Option(metavar="<str>", help="1 is off; for all stages, or prior=1,decoder=3.")
+    ] = None
+    sampler: Annotated[
+        list[str] | None, typer.Option(metavar="<str>", help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")
+    ] = None
     batch_size: Annotated[int | None, typer.Option(help="Pictures drawn together; else 1 on a CPU, 8 elsewhere.")] = (
         None
     )

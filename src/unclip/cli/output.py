@@ -19,7 +19,7 @@ from unclip.files import atomic_writes, check_writable, claimed_paths
 from unclip.images import encode_gif, encode_picture, grid
 from unclip.progress import say
 
-__all__ = ["STDOUT", "Target", "free_names", "parse_out", "save_images"]
+__all__ = ["STDOUT", "Target", "check_writable", "free_names", "parse_out", "save_images"]
 
 MAX_SLUG = 40
 STDOUT = "-"
@@ -66,8 +66,7 @@ class Target:
     def check(self, titles: Sequence[str], seeds: Sequence[int]) -> None:
         """Raise `InputError` unless all files can be made; it is tried, and nothing stays behind."""
         if not self.is_stdout:
-            for paths in self.names(titles, seeds):
-                check_writable(next(iter(paths)))
+            check_writable([next(iter(paths)) for paths in self.names(titles, seeds)])
         elif sys.stdout is None or sys.stdout.isatty():
             raise InputError("-o - writes to stdout, which is no pipe and no file here; add | or >, or name a file.")
         elif len(seeds) > 1 and not self.in_one:

@@ -41,12 +41,10 @@ def check(
     from unclip.data import CheckConfig
     from unclip.data import check as find
     from unclip.errors import InputError
-    from unclip.files import atomic_write, check_writable
+    from unclip.files import atomic_write
 
     if not 0 <= max_bad <= 1:
         raise InputError(f"max_bad={max_bad} is no share; use 0 (none) to 1 (all).")
-    if out is not None:
-        check_writable(out)
     settings = {"min_side": min_side, "max_aspect": max_aspect, "max_distance": max_distance}
     config = load_config(CheckConfig, {**settings, "nsfw_threshold": nsfw_threshold})
     judge = None if nsfw is None else imported(nsfw)
