@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import pydantic
+from pydantic_core import PydanticSerializationError
 
 from unclip.errors import ConfigError, did_you_mean
 
@@ -23,6 +24,13 @@ class Config(pydantic.BaseModel):
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed; raises `ConfigError` like `load_config`."""
         return load_config(type(self), dict(self) | changes)
+
+    def model_dump_json(self, *, indent: int | None = None) -> str:  # type: ignore[override]
+        """JSON, in which half a surrogate, as in names of files that are not UTF-8, is escaped: pydantic refuses it."""
+        try:
+            return super().model_dump_json(indent=indent)
+        except PydanticSerializationError:
+            return json.dumps(self.model_dump(mode="json"), indent=indent)
 
 
 C = TypeVar("C", bound=Config)

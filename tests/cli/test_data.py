@@ -24,7 +24,7 @@ Program = Callable[..., Any]
     ("arguments", "message"),
     [
         (["--split", "tran"], "did you mean 'train'?"),
-        (["--image-size", "0"], "image_size=0"),
+        (["--image-size", "0"], "--image-size=0"),
         (["--image-size", "big"], "'--image-size'"),
     ],
 )
@@ -106,7 +106,7 @@ def test_stats_tell_numbers(unclip: Program, album: Path) -> None:
         (["prepare", "album", "out"], "'--image-size'"),
         (["check", "albun"], "there is no albun"),
         (["check", "album", "--captions", "folder"], "did you mean 'folders'?"),
-        (["check", "album", "--max-bad", "2"], "--max-bad 2.0 is no share"),
+        (["check", "album", "--max-bad", "2"], "--max-bad=2.0 is no share"),
         (["check", "album", "--nsfw", "pictures"], "write module:function"),
         (["check", "album", "--nsfw", "nowhere:judge"], "No module named 'nowhere'"),
         (["stats", "album", "--captions", "table"], "holds no table"),

@@ -96,7 +96,7 @@ def test_defaults_are_those_of_the_library() -> None:
         (["photo.png", "photo.png", "a"], "the mask photo.png looks like a picture"),
         (["photo.png", "mask.png", ""], "prompt 0 is empty"),
         (["photo.png", "mask.png", "a", "--feather", "-2"], "feather=-2"),
-        (["photo.png", "mask.png", "a", "--resamples", "0"], "num_resamples=0"),
+        (["photo.png", "mask.png", "a", "--resamples", "0"], "--resamples=0"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(inpaint: Program, arguments: list[str], message: str) -> None:

@@ -1,13 +1,13 @@
 """`unclip assemble`: stages that were trained one by one joined to a model. Knows options; pipelines do the work."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unclip.errors import InputError
+from unclip.progress import say
 
 if TYPE_CHECKING:
     from unclip.pipelines import Assembled
@@ -41,7 +41,7 @@ def assemble(
         storage=storage,  # type: ignore[arg-type]  # checked
     )
     for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     print(json.dumps(as_record(done)) if as_json else as_text(done))
 
 

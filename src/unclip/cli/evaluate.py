@@ -14,6 +14,7 @@ from unclip.cli.options import Device
 from unclip.cli.per_stage import parse_per_stage
 from unclip.cli.progress import show_progress
 from unclip.errors import InputError, did_you_mean
+from unclip.progress import on_terminal, say
 
 if TYPE_CHECKING:
     from unclip.evaluation import FeatureNetwork
@@ -100,7 +101,7 @@ def evaluate(
         else:
             result = pipelines.evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_tell)
     except KeyboardInterrupt:
-        print("unclip: interrupted; the same command goes on", file=sys.stderr)
+        say("unclip: interrupted; the same command goes on")
         raise
     if card is not None and result is not None:
         pipelines.embed_in_card(card, result, command=options.command)
@@ -109,7 +110,7 @@ def evaluate(
 
 def _tell(stage: str, done: int, total: int) -> None:
     """Progress; where nobody watches, not of the reading, which a line about a wrong input may follow."""
-    if stage != "reading" or sys.stderr.isatty():
+    if stage != "reading" or on_terminal():
         show_progress(stage, done, total, "done")
 
 
@@ -195,14 +196,14 @@ def _weights(given: Sequence[str], names: Sequence[str]) -> Mapping[str, Path]:
 
 def _report(result: "Evaluation | None", out: Path | None, as_json: bool) -> None:
     if result is None:
-        print("chunks of other processes are not there yet; the last of them writes the results", file=sys.stderr)
+        say("chunks of other processes are not there yet; the last of them writes the results")
         return
     if as_json:
         print(result.model_dump_json())
         return
     notes = [*result.notes, *(figure.warning for figure in result.points[0].figures if figure.warning)]
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     print("\n".join(_lines(result)))
     if out is not None:
         print(out / "report.html")

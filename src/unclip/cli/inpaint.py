@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from unclip.cli.draw import draw
-from unclip.cli.options import Feather, NumImages, Resamples, Shared, shares_options
-from unclip.errors import InputError
+from unclip.cli.draw import draw, read_pictures, title_of
+from unclip.cli.options import Feather, NumImages, Resamples, Shared, one_prompt, shares_options
 
 __all__ = ["inpaint"]
 
@@ -15,9 +14,10 @@ __all__ = ["inpaint"]
 @shares_options()
 def inpaint(
     shared: Shared,
-    image: Annotated[Path, typer.Argument(help="The picture.")],
+    image: Annotated[Path, typer.Argument(help="The picture; - is stdin.")],
     mask: Annotated[
-        Path | None, typer.Argument(help="White, or transparent, where to paint; else the picture's clear part.")
+        Path | None,
+        typer.Argument(help="White, or transparent, where to paint, - is stdin; else the picture's clear part."),
     ] = None,
     text: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="What to paint; without it, the same.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What to paint where no mask is given before it.")] = None,
@@ -30,14 +30,20 @@ def inpaint(
     resamples: Resamples = 2,
 ) -> None:
     """Paint a part of a picture anew; the rest stays to the bit."""
-    if text is not None and prompt is not None:
-        raise InputError(f"two prompts were given, {text!r} and --prompt {prompt!r}; give one.")
-    words = prompt if text is None else text
+    words = one_prompt(text, prompt)
+    picture, *masks = read_pictures(*([image] if mask is None else [image, mask]))
     draw(
         shared,
-        f"{image.stem}-inpainted",
+        f"{title_of(image)}-inpainted",
         num_images,
         lambda pipe, options: pipe.inpaint(
-            image, mask, words, num_images, mask_kind=mask_is, feather=feather, num_resamples=resamples, **options
+            picture,
+            next(iter(masks), None),
+            words,
+            num_images,
+            mask_kind=mask_is,
+            feather=feather,
+            num_resamples=resamples,
+            **options,
         ),
     )

@@ -1,7 +1,6 @@
 """`unclip train`: a recipe, changed by `--set`, trained into a folder. Knows options; training knows the rest."""
 
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 
 from unclip.cli.options import Device
 from unclip.errors import InputError
+from unclip.progress import say
 
 if TYPE_CHECKING:
     from unclip.training import TrainConfig
@@ -83,7 +83,7 @@ def configure(recipe: str, overrides: Mapping[str, str], smoke: bool = False) ->
 
     config, adopted = adopt_sizes(override(recipes.get_recipe(recipe, smoke=smoke), overrides), overrides)
     if adopted:
-        print(f"{config.name}  takes the sizes of what it is trained on: {' '.join(adopted)}", file=sys.stderr)
+        say(f"{config.name}  takes the sizes of what it is trained on: {' '.join(adopted)}")
     return config
 
 

@@ -9,6 +9,7 @@ from unclip.clip import ClipConfig, Tokenizer
 from unclip.clip.encoder import check_tokenizer
 from unclip.config import load_config
 from unclip.errors import CheckpointError, InputError, did_you_mean
+from unclip.files import expand_home
 from unclip.interop import ForeignModel, import_foreign
 from unclip.pipelines.fit import Part, check_fit
 from unclip.pipelines.folder import (
@@ -65,7 +66,7 @@ def find_model(name_or_path: str | Path, revision: str | None = None, shipped: P
     if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
         raise InputError(f"{name_or_path!r} names no model; give a shipped name, a folder or a hub id.")
     name, names = str(name_or_path), shipped_models(shipped)
-    path = shipped / name if name in names else Path(name_or_path).expanduser()
+    path = shipped / name if name in names else expand_home(name_or_path)
     if revision is not None and path.exists():
         raise InputError(f"revision={revision!r} belongs to a hub repository, but {path} is here; leave it out.")
     if path.exists():

@@ -5,7 +5,6 @@ Knows the order of the work; each part of it is elsewhere.
 
 import json
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from unclip.data import open_source
 from unclip.errors import InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.pipelines import open_clip
+from unclip.progress import say
 from unclip.recipes.choose import SHARDS, Circumstances, choose, defaults_of, most_images, with_length
 from unclip.recipes.own_data import CHECK_FILE, DATA_FILE, OwnData, Tell, make_shards, read_check
 from unclip.recipes.quickstart_report import write_card, write_report
@@ -230,4 +230,4 @@ def _tell_nobody(what: str, done: int, total: int) -> None:
 
 
 def _note(text: str) -> None:
-    print(f"quickstart  {text}", file=sys.stderr)
+    say(f"quickstart  {text}")

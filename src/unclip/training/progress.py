@@ -1,13 +1,13 @@
 """Progress of a run: a bar on a terminal, plain lines elsewhere. Knows reports; not how a step is made."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from unclip.progress import on_terminal, say
 from unclip.training.config import TrainConfig
 from unclip.training.feed import Feed
 from unclip.training.log import StepReport
@@ -30,7 +30,7 @@ class Reporter:
         self.budget = None if minutes is None else 60.0 * minutes
         self.average: float | None = None
         self.last_line = 0.0
-        self.bar = self._make_bar() if not quiet and _is_terminal() else None
+        self.bar = self._make_bar() if on_terminal() and not quiet else None
 
     def step(self, report: StepReport) -> None:
         """Show one step."""
@@ -57,10 +57,7 @@ class Reporter:
 
     def warn(self, text: str) -> None:
         """Show one line between steps, also in processes that are quiet: what they alone know."""
-        # Progress never costs the run: stderr may be closed, full, or not there.
-        if sys.stderr is not None:
-            with suppress(OSError, ValueError):
-                print(f"{self.config.name}  {text}", file=sys.stderr)
+        say(f"{self.config.name}  {text}")
 
     def damaged(self, names: Sequence[str]) -> None:
         """Name samples that could not be read, each once; every process names its own."""
@@ -83,7 +80,8 @@ class Reporter:
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
-            self.bar[0].stop()
+            with suppress(OSError, ValueError):  # a terminal that is gone takes nothing, and costs no run
+                self.bar[0].stop()
 
     def _left(self, report: StepReport, rate: float, elapsed: float) -> float:
         left = (self.config.num_images - report.images_seen) / rate
@@ -95,15 +93,9 @@ class Reporter:
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         progress = Progress(*columns, console=Console(stderr=True))
-        progress.start()
+        with suppress(OSError, ValueError):
+            progress.start()
         return progress, progress.add_task(self.config.name, total=self.config.num_images, completed=self.start)
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr is not None and sys.stderr.isatty()
-    except ValueError:
-        return False
 
 
 def _clock(seconds: float) -> str:

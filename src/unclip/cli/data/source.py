@@ -1,10 +1,11 @@
 """The options that name a source, and how it is opened and told. Knows typer; the data part recognises the source."""
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+from unclip.progress import say
 
 if TYPE_CHECKING:
     from unclip.data import Source
@@ -33,7 +34,7 @@ def open_and_tell(
 
     source = open_source(location, captions, image_column=image_column, caption_column=caption_column)
     without = f"; {source.num_uncaptioned} without a caption" if source.num_uncaptioned else ""
-    print(f"{location}: {source.description}{without}", file=sys.stderr)
+    say(f"{location}: {source.description}{without}")
     return source
 
 
