@@ -116,6 +116,8 @@ def first_loss(config: TrainConfig, change: float) -> Tensor:
     """The loss of a run's first step with the network in float64."""
     task = make_task(config, ALONE.device)
     state = make_state(task, config, ALONE)
+    for average in state.averages.networks:
+        average.double()
     changed(state.network.double(), change)
     feed = Feed(task.samples, config, ALONE)
     return torch.tensor(next(iter(train_steps(task, state, Position(), config, feed, ALONE))).loss)
