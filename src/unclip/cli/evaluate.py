@@ -27,6 +27,7 @@ SWEPT = {"guidance": ("guidance_scale", float), "steps": ("num_steps", int), "sa
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="A shipped model, a folder or a hub id.")] = None,
     prompts: Annotated[str | None, typer.Option(help="A .txt, COCO's .json, or a set of captioned pictures.")] = None,
     reference: Annotated[str | None, typer.Option(help="Real pictures: a folder, a table or shards.")] = None,
@@ -85,7 +86,7 @@ def evaluate(
         suites=_names(suites) or (),
         num_suite_pictures=suite_pictures,
         keep_pictures=keep_pictures,
-        command=_command(),
+        command=_command(context),
     )
     device = _local_device(device)
     pipe = None if model is None else pipelines.UnClip.load(model, device)
@@ -131,9 +132,25 @@ def _check(model: str | None, images: str | None, prompts: str | None, out: Path
         raise InputError("what is drawn is kept in a folder, from which an interrupted run goes on; name one with -o.")
 
 
-def _command() -> str | None:
-    """The line that was typed, where this process was started by it."""
-    return shlex.join(["unclip", *sys.argv[1:]]) if sys.argv[1:2] == ["evaluate"] else None
+def _command(context: typer.Context) -> str:
+    """The command with all that was given to it, whoever ran it: the process's own arguments may be another program's.
+
+    Options come in the order of the help, and by their long names.
+    """
+    words = ["unclip", "evaluate"]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value, name = context.params[str(parameter.name)], max(parameter.opts, key=len)
+        if parameter.param_type_name == "argument":
+            words.append(str(value))
+        elif value is True:
+            words.append(name)
+        else:
+            for one in value if isinstance(value, list) else [value]:
+                words += [name, *map(str, one if isinstance(one, tuple) else [one])]
+    return shlex.join(words)
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -1,6 +1,7 @@
 """`unclip train`: a recipe, changed by `--set`, trained into a folder. Knows options; training knows the rest."""
 
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def train(
 ) -> None:
     """Train a stage, a series of them, or a model of your own pictures; the same command again resumes."""
     overrides = dict(parse_change(change) for change in changes or [])
-    if minutes is not None and not minutes > 0:
+    if minutes is not None and not 0 < minutes < inf:
         raise InputError(f"--minutes {minutes} is not a time; give a number above 0.")
     one_recipe = {"--set": overrides, "--dry-run": dry_run, "--allow-changes": allow_changes}
     if recipe == QUICKSTART:
@@ -106,5 +107,6 @@ def _quickstart(
 
     settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}
     asked = load_config(Quickstart, settings)
-    folder = out or Path("runs") / Path(source.rstrip("/")).stem
+    # By its full path, since "." and ".." have no name of their own.
+    folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
     tell_end(quickstart(asked, folder, device=device, tell=partial(show_progress, unit="done")))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from unclip.errors import DataError, did_you_mean
+from unclip.errors import DataError, NoCaptionsError, did_you_mean
 
 __all__ = ["Asked", "Columns", "find_columns"]
 
@@ -61,7 +61,8 @@ def _column(table: Path, names: list[str], asked: str | None, usual: tuple[str, 
         return asked
     found = _usual(names, usual)
     if found is None:
-        raise DataError(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
+        lacking = NoCaptionsError if kind == "caption" else DataError
+        raise lacking(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
     return found
 
 

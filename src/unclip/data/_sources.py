@@ -9,7 +9,7 @@ from unclip.data._source_columns import Asked
 from unclip.data._source_folder import find_pictures, folder_names_source, text_files_source, uncaptioned_source
 from unclip.data._source_table import TABLE_SUFFIXES, table_source
 from unclip.data._source_tars import tar_source
-from unclip.errors import DataError, InputError, did_you_mean
+from unclip.errors import DataError, InputError, NoCaptionsError, did_you_mean
 
 __all__ = ["CAPTION_KINDS", "open_source"]
 
@@ -106,7 +106,7 @@ def _open_pictures(folder: Path, pictures: Sequence[Path], captions: str | None)
     folders = {path.parent for path in pictures}
     if captions == "folders" or (len(folders) > 1 and folder not in folders):
         return folder_names_source(folder, pictures)
-    raise DataError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES}.")
+    raise NoCaptionsError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES}.")
 
 
 def _has_text_files(pictures: Sequence[Path]) -> bool:
