@@ -1,5 +1,6 @@
 """`unclip evaluate`: a model, or a folder of pictures, against a reference. Knows options; pipelines measure."""
 
+import inspect
 import os
 import shlex
 import sys
@@ -27,7 +28,6 @@ SWEPT = {"guidance": ("guidance_scale", float), "steps": ("num_steps", int), "sa
 
 
 def evaluate(
-    context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="A shipped model, a folder or a hub id.")] = None,
     prompts: Annotated[str | None, typer.Option(help="A .txt, COCO's .json, or a set of captioned pictures.")] = None,
     reference: Annotated[str | None, typer.Option(help="Real pictures: a folder, a table or shards.")] = None,
@@ -60,6 +60,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Measure a model on prompts, or a folder of pictures; the same command again goes on where it stopped."""
+    command = _command(locals())
     if coco is not None:
         if prompts is not None or reference is not None:
             raise InputError("--coco brings prompts and reference; leave out --prompts and --reference.")
@@ -86,7 +87,7 @@ def evaluate(
         suites=_names(suites) or (),
         num_suite_pictures=suite_pictures,
         keep_pictures=keep_pictures,
-        command=_command(context),
+        command=command,
     )
     device = _local_device(device)
     pipe = None if model is None else pipelines.UnClip.load(model, device)
@@ -132,24 +133,25 @@ def _check(model: str | None, images: str | None, prompts: str | None, out: Path
         raise InputError("what is drawn is kept in a folder, from which an interrupted run goes on; name one with -o.")
 
 
-def _command(context: typer.Context) -> str:
-    """The command with all that was given to it, whoever ran it: the process's own arguments may be another program's.
+def _command(values: Mapping[str, object]) -> str:
+    """The command line of these parameters of `evaluate`, those that are not the defaults.
 
-    Options come in the order of the help, and by their long names.
+    Not the process's own arguments: those may be another program's, a notebook's or a server's.
     """
     words = ["unclip", "evaluate"]
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is None or source.name != "COMMANDLINE":
+    for name, parameter in inspect.signature(evaluate).parameters.items():
+        value, info = values[name], parameter.annotation.__metadata__[0]
+        if value == parameter.default:
             continue
-        value, name = context.params[str(parameter.name)], max(parameter.opts, key=len)
-        if parameter.param_type_name == "argument":
+        long_names = [text for text in info.param_decls or () if text.startswith("--")]
+        option = long_names[0] if long_names else f"--{name.replace('_', '-')}"
+        if isinstance(info, typer.models.ArgumentInfo):
             words.append(str(value))
         elif value is True:
-            words.append(name)
+            words.append(option)
         else:
             for one in value if isinstance(value, list) else [value]:
-                words += [name, *map(str, one if isinstance(one, tuple) else [one])]
+                words += [option, *map(str, one if isinstance(one, tuple) else [one])]
     return shlex.join(words)
 
 
