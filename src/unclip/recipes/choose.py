@@ -337,7 +337,7 @@ def _upsampler(given: Circumstances, level: _Level) -> UpsamplerTaskConfig:
         channel_mult=(1, 2),
         num_res_blocks=1,
         # Of pixels, so that the grid is 64 wide, or as coarse as it can be where only seconds count.
-        patch_size=4 if level is _SMOKE else given.image_size // 64,
+        patch_size=min(4, given.image_size // 16) if level is _SMOKE else given.image_size // 64,
         prediction_type="x0",
         # What it has not learned yet is then as bicubic enlargement leaves it.
         residual=True,
