@@ -106,7 +106,7 @@ def test_stats_tell_numbers(unclip: Program, album: Path) -> None:
         (["prepare", "album", "out"], "'--image-size'"),
         (["check", "albun"], "there is no albun"),
         (["check", "album", "--captions", "folder"], "did you mean 'folders'?"),
-        (["check", "album", "--max-bad", "2"], "--max-bad=2.0 is no share"),
+        (["check", "album", "--max-bad", "2"], "--max-bad 2.0 is no share"),
         (["check", "album", "--nsfw", "pictures"], "write module:function"),
         (["check", "album", "--nsfw", "nowhere:judge"], "No module named 'nowhere'"),
         (["stats", "album", "--captions", "table"], "holds no table"),
@@ -153,7 +153,7 @@ def test_shards_without_captions_are_said_first_and_their_field_can_be_named(unc
     files = {f"{key}.png": (tmp_path / f"{key}.png").read_bytes() for key in "ab"}
     write_tar(tmp_path / "set" / "0.tar", {**files, "a.json": b'{"note": "a cat"}', "b.json": b'{"note": "a dog"}'})
     done = unclip("data", "check", tmp_path / "set")
-    first = f"{tmp_path}/set: 1 shards with 2 samples; one of note may be named as caption_column (--caption-column); "
+    first = f"{tmp_path}/set: 1 shards with 2 samples; one of note may be named as caption_column; "
     assert done.err.splitlines()[0] == f"{first}2 without a caption"
     assert "no sample has a caption" in done.out
     done = unclip("data", "prepare", tmp_path / "set", tmp_path / "out", "--image-size", 32, "--caption-column", "note")

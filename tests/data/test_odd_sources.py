@@ -78,7 +78,7 @@ def test_annotations_of_other_kinds_are_no_captions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "column", "told", "num_uncaptioned"),
     [
-        ({"cls": b"7"}, None, "2 samples; one of cls may be named as caption_column (--caption-column)", 2),
+        ({"cls": b"7"}, None, "2 samples; one of cls may be named as caption_column", 2),
         ({"json": b'{"note": "a cat", "width": 3}'}, None, "one of note may be named as caption_column", 2),
         ({"json": b'{"note": "a cat"}'}, "note", "1 shards with 2 samples, captions from 'note'", 0),
         ({"prompt": b"a cat"}, None, "1 shards with 2 samples", 2),
@@ -98,10 +98,10 @@ def test_columns_that_no_sample_has_are_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "tars" / "a.tar", {"a.jpg": WHOLE, "a.json": b'{"note": "a cat"}'})
     folder_of(tmp_path / "files", {"a.jpg": WHOLE, "a.json": b'{"note": "a cat"}'})
     for place, options, message in (
-        ("tars", {"caption_column": "nota"}, r"'nota' \(--caption-column\); fields: note"),
+        ("tars", {"caption_column": "nota"}, r"'nota' \(caption_column\); fields: note"),
         ("tars", {"image_column": "x"}, "leave out --image-column"),
         ("files", {"caption_column": "nota"}, "has texts in 'nota'; change --caption-column"),
-        ("files", {"image_column": "x"}, r"image_column='x' \(--image-column\) does not fit"),
+        ("files", {"image_column": "x"}, r"image_column='x' does not fit"),
         ("files", {"captions": "folders", "caption_column": "x"}, "has no columns"),
     ):
         with pytest.raises(UnclipError, match=message):

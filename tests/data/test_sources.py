@@ -142,7 +142,7 @@ def test_what_is_asked_for_overrules_what_is_found(album: Path) -> None:
         ({}, None, "holds no picture, table or .tar shard"),
         ({"a.png": b""}, None, "1 pictures and no captions; say captions="),
         ({"x/a.png": b"", "a.png": b"", "y/a.png": b""}, None, "3 pictures and no captions"),
-        ({"a.png": b""}, "text", "captions='text' (--captions) is unknown; did you mean 'txt'?"),
+        ({"a.png": b""}, "text", "captions='text' is unknown; did you mean 'txt'?"),
         ({"a.png": b""}, "table", "holds no table"),
         ({"a.csv": b"image,text\n", "b.tsv": b""}, None, "holds 2 tables (a.csv, b.tsv); name the one"),
         ({"a.csv": b"url,text\nhttps://a,b\n"}, None, "holds addresses, not pictures; fetch them with img2dataset"),
@@ -177,7 +177,7 @@ def test_places_that_are_no_set_are_refused(album: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             open_source(place, asked)
-    with pytest.raises(DataError, match=r"has no column 'Caption' \(--caption-column\); did you mean 'caption'"):
+    with pytest.raises(DataError, match=r"has no column 'Caption' \(caption_column\); did you mean 'caption'"):
         write_table(album / "x.csv", [{"image": "b.png", "caption": "b"}])
         open_source(album, caption_column="Caption")
 

@@ -154,5 +154,6 @@ def _quickstart(
 
     settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}
     asked = load_config(Quickstart, settings)
-    folder = out or Path("runs") / Path(source.rstrip("/")).stem
+    # By its full path, since "." and ".." have no name of their own.
+    folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
     tell_end(quickstart(asked, folder, device=device, tell=partial(show_progress, unit="done")))

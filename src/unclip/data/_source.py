@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from unclip.errors import DataError, InputError, did_you_mean
+from unclip.errors import DataError, InputError, NoCaptionsError, did_you_mean
 
 __all__ = [
     "CAPTION_COLUMNS",
@@ -311,13 +311,12 @@ def holds_addresses(names: Sequence[str]) -> bool:
 def _column(table: Path, names: list[str], asked: str | None, usual: tuple[str, ...], kind: str) -> str:
     if asked is not None:
         if asked not in names:
-            raise DataError(f"{table} has no column {asked!r} (--{kind}-column); {did_you_mean(asked, names)}")
+            raise DataError(f"{table} has no column {asked!r} ({kind}_column); {did_you_mean(asked, names)}")
         return asked
     found = _usual(names, usual)
     if found is None:
-        raise DataError(
-            f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column (--{kind}-column)."
-        )
+        lacking = NoCaptionsError if kind == "caption" else DataError
+        raise lacking(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
     return found
 
 

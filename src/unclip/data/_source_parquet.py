@@ -70,9 +70,7 @@ def count_uncaptioned(
         return num_rows - sum(bool(clean_captions(named_class(cell, class_names))) for cell in cells)
     except (DataError, UnicodeDecodeError) as error:
         reason = error if isinstance(error, DataError) else "its text is not UTF-8"
-        raise DataError(
-            f"{table}, column {columns.caption!r}: {reason}; name another by caption_column (--caption-column)."
-        ) from None
+        raise DataError(f"{table}, column {columns.caption!r}: {reason}; name another by caption_column.") from None
 
 
 class _Rows:

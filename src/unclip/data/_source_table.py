@@ -104,7 +104,7 @@ def _add_rows(entries: dict[Path, _Entry], table: Path, rows: Iterator[Row], ask
         if not _is_path(name):
             raise DataError(
                 f"{table}: row {number} holds {name[:40]!r} in column {columns.image!r}, which is no path; name the "
-                "column of file names by image_column (--image-column)."
+                "column of file names by image_column."
             )
         entry = entries.setdefault(table.parent / name.strip(), _Entry(table.parent / name.strip()))
         entry.captions += _captions(table, number, row, columns)

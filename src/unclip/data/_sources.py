@@ -18,7 +18,7 @@ from unclip.data._source_folder import (
     uncaptioned_source,
 )
 from unclip.data._source_table import TABLE_SUFFIXES, table_columns, table_source
-from unclip.errors import DataError, InputError, did_you_mean
+from unclip.errors import DataError, InputError, NoCaptionsError, did_you_mean
 
 __all__ = ["CAPTION_KINDS", "open_source"]
 
@@ -54,7 +54,7 @@ def open_source(
     Raises `DataError` in one line where nothing fits, or two of them do; `InputError` for a location that is not there.
     """
     if captions is not None and captions not in CAPTION_KINDS:
-        raise InputError(f"captions={captions!r} (--captions) is unknown; {did_you_mean(captions, CAPTION_KINDS)}")
+        raise InputError(f"captions={captions!r} is unknown; {did_you_mean(captions, CAPTION_KINDS)}")
     asked = Asked(image_column, None if captions == "none" else caption_column, captions != "none")
     if "://" in str(location) or is_tar(str(location)):
         return _tar_source(str(location), captions, asked)
@@ -110,8 +110,7 @@ def _open_table(folder: Path, files: _Files, captions: str | None, asked: Asked)
         raise DataError(f"{folder} holds {len(tables)} tables ({names}); name the one to use in place of the folder.")
     if captions is None and has_captions(files.pictures, files.all, None):
         raise DataError(
-            f"{folder} holds {tables[0].name} and also .txt files beside pictures; say captions='table' or 'txt' "
-            "(--captions)."
+            f"{folder} holds {tables[0].name} and also .txt files beside pictures; say captions='table' or 'txt'."
         )
     return table_source(folder, tables, asked)
 
@@ -137,7 +136,7 @@ def _is_table(path: Path) -> bool:
 def _open_pictures(folder: Path, files: _Files, captions: str | None, asked: Asked) -> Source:
     pictures, column = files.pictures, asked.caption
     if asked.image is not None:
-        raise InputError(f"{folder} holds no table, so image_column={asked.image!r} (--image-column) does not fit.")
+        raise InputError(f"{folder} holds no table, so image_column={asked.image!r} does not fit.")
     if not pictures:
         raise DataError(f"{folder} holds no picture, table or .tar shard; give a folder of pictures with captions.")
     if captions == "none":
@@ -147,9 +146,9 @@ def _open_pictures(folder: Path, files: _Files, captions: str | None, asked: Ask
     folders = {path.parent for path in pictures}
     if captions == "folders" or (len(folders) > 1 and folder not in folders):
         if column is not None:
-            raise InputError(f"captions={captions!r} has no columns; leave out caption_column (--caption-column).")
+            raise InputError(f"captions={captions!r} has no columns; leave out caption_column.")
         return folder_names_source(folder, pictures)
-    raise DataError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES} (--captions).")
+    raise NoCaptionsError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES}.")
 
 
 def _tar_source(location: str, captions: str | None, asked: Asked) -> Source:
@@ -162,11 +161,11 @@ def _tar_source(location: str, captions: str | None, asked: Asked) -> Source:
     missing = shards.count_uncaptioned() if asked.with_captions else None
     if asked.caption is not None and missing == len(shards):
         fields = ", ".join(shards.fields()) or "none"
-        raise DataError(f"no sample of {location} has texts in {asked.caption!r} (--caption-column); fields: {fields}.")
+        raise DataError(f"no sample of {location} has texts in {asked.caption!r} (caption_column); fields: {fields}.")
     shard_of_each = chain.from_iterable(map(repeat, shards.shard_names, shards.shard_sizes))
     told = f", captions from {asked.caption!r}" if asked.caption is not None else ""
     named = ", ".join(shards.fields()) if missing == len(shards) else ""
-    hint = f"; one of {named} may be named as caption_column (--caption-column)" if named else ""
+    hint = f"; one of {named} may be named as caption_column" if named else ""
     source = Source(
         description=f"{len(shards.shard_names)} shards with {len(shards)} samples{told}{hint}",
         names=[readable_name(f"{shard} {key}") for shard, key in zip(shard_of_each, shards.keys, strict=True)],

@@ -143,8 +143,7 @@ def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[
     first = report.batches[0]
     seconds = f"{_number(first.seconds_per_image)} s" + (" *" if first.extrapolated else "")
     fid = f"{quality['fid']:.2f}" if "fid" in quality else "-"
-    # The field's tables have the cosine, the metric a hundred times that.
-    score = f"{quality['clip_score'] / 100:.3f}" if "clip_score" in quality else "-"
+    score = f"{quality['clip_score']:.2f}" if "clip_score" in quality else "-"
     memory, flops = bytes_text(first.peak_memory_bytes), flops_text(first.flops_per_image)
     return [report.subject, fid, score, seconds, memory, flops, cost]
 
