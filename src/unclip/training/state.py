@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from unclip.checkpoint import LazyTensor, load_tensors, load_weights, save_tensors
+from unclip.checkpoint import LazyTensor, load_tensors, load_weights, write_tensors
 from unclip.errors import CheckpointError
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
@@ -61,14 +61,14 @@ class TrainState:
 
     def save(self, path: Path, position: Position, config: TrainConfig) -> None:
         """Write a checkpoint atomically; every process takes part, the first one writes."""
-        tensors = self.cluster.full(self.tensors())
         metadata = {
             "position": json.dumps(position),
             "config": config.model_dump_json(),
             "loss_scale": json.dumps(self.loss_scale),
             "best_loss": json.dumps(self.best_loss),
+            "storage": "float32",
         }
-        self.cluster.by_first(lambda: save_tensors(path, tensors, metadata))
+        self.cluster.write(self.tensors(), lambda tensors: write_tensors(path, tensors, metadata))
 
     def save_newest(self, folder: Path, position: Position, config: TrainConfig) -> None:
         """Write `folder/checkpoint-<step>.safetensors` and keep the last `config.keep_checkpoints`."""
@@ -89,10 +89,7 @@ class TrainState:
         if self.averages.rule.kind == "classic":
             return
         for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
-            whole = self.cluster.full(average.state_dict())
-            lazy = {name: LazyTensor.of(tensor) for name, tensor in whole.items()}
-            snapshot = Snapshot(position.images_seen, sigma_rel, lazy)
-            self.cluster.by_first(partial(save_snapshot, folder, snapshot))
+            self.cluster.write(average.state_dict(), partial(_keep, folder, position.images_seen, sigma_rel))
 
     def resume(self, folder: Path, config: TrainConfig, allow_changes: bool = False) -> Resumed:
         """Restore the newest whole checkpoint of `folder`, and tell what was found on the way there.
@@ -118,11 +115,12 @@ class TrainState:
 
     def restore(self, whole: dict[str, Tensor]) -> None:
         """Take over the first process's tensors; the others' `whole` is not looked at. Strict."""
-        spread = self.cluster.spread(whole, self.tensors())
-        load_weights(self.network, _part(spread, "network."), "the checkpoint")
-        for number, average in enumerate(self.averages.networks):
-            load_weights(average, _part(spread, f"average.{number}."), "the checkpoint")
-        self.optimizer.restore(_part(spread, "optimizer."))
+        averages = {f"average.{number}.": average for number, average in enumerate(self.averages.networks)}
+        for prefix, network in {"network.": self.network, **averages}.items():
+            # One after the other: each is there twice until it is copied.
+            part = self.cluster.spread(_part(whole, prefix), network.state_dict().get)
+            load_weights(network, part, "the checkpoint")
+        self.optimizer.restore(self.cluster.spread(_part(whole, "optimizer."), self.optimizer.owner))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -146,6 +144,10 @@ def _newest_whole(folder: Path, config: TrainConfig, allow_changes: bool) -> _Fo
             notes.append(f"going on from {path.name}")
         return _Found(tensors, metadata, notes + check_config(path, metadata["config"], config, allow_changes))
     return _Found({}, None, notes)
+
+
+def _keep(folder: Path, images_seen: int, sigma_rel: float, tensors: dict[str, LazyTensor]) -> None:
+    save_snapshot(folder, Snapshot(images_seen, sigma_rel, tensors))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
