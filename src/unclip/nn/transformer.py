@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from unclip.nn.attention import attention
 from unclip.nn.block import Block
+from unclip.nn.linear import Linear
 from unclip.nn.norms import LayerNorm32
 from unclip.shapes import Hidden
 
@@ -78,8 +79,8 @@ class TransformerBlock(Block):
         return x + self.dropout(self.ff_out(self.activation(self.ff_in(self.norm_2(x))))), own
 
 
-def _linear(in_dim: int, out_dim: int, scale: float = 1.0) -> nn.Linear:
-    layer = nn.Linear(in_dim, out_dim)
+def _linear(in_dim: int, out_dim: int, scale: float = 1.0) -> Linear:
+    layer = Linear(in_dim, out_dim)
     nn.init.normal_(layer.weight, std=scale / math.sqrt(in_dim))
     nn.init.zeros_(layer.bias)
     return layer

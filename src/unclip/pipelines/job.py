@@ -150,7 +150,12 @@ class Job:
             prompts=texts,
             seeds=pictures.seeds,
             image_embeddings=torch.cat(embeddings),
-            settings={**settings, "image_size": width if width == height else [width, height], **stages},
+            settings={
+                **settings,
+                "image_size": width if width == height else [width, height],
+                "number_formats": self.model.number_formats(stages),
+                **stages,
+            },
             cut=cut,
         )
 

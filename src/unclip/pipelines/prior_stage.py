@@ -25,7 +25,9 @@ def best_candidate(
     candidates: Float[Tensor, "batch candidates dim"], text_embedding: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, "batch dim"]:
     """The image embedding of each row that points most along its text embedding (dot product of unit vectors)."""
-    scores = torch.einsum("bnd,bd->bn", F.normalize(candidates, dim=-1), F.normalize(text_embedding, dim=-1))
+    points, text = F.normalize(candidates, dim=-1), F.normalize(text_embedding, dim=-1)
+    # A sum, not a product of matrices, which a host process may have narrowed to bfloat16.
+    scores = (points * text[:, None]).sum(dim=-1)
     return candidates[torch.arange(len(candidates), device=candidates.device), scores.argmax(dim=1)]
 
 
