@@ -38,7 +38,7 @@ def results(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.
         ]  # fmt: skip
         path = folder / f"runs-{count}.json"
         path.write_text(json.dumps(runs))
-        for code, errors in finish(start([WORKER, path], count)):
+        for code, errors in finish(start([WORKER, path], count), timeout=600):
             assert code == 0, errors
     return folder
 
