@@ -12,6 +12,7 @@ from unclip.errors import InputError
 
 __all__ = [
     "NoiseSource",
+    "at_least_float32",
     "autocast",
     "encoder_dtype",
     "forked_random_state",
@@ -52,6 +53,11 @@ def encoder_dtype(device: torch.device) -> torch.dtype:
     host process; it may have switched those of float32 to bfloat16 or TF32, and the switch is not ours to touch.
     """
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -13,6 +13,7 @@ from unclip.models.own_x0 import own_x0
 from unclip.models.text_transformer import TextTransformer, TextTransformerConfig, last_token
 from unclip.models.unet import UNet, UNetConfig, check_size
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding
+from unclip.runtime import at_least_float32
 from unclip.shapes import Timesteps, TokenMask
 
 __all__ = ["Decoder", "DecoderConfig", "check_text"]
@@ -172,7 +173,9 @@ class Decoder(nn.Module):
         return prediction
 
     def _image(self, image_embedding: Tensor, image_present: Tensor | None) -> Tensor:
-        embedding = (image_embedding.float() - self.embedding_mean.float()) / self.embedding_std.float()
+        embedding = (at_least_float32(image_embedding) - at_least_float32(self.embedding_mean)) / at_least_float32(
+            self.embedding_std
+        )
         embedding = embedding.to(self.null_image_embedding.dtype)
         if image_present is None:
             return embedding

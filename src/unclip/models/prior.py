@@ -10,6 +10,7 @@ from unclip.errors import ConfigError, InputError
 from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.own_x0 import own_x0
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
+from unclip.runtime import at_least_float32
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
 __all__ = ["Prior", "PriorConfig", "TextCache"]
@@ -152,11 +153,15 @@ class Prior(nn.Module):
 
     def standardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """CLIP's image embedding to the numbers that are diffused: mean 0 and standard deviation 1 per dimension."""
-        return (embedding.float() - self.embedding_mean.float()) / self.embedding_std.float()
+        return (at_least_float32(embedding) - at_least_float32(self.embedding_mean)) / at_least_float32(
+            self.embedding_std
+        )
 
     def unstandardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """The inverse of `standardize`."""
-        return embedding.float() * self.embedding_std.float() + self.embedding_mean.float()
+        return at_least_float32(embedding) * at_least_float32(self.embedding_std) + at_least_float32(
+            self.embedding_mean
+        )
 
     def _text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> Tensor:
         if text_embedding is None:

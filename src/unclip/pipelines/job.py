@@ -149,7 +149,7 @@ class Job:
             images=[picture for batch in images for picture in convert(batch, self.output_type)],
             prompts=texts,
             seeds=pictures.seeds,
-            image_embeddings=torch.cat(embeddings),
+            image_embeddings=torch.cat(embeddings).float(),
             settings={
                 **settings,
                 "image_size": width if width == height else [width, height],

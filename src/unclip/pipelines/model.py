@@ -164,7 +164,7 @@ class Model:
     ) -> Self:
         """Build the networks of a model that is not loaded; see `UnClip.load`."""
         device = resolve_device(str(device))
-        if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
+        if dtype not in (None, torch.float64, torch.float32, torch.bfloat16, torch.float16):
             raise InputError(
                 f"dtype={dtype!r} is not a number format to draw in; give torch.bfloat16, torch.float16 or "
                 "torch.float32, or None for the device's best."

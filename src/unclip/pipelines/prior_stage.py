@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.pipelines.conditioning import AnyPrior, Conditioning, prior_conditioning, with_own_x0
-from unclip.pipelines.sampling import EMBEDDING_BOUND, last, sample_steps, trained_schedule
+from unclip.pipelines.sampling import EMBEDDING_BOUND, last, sample_dtype, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
@@ -77,7 +77,7 @@ class PriorStage:
         shape, device = (num_candidates, self.network.config.embedding_dim), text.embedding.device
 
         def draw() -> Tensor:
-            return noise(shape, device).flatten(0, 1)
+            return noise(shape, device, sample_dtype(self.network)).flatten(0, 1)
 
         denoiser = self.denoiser(text, null, settings, num_candidates)
         return sample_steps(denoiser, self.schedule, settings, draw)
