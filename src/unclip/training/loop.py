@@ -15,7 +15,7 @@ from unclip.training.feed import Feed
 from unclip.training.fit import check_options
 from unclip.training.log import RunLog
 from unclip.training.loss_scale import LossScale
-from unclip.training.memory import checkpoint_activations, sharded_blocks
+from unclip.training.memory import checkpoint_activations
 from unclip.training.optimizer import make_optimizers
 from unclip.training.progress import Reporter
 from unclip.training.resuming import sole_run
@@ -26,7 +26,7 @@ from unclip.training.task import Task
 from unclip.training.tasks import make_task
 from unclip.training.validation import validate
 
-__all__ = ["make_state", "train"]
+__all__ = ["make_state", "open_task", "train"]
 
 
 def train(
@@ -69,7 +69,7 @@ def _train(
     with ExitStack() as stack:
         cluster.by_first(lambda: stack.enter_context(sole_run(out)))
         check_options(config, cluster)
-        task = _make_task(config, cluster)
+        task = open_task(config, cluster)
         feed = Feed(task.samples, config, cluster)
         state = make_state(task, config, cluster)
         resumed = state.resume(out, config, allow_changes)
@@ -90,22 +90,23 @@ def _train(
 def make_state(task: Task, config: TrainConfig, cluster: Cluster) -> TrainState:
     """A fresh state; weights depend on the run's seed alone."""
     rule = AverageRule.of(config)
-    network, copies = task.build(), [task.build() for _ in range(len(rule))]
-    for copy in copies:
-        cluster.shard(copy, config.strategy, sharded_blocks(copy))
+    network = cluster.build(task.build, config.strategy)
+    copies = [cluster.copy(network, task.build, config.strategy) for _ in range(len(rule))]
     if config.activation_checkpointing:
         checkpoint_activations(network)
     if config.compile:
         network.compile()
-    wrapped = cluster.wrap(network, config.strategy, sharded_blocks(network))
+    wrapped = cluster.wrap(network, config.strategy)
     optimizer = make_optimizers(network, config.optimizer)
     scale = LossScale() if config.precision == "float16" else LossScale(1.0)
     return TrainState(network, wrapped, Averages(copies, rule), optimizer, scale, cluster)
 
 
-def _make_task(config: TrainConfig, cluster: Cluster) -> Task:
-    """The first process prepares what is kept in files; the others find it there."""
-    return cluster.by_first(lambda: make_task(config, cluster.device)) or make_task(config, cluster.device)
+def open_task(config: TrainConfig, cluster: Cluster) -> Task:
+    """The first process writes files and embeds pictures; the others read the files and are sent the embeddings."""
+    task = cluster.by_first(lambda: make_task(config, cluster.device))
+    embedded = cluster.broadcast(None if task is None else task.embedded)
+    return task or make_task(config, cluster.device, embedded)
 
 
 def _open_log(
@@ -193,8 +194,8 @@ class _Run:
         self._export(self.out)
 
     def _export(self, folder: Path) -> None:
-        whole = self.cluster.full(self.state.averages.networks[0].state_dict())
-        self.cluster.by_first(lambda: self.task.export(whole, folder))
+        average = self.state.averages.networks[0].state_dict()
+        self.cluster.write(average, lambda tensors: self.task.export(tensors, folder))
 
     def _validate(self, position: Position) -> dict[str, float]:
         """Held-out figures; the checkpoint of the best loss is kept."""

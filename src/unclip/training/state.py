@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint import LazyTensor, load_tensors, load_weights, read_metadata, save_tensors
+from unclip.checkpoint import LazyTensor, load_tensors, load_weights, read_metadata, write_tensors
 from unclip.errors import CheckpointError, InputError, TrainingError
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
@@ -69,15 +69,19 @@ class TrainState:
 
         Raises `TrainingError` where weights or averages are not finite, and writes nothing then.
         """
-        tensors = self.cluster.full(self.tensors())
         metadata = {
             "position": json.dumps(position),
             "config": config.model_dump_json(),
             "loss_scale": json.dumps(self.loss_scale),
             "best_loss": json.dumps(self.best_loss),
+            "storage": "float32",
         }
-        self.cluster.by_first(lambda: _check_finite(tensors, position, config))
-        self.cluster.by_first(lambda: save_tensors(path, tensors, metadata))
+
+        def write(tensors: Mapping[str, LazyTensor]) -> None:
+            checked = {name: _finite(name, tensor, position, config) for name, tensor in tensors.items()}
+            write_tensors(path, checked, metadata)
+
+        self.cluster.write(self.tensors(), write)
 
     def save_newest(self, folder: Path, position: Position, config: TrainConfig) -> None:
         """Write `folder/checkpoint-<step>.safetensors` and keep the last `config.keep_checkpoints`."""
@@ -94,10 +98,7 @@ class TrainState:
         if self.averages.rule.kind == "classic":
             return
         for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
-            whole = self.cluster.full(average.state_dict())
-            lazy = {name: LazyTensor.of(tensor) for name, tensor in whole.items()}
-            snapshot = Snapshot(position.images_seen, sigma_rel, lazy)
-            self.cluster.by_first(partial(save_snapshot, folder, snapshot))
+            self.cluster.write(average.state_dict(), partial(_keep, folder, position.images_seen, sigma_rel))
 
     def resume(self, folder: Path, config: TrainConfig, allow_changes: bool = False) -> Resumed:
         """Restore the newest whole checkpoint of `folder`, and tell what was found on the way there.
@@ -125,11 +126,12 @@ class TrainState:
 
     def restore(self, whole: dict[str, Tensor]) -> None:
         """Take over the first process's tensors; the others' `whole` is not looked at. Strict."""
-        spread = self.cluster.spread(whole, self.tensors())
-        load_weights(self.network, _part(spread, "network."), "the checkpoint")
-        for number, average in enumerate(self.averages.networks):
-            load_weights(average, _part(spread, f"average.{number}."), "the checkpoint")
-        self.optimizer.restore(_part(spread, "optimizer."))
+        averages = {f"average.{number}.": average for number, average in enumerate(self.averages.networks)}
+        for prefix, network in {"network.": self.network, **averages}.items():
+            # One after the other: each is there twice until it is copied.
+            part = self.cluster.spread(_part(whole, prefix), network.state_dict().get)
+            load_weights(network, part, "the checkpoint")
+        self.optimizer.restore(self.cluster.spread(_part(whole, "optimizer."), self.optimizer.owner))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -209,15 +211,24 @@ def _remove(others: Sequence[Path], config: TrainConfig) -> None:
         raise InputError(f"cannot remove {path}: {error.strerror}; choose a writable folder.") from None
 
 
-def _check_finite(tensors: Mapping[str, Tensor], position: Position, config: TrainConfig) -> None:
-    """Raise `TrainingError` for weights or averages that are not finite: nothing is made of them."""
-    weights = {name: tensor for name, tensor in tensors.items() if name.startswith(("network.", "average."))}
-    broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
-    if broken:
-        raise TrainingError(
-            f"{broken[0]} is not finite at step {position.step}, so nothing was saved; lower optimizer.learning_rate "
-            f"(now {config.optimizer.learning_rate}) and go on with --allow-changes from the checkpoint before, if any."
-        )
+def _finite(name: str, tensor: LazyTensor, position: Position, config: TrainConfig) -> LazyTensor:
+    """The same tensor; reading weights or averages that are not finite raises `TrainingError`."""
+
+    def read() -> Tensor:
+        values = tensor.read()
+        if name.startswith(("network.", "average.")) and not bool(torch.isfinite(values).all()):
+            raise TrainingError(
+                f"{name} is not finite at step {position.step}, so nothing was saved; lower optimizer.learning_rate "
+                f"(now {config.optimizer.learning_rate}) and go on with --allow-changes from the checkpoint before, "
+                "if any."
+            )
+        return values
+
+    return replace(tensor, read=read)
+
+
+def _keep(folder: Path, images_seen: int, sigma_rel: float, tensors: dict[str, LazyTensor]) -> None:
+    save_snapshot(folder, Snapshot(images_seen, sigma_rel, tensors))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

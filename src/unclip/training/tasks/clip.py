@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
 from unclip.data import PictureSet
 from unclip.images import from_uint8, resize
@@ -54,7 +55,7 @@ class ClipTask(Task):
         return opened
 
     def build(self) -> Clip:
-        return seeded_network(lambda: Clip(self.task.model), self.seed, self.device)
+        return seeded_network(lambda: Clip(self.task.model), self.seed)
 
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
         image, text = self._embed(network, batch)
@@ -120,12 +121,20 @@ class ClipTask(Task):
     def _contrast(self, image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:
         return TaskLoss(contrastive_loss(image, text, scale), {"top1": _top1(image, text)})
 
+    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        image, text = self._embed(network, batch)
+        return {"image": image, "text": text}
+
+    def held_out_loss(self, network: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
+        """As in training, each picture is compared with the texts of its whole batch."""
+        return contrastive_loss(rows["image"], rows["text"], logit_scale(network))
+
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None
 
-    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         assert self.tokenizer is not None, "a network without its tokenizer is of no use"
-        save_encoder(folder, state, self.task.model, self.tokenizer)
+        save_encoder(folder, {name: tensor.read() for name, tensor in state.items()}, self.task.model, self.tokenizer)
 
 
 def logit_scale(network: nn.Module) -> Tensor:

@@ -24,7 +24,7 @@ from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.runtime import autocast, forked_random_state, inference_dtype
 from unclip.training.config import DataConfig
-from unclip.training.task import Request
+from unclip.training.task import Request, Stream
 from unclip.training.tasks.drawing import StageConfig, bounded, learns_variance
 
 __all__ = [
@@ -139,10 +139,10 @@ def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int |
     return EmbeddingTable(torch.cat(parts).clone())
 
 
-def seeded_network(build: Callable[[], N], seed: int, device: torch.device) -> N:
+def seeded_network(build: Callable[[], N], seed: int) -> N:
     """Build a network whose initial weights depend on `seed` alone; the caller's random state is untouched."""
     with forked_random_state(seed):
-        return build().to(device)
+        return build()
 
 
 def draw_times(request: Request, num_timesteps: int) -> Tensor:
@@ -155,10 +155,15 @@ def draw_times(request: Request, num_timesteps: int) -> Tensor:
 
 
 def draw_self_conditioning(request: Request, prob: float) -> Tensor:
-    """Whether this step shows the network its own estimate: one draw for the whole batch, (samples,) bool."""
-    generator = request.shared()
-    generator.manual_seed(generator.initial_seed() ^ 1)
-    return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
+    """Whether the network is shown its own estimate, (samples,) bool.
+
+    One draw for a whole batch of training, so that the other batches are spared its cost; of the held-out samples, one
+    each.
+    """
+    generator = request.shared(Stream.SELF_CONDITIONING)
+    if not request.is_held_out:
+        return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
+    return (torch.rand(request.batch_size, generator=generator) < prob)[torch.from_numpy(request.slots)]
 
 
 def denoising_losses(
@@ -178,8 +183,11 @@ def denoising_losses(
     timestep = schedule.timestep(t).float()
     if "self_condition" in batch:
         estimate = torch.zeros_like(x0)
-        if bool(batch["self_condition"][0]):
-            estimate = estimate_x0(bounded(network, model, schedule, conditioning), x_t, t)
+        is_shown = batch["self_condition"]
+        # Processes that share a sharded network make as many passes; held-out samples of one may all be shown nothing.
+        if not network.training or bool(is_shown.any()):
+            estimated = estimate_x0(bounded(network, model, schedule, conditioning), x_t, t)
+            estimate = torch.where(is_shown.view(-1, *[1] * (x0.ndim - 1)), estimated, estimate)
         conditioning = {**conditioning, "self_condition": estimate.float()}
     output = network(x_t, timestep, **conditioning)
     return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learns_variance(model))
