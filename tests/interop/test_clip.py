@@ -94,7 +94,9 @@ def test_open_clips_own_models_are_known_by_their_shapes(name: str) -> None:
 @pytest.mark.parametrize("name", ["vit-b-32", "vit-b-16", "vit-l-14", "vit-l-14-336", "tiny"])
 def test_shapes_of_openais_models_leave_the_activation_open(name: str) -> None:
     state = shapes_of(clip_preset(name))
-    with pytest.raises(CheckpointError, match=r"^file: its shapes do not tell .*; put its open_clip_config\.json beside it"):
+    with pytest.raises(
+        CheckpointError, match=r"^file: its shapes do not tell .*; put its open_clip_config\.json beside it"
+    ):
         clip_from_open_clip(state, "file")
     weights, _ = clip_from_open_clip(state, "file", activation="gelu")
     assert weights.config == clip_preset(name).replace(activation="gelu", resize="crop")

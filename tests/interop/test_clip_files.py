@@ -96,5 +96,7 @@ def test_what_is_no_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"open_clip_config\.json cannot be read \(No such file"):
         import_clip(tmp_path)
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"other\.safetensors holds no CLIP that reads texts: no tensor is called"):
+    with pytest.raises(
+        CheckpointError, match=r"other\.safetensors holds no CLIP that reads texts: no tensor is called"
+    ):
         import_clip(tmp_path / "other.safetensors")

@@ -9,11 +9,16 @@ import pytest
 import transformers
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
-from unclip.errors import ConfigError
+from networks import lazy
+from unclip.checkpoint import NetworkWeights
+from unclip.clip import Clip, clip_preset
+from unclip.errors import ConfigError, UnclipError
 from unclip.interop import kandinsky_configs, schedulers, unclip_configs
-from unclip.interop.clip import clip_from_open_clip, clip_from_transformers
-from unclip.interop.options import other_options
-from unclip.interop.sources import Component
+from unclip.interop._clip_names import openai_names
+from unclip.interop.clip import clip_from_open_clip, clip_from_transformers, clip_to_transformers
+from unclip.interop.foreign import ForeignNetwork
+from unclip.interop.options import IDLE, other_options
+from unclip.interop.rules import to_theirs
 from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
 
 DECODER, PROJECTIONS = unclip_configs.decoder_config_theirs(decoder_preset("karlo"))
@@ -106,7 +111,7 @@ def another(value: object) -> object:
 def is_noticed(read: Read, before: object, config: dict[str, Any]) -> bool:
     try:
         return read(config) != before
-    except ConfigError as error:
+    except UnclipError as error:
         return len(str(error).splitlines()) == 1
 
 
@@ -125,29 +130,26 @@ def test_no_option_of_diffusers_is_ignored(name: str) -> None:
     assert len(options) >= 4
 
 
-@pytest.mark.parametrize(("tower", "idle"), [
-    (transformers.CLIPTextConfig, {"pad_token_id", "bos_token_id"}),
-    (transformers.CLIPVisionConfig, set()),
-])  # fmt: skip
-def test_no_option_of_a_clip_is_ignored(tower: type, idle: set[str]) -> None:
-    """Names and widths show when a config is checked or tensors are moved; there are none here, so all end in errors."""
-    idle = idle | {"attention_dropout", "initializer_range", "initializer_factor"}
-    text = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, "projection_dim": 24, "eos_token_id": 2}
-    vision = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, "projection_dim": 24}
-    is_text = tower is transformers.CLIPTextConfig
+@pytest.mark.parametrize("tower", ["text", "vision"])
+def test_no_option_of_a_clip_of_transformers_is_ignored(tower: str) -> None:
+    kind = {"text": transformers.CLIPTextConfig, "vision": transformers.CLIPVisionConfig}[tower]
+    config = clip_preset("tiny")
+    parts, _ = clip_to_transformers(NetworkWeights("Clip", config, lazy(Clip(config).state_dict()), "tiny"))
+    text, vision = parts["text_encoder"], parts["image_encoder"]
 
-    def read(changes: dict[str, Any]) -> str:
-        first, second = ({**text, **changes}, vision) if is_text else (text, {**vision, **changes})
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - the error without tensors is the first that is missing
-            clip_from_transformers(Component(first, {}), Component(second, {}), "file")
-        return f"{caught.value}"
+    def imported(options: dict[str, Any]) -> object:
+        sides = (text._replace(config=options), vision) if tower == "text" else (text, vision._replace(config=options))
+        network = clip_from_transformers(*sides, "tiny")
+        return network.weights.config, network.dropped
 
-    own = {name for name in tower.__annotations__ if name in inspect.signature(tower).parameters}
-    tables = {"hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads"}
-    tables |= {"vocab_size", "max_position_embeddings", "hidden_act", "image_size", "patch_size"}
-    assert own - tables - idle == ({"eos_token_id", "layer_norm_eps"} if is_text else {"num_channels", "layer_norm_eps"})
-    for name in own - tables - idle:
-        assert name in read({name: 7})
+    given = dict(text.config if tower == "text" else vision.config)
+    before = imported(given)
+    options = kind().to_dict() | given
+    ignored = {
+        name for name, value in options.items() if not is_noticed(imported, before, {**given, name: another(value)})
+    }
+    assert ignored - IDLE == set()
+    assert ignored & {"hidden_size", "layer_norm_eps", "hidden_act", "num_channels", "projection_dim"} == set()
 
 
 def test_options_of_nobody_are_named() -> None:
@@ -157,23 +159,60 @@ def test_options_of_nobody_are_named() -> None:
     }
 
 
-PREPROCESS = {
-    "size": (32, "preprocess_cfg.size=32 is not the image_size=224"),
-    "mode": ("L", "preprocess_cfg.mode='L' is not supported"),
-    "mean": ([0.5, 0.5, 0.5], "preprocess_cfg.mean="),
-    "std": ([0.5, 0.5, 0.5], "preprocess_cfg.std="),
-    "interpolation": ("bilinear", "preprocess_cfg.interpolation='bilinear' is not supported"),
-    "resize_mode": ("longest", "preprocess_cfg.resize_mode='longest' is not supported"),
-    "other": (1, "unknown option preprocess_cfg.other"),
-}
-SECTIONS = {
-    "": {"init_logit_bias": -10.0, "multimodal_cfg": {"width": 8}, "other": 1},
+# By section of an `open_clip_config.json`, options and values that make another network or another preparation.
+OTHER = {
+    "preprocess_cfg": {
+        "size": 32, "mode": "L", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bilinear",
+        "resize_mode": "longest", "odd": 1,
+    },
+    "model_cfg": {"init_logit_bias": -10.0, "multimodal_cfg": {"width": 8}, "odd": 1},
     "vision_cfg": {
         "ls_init_value": 1e-5, "attentional_pool": True, "no_ln_pre": True, "pos_embed_type": "sin_cos_2d",
-        "final_ln_after_pool": True, "pool_type": "avg", "timm_model_name": "vit", "other": 1,
+        "final_ln_after_pool": True, "pool_type": "avg", "timm_model_name": "vit", "odd": 1, "image_size": [16, 32],
     },
     "text_cfg": {
-        "hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base", "embed_cls": True, "no_causal_mask": True,
-        "pool_type": "last", "proj_bias": True, "proj_type": "none", "pad_id": 1, "eos_id": 2, "other": 1,
+        "hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base", "embed_cls": True, "proj_type": "none",
+        "no_causal_mask": True, "pool_type": "last", "proj_bias": True, "pad_id": 1, "eos_id": 2, "odd": 1,
     },
 }  # fmt: skip
+# What changes nothing, and what it is read as.
+SAME = {
+    "preprocess_cfg": {"size": [16, 16], "mode": "RGB", "interpolation": "random", "fill_color": 0},
+    "vision_cfg": {"image_size": [16, 16], "patch_size": [8], "patch_dropout": 0.5, "timm_pool": "avg"},
+    "text_cfg": {"eos_id": 639, "pool_type": "argmax", "hf_pooler_type": "mean_pooler"},
+}
+BASE = {
+    "model_cfg": {"embed_dim": 16, "quick_gelu": True},
+    "vision_cfg": {"image_size": 16, "layers": 2, "width": 64, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 640, "width": 64, "heads": 4, "layers": 2},
+    "preprocess_cfg": {"resize_mode": "squash"},
+}
+
+
+def open_clip(section: str = "model_cfg", options: Mapping[str, Any] | None = None) -> ForeignNetwork:
+    """The tiny CLIP read with open_clip's options, some of them changed."""
+    parts = {name: dict(values) for name, values in BASE.items()}
+    parts[section] |= options or {}
+    model = parts["model_cfg"] | {name: parts[name] for name in ("vision_cfg", "text_cfg")}
+    config = clip_preset("tiny")
+    state = to_theirs(lazy(Clip(config).state_dict()), openai_names(config), "")
+    return clip_from_open_clip(state, "tiny", {"model_cfg": model, "preprocess_cfg": parts["preprocess_cfg"]})
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [(section, name, value) for section, options in OTHER.items() for name, value in options.items()],
+)
+def test_no_option_of_open_clip_is_ignored(section: str, name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"{section}(\.|: ){name}") as caught:
+        open_clip(section, {name: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", SAME)
+def test_options_of_open_clip_that_change_nothing(section: str) -> None:
+    assert open_clip().weights.config == clip_preset("tiny")
+    found = open_clip(section, SAME[section])
+    assert found.weights.config == clip_preset("tiny")
+    assert all(section in name for name in found.dropped)
+    assert open_clip("preprocess_cfg", {"resize_mode": "shortest"}).weights.config.resize == "crop"

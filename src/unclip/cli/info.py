@@ -35,6 +35,8 @@ def as_text(described: "ModelInfo") -> str:
     files = _bytes(sum(stage.num_bytes or 0 for stage in stages))
     place = "" if described.folder is None else f"{files} in {described.folder}"
     source = ", ".join(part for part in (place, described.description) if part)
+    obstacles = described.not_in_diffusers
+    exports = "convert --to diffusers would " + ("refuse it:" if obstacles else "write it")
     total = [_bytes(sum(stage.memory[storage] for stage in stages)) for storage in stages[0].memory]
     return "\n".join(
         [
@@ -42,6 +44,9 @@ def as_text(described: "ModelInfo") -> str:
             COLUMNS.format("stage", "parameters", "GFLOP/step", *stages[0].memory, "by default").rstrip(),
             *(_row(stage, described) for stage in stages),
             COLUMNS.format("all", f"{sum(stage.num_parameters for stage in stages):,}", "", *total, "").rstrip(),
+            exports,
+            *(f"  {obstacle}" for obstacle in obstacles),
+            *(f"not followed: {name}: {reason}" for name, reason in described.dropped.items()),
         ]
     )
 

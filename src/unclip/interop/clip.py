@@ -47,13 +47,16 @@ _OPEN_CLIP_OFF = (
 _OPEN_CLIP_VISION: dict[str, Any] = {
     **dict.fromkeys(("ls_init_value", "act_kwargs", "norm_kwargs", "block_type", "timm_model_name"), None),
     **dict.fromkeys(("attentional_pool", "no_ln_pre", "final_ln_after_pool"), False),
-    **{"pos_embed_type": "learnable", "pool_type": "tok"},
+    "pos_embed_type": "learnable",
+    "pool_type": "tok",
 }
 _OPEN_CLIP_TEXT: dict[str, Any] = {
     **dict.fromkeys(("ls_init_value", "act_kwargs", "norm_kwargs", "block_type", "hf_model_name"), None),
     **dict.fromkeys(("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"), None),
     **dict.fromkeys(("embed_cls", "no_causal_mask", "final_ln_after_pool", "proj_bias"), False),
-    **{"pad_id": 0, "pool_type": "argmax", "proj_type": "linear"},
+    "pad_id": 0,
+    "pool_type": "argmax",
+    "proj_type": "linear",
 }
 
 
@@ -233,7 +236,7 @@ def _preset(fields: dict[str, Any], activation: Activation | None, source: str) 
     heads = {"vision_cfg": {"head_width": 64}, "text_cfg": {"heads": fields["text_width"] // 64}}
     example = json.dumps({"model_cfg": {"quick_gelu": True, **heads}})
     raise CheckpointError(
-        f"{source}: its shapes do not tell the numbers of heads and the activation, as those of H/14 and bigG/14 would; "
+        f"{source}: its shapes do not tell the numbers of heads and the activation, as those of H/14 and bigG/14 do; "
         f"put its open_clip_config.json beside it, or a file of that name with {example}, where quick_gelu is true for "
         "the weights of OpenAI and of models called quickgelu, and false for others."
     )
@@ -280,7 +283,9 @@ def _open_clip_resize(options: Options, image_size: int) -> Resize:
     options.only("mode", "RGB", "pictures are RGB")
     side = options.side("size", image_size)
     if side != image_size:
-        raise ConfigError(f"preprocess_cfg.size={side} is not the image_size={image_size} of vision_cfg; make them one.")
+        raise ConfigError(
+            f"preprocess_cfg.size={side} is not the image_size={image_size} of vision_cfg; make them one."
+        )
     # "random" varies in training; elsewhere they take it for bicubic.
     if (filter_name := options.take("interpolation", "bicubic")) not in ("bicubic", "random"):
         raise ConfigError(

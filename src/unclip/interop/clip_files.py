@@ -38,19 +38,32 @@ PREPARATION = {
 }
 # Further options that have one value here, or that no pixel depends on.
 PREPARATION_FIXED = {"rescale_factor": 1 / 255, "do_pad": False, "pad_size": None, "size_divisor": None}
-PREPARATION_IDLE = set(
-    """
-    size crop_size do_center_crop do_convert_rgb use_square_size default_to_square image_processor_type processor_class
-    feature_extractor_type data_format input_data_format return_tensors device disable_grouping image_seq_length
-    """.split()
-)
+PREPARATION_IDLE = {
+    "size",
+    "crop_size",
+    "do_center_crop",
+    "do_convert_rgb",
+    "use_square_size",
+    "default_to_square",
+    "image_processor_type",
+    "processor_class",
+    "feature_extractor_type",
+    "data_format",
+    "input_data_format",
+    "return_tensors",
+    "device",
+    "disable_grouping",
+    "image_seq_length",
+}
 # OpenAI's archives tell their sizes in tensors too.
 OPENAI_HALLMARK = "input_resolution"
 # Where the names of a CLIP end that reads texts, in the layouts of transformers and of open_clip and OpenAI.
 TEXT_ENDINGS = ("text_model.embeddings.token_embedding.weight", "text.token_embedding.weight", "token_embedding.weight")
 CLIP_CLASSES = ("CLIPModel", "CLIPTextModelWithProjection")
 # The presets of the models that open_clip trains, by its names.
-OPEN_CLIP_MODELS = {f"ViT-{name}": f"vit-{name.lower()}" for name in ("B-32", "B-16", "L-14", "L-14-336", "H-14", "bigG-14")}
+OPEN_CLIP_MODELS = {
+    f"ViT-{name}": f"vit-{name.lower()}" for name in ("B-32", "B-16", "L-14", "L-14-336", "H-14", "bigG-14")
+}
 
 
 def import_clip(path: Path) -> ForeignModel:
@@ -203,8 +216,8 @@ def _from_transformers(folder: Path, tensors: Mapping[str, LazyTensor], source: 
     """The CLIP of `tensors` that the `config.json` in a folder describes."""
     if not (folder / "config.json").exists():
         raise CheckpointError(
-            f"{source} is a CLIP of transformers, whose shapes do not tell the numbers of heads and the activation; put "
-            "its config.json beside it."
+            f"{source} is a CLIP of transformers, whose shapes do not tell the numbers of heads and the activation; "
+            "put its config.json beside it."
         )
     config = read_json(folder / "config.json")
     match config.get("architectures"):

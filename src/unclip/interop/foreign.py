@@ -48,9 +48,7 @@ class ForeignModel:
         dropped: Mapping[str, str] | None = None,
     ) -> "ForeignModel":
         """A model of networks by stage; what was dropped is named after its stage, `dropped` as it is."""
-        left = {
-            f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()
-        }
+        left = {f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()}
         stages = {stage: network.weights for stage, network in networks.items()}
         return cls(description, stages, tokenizers, sampling, left | dict(dropped or {}))
 

@@ -8,28 +8,27 @@ from typing import Any, TypeVar
 
 from unclip.errors import ConfigError, did_you_mean
 
-__all__ = ["Options", "check_kind", "one_side", "other_options", "read_options", "require"]
+__all__ = ["Options", "check_kind", "one_side", "other_options", "read_options", "require", "require_all"]
 
 T = TypeVar("T")
 
 # Options of every transformers config, of any version, that no number of a network in use depends on: its training,
 # labels and heads of other tasks, the writing of text, where it came from.
-IDLE = frozenset(
-    """
-    architectures model_type transformers_version torch_dtype dtype _name_or_path name_or_path auto_map tokenizer_class
-    prefix attn_implementation use_return_dict return_dict output_attentions output_hidden_states torchscript use_cache
-    use_bfloat16 chunk_size_feed_forward gradient_checkpointing finetuning_task task_specific_params problem_type
-    id2label label2id num_labels classifier_dropout is_composition is_encoder_decoder tie_encoder_decoder
-    tie_word_embeddings cross_attention_hidden_size decoder_start_token_id decoder bos_token_id eos_token_id
-    pad_token_id sep_token_id forced_bos_token_id forced_eos_token_id remove_invalid_values
-    dropout attention_dropout hidden_dropout_prob attention_probs_dropout_prob initializer_range initializer_factor
-    logit_scale_init_value
-    max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
+_IDLE_NAMES = """
+    architectures model_type transformers_version torch_dtype dtype _name_or_path name_or_path auto_map
+    tokenizer_class prefix attn_implementation use_return_dict return_dict output_attentions
+    output_hidden_states torchscript use_cache use_bfloat16 chunk_size_feed_forward gradient_checkpointing
+    finetuning_task task_specific_params problem_type id2label label2id num_labels classifier_dropout
+    is_composition is_encoder_decoder tie_encoder_decoder tie_word_embeddings cross_attention_hidden_size
+    decoder_start_token_id decoder bos_token_id eos_token_id pad_token_id sep_token_id forced_bos_token_id
+    forced_eos_token_id remove_invalid_values dropout attention_dropout hidden_dropout_prob
+    attention_probs_dropout_prob initializer_range initializer_factor logit_scale_init_value max_length
+    min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
     typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
     num_return_sequences output_scores return_dict_in_generate suppress_tokens begin_suppress_tokens
     exponential_decay_length_penalty tf_legacy_loss
-    """.split()
-)
+"""
+IDLE = frozenset(_IDLE_NAMES.split())
 
 
 class Options:
@@ -177,3 +176,14 @@ def require(kind: str, name: str, value: object, allowed: object) -> None:
     """Raise `ConfigError` for an option that has not the one value that is allowed."""
     if value != allowed:
         raise ConfigError(f"{kind}: {name}={value!r} is not supported; only {allowed!r} is.")
+
+
+def require_all(kind: str, options: Mapping[str, tuple[object, object]]) -> None:
+    """Raise one `ConfigError` for all options (by name, the value and the one that is allowed) that have another."""
+    differing = [
+        f"{name}={value!r} is not supported; only {allowed!r} is"
+        for name, (value, allowed) in options.items()
+        if value != allowed
+    ]
+    if differing:
+        raise ConfigError(f"{kind}: {'; '.join(differing)}.")

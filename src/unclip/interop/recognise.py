@@ -173,4 +173,6 @@ def _stray(path: Path) -> str | None:
     if names == STATISTICS or any(name.startswith(hallmarks) or name.endswith(hallmarks) for name in names):
         return None
     looks = next((what for part, what in OTHERS.items() if any(part in name for name in names)), None)
-    return f"looks like {looks}" if looks else f"holds {len(names)} tensors that tell nothing ({next(iter(names))!r}, …)"
+    return (
+        f"looks like {looks}" if looks else f"holds {len(names)} tensors that tell nothing ({next(iter(names))!r}, …)"
+    )

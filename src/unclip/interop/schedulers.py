@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unclip.errors import ConfigError, did_you_mean
-from unclip.interop.options import read_options, require
+from unclip.interop.options import read_options, require, require_all
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
 __all__ = [
@@ -93,10 +93,13 @@ def unclip_scheduler(
     config: PriorConfig | DecoderConfig | UpsamplerConfig, x0_bound: float, learned_variance: bool
 ) -> dict[str, Any]:
     """The UnCLIPScheduler of one of our networks; raises `ConfigError` where there is none."""
-    require(type(config).__name__, "schedule", config.schedule, "cosine")
     kinds = {ours: theirs for theirs, ours in _PREDICTION.items()}
-    if config.prediction_type not in kinds:
-        raise ConfigError(f"prediction_type={config.prediction_type!r} has no equal in {_UNCLIP}; allowed: x0, eps.")
+    prediction = config.prediction_type
+    options = {
+        "schedule": (config.schedule, "cosine"),
+        "prediction_type": (prediction, prediction if prediction in kinds else tuple(kinds)),
+    }
+    require_all(type(config).__name__, options)
     return {
         "_class_name": _UNCLIP,
         **_UNCLIP_FIXED,
@@ -108,9 +111,7 @@ def unclip_scheduler(
     }
 
 
-def kandinsky_sampling(
-    scheduler: Mapping[str, Any], kind: str | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
+def kandinsky_sampling(scheduler: Mapping[str, Any], kind: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
     """Sampling fields from a decoder's scheduler config, and its options that are not followed, each with the reason.
 
     `kind` is the class that `model_index.json` names, where it does. Raises `ConfigError` for another noise schedule.

@@ -56,7 +56,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
 
 
 def _weights(folder: Path, names: list[str]) -> list[str]:
-    """Return the weights among a repository's files that reading it opens; `folder` holds the files that describe it."""
+    """Return the weights among a repository's files that reading it opens; `folder` holds its descriptions."""
     if is_ours(folder):
         return [name for name in names if re.fullmatch(r"[^/]+\.safetensors", name)]
     return needed_weights(folder, names)

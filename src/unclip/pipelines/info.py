@@ -7,6 +7,7 @@ from typing import Any
 from unclip.checkpoint import NetworkWeights, Storage, read_metadata, stored_types
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
+from unclip.interop import unclip_obstacles
 from unclip.models import count_bytes, count_parameters
 from unclip.pipelines.folder import Defaults, is_ours, shipped_models
 from unclip.pipelines.hub import looks_like_repository
@@ -54,6 +55,10 @@ class ModelInfo(Config):
     defaults: Defaults
     """What it uses where a caller says nothing."""
     stages: tuple[StageInfo, ...]
+    not_in_diffusers: tuple[str, ...] = ()
+    """Why `convert(..., to="diffusers")` would refuse it; empty where it would not."""
+    dropped: Mapping[str, str] = {}
+    """Options and tensors of a foreign model that are not followed here, each with the reason."""
 
 
 def describe_model(name_or_folder: str | Path) -> ModelInfo:
@@ -70,7 +75,7 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
 
 
 def _describe_files(name: str) -> ModelInfo:
-    source, (path,), descriptions, _ = open_sources([name])
+    source, (path,), descriptions, dropped = open_sources([name])
     ours = is_ours(path)
     files = {stage: _our_file(path, stage) if ours else _size(weights) for stage, weights in source.networks.items()}
     networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
@@ -82,6 +87,8 @@ def _describe_files(name: str) -> ModelInfo:
         image_sizes=_image_sizes(networks),
         defaults=source.defaults,
         stages=stages,
+        not_in_diffusers=_obstacles(networks),
+        dropped=dropped,
     )
 
 
@@ -94,7 +101,12 @@ def _describe_preset(name: str) -> ModelInfo:
         image_sizes=_image_sizes(networks),
         defaults=Defaults(stages=preset.sampling),
         stages=tuple(_describe_stage(stage, network) for stage, network in networks.items()),
+        not_in_diffusers=_obstacles(networks),
     )
+
+
+def _obstacles(networks: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(unclip_obstacles({stage: network.config for stage, network in networks.items()}))
 
 
 def _describe_stage(name: str, network: Any, num_bytes: int | None = None, storage: str | None = None) -> StageInfo:
