@@ -38,6 +38,7 @@ class _Answers(BaseHTTPRequestHandler):
         if name in self.server.errors or folder is None:
             status, code = self.server.errors.get(name, (404, "RepoNotFound"))
             return self._send(status, b"{}", {"X-Error-Code": code})
+        rest = rest or ["revision", "main"]
         if rest[1] not in ("main", COMMIT):
             return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}

@@ -39,7 +39,8 @@ def fetch(name: str, revision: str | None = None) -> Path:
     repository, revision = match["id"], revision or match["revision"]
     download = partial(huggingface_hub.snapshot_download, repository, revision=revision)
     try:
-        names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
+        # Asked once: the calls that list a tree try again for half a minute where there is no network.
+        files = huggingface_hub.HfApi().model_info(repository, revision=revision).siblings or []
     except (HTTPError, OSError, ValueError) as error:
         try:
             return Path(download(allow_patterns=list(DESCRIPTIONS), local_files_only=True))
@@ -47,7 +48,9 @@ def fetch(name: str, revision: str | None = None) -> Path:
             raise InputError(_refusal(name, revision, error)) from None
     try:
         folder = Path(download(allow_patterns=list(DESCRIPTIONS)))
-        missing = [path for path in _weights(folder, names) if not (folder / path).exists()]
+        missing = [
+            path for path in _weights(folder, [file.rfilename for file in files]) if not (folder / path).exists()
+        ]
         if missing:
             download(allow_patterns=[*DESCRIPTIONS, *map(glob.escape, missing)])
     except (HTTPError, OSError) as error:
