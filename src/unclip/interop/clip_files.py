@@ -142,12 +142,13 @@ def picture_resize(folder: Path, image_size: int | None = None) -> Resize:
         options = read_json(path).get("image_processor") or {}
     for name, allowed in (PREPARATION | PREPARATION_FIXED).items():
         require(str(path), name, allowed if options.get(name) is None else options[name], allowed)
-    unknown = options.keys() - PREPARATION.keys() - PREPARATION_FIXED.keys() - PREPARATION_IDLE
-    if unknown := sorted(name for name in unknown if options[name] and not name.startswith("_")):
+    others = options.keys() - PREPARATION.keys() - PREPARATION_FIXED.keys() - PREPARATION_IDLE
+    if unknown := sorted(name for name in others if options[name] and not name.startswith("_")):
         raise ConfigError(f"{path}: {unknown[0]}={options[unknown[0]]!r} is not supported; CLIP's processor has none.")
     crops = options.get("do_center_crop") is not False
     size = _side(path, options, "size")
-    sides = {size, _side(path, options, "crop_size") if crops else None, image_size} - {None}
+    given_sides = (size, _side(path, options, "crop_size") if crops else None, image_size)
+    sides = {side for side in given_sides if side is not None}
     if len(sides) > 1:
         raise ConfigError(f"{path}: pictures of {sorted(sides)} pixels are not supported; size and crop must be one.")
     # A single side is that of the shorter edge; two sides leave nothing to crop.

@@ -136,10 +136,10 @@ def _weights_in(folder: Path) -> tuple[list[Path], dict[str, str]]:
     copies = {path for path in weights if path.suffix != WEIGHTS[0] and _has_copy(path.name, safe)}
     strays = {path: looks for path in weights if path not in copies and (looks := _stray(path)) is not None}
     if len(strays) == len(weights) - len(copies):
-        path, looks = next(iter(strays.items()))
-        raise CheckpointError(f"{path} {looks}; known are {KNOWN}.")
+        first = next(iter(strays))
+        raise CheckpointError(f"{first} {strays[first]}; known are {KNOWN}.")
     strays |= dict.fromkeys(copies, "safetensors of the same name are read instead")
-    return [path for path in weights if path not in strays], {path.name: looks for path, looks in strays.items()}
+    return [path for path in weights if path not in strays], {path.name: why for path, why in strays.items()}
 
 
 def _from_files(files: Sequence[Path]) -> list[ForeignModel]:

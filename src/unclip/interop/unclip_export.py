@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,16 +103,20 @@ def export_unclip(
     return dropped
 
 
-def _differences(config: Any) -> list[str]:
+def _differences(config: Config) -> list[str]:
     """Why one network and its noise schedule have no equal there."""
-    theirs: Callable[[Any], object] = {
-        PriorConfig: prior_config_theirs,
-        DecoderConfig: decoder_config_theirs,
-        UpsamplerConfig: upsampler_config_theirs,
-    }[type(config)]
-    learned = not isinstance(config, PriorConfig) and config.learned_variance
+    makers: list[Callable[[], object]] = []
+    match config:
+        case PriorConfig():
+            makers = [partial(prior_config_theirs, config), partial(unclip_scheduler, config, 1.0, False)]
+        case DecoderConfig():
+            makers = [partial(decoder_config_theirs, config)]
+        case UpsamplerConfig():
+            makers = [partial(upsampler_config_theirs, config)]
+    if isinstance(config, DecoderConfig | UpsamplerConfig):
+        makers.append(partial(unclip_scheduler, config, 1.0, config.learned_variance))
     reasons = []
-    for make in (lambda: theirs(config), lambda: unclip_scheduler(config, 1.0, learned)):
+    for make in makers:
         try:
             make()
         except ConfigError as error:
