@@ -7,6 +7,7 @@ result that autocast makes on CUDA, so that the layers behind run in the low pre
 import math
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +15,9 @@ from torch.nn import functional as F
 __all__ = ["GroupNorm32", "LayerNorm32", "Norm", "PixelNorm32", "make_norm"]
 
 Norm = Literal["group", "pixel"]
+# From this size on torch sums channels-last maps thread by thread, so that statistics depend on their number. Rows of
+# channels-first maps are summed as a whole; training, where a step may differ in its last bits, saves the copy.
+_THREADED_PIXELS = 1024
 
 
 class GroupNorm32(nn.GroupNorm):
@@ -24,6 +28,9 @@ class GroupNorm32(nn.GroupNorm):
 
     def forward(self, input: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
         """Normalise; statistics float32, result in the type of `input`."""
+        large = input.ndim == 4 and input.device.type == "cpu" and input[0, 0].numel() >= _THREADED_PIXELS
+        if large and not torch.is_grad_enabled():
+            input = input.contiguous()
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps).to(input.dtype)
 
 
@@ -35,6 +42,8 @@ class LayerNorm32(nn.LayerNorm):
 
     def forward(self, input: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Normalise; statistics float32, result in the type of `input`."""
+        if input.dtype == torch.float64:
+            return F.layer_norm(input, self.normalized_shape, self.weight.double(), self.bias.double(), self.eps)
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps).to(input.dtype)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unclip.clip import TextFeatures
 from unclip.diffusion import (
@@ -27,7 +27,16 @@ from unclip.models import ScheduleName
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.settings import StageSettings
 
-__all__ = ["expand_text", "last", "sample_steps", "select_text", "stage_times", "trained_schedule", "trim_texts"]
+__all__ = [
+    "expand_text",
+    "last",
+    "sample_dtype",
+    "sample_steps",
+    "select_text",
+    "stage_times",
+    "trained_schedule",
+    "trim_texts",
+]
 
 # Embeddings are in standard deviations: one further out is noise (Karlo clamps at 10 too). Pixels lie in [-1, 1].
 EMBEDDING_BOUND, PIXEL_BOUND = 10.0, 1.0
@@ -42,6 +51,11 @@ def stage_times(schedule: DiscreteSchedule, settings: StageSettings, strength: f
     """The falling times that a sampler visits; raises `InputError` for more steps than the schedule has."""
     times = time_grid(schedule, settings.num_steps, settings.spacing, settings.sigma_min)
     return times if strength == 1.0 else times_from(times, strength)
+
+
+def sample_dtype(network: nn.Module) -> torch.dtype:
+    """What a network is sampled in: float64 where its weights are, as a reference for others, else float32."""
+    return torch.promote_types(next(network.parameters()).dtype, torch.float32)
 
 
 def sample_steps(
