@@ -134,7 +134,7 @@ def _weights_in(folder: Path) -> tuple[list[Path], dict[str, str]]:
         raise CheckpointError(f"{folder} {looks}; known are {KNOWN}.")
     safe = {path.name for path in weights if path.suffix == WEIGHTS[0]}
     copies = {path for path in weights if path.suffix != WEIGHTS[0] and _has_copy(path.name, safe)}
-    strays = {path: looks for path in weights if path not in copies and (looks := _stray(path)) is not None}
+    strays = {path: why for path in weights if path not in copies and (why := _stray(path)) is not None}
     if len(strays) == len(weights) - len(copies):
         first = next(iter(strays))
         raise CheckpointError(f"{first} {strays[first]}; known are {KNOWN}.")
