@@ -59,7 +59,7 @@ DAMAGES: dict[str, tuple[Damage, type[UnclipError], str]] = {
     "half an entry": (
         options(INDEX, decoder=["diffusers"]),
         CheckpointError,
-        r"is \['diffusers'\\], no pair of library",
+        r"is \['diffusers'\], no pair of library",
     ),
     "key too many": (
         tensors("super_res_last", lambda found: found.update(extra=torch.ones(1))),
