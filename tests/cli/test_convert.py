@@ -32,7 +32,10 @@ def test_it_says_what_it_found_and_what_it_wrote(unclip: Callable, karlo_folder:
         (["owner/name", "new"], "unclip: owner/name is no folder here, the hub's cache does not have it"),
         (["emoji", "new", "--to", "onnx"], "unclip: unknown layout 'onnx' to convert to; allowed: diffusers, unclip."),
         (["emoji", "new", "--storage", "int4"], "unclip: --storage int4 is not one of float32, bfloat16, int8."),
-        (["emoji", "new", "--to", "diffusers"], "unclip: the model 'emoji' cannot be said in diffusers' layout: "),
+        (
+            ["emoji", "new", "--to", "diffusers"],
+            "unclip: the model 'emoji' cannot be said in diffusers' unCLIP layout: ",
+        ),
         (["emoji"], "unclip: Missing argument"),
     ],
 )

@@ -13,7 +13,8 @@ Program = Callable[..., Any]
 
 def test_text_has_a_line_per_stage(unclip: Program, tiny_folder: Path) -> None:
     done = unclip("info", tiny_folder)
-    first, head, *lines, total = done.out.splitlines()
+    first, head, *lines, total, export, _, _, _ = done.out.splitlines()
+    assert export == "convert --to diffusers would refuse it:"
     assert done.code == 0
     assert first.startswith("tiny: draws 16 px, 32 px; ")
     assert head.split()[:6] == ["stage", "parameters", "GFLOP/step", "float32", "bfloat16", "int8"]
@@ -25,7 +26,8 @@ def test_text_has_a_line_per_stage(unclip: Program, tiny_folder: Path) -> None:
 
 def test_a_preset_is_told_like_a_model(unclip: Program) -> None:
     done = unclip("info", "karlo")
-    first, _, *lines, total = done.out.splitlines()
+    first, _, *lines, total, export = done.out.splitlines()
+    assert export == "convert --to diffusers would write it"
     assert first.startswith("karlo: draws 64 px, 256 px; Karlo v1.0.alpha")
     assert [line.split()[0] for line in lines] == ["clip", "prior", "decoder", "upsampler_256", "upsampler_256_last"]
     assert lines[1].split()[1:9] == ["1,022,028,544", "164.42", "4.09", "GB", "2.04", "GB", "1.03", "GB"]

@@ -82,7 +82,7 @@ def test_open_clip(tmp_path: Path) -> None:
     state = read(to_theirs(lazy(clip.state_dict()), openai_names(clip.config), ""))
     file = tmp_path / "open_clip_model.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
-    with pytest.raises(CheckpointError, match=r"its shapes do not tell .*; give its open_clip_config\.json\.$"):
+    with pytest.raises(CheckpointError, match=r"its shapes do not tell .*; put its open_clip_config\.json beside"):
         import_clip(file)
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPTIONS}))
     for path in (file, tmp_path):
@@ -96,5 +96,7 @@ def test_what_is_no_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"open_clip_config\.json cannot be read \(No such file"):
         import_clip(tmp_path)
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"other\.safetensors: a tensor is missing .*'visual\.conv1\.weight'"):
+    with pytest.raises(
+        CheckpointError, match=r"other\.safetensors holds no CLIP that reads texts: no tensor is called"
+    ):
         import_clip(tmp_path / "other.safetensors")

@@ -69,7 +69,7 @@ CONFIGS: dict[str, tuple[Mapping[str, Any], Read]] = {
             PRIOR.replace(**schedulers.unclip_diffusion(config, learned_variance=False)),
         ),
     ),
-    "DDPM": (DDPM, lambda config: settings(schedulers.kandinsky_sampling(config))),
+    "DDPM": (DDPM, lambda config: settings(schedulers.kandinsky_sampling(config)[0])),
     "CLIP": (CLIP, lambda config: clip_from_transformers(Component(config, {}), None, "file")),
     "DALLE2-pytorch prior": (CASES["prior"]["config"], lambda config: prior_config(config, {})),
     "DALLE2-pytorch decoder": (CASES["decoder"]["config"], lambda config: unet_config(config, 0, old=False)),

@@ -89,7 +89,12 @@ def test_every_tensor_is_that_of_diffusers(released: Released) -> None:
     assert prior.stages.keys() == {"clip", "prior"}
     assert decoder.stages.keys() == expected.keys()
     assert (prior.tokenizers.keys(), decoder.tokenizers.keys()) == ({"clip"}, expected.keys() & {"text_encoder"})
-    assert {name for name in decoder.dropped if "pooler" not in name} == {"autoencoder: scaling_factor"}
+    ours = {
+        "2.1": "thresholding (dynamic_thresholding_ratio=0.995)",
+        "2.2": "variance_type='fixed_small'",
+    }[released.version]
+    unused = {"autoencoder: scaling_factor", "decoder: timestep_spacing='leading'", f"decoder: {ours}"}
+    assert {name for name in decoder.dropped if "pooler" not in name} == unused
     assert prior.dropped == {}
 
 

@@ -56,7 +56,11 @@ DAMAGES: dict[str, tuple[Damage, type[UnclipError], str]] = {
     "no prior": (options(INDEX, prior=[None, None]), CheckpointError, "names no prior"),
     "no scheduler": (options(INDEX, prior_scheduler=...), CheckpointError, "names no prior_scheduler"),
     "no first upsampler": (options(INDEX, super_res_first=...), CheckpointError, "names no super_res_first"),
-    "half an entry": (options(INDEX, decoder=["diffusers"]), CheckpointError, "names no decoder"),
+    "half an entry": (
+        options(INDEX, decoder=["diffusers"]),
+        CheckpointError,
+        r"is \['diffusers'\], no pair of library",
+    ),
     "key too many": (
         tensors("super_res_last", lambda found: found.update(extra=torch.ones(1))),
         CheckpointError,

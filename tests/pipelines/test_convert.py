@@ -1,5 +1,6 @@
 """Conversion of whole folders: what is read is what is written, one tensor at a time, and nothing after a failure."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from networks import same
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
-from unclip.pipelines import UnClip, convert, open_sources
+from unclip.pipelines import UnClip, convert, describe_model, open_sources
 from unclip_pipelines import Size, change_json, unclip_pipeline
 
 SETTINGS = {"num_steps": {"prior": 2, "decoder": 2, "upsampler_32": 2}, "seed": 7, "output_type": "pt"}
@@ -101,7 +102,7 @@ def test_what_cannot_be_is_refused(folder: Path, tiny_folder: Path, tmp_path: Pa
     with pytest.raises(InputError, match="is a whole model already"):
         convert([folder, tiny_folder], tmp_path / "new")
     with pytest.raises(
-        ConfigError, match="the model 'tiny' cannot be said in diffusers' layout: PriorConfig: text_dim"
+        ConfigError, match=r"the model 'tiny' cannot be said in diffusers' unCLIP layout: .*prior: text_dim"
     ):
         convert(tiny_folder, tmp_path / "new", to="diffusers")
     assert not (tmp_path / "new").exists()
@@ -174,3 +175,48 @@ def test_memory_is_bounded_by_the_largest_file(folder: Path, tmp_path: Path) -> 
     command = [sys.executable, "-c", MEASURE, str(folder), str(tmp_path / "karlo"), str(tmp_path / "ours")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0 <= int(run.stdout) < 0.5 * largest
+
+
+def test_all_that_is_in_the_way_of_diffusers_is_said_at_once_and_beforehand(tmp_path: Path) -> None:
+    """The shipped model differs in every stage: one line says it all, and `info` says the same."""
+    described = describe_model("emoji")
+    with pytest.raises(ConfigError) as caught:
+        convert("emoji", tmp_path / "new", to="diffusers")
+    line = str(caught.value)
+    assert "\n" not in line
+    assert list(tmp_path.iterdir()) == []
+    assert len(described.not_in_diffusers) >= 4
+    for obstacle in described.not_in_diffusers:
+        assert obstacle in line
+    for name in ("text_dim=128", "patch_size=2", "noise_conditioning=True", "there is one upsampler in it"):
+        assert name in line
+    assert line.endswith(
+        "keep it in our layout, or train these stages as the preset karlo has them (unclip info karlo)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "obstacles"),
+    [
+        ("karlo", ()),
+        ("laion-prior", ("there is no decoder", "prior is a Dalle2PriorConfig")),
+        ("kandinsky-2.2", ("decoder is a KandinskyDecoderConfig", "autoencoder is a AutoencoderConfig")),
+        ("dalle2-paper", ("text_transformer=", "upsampler_1024: schedule='linear'")),
+    ],
+)
+def test_presets_say_whether_diffusers_has_a_place_for_them(name: str, obstacles: tuple[str, ...]) -> None:
+    found = describe_model(name).not_in_diffusers
+    assert bool(found) == bool(obstacles)
+    for obstacle in obstacles:
+        assert any(obstacle in reason for reason in found), found
+
+
+def test_settings_that_an_export_loses_are_named(folder: Path, tmp_path: Path) -> None:
+    convert(folder, tmp_path / "ours")
+    path = tmp_path / "ours" / "config.json"
+    config = json.loads(path.read_text())
+    config["defaults"]["num_candidates"] = 3
+    config["defaults"]["stages"]["decoder"] |= {"sampler": "ddim", "num_steps": 9}
+    path.write_text(json.dumps(config))
+    dropped = convert(tmp_path / "ours", tmp_path / "theirs", to="diffusers").dropped
+    assert set(dropped) == {"logit_scale", "num_candidates=3", "decoder: num_steps=9, sampler=ddim"}

@@ -178,3 +178,16 @@ def test_a_cache_that_cannot_be_written(address: str, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in the way")
     with pytest.raises(InputError, match=r"cannot write .*cache/toy.pth: (Not a directory|File exists)"):
         find_weights("toy", Published(f"{address}/toy.pth"), tmp_path / "cache")
+
+
+def test_weights_without_a_published_hash_are_named(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = find_weights("toy", Published(f"{address}/toy.pth"), tmp_path)
+    line = f"{path}: no SHA-256 is published to check it by; it has {hashlib.sha256(CONTENT).hexdigest()}.\n"
+    assert capsys.readouterr().err == line
+    find_weights("toy", Published(f"{address}/toy.pth"), tmp_path)
+    assert capsys.readouterr().err == ""
+    pinned = Published(f"{address}/toy.pth", sha256=64 * "0")
+    with pytest.raises(CheckpointError, match=rf"toy\.pth is damaged: its SHA-256 starts with {DIGITS}, not 00000000"):
+        find_weights("toy", pinned, tmp_path)

@@ -19,12 +19,16 @@ STORAGES = ("float32", "bfloat16", "int8")
 def convert(
     sources: Annotated[list[str], typer.Argument(metavar="SRC", help="A model, or its parts: folders, files, ids.")],
     folder: Annotated[Path, typer.Argument(metavar="DST", help="A folder that does not exist yet, or is empty.")],
-    to: Annotated[str, typer.Option(help="unclip, or diffusers (an unCLIP folder).")] = "unclip",
+    to: Annotated[str, typer.Option(help="unclip, or diffusers: for models of Karlo's shape, see info.")] = "unclip",
     storage: Annotated[str | None, typer.Option(help="float32, bfloat16 or int8; else as it is stored.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Convert published weights to a model folder, or a model to diffusers' layout."""
+    """Convert published weights to a model folder, or a model to diffusers' layout.
+
+    diffusers' unCLIP holds models whose stages are shaped as Karlo's are: `unclip info MODEL` says in its last lines
+    whether a model is one, or all that is in the way (the shipped emoji is none).
+    """
     if storage is not None and storage not in STORAGES:
         raise InputError(f"--storage {storage} is not one of {', '.join(STORAGES)}.")
     from unclip.pipelines import convert as convert_model

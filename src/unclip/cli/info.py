@@ -19,7 +19,7 @@ def info(
     """Show the stages of a model, what they cost and their default settings.
 
     GFLOP are those of one step for one picture without guidance (CLIP: of one text). A size is what the weights take
-    stored as float32, bfloat16 or int8.
+    stored as float32, bfloat16 or int8. What a stage computes in is the best of this machine.
     """
     from unclip.pipelines import describe_model
 
@@ -35,6 +35,8 @@ def as_text(described: "ModelInfo") -> str:
     files = _bytes(sum(stage.num_bytes or 0 for stage in stages))
     place = "" if described.folder is None else f"{files} in {described.folder}"
     source = ", ".join(part for part in (place, described.description) if part)
+    obstacles = described.not_in_diffusers
+    exports = "convert --to diffusers would " + ("refuse it:" if obstacles else "write it")
     total = [_bytes(sum(stage.memory[storage] for stage in stages)) for storage in stages[0].memory]
     return "\n".join(
         [
@@ -42,6 +44,9 @@ def as_text(described: "ModelInfo") -> str:
             COLUMNS.format("stage", "parameters", "GFLOP/step", *stages[0].memory, "by default").rstrip(),
             *(_row(stage, described) for stage in stages),
             COLUMNS.format("all", f"{sum(stage.num_parameters for stage in stages):,}", "", *total, "").rstrip(),
+            exports,
+            *(f"  {obstacle}" for obstacle in obstacles),
+            *(f"not followed: {name}: {reason}" for name, reason in described.dropped.items()),
         ]
     )
 
@@ -49,6 +54,7 @@ def as_text(described: "ModelInfo") -> str:
 def _row(stage: "StageInfo", described: "ModelInfo") -> str:
     settings = described.defaults.stages.get(stage.name)
     notes = [] if stage.storage is None else [f"stored as {stage.storage}"]
+    notes.append(f"computes in {stage.number_format}")
     if settings is not None:
         plural = "s" if settings.num_steps > 1 else ""
         notes.insert(

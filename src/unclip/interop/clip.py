@@ -5,6 +5,7 @@ Importers raise `ConfigError` for a configuration that contradicts itself or tha
 have no place for, each with the reason.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -16,10 +17,10 @@ from unclip.clip import Clip, ClipConfig
 from unclip.clip.config import PRESETS
 from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.config import load_config
-from unclip.errors import CheckpointError, ConfigError
+from unclip.errors import CheckpointError, ConfigError, did_you_mean
 from unclip.interop._clip_names import openai_names, transformers_names
 from unclip.interop.foreign import ForeignNetwork, foreign_network
-from unclip.interop.options import Options
+from unclip.interop.options import Options, one_side, other_options
 from unclip.interop.rules import Names, to_theirs
 from unclip.interop.sources import Component
 from unclip.nn import Activation
@@ -36,6 +37,27 @@ Tensors = Mapping[str, LazyTensor]
 Table = Mapping[str, tuple[str, Any]]
 """By our field, an option of theirs and its default."""
 Resize = Literal["squash", "crop"]
+# Options of open_clip that build other networks than ours unless they have these values.
+_OPEN_CLIP: dict[str, Any] = {"init_logit_bias": None, "multimodal_cfg": None}
+_OPEN_CLIP_OFF = (
+    *("timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop", "timm_drop_path"),
+    *("attn_pooler_queries", "attn_pooler_heads", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type"),
+    "output_tokens",
+)
+_OPEN_CLIP_VISION: dict[str, Any] = {
+    **dict.fromkeys(("ls_init_value", "act_kwargs", "norm_kwargs", "block_type", "timm_model_name"), None),
+    **dict.fromkeys(("attentional_pool", "no_ln_pre", "final_ln_after_pool"), False),
+    "pos_embed_type": "learnable",
+    "pool_type": "tok",
+}
+_OPEN_CLIP_TEXT: dict[str, Any] = {
+    **dict.fromkeys(("ls_init_value", "act_kwargs", "norm_kwargs", "block_type", "hf_model_name"), None),
+    **dict.fromkeys(("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"), None),
+    **dict.fromkeys(("embed_cls", "no_causal_mask", "final_ln_after_pool", "proj_bias"), False),
+    "pad_id": 0,
+    "pool_type": "argmax",
+    "proj_type": "linear",
+}
 
 
 def _table(tower: str, width: int, own: Table) -> Table:
@@ -50,6 +72,14 @@ def _table(tower: str, width: int, own: Table) -> Table:
     }
 
 
+# Options of theirs that have one value here, with the reason.
+_FIXED = {
+    "layer_norm_eps": (1e-5, "norms have no other here"),
+    "num_channels": (3, "pictures are RGB"),
+    "is_decoder": (False, "the text tower is what OpenAI's is"),
+    "add_cross_attention": (False, "the text tower is what OpenAI's is"),
+    "pruned_heads": ({}, "attention has all its heads here"),
+}
 _TEXT = _table("text", 512, {"vocab_size": ("vocab_size", 49408), "context_length": ("max_position_embeddings", 77)})
 _VISION = _table("vision", 768, {"image_size": ("image_size", 224), "patch_size": ("patch_size", 32)})
 _NO_VISION = dict.fromkeys(("image_size", "patch_size", "vision_width", "vision_layers", "vision_heads"), 0)
@@ -67,9 +97,11 @@ def clip_from_transformers(
 ) -> ForeignNetwork:
     """A CLIP out of a `CLIPTextModelWithProjection` and a `CLIPVisionModelWithProjection`, or of the first alone."""
     fields, tensors = _fields(text.config, _TEXT, f"{source}: text tower"), dict(text.tensors)
+    others = other_options(text.config, _known(_TEXT), "a text tower")
     seen: dict[str, Any] = dict(_NO_VISION)
     if vision is not None:
         seen = _fields(vision.config, _VISION, f"{source}: vision tower") | {"resize": resize}
+        others |= other_options(vision.config, _known(_VISION), "a vision tower")
         tensors |= vision.tensors
     for name in sorted(fields.keys() & seen.keys()):
         if seen[name] != fields[name]:
@@ -79,7 +111,8 @@ def clip_from_transformers(
     # With the 2 of old configs transformers pools at the highest id, which is the last of the vocabulary as well.
     if (end := text.config.get("eos_token_id", 2)) not in (2, config.end_token):
         raise ConfigError(f"{source}: eos_token_id={end} is not supported; texts end with id {config.end_token} here.")
-    return _imported(tensors, config, transformers_names(config), source)
+    network = _imported(tensors, config, transformers_names(config), source)
+    return network._replace(dropped={**network.dropped, **others})
 
 
 def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "crop") -> ForeignNetwork:
@@ -91,7 +124,9 @@ def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "cro
         return changed | {"projection_dim": model.config.get("projection_dim", 512)}
 
     text, vision = Component(section("text_config"), model.tensors), Component(section("vision_config"), {})
-    return clip_from_transformers(text, vision, source, resize=resize)
+    network = clip_from_transformers(text, vision, source, resize=resize)
+    sections = ("text_config", "vision_config", "text_config_dict", "vision_config_dict", "projection_dim")
+    return network._replace(dropped={**network.dropped, **other_options(model.config, sections, "a CLIP")})
 
 
 def clip_from_openai(tensors: Tensors, source: str, *, resize: Resize = "crop") -> ForeignNetwork:
@@ -111,10 +146,14 @@ def clip_from_open_clip(
     heads are those of the preset of these shapes, and the activation is `activation`, or gelu where the preset has it.
     """
     tensors = {name.removeprefix("text."): value for name, value in tensors.items()}
-    fields = _shapes(tensors, source)
-    fields = _open_clip_fields(fields, options) if options else _preset(fields, activation, source)
+    fields, unread = _shapes(tensors, source), dict[str, str]()
+    if options:
+        fields, unread = _open_clip_fields(fields, options)
+    else:
+        fields = _preset(fields, activation, source)
     config = load_config(ClipConfig, fields)
-    return _imported(tensors, config, openai_names(config), source)
+    network = _imported(tensors, config, openai_names(config), source)
+    return network._replace(dropped={**network.dropped, **unread})
 
 
 def clip_to_transformers(clip: NetworkWeights) -> tuple[dict[str, Component], dict[str, str]]:
@@ -154,10 +193,15 @@ def _usual(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _known(table: Table) -> list[str]:
+    return [*_FIXED, *(theirs for theirs, _ in table.values())]
+
+
 def _fields(config: Mapping[str, Any], table: Table, place: str) -> dict[str, Any]:
-    options = Options(config, place)
-    options.only("layer_norm_eps", 1e-5, "norms have no other here")
-    options.only("num_channels", 3, "pictures are RGB")
+    sides = {name: one_side(place, name, config[name]) for name in ("image_size", "patch_size") if name in config}
+    options = Options({**config, **sides}, place)
+    for name, (allowed, reason) in _FIXED.items():
+        options.only(name, allowed, reason)
     return _usual({ours: options.take(theirs, default) for ours, (theirs, default) in table.items()})
 
 
@@ -189,16 +233,26 @@ def _preset(fields: dict[str, Any], activation: Activation | None, source: str) 
     for preset in map(dict, PRESETS.values()):
         if preset == preset | fields and (activation or preset["activation"] == "gelu"):
             return preset | {"activation": activation or "gelu", "resize": "crop"}
-    untold = "its shapes do not tell the numbers of heads and the activation, as those of H/14 and bigG/14 would"
-    raise CheckpointError(f"{source}: {untold}; give its open_clip_config.json.")
+    heads = {"vision_cfg": {"head_width": 64}, "text_cfg": {"heads": fields["text_width"] // 64}}
+    example = json.dumps({"model_cfg": {"quick_gelu": True, **heads}})
+    raise CheckpointError(
+        f"{source}: its shapes do not tell the numbers of heads and the activation, as those of H/14 and bigG/14 do; "
+        f"put its open_clip_config.json beside it, or a file of that name with {example}, where quick_gelu is true for "
+        "the weights of OpenAI and of models called quickgelu, and false for others."
+    )
 
 
-def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options say, and the shapes where they say nothing; contradictions show when tensors are moved."""
+def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the options say, and the shapes where they say nothing; contradictions show when tensors are moved.
+
+    With the options that do not bear on the network, each with the reason.
+    """
     model = Options(given.get("model_cfg", given), "model_cfg")
     vision, text = (Options(model.need(name, {}), name) for name in ("vision_cfg", "text_cfg"))
     fields["embedding_dim"] = model.take("embed_dim", fields["embedding_dim"])
-    for name in ("image_size", "patch_size", "vision_width", "vision_layers"):
+    for name in ("image_size", "patch_size"):
+        fields[name] = vision.side(name, fields[name])
+    for name in ("vision_width", "vision_layers"):
         fields[name] = vision.take(name.removeprefix("vision_"), fields[name])
     for name in ("vocab_size", "context_length", "text_width", "text_layers"):
         fields[name] = text.take(name.removeprefix("text_"), fields[name])
@@ -207,15 +261,39 @@ def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> dict[
     for tower, options in (("vision", vision), ("text", text)):
         fields[f"{tower}_ff_dim"] = int(fields[f"{tower}_width"] * options.take("mlp_ratio", 4.0))
     fields["activation"] = "quick_gelu" if model.take("quick_gelu", False) else "gelu"
-    fields["resize"] = _open_clip_resize(Options(given.get("preprocess_cfg") or {}, "preprocess_cfg"))
-    model.take("custom_text", False)
-    for options in (model, vision, text):
+    preparation = Options(given.get("preprocess_cfg") or {}, "preprocess_cfg")
+    fields["resize"] = _open_clip_resize(preparation, fields["image_size"])
+    text.only("eos_id", fields["vocab_size"] - 1, "texts end with the last id")
+    model.leave(("custom_text", "cast_dtype", "output_dict", "nonscalar_logit_scale"), "the weights tell it")
+    vision.leave(("patch_dropout",), "used in training alone")
+    model.leave(("init_logit_scale",), "used in training alone")
+    for options, fixed in ((model, _OPEN_CLIP), (vision, _OPEN_CLIP_VISION), (text, _OPEN_CLIP_TEXT)):
+        for name, value in fixed.items():
+            options.only(name, value, "CLIP has no such part here")
+        options.leave(_OPEN_CLIP_OFF, "belongs to a part that is off")
         options.finish()
-    return _usual(fields)
+    sections = ("model_cfg", "preprocess_cfg")
+    unread = {name: "beside the model" for name in given if "model_cfg" in given and name not in sections}
+    return _usual(fields), model.unread | vision.unread | text.unread | preparation.unread | unread
 
 
-def _open_clip_resize(options: Options) -> str:
+def _open_clip_resize(options: Options, image_size: int) -> Resize:
     options.only("mean", list(PIXEL_MEAN), "pictures have OpenAI's statistics here")
     options.only("std", list(PIXEL_STD), "pictures have OpenAI's statistics here")
-    mode = options.take("resize_mode", "shortest")
-    return "crop" if mode == "shortest" else mode
+    options.only("mode", "RGB", "pictures are RGB")
+    side = options.side("size", image_size)
+    if side != image_size:
+        raise ConfigError(
+            f"preprocess_cfg.size={side} is not the image_size={image_size} of vision_cfg; make them one."
+        )
+    # "random" varies in training; elsewhere they take it for bicubic.
+    if (filter_name := options.take("interpolation", "bicubic")) not in ("bicubic", "random"):
+        raise ConfigError(
+            f"preprocess_cfg.interpolation={filter_name!r} is not supported; pictures are resized by bicubic here."
+        )
+    mode, modes = options.take("resize_mode", "shortest"), dict[str, Resize](shortest="crop", squash="squash")
+    if mode not in modes:
+        raise ConfigError(f"preprocess_cfg.resize_mode={mode!r} is not supported; {did_you_mean(mode, modes)}")
+    options.leave(("fill_color",), "nothing is filled where pictures are cropped or squashed")
+    options.finish()
+    return modes[mode]

@@ -1,10 +1,15 @@
 """CLIP by itself, of OpenAI, transformers or open_clip, as a foreign model; and what other models keep of it."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from unclip.checkpoint import LazyTensor
 from unclip.clip import Tokenizer
+from unclip.clip.config import PRESETS
 from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.clip import (
@@ -15,10 +20,10 @@ from unclip.interop.clip import (
     clip_from_transformers,
 )
 from unclip.interop.foreign import ForeignModel, ForeignNetwork
-from unclip.interop.options import require
-from unclip.interop.sources import open_component, open_part, open_weights, read_json
+from unclip.interop.options import one_side, require
+from unclip.interop.sources import STEMS, Component, open_component, open_weights, read_json
 
-__all__ = ["clip_statistics", "import_clip", "openai_clip", "picture_resize"]
+__all__ = ["clip_statistics", "clip_stems", "import_clip", "openai_clip", "picture_resize"]
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_STEMS = ("open_clip_model", "open_clip_pytorch_model")
@@ -31,21 +36,48 @@ PREPARATION = {
     "image_mean": list(PIXEL_MEAN),
     "image_std": list(PIXEL_STD),
 }
+# Further options that have one value here, or that no pixel depends on.
+PREPARATION_FIXED = {"rescale_factor": 1 / 255, "do_pad": False, "pad_size": None, "size_divisor": None}
+PREPARATION_IDLE = {
+    "size",
+    "crop_size",
+    "do_center_crop",
+    "do_convert_rgb",
+    "use_square_size",
+    "default_to_square",
+    "image_processor_type",
+    "processor_class",
+    "feature_extractor_type",
+    "data_format",
+    "input_data_format",
+    "return_tensors",
+    "device",
+    "disable_grouping",
+    "image_seq_length",
+}
 # OpenAI's archives tell their sizes in tensors too.
 OPENAI_HALLMARK = "input_resolution"
+# Where the names of a CLIP end that reads texts, in the layouts of transformers and of open_clip and OpenAI.
+TEXT_ENDINGS = ("text_model.embeddings.token_embedding.weight", "text.token_embedding.weight", "token_embedding.weight")
+CLIP_CLASSES = ("CLIPModel", "CLIPTextModelWithProjection")
+# The presets of the models that open_clip trains, by its names.
+OPEN_CLIP_MODELS = {
+    f"ViT-{name}": f"vit-{name.lower()}" for name in ("B-32", "B-16", "L-14", "L-14-336", "H-14", "bigG-14")
+}
 
 
 def import_clip(path: Path) -> ForeignModel:
-    """The CLIP in OpenAI's TorchScript, a weights file of open_clip, or a folder of open_clip or transformers.
+    """The CLIP in a file of OpenAI, open_clip or transformers, or in a folder of open_clip or transformers.
 
-    Its tokenizer is the one beside it, else OpenAI's. Raises `CheckpointError` for files that are missing, damaged or
-    something else, and `ConfigError` for a configuration that we have no equal of.
+    A file may be a checkpoint of training. What it does not say of its network is read in the JSON beside it, or in the
+    `params.txt` of open_clip's run. Its tokenizer is the one beside it, else OpenAI's. Raises `CheckpointError` for
+    files that are missing, damaged or something else, and `ConfigError` for a configuration that we have no equal of.
     """
     folder = path if path.is_dir() else path.parent
     if not path.is_dir():
         kind, network = _from_file(path)
-    elif (folder / "config.json").exists():
-        kind, network = _from_transformers(folder)
+    elif clip_stems(folder) == STEMS:
+        kind, network = "transformers", _from_transformers(folder, open_component(folder), str(folder))
     else:
         options = read_json(folder / OPEN_CLIP_CONFIG)
         tensors = open_component(folder, OPEN_CLIP_STEMS)
@@ -53,9 +85,39 @@ def import_clip(path: Path) -> ForeignModel:
     return ForeignModel.of(f"a CLIP of {kind}", {"clip": network}, {"clip": _tokenizer(folder)}, {})
 
 
+def clip_stems(folder: Path) -> tuple[str, ...] | None:
+    """Return the stems of the weights files of the CLIP that a folder holds, by its JSON files; None without these.
+
+    The layout of transformers goes before that of open_clip. Raises `ConfigError` for a model of transformers that is
+    no CLIP that reads texts.
+    """
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    is_open_clip = (folder / OPEN_CLIP_CONFIG).exists()
+    match config.get("architectures"):
+        case [kind] if kind in CLIP_CLASSES:
+            return STEMS
+        case None:
+            return OPEN_CLIP_STEMS if is_open_clip else None
+        case _ if is_open_clip:
+            return OPEN_CLIP_STEMS
+        case other:
+            raise ConfigError(
+                f"{folder}/config.json is of {other}, no CLIP that reads texts; give the folder of a CLIPModel or "
+                "CLIPTextModelWithProjection."
+            )
+
+
 def openai_clip(path: Path, resize: Resize) -> ForeignNetwork:
-    """The CLIP in OpenAI's TorchScript; `resize` is what the model around it does to pictures."""
-    return clip_from_openai(open_weights(path).tensors, str(path), resize=resize)
+    """The CLIP in OpenAI's TorchScript; `resize` is what the model around it does to pictures.
+
+    Raises `CheckpointError` for a CLIP that may be another's: the names and shapes of open_clip's are the same.
+    """
+    tensors = open_weights(path).tensors
+    if OPENAI_HALLMARK not in tensors:
+        raise CheckpointError(
+            f"{path} is no CLIP as OpenAI published it (it has no {OPENAI_HALLMARK!r}); give ViT-L-14.pt."
+        )
+    return clip_from_openai(tensors, str(path), resize=resize)
 
 
 def clip_statistics(path: Path, dim: int) -> tuple[Tensor, Tensor]:
@@ -67,44 +129,154 @@ def clip_statistics(path: Path, dim: int) -> tuple[Tensor, Tensor]:
     return tensors["0"].read().float(), tensors["1"].read().float()
 
 
-def picture_resize(folder: Path) -> Resize:
-    """How the `preprocessor_config.json` in a folder makes pictures square; the middle of them if there is none.
+def picture_resize(folder: Path, image_size: int | None = None) -> Resize:
+    """How the image processor of transformers in a folder makes pictures square; the middle of them if there is none.
 
-    Raises `ConfigError` for another preparation than CLIP's.
+    Raises `ConfigError` for another preparation than CLIP's, and for pictures of another side than `image_size`.
     """
     path = folder / "preprocessor_config.json"
     options = read_json(path) if path.exists() else {}
-    for name, allowed in PREPARATION.items():
-        require(str(path), name, options.get(name, allowed), allowed)
-    crops = options.get("do_center_crop", True)
-    given = [options.get(name, {}) for name in (("size", "crop_size") if crops else ("size",))]
-    sides = {side for size in given for side in (size.values() if isinstance(size, dict) else [size])}
+    if not options and (folder / "processor_config.json").exists():
+        # Newer versions write the processors of texts and pictures into one file.
+        path = folder / "processor_config.json"
+        options = read_json(path).get("image_processor") or {}
+    for name, allowed in (PREPARATION | PREPARATION_FIXED).items():
+        require(str(path), name, allowed if options.get(name) is None else options[name], allowed)
+    others = options.keys() - PREPARATION.keys() - PREPARATION_FIXED.keys() - PREPARATION_IDLE
+    if unknown := sorted(name for name in others if options[name] and not name.startswith("_")):
+        raise ConfigError(f"{path}: {unknown[0]}={options[unknown[0]]!r} is not supported; CLIP's processor has none.")
+    crops = options.get("do_center_crop") is not False
+    size = _side(path, options, "size")
+    given_sides = (size, _side(path, options, "crop_size") if crops else None, image_size)
+    sides = {side for side in given_sides if side is not None}
     if len(sides) > 1:
         raise ConfigError(f"{path}: pictures of {sorted(sides)} pixels are not supported; size and crop must be one.")
-    return "crop" if crops else "squash"
+    # A single side is that of the shorter edge; two sides leave nothing to crop.
+    given = options.get("size")
+    squashes = isinstance(given, list) or (isinstance(given, dict) and "height" in given)
+    return "squash" if squashes or not crops or options.get("use_square_size") else "crop"
+
+
+def _side(path: Path, options: Mapping[str, Any], name: str) -> int | None:
+    """The side of the square that an option gives in any form that transformers reads; None where it is absent."""
+    match options.get(name):
+        case None:
+            return None
+        case {"shortest_edge": side, **others} if not others:
+            pass
+        case {"height": height, "width": width, **others} if not others:
+            side = one_side(str(path), name, [height, width])
+        case value:
+            side = one_side(str(path), name, value)
+    if not isinstance(side, int) or isinstance(side, bool) or side < 1:
+        raise ConfigError(
+            f"{path}: {name}={options[name]!r} is no size of square pictures; give a number, shortest_edge, or height "
+            "and width."
+        )
+    return side
+
+
+class _Found(NamedTuple):
+    """The weights of a CLIP in a file."""
+
+    tensors: Mapping[str, LazyTensor]
+    """By the names that they have in the network."""
+    dropped: Mapping[str, str]
+    """What else the file holds, with the reason."""
+    is_transformers: bool
 
 
 def _from_file(path: Path) -> tuple[str, ForeignNetwork]:
-    tensors, beside = open_weights(path).tensors, path.parent / OPEN_CLIP_CONFIG
-    if OPENAI_HALLMARK in tensors:
-        return "OpenAI's", openai_clip(path, "crop")
-    options = read_json(beside) if beside.exists() else None
-    return "open_clip's", clip_from_open_clip(tensors, str(path), options)
+    tensors, dropped, is_transformers = _unwrapped(path)
+    if is_transformers:
+        kind, network = "transformers", _from_transformers(path.parent, tensors, str(path))
+    elif OPENAI_HALLMARK in tensors:
+        kind, network = "OpenAI's", clip_from_openai(tensors, str(path))
+    else:
+        beside = path.parent / OPEN_CLIP_CONFIG
+        options = read_json(beside) if beside.exists() else _training_options(path)
+        kind, network = "open_clip's", clip_from_open_clip(tensors, str(path), options)
+    return kind, network._replace(dropped={**network.dropped, **dropped})
 
 
-def _from_transformers(folder: Path) -> tuple[str, ForeignNetwork]:
-    config, source = read_json(folder / "config.json"), str(folder)
+def _unwrapped(path: Path) -> _Found:
+    """The weights without the containers and wrappers that training puts around them (state_dict, module)."""
+    tensors = open_weights(path).tensors
+    for ending in TEXT_ENDINGS:
+        name = next((name for name in tensors if f".{name}".endswith(f".{ending}")), None)
+        if name is not None:
+            start = name.removesuffix(ending)
+            inside = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+            beside = sorted({name.split(".")[0] for name in tensors if not name.startswith(start)})
+            dropped = dict.fromkeys(beside, f"the weights are taken from {start.removesuffix('.')!r}")
+            return _Found(inside, dropped, ending.startswith("text_model."))
+    raise CheckpointError(f"{path} holds no CLIP that reads texts: no tensor is called {TEXT_ENDINGS[-1]!r}.")
+
+
+def _from_transformers(folder: Path, tensors: Mapping[str, LazyTensor], source: str) -> ForeignNetwork:
+    """The CLIP of `tensors` that the `config.json` in a folder describes."""
+    if not (folder / "config.json").exists():
+        raise CheckpointError(
+            f"{source} is a CLIP of transformers, whose shapes do not tell the numbers of heads and the activation; "
+            "put its config.json beside it."
+        )
+    config = read_json(folder / "config.json")
     match config.get("architectures"):
         case ["CLIPModel"]:
-            found = clip_from_clip_model(open_part(folder), source, resize=picture_resize(folder))
+            size = (config.get("vision_config") or {}).get("image_size", 224)
+            resize = picture_resize(folder, one_side(source, "image_size", size))
+            return clip_from_clip_model(Component(config, tensors), source, resize=resize)
         case ["CLIPTextModelWithProjection"]:
-            found = clip_from_transformers(open_part(folder), None, source)
-        case other:
-            raise ConfigError(
-                f"{folder}/config.json is of {other}, no CLIP that reads texts; give the folder of a CLIPModel or "
-                "CLIPTextModelWithProjection."
-            )
-    return "transformers", found
+            return clip_from_transformers(Component(config, tensors), None, source)
+    raise ConfigError(
+        f"{folder}/config.json is of {config.get('architectures')}, no CLIP that reads texts, but {source} is one; put "
+        "the config.json of this CLIP beside it."
+    )
+
+
+def _training_options(path: Path) -> dict[str, Any] | None:
+    """What the `params.txt` of open_clip's run says of the network in its checkpoint, as an `open_clip_config.json`.
+
+    None where there is no such file, beside the checkpoint or above it, or the model is none that we know.
+    """
+    places = (folder / "params.txt" for folder in (path.parent, path.parent.parent))
+    file = next((place for place in places if place.exists()), None)
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file else []
+    params = {name: value for name, colon, value in (line.partition(": ") for line in lines) if colon}
+    model = params.get("model", "")
+    preset = OPEN_CLIP_MODELS.get(model.removesuffix("-quickgelu"))
+    if preset is None:
+        return None
+    config = PRESETS[preset]
+    is_quick = model.endswith("-quickgelu") or params.get("force_quick_gelu") == "True"
+    preparation = {
+        "mean": _json(params.get("image_mean")),
+        "std": _json(params.get("image_std")),
+        "interpolation": params.get("image_interpolation"),
+        "resize_mode": params.get("image_resize_mode"),
+    }
+    return {
+        "model_cfg": {
+            "embed_dim": config.embedding_dim,
+            "quick_gelu": is_quick,
+            "vision_cfg": {
+                "width": config.vision_width,
+                "head_width": config.vision_width // config.vision_heads,
+                # They cut the product to a whole number.
+                "mlp_ratio": ((config.vision_ff_dim or 4 * config.vision_width) + 0.5) / config.vision_width,
+            },
+            "text_cfg": {"width": config.text_width, "heads": config.text_heads},
+        },
+        "preprocess_cfg": {name: value for name, value in preparation.items() if value not in (None, "None")},
+    }
+
+
+def _json(text: str | None) -> Any:
+    """A list of numbers; None for what is none, as is the "None" of an option that was not given."""
+    try:
+        return json.loads((text or "").replace("(", "[").replace(")", "]"))
+    except ValueError:
+        return None
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

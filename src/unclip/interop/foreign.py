@@ -45,15 +45,12 @@ class ForeignModel:
         networks: Mapping[str, ForeignNetwork],
         tokenizers: Mapping[str, Tokenizer | MultilingualTokenizer],
         sampling: Mapping[str, Mapping[str, Any]],
+        dropped: Mapping[str, str] | None = None,
     ) -> "ForeignModel":
-        """A model of networks by stage; what was dropped is named after its stage."""
-        return cls(
-            description,
-            {stage: network.weights for stage, network in networks.items()},
-            tokenizers,
-            sampling,
-            {f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()},
-        )
+        """A model of networks by stage; what was dropped is named after its stage, `dropped` as it is."""
+        left = {f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()}
+        stages = {stage: network.weights for stage, network in networks.items()}
+        return cls(description, stages, tokenizers, sampling, left | dict(dropped or {}))
 
 
 def foreign_network(

@@ -79,8 +79,10 @@ def kandinsky_prior(tensors: Tensors, config: Mapping[str, Any], source: str) ->
 
 def kandinsky_text_encoder(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
     """The text encoder of 2.1 from `MultilingualCLIP`, diffusers' or the original's."""
-    ours = text_encoder_config(config)
-    return foreign_network(MultilingualClip, ours, tensors, multilingual_names(ours), source, dropped=_TEXT_DROPPED)
+    ours, others = text_encoder_config(config)
+    names = multilingual_names(ours)
+    found = foreign_network(MultilingualClip, ours, tensors, names, source, dropped=_TEXT_DROPPED)
+    return found._replace(dropped={**found.dropped, **others})
 
 
 def kandinsky_original_decoder(

@@ -6,7 +6,7 @@ from typing import Any
 from unclip.clip import MultilingualConfig
 from unclip.config import load_config
 from unclip.errors import ConfigError
-from unclip.interop.options import read_options, require
+from unclip.interop.options import other_options, read_options, require
 from unclip.interop.unet_configs import (
     UNET_BLOCKS,
     UNET_DEFAULTS,
@@ -65,6 +65,8 @@ _TEXT_FIXED = {
     "layer_norm_eps": 1e-5,
     "type_vocab_size": 1,
     "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
 }
 _TEXT_DEFAULTS = {
     "hidden_size": 768,
@@ -185,8 +187,11 @@ def autoencoder_config_theirs(ours: AutoencoderConfig) -> dict[str, Any]:
     }
 
 
-def text_encoder_config(theirs: Mapping[str, Any]) -> MultilingualConfig:
-    """Ours from the config of `MultilingualCLIP`; raises `ConfigError` for a network that is not XLM-RoBERTa's."""
+def text_encoder_config(theirs: Mapping[str, Any]) -> tuple[MultilingualConfig, dict[str, str]]:
+    """Ours from the config of `MultilingualCLIP`, and its options that are not known, each with the reason.
+
+    Raises `ConfigError` for a network that is not XLM-RoBERTa's.
+    """
     known = {name: value for name, value in theirs.items() if name in _TEXT_FIXED or name in _TEXT_DEFAULTS}
     found = read_options(known, _TEXT, _TEXT_FIXED, _TEXT_DEFAULTS)
     require(_TEXT, "transformerDimensions", found["transformerDimensions"], found["hidden_size"])
@@ -200,4 +205,5 @@ def text_encoder_config(theirs: Mapping[str, Any]) -> MultilingualConfig:
         "pad_token": found["pad_token_id"],
         "num_positions": found["max_position_embeddings"],
     }
-    return load_config(MultilingualConfig, fields)
+    others = other_options(theirs, [*known, "modelBase"], "XLM-RoBERTa")
+    return load_config(MultilingualConfig, fields), others

@@ -23,8 +23,9 @@ from unclip.interop.kandinsky import (
     kandinsky_prior,
     kandinsky_text_encoder,
 )
+from unclip.interop.options import one_side
 from unclip.interop.schedulers import ORIGINAL_SAMPLING, kandinsky_sampling, unclip_diffusion, unclip_sampling
-from unclip.interop.sources import Component, open_part, open_weights, read_json
+from unclip.interop.sources import Component, open_part, open_weights, read_index, read_json
 from unclip.models import AutoencoderConfig, KandinskyDecoderConfig, PriorConfig, prior_preset
 
 __all__ = ["ORIGINAL_FILES", "PIPELINES", "import_kandinsky", "import_kandinsky_original"]
@@ -54,6 +55,7 @@ _DECODER = {
 }
 _TEXT = {"text_encoder": _Kind("MultilingualCLIP", "text_encoder", kandinsky_text_encoder)}
 _SCHEDULER = "scheduler_config.json"
+_PRIOR_PARTS = ("prior", "text_encoder", "image_encoder", "tokenizer", "scheduler", "image_processor")
 
 
 def import_kandinsky(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
@@ -62,22 +64,31 @@ def import_kandinsky(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
     Raises `CheckpointError` for files that are missing or damaged and tensors that do not fit, `ConfigError` for
     components and options that we have no equal of.
     """
-    kinds = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[1] is not None}
+    found = read_index(folder, index)
+    kinds = found.components
     networks: dict[str, ForeignNetwork] = {}
     tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {}
     sampling = {}
+    dropped = dict(found.dropped)
+    used = {"scheduler", "tokenizer"} if "unet" in kinds else set[str]()
     if "unet" in kinds:
         networks |= _decoder(folder, kinds)
-        sampling["decoder"] = kandinsky_sampling(read_json(folder / "scheduler" / _SCHEDULER))
+        used |= {"unet", "movq", *(["text_encoder"] if "text_encoder" in networks else [])}
+        scheduler = read_json(folder / "scheduler" / _SCHEDULER)
+        sampling["decoder"], differing = kandinsky_sampling(scheduler, kinds.get("scheduler"))
+        dropped |= {f"decoder: {name}": reason for name, reason in differing.items()}
     if "text_encoder" in networks:
         tokenizers["text_encoder"] = MultilingualTokenizer.load(folder / "tokenizer" / "tokenizer.json")
     if "unet" not in kinds or "prior_prior" in kinds:
         start = "prior_" if "unet" in kinds else ""
+        used |= {start + name for name in _PRIOR_PARTS}
         scheduler = read_json(folder / f"{start}scheduler" / _SCHEDULER)
         networks |= _prior(folder, start, kinds, scheduler)
         tokenizers["clip"] = Tokenizer.from_folder(folder / f"{start}tokenizer")
         sampling["prior"] = unclip_sampling(scheduler, "prior")
-    return ForeignModel.of(f"a diffusers folder of Kandinsky ({index['_class_name']})", networks, tokenizers, sampling)
+    others = sorted(kinds.keys() - used)
+    dropped |= {f"model_index.json: {name}": f"a {kinds[name]}, which nothing here reads" for name in others}
+    return ForeignModel.of(f"a diffusers folder of Kandinsky ({found.kind})", networks, tokenizers, sampling, dropped)
 
 
 def import_kandinsky_original(
@@ -132,7 +143,10 @@ def _prior(
     part = _open(folder, f"{start}prior", kinds, "PriorTransformer")
     text = _open(folder, f"{start}text_encoder", kinds, "CLIPTextModelWithProjection")
     vision = _open(folder, f"{start}image_encoder", kinds, "CLIPVisionModelWithProjection")
-    resize = picture_resize(folder / f"{start}image_processor")
+    if (kind := kinds.get(f"{start}scheduler")) not in (None, "UnCLIPScheduler"):
+        raise ConfigError(f"{folder}: {start}scheduler is a {kind}; only UnCLIPScheduler is read there.")
+    size = one_side(str(folder), "image_size", vision.config.get("image_size", 224))
+    resize = picture_resize(folder / f"{start}image_processor", size)
     weights, dropped = kandinsky_prior(part.tensors, part.config, f"{folder}/{start}prior")
     config = weights.config.replace(**unclip_diffusion(scheduler, learned_variance=False))
     return {

@@ -8,9 +8,27 @@ from typing import Any, TypeVar
 
 from unclip.errors import ConfigError, did_you_mean
 
-__all__ = ["Options", "check_kind", "read_options", "require"]
+__all__ = ["Options", "check_kind", "one_side", "other_options", "read_options", "require", "require_all"]
 
 T = TypeVar("T")
+
+# Options of every transformers config, of any version, that no number of a network in use depends on: its training,
+# labels and heads of other tasks, the writing of text, where it came from.
+_IDLE_NAMES = """
+    architectures model_type transformers_version torch_dtype dtype _name_or_path name_or_path auto_map
+    tokenizer_class prefix attn_implementation use_return_dict return_dict output_attentions
+    output_hidden_states torchscript use_cache use_bfloat16 chunk_size_feed_forward gradient_checkpointing
+    finetuning_task task_specific_params problem_type id2label label2id num_labels classifier_dropout
+    is_composition is_encoder_decoder tie_encoder_decoder tie_word_embeddings cross_attention_hidden_size
+    decoder_start_token_id decoder bos_token_id eos_token_id pad_token_id sep_token_id forced_bos_token_id
+    forced_eos_token_id remove_invalid_values dropout attention_dropout hidden_dropout_prob
+    attention_probs_dropout_prob initializer_range initializer_factor logit_scale_init_value max_length
+    min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
+    typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
+    num_return_sequences output_scores return_dict_in_generate suppress_tokens begin_suppress_tokens
+    exponential_decay_length_penalty tf_legacy_loss
+"""
+IDLE = frozenset(_IDLE_NAMES.split())
 
 
 class Options:
@@ -39,6 +57,11 @@ class Options:
             raise ConfigError(f"{self.place} has no {name!r}, which has no default.")
         check_kind(self.place, name, value, like)
         return value
+
+    def side(self, name: str, default: int) -> int:
+        """The option, a number of pixels, or two equal ones."""
+        self.left[name] = one_side(self.place, name, self.left.get(name))
+        return self.take(name, default)
 
     def each(self, name: str, default: T, num: int) -> tuple[T, ...]:
         """The option for each of `num` things: a list of that many, or one value for all."""
@@ -92,6 +115,8 @@ def read_options(
     underscore say who wrote the config.
     """
     found = {**defaults, **{name: value for name, value in theirs.items() if not name.startswith("_")}}
+    for name in found.keys() & {"sample_size"}:
+        found[name] = one_side(kind, name, found[name])
     for name, value in found.items():
         check_kind(kind, name, value, defaults.get(name))
         if name in fixed:
@@ -125,7 +150,40 @@ def check_kind(kind: str, name: str, value: object, default: object) -> None:
             return
 
 
+def one_side(kind: str, name: str, value: object) -> Any:
+    """Return the side of a square that is given as a number, as [side] or as [height, width]; other values as they are.
+
+    Raises `ConfigError` where height and width differ.
+    """
+    if not isinstance(value, list | tuple) or len(value) not in (1, 2):
+        return value
+    if value[0] != value[-1]:
+        raise ConfigError(f"{kind}: {name}={value!r} is not supported; pictures and patches are square here.")
+    return value[0]
+
+
+def other_options(theirs: Mapping[str, Any], known: Iterable[str], what: str) -> dict[str, str]:
+    """Name the options of a transformers config that are neither `known` nor known to be idle, with the reason.
+
+    Options that are off (null, false, empty) are left out.
+    """
+    others = theirs.keys() - set(known) - IDLE
+    reason = f"{what} here has no such option"
+    return {f"{name}={theirs[name]!r}": reason for name in sorted(others) if theirs[name] and name[0] != "_"}
+
+
 def require(kind: str, name: str, value: object, allowed: object) -> None:
     """Raise `ConfigError` for an option that has not the one value that is allowed."""
     if value != allowed:
         raise ConfigError(f"{kind}: {name}={value!r} is not supported; only {allowed!r} is.")
+
+
+def require_all(kind: str, options: Mapping[str, tuple[object, object]]) -> None:
+    """Raise one `ConfigError` for all options (by name, the value and the one that is allowed) that have another."""
+    differing = [
+        f"{name}={value!r} is not supported; only {allowed!r} is"
+        for name, (value, allowed) in options.items()
+        if value != allowed
+    ]
+    if differing:
+        raise ConfigError(f"{kind}: {'; '.join(differing)}.")

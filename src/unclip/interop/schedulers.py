@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unclip.errors import ConfigError, did_you_mean
-from unclip.interop.options import read_options, require
+from unclip.interop.options import read_options, require, require_all
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
 __all__ = [
@@ -37,25 +37,33 @@ _VARIANCE = {False: "fixed_small_log", True: "learned_range"}
 # Larger than any x0, where they do not bound it.
 _UNBOUNDED = 1e6
 
-_SCHEDULER_DEFAULTS = {
-    "num_train_timesteps": 1000,
-    "beta_schedule": "linear",
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "trained_betas": None,
-    "prediction_type": "epsilon",
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "thresholding": False,
-    "sample_max_value": 1.0,
-}
-_DECODER_SCHEDULER = {
+# What the noise schedule of Kandinsky's decoders is: with another one their networks see other pictures.
+_DECODER_SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "linear",
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "trained_betas": None,
     "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+}
+_SCHEDULE_DEFAULTS = _DECODER_SCHEDULE | {"beta_start": 0.0001, "beta_end": 0.02}
+_BOUND_DEFAULTS = {"clip_sample": True, "clip_sample_range": 1.0, "thresholding": False, "sample_max_value": 1.0}
+# Schedulers that clip x0 unless they are told otherwise; others clip it never.
+_CLIPPING = ("DDPMScheduler", "DDIMScheduler")
+# The sampler that solves the same equation; what has none is drawn as Kandinsky draws.
+_SAMPLERS = {
+    "DDPMScheduler": "ddpm",
+    "DDIMScheduler": "ddim",
+    "HeunDiscreteScheduler": "heun",
+    "DPMSolverMultistepScheduler": "dpm++",
+}
+# Options of sampling that differ here: the values that change nothing, and what is done instead.
+_DIFFERING: dict[str, tuple[tuple[object, ...], str]] = {
+    "timestep_spacing": ((), "steps begin at the noisiest one here, whatever their number"),
+    "steps_offset": ((0,), "steps begin at the noisiest one here, whatever their number"),
+    "set_alpha_to_one": ((True,), "the last step ends at the clean picture here"),
+    "variance_type": (("learned_range", "learned"), "the variance is the one that the network has learned"),
 }
 
 
@@ -85,10 +93,13 @@ def unclip_scheduler(
     config: PriorConfig | DecoderConfig | UpsamplerConfig, x0_bound: float, learned_variance: bool
 ) -> dict[str, Any]:
     """The UnCLIPScheduler of one of our networks; raises `ConfigError` where there is none."""
-    require(type(config).__name__, "schedule", config.schedule, "cosine")
     kinds = {ours: theirs for theirs, ours in _PREDICTION.items()}
-    if config.prediction_type not in kinds:
-        raise ConfigError(f"prediction_type={config.prediction_type!r} has no equal in {_UNCLIP}; allowed: x0, eps.")
+    prediction = config.prediction_type
+    options = {
+        "schedule": (config.schedule, "cosine"),
+        "prediction_type": (prediction, prediction if prediction in kinds else tuple(kinds)),
+    }
+    require_all(type(config).__name__, options)
     return {
         "_class_name": _UNCLIP,
         **_UNCLIP_FIXED,
@@ -100,23 +111,33 @@ def unclip_scheduler(
     }
 
 
-def kandinsky_sampling(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """Sampling fields from a decoder's scheduler config; raises `ConfigError` for another noise schedule."""
-    name = scheduler.get("_class_name", "DDPMScheduler")
-    # Of their many options these bear on the picture.
-    known = {
-        option: value for option, value in scheduler.items() if option in _SCHEDULER_DEFAULTS and value is not None
-    }
-    found = read_options(known, name, {}, _SCHEDULER_DEFAULTS)
-    found["thresholding"] = found["thresholding"] and scheduler.get("sample_max_value", 1.0) is not None
-    for option, allowed in _DECODER_SCHEDULER.items():
-        require(name, option, found[option], allowed)
-    sampler = "ddim" if name == "DDIMScheduler" else "ddpm"
-    return ORIGINAL_SAMPLING["decoder"] | {"sampler": sampler, "x0_bound": _bound(found)}
+def kandinsky_sampling(scheduler: Mapping[str, Any], kind: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Sampling fields from a decoder's scheduler config, and its options that are not followed, each with the reason.
 
-
-def _bound(scheduler: Mapping[str, Any]) -> float:
-    """Largest magnitude of x0."""
-    if scheduler["thresholding"]:
-        return float(scheduler["sample_max_value"])
-    return float(scheduler["clip_sample_range"]) if scheduler["clip_sample"] else _UNBOUNDED
+    `kind` is the class that `model_index.json` names, where it does. Raises `ConfigError` for another noise schedule.
+    """
+    kind = kind or scheduler.get("_class_name") or "DDPMScheduler"
+    options = {name: value for name, value in scheduler.items() if value is not None and not name.startswith("_")}
+    schedule = {name: options.pop(name) for name in _SCHEDULE_DEFAULTS if name in options}
+    found = read_options(schedule, kind, _DECODER_SCHEDULE, _SCHEDULE_DEFAULTS)
+    for name, allowed in _DECODER_SCHEDULE.items():
+        require(kind, name, found[name], allowed)
+    is_bounded = options.get("sample_max_value", scheduler.get("sample_max_value", 1.0)) is not None
+    bounds = {name: options.pop(name) for name in _BOUND_DEFAULTS if name in options}
+    found = read_options(bounds, kind, {}, _BOUND_DEFAULTS | {"clip_sample": kind in _CLIPPING})
+    dropped: dict[str, str] = {}
+    if found["thresholding"] and is_bounded:
+        bound = float(found["sample_max_value"])
+        ratio = options.pop("dynamic_thresholding_ratio", 0.995)
+        dropped[f"thresholding (dynamic_thresholding_ratio={ratio})"] = f"x0 is clipped to {bound:g} here"
+    else:
+        bound = float(found["clip_sample_range"]) if found["clip_sample"] else _UNBOUNDED
+        options.pop("dynamic_thresholding_ratio", None)
+    for name, (idle, reason) in _DIFFERING.items():
+        if name in options and (value := options.pop(name)) not in idle:
+            dropped[f"{name}={value!r}"] = reason
+    sampler = _SAMPLERS.get(kind, "ddpm")
+    if kind not in _SAMPLERS:
+        dropped[kind] = f"there is no such sampler here; {sampler} draws instead, unless another is chosen"
+    dropped |= {f"{name}={value!r}": f"{sampler} has no such option here" for name, value in options.items() if value}
+    return ORIGINAL_SAMPLING["decoder"] | {"sampler": sampler, "x0_bound": bound}, dropped

@@ -17,7 +17,17 @@ from unclip.checkpoint import LazyTensor, open_tensors
 from unclip.errors import CheckpointError
 from unclip.interop._pickles import check_archive, load_leaves
 
-__all__ = ["Component", "ForeignFile", "open_component", "open_part", "open_weights", "read_json"]
+__all__ = [
+    "Component",
+    "ForeignFile",
+    "PipelineIndex",
+    "open_component",
+    "open_part",
+    "open_weights",
+    "pick_files",
+    "read_index",
+    "read_json",
+]
 
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
@@ -99,9 +109,7 @@ def open_component(folder: Path | str, stems: Sequence[str] = STEMS) -> dict[str
     path = _component_file(folder, stems)
     if path.suffix != ".json":
         return open_weights(path).tensors
-    shards = read_json(path).get("weight_map")
-    if not isinstance(shards, dict) or not all(Path(str(shard)).name == shard for shard in shards.values()):
-        raise CheckpointError(f"{path} has no weight_map of tensors to files beside it; fetch it again.")
+    shards = _shards(path)
     tensors: dict[str, LazyTensor] = {}
     for shard in sorted(set(shards.values())):
         if not (folder / shard).exists():
@@ -113,6 +121,57 @@ def open_component(folder: Path | str, stems: Sequence[str] = STEMS) -> dict[str
             raise CheckpointError(f"{folder / shard} {fault.format(differing[0])} {path.name}; fetch both again.")
         tensors |= found
     return tensors
+
+
+def pick_files(folder: Path, names: Sequence[str], stems: Sequence[str] = STEMS) -> list[str]:
+    """Return the weights files that `open_component` would open in `folder` if it held all of `names`.
+
+    An index of shards has to be there already. The list is empty where none of the names is of such a file.
+    """
+    name = _component_name(names, stems)
+    if name is None or not name.endswith(".json"):
+        return [] if name is None else [name]
+    return sorted(set(_shards(folder / name).values()))
+
+
+class PipelineIndex(NamedTuple):
+    """What a `model_index.json` of diffusers says."""
+
+    kind: str
+    """Class name of the pipeline."""
+    components: dict[str, str]
+    """Class names of the components that are there, by their folders."""
+    dropped: dict[str, str]
+    """Entries that are neither, each with the reason why nothing here reads it."""
+
+
+def read_index(folder: Path, content: Mapping[str, Any]) -> PipelineIndex:
+    """Take apart the `content` of the `model_index.json` in a folder.
+
+    A custom pipeline names its module before its class; a component without a class is absent. Raises `CheckpointError`
+    for entries of another form.
+    """
+    path, components, dropped = folder / "model_index.json", dict[str, str](), dict[str, str]()
+    match content.get("_class_name"):
+        case str(kind):
+            pass
+        case [str(module), str(kind)]:
+            dropped["_class_name"] = f"{module} is code of the model's own, which is never run"
+        case other:
+            raise CheckpointError(f"{path} names no class of a pipeline (_class_name is {other!r}); fetch it again.")
+    for name, entry in content.items():
+        match entry:
+            case _ if name.startswith("_"):
+                continue
+            case None | [None] | [_, None]:
+                continue
+            case [_, str(component)]:
+                components[name] = component
+            case list():
+                raise CheckpointError(f"{path}: {name} is {entry!r}, no pair of library and class; fetch it again.")
+            case _:
+                dropped[name] = f"an option of {kind}, which has no equal here"
+    return PipelineIndex(kind, components, {f"model_index.json: {name}": why for name, why in dropped.items()})
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
@@ -145,15 +204,31 @@ def _head(path: Path) -> bytes:
 
 
 def _component_file(folder: Path, stems: Sequence[str]) -> Path:
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    name = _component_name([path.name for path in folder.iterdir()] if folder.is_dir() else [], stems)
+    if name is None:
+        allowed = " or ".join(f"{stem}.{kind}" for kind in KINDS for stem in stems)
+        raise CheckpointError(f"{folder} holds no weights; {allowed} should be there, or an index of shards.")
+    return folder / name
+
+
+def _component_name(names: Sequence[str], stems: Sequence[str]) -> str | None:
     for kind in KINDS:
         for stem in stems:
             pattern = rf"{re.escape(stem)}(\.\w+)?\.{kind}(\.index(\.\w+)?\.json)?"
-            found = [match for name in names if (match := re.fullmatch(pattern, name))]
+            found = [match for name in sorted(names) if (match := re.fullmatch(pattern, name))]
             if found:
-                return folder / min(found, key=lambda match: (bool(match[1] or match[3]), match[0]))[0]
-    allowed = " or ".join(f"{stem}.{kind}" for kind in KINDS for stem in stems)
-    raise CheckpointError(f"{folder} holds no weights; {allowed} should be there, or an index of shards.")
+                return min(found, key=lambda match: (bool(match[1] or match[3]), match[0]))[0]
+    return None
+
+
+def _shards(path: Path) -> dict[str, str]:
+    """The file of each tensor, by an index of shards."""
+    shards = read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not all(
+        isinstance(shard, str) and Path(shard).name == shard for shard in shards.values()
+    ):
+        raise CheckpointError(f"{path} has no weight_map of tensors to files beside it; fetch it again.")
+    return shards
 
 
 # One file at a time: what has been read of a map counts as memory, until the map goes.

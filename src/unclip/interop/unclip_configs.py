@@ -5,7 +5,7 @@ from typing import Any
 
 from unclip.config import load_config
 from unclip.errors import ConfigError
-from unclip.interop.options import read_options, require
+from unclip.interop.options import read_options, require, require_all
 from unclip.interop.unet_configs import (
     PLAIN_UNET_DEFAULTS,
     PLAIN_UNET_FIXED,
@@ -91,11 +91,13 @@ def prior_config(theirs: Theirs) -> PriorConfig:
 
 def prior_config_theirs(ours: PriorConfig) -> dict[str, Any]:
     """The config of diffusers' `PriorTransformer` from ours; raises `ConfigError` for fields that theirs has not."""
-    require("PriorConfig", "ff_mult", ours.ff_mult, 4)
-    require("PriorConfig", "text_dim", ours.text_dim or ours.embedding_dim, ours.embedding_dim)
-    require("PriorConfig", "self_conditioning", ours.self_conditioning, False)
-    if not ours.num_text_tokens:
-        raise ConfigError("PriorConfig: num_text_tokens=0 is not supported: diffusers' prior needs text tokens.")
+    text_dim = ours.text_dim or ours.embedding_dim
+    options = {
+        "ff_mult": (ours.ff_mult, 4),
+        "text_dim": (text_dim, ours.embedding_dim),
+        "self_conditioning": (ours.self_conditioning, False),
+    }
+    require_all("PriorConfig", options | ({} if ours.num_text_tokens else {"num_text_tokens": (0, 77)}))
     return {
         "_class_name": _PRIOR,
         **_PRIOR_FIXED,
@@ -140,10 +142,14 @@ def decoder_config(unet: Theirs, projections: Theirs) -> DecoderConfig:
 def decoder_config_theirs(ours: DecoderConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The inverse of `decoder_config`; raises `ConfigError` for fields that theirs have not."""
     kind, trunk = "DecoderConfig", ours.unet()
-    require(kind, "patch_size", ours.patch_size, 1)
-    require(kind, "text_dim", ours.text_dim, ours.embedding_dim)
-    require(kind, "text_transformer", ours.text_transformer, None)
-    require(kind, "self_conditioning", ours.self_conditioning, False)
+    options = {
+        "patch_size": (ours.patch_size, 1),
+        "text_dim": (ours.text_dim, ours.embedding_dim),
+        "text_transformer": (ours.text_transformer, None),
+        "self_conditioning": (ours.self_conditioning, False),
+        "channel_mult[0]": (ours.channel_mult[0], 1),
+    }
+    require_all(kind, options)
     unet = {
         "_class_name": _UNET,
         **UNET_DEFAULTS,
@@ -185,10 +191,14 @@ def upsampler_config(theirs: Theirs, low_res_size: int) -> UpsamplerConfig:
 
 def upsampler_config_theirs(ours: UpsamplerConfig) -> dict[str, Any]:
     """The inverse of `upsampler_config`; raises `ConfigError` for fields that theirs has not."""
-    require("UpsamplerConfig", "patch_size", ours.patch_size, 1)
-    require("UpsamplerConfig", "norm", ours.norm, "group")
-    require("UpsamplerConfig", "residual", ours.residual, False)
-    require("UpsamplerConfig", "noise_conditioning", ours.noise_conditioning, False)
+    options = {
+        "patch_size": (ours.patch_size, 1),
+        "norm": (ours.norm, "group"),
+        "residual": (ours.residual, False),
+        "noise_conditioning": (ours.noise_conditioning, False),
+        "channel_mult[0]": (ours.channel_mult[0], 1),
+    }
+    require_all("UpsamplerConfig", options)
     return {
         "_class_name": _PLAIN_UNET,
         **PLAIN_UNET_DEFAULTS,

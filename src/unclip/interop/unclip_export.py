@@ -1,12 +1,17 @@
 """Our models as diffusers' unCLIP folders: the inverse of `unclip_folder`, tensor by tensor. Knows no pipeline."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from unclip.checkpoint import LazyTensor, NetworkWeights, write_tensors
 from unclip.clip import ClipConfig, Tokenizer
+from unclip.config import Config
 from unclip.errors import ConfigError
 from unclip.files import atomic_write
 from unclip.interop.clip import clip_to_transformers
@@ -23,13 +28,40 @@ from unclip.interop.unclip_folder import CLASSES, decoder_constants
 from unclip.interop.unclip_names import decoder_names, prior_names, upsampler_names
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
-__all__ = ["export_unclip"]
+__all__ = ["export_unclip", "unclip_obstacles"]
 
 C = TypeVar("C", PriorConfig, DecoderConfig, UpsamplerConfig)
 
+_KINDS: dict[str, type[Config]] = {
+    "clip": ClipConfig,
+    "prior": PriorConfig,
+    "decoder": DecoderConfig,
+    "upsampler": UpsamplerConfig,
+}
 TRANSFORMERS = ("text_encoder", "image_encoder")
 # Where diffusers finds the class now; its own "unclip" it no longer does.
 PROJECTIONS = "diffusers.pipelines.deprecated.unclip.text_proj"
+
+
+def unclip_obstacles(configs: Mapping[str, Config]) -> list[str]:
+    """Return all the reasons why a model of these networks, by stage, is no unCLIP of diffusers; empty where it is one.
+
+    That is what can be said without weights: `export_unclip` looks at these, too.
+    """
+    obstacles = [f"there is no {stage}" for stage in ("clip", "decoder") if stage not in configs]
+    clip = configs.get("clip")
+    if isinstance(clip, ClipConfig) and "prior" not in configs and not clip.vision_layers:
+        obstacles.append("there is no prior, and CLIP has no vision tower for image variations")
+    names = sorted(stage for stage in configs if stage.startswith("upsampler_"))
+    if not 1 <= len(names) <= 2 or (len(names) == 2 and names[1] != f"{names[0]}_last"):
+        obstacles.append(f"there is one upsampler in it, {' and '.join(names) or 'none'} here")
+    for stage, config in configs.items():
+        kind = _KINDS.get(re.sub(r"_\d+(_last)?$", "", stage))
+        if kind is None or not isinstance(config, kind):
+            obstacles.append(f"{stage} is a {type(config).__name__}, which has no equal in it")
+        elif not isinstance(config, ClipConfig):
+            obstacles += [f"{stage}: {reason}" for reason in _differences(config)]
+    return obstacles
 
 
 def export_unclip(
@@ -39,21 +71,20 @@ def export_unclip(
 
     `stages` by our names: clip, prior (without it the folder is for image variations), decoder, and one upsampler with
     or without a second network for the last step. `bounds` are those of x0, by stage. `model_index.json` comes last.
-    Raises `ConfigError` before anything is written where a stage has no equal there.
+    Raises `ConfigError` with all the reasons before anything is written where a stage has no equal there.
     """
+    obstacles = unclip_obstacles({stage: weights.config for stage, weights in stages.items()})
+    if not obstacles and (statistics := _lost_statistics(stages["decoder"])):
+        obstacles.append(statistics)
+    if obstacles:
+        raise ConfigError("; ".join(obstacles))
     components, dropped = clip_to_transformers(stages["clip"])
     schedulers = {}
     if "prior" in stages:
         components["prior"], schedulers["prior_scheduler"] = _prior(stages["prior"], bounds["prior"])
-    elif "image_encoder" not in components:
-        raise ConfigError(
-            "a model without prior needs CLIP's vision tower, for image variations; this one has neither."
-        )
     decoder, schedulers["decoder_scheduler"] = _decoder(stages["decoder"], bounds["decoder"])
     components |= decoder
     names = sorted(stage for stage in stages if stage.startswith("upsampler_"))
-    if not 1 <= len(names) <= 2 or (len(names) == 2 and names[1] != f"{names[0]}_last"):
-        raise ConfigError(f"diffusers' unCLIP has one upsampler; this model has {names or 'none'}.")
     for part, name in zip(("super_res_first", "super_res_last"), (names[0], names[-1]), strict=True):
         components[part], schedulers["super_res_scheduler"] = _upsampler(stages[name], bounds[names[0]])
 
@@ -70,6 +101,36 @@ def export_unclip(
         _write_json(folder / "feature_extractor" / "preprocessor_config.json", _preprocessor(config))
     _write_json(folder / "model_index.json", _index(components, schedulers))
     return dropped
+
+
+def _differences(config: Config) -> list[str]:
+    """Why one network and its noise schedule have no equal there."""
+    makers: list[Callable[[], object]] = []
+    match config:
+        case PriorConfig():
+            makers = [partial(prior_config_theirs, config), partial(unclip_scheduler, config, 1.0, False)]
+        case DecoderConfig():
+            makers = [partial(decoder_config_theirs, config)]
+        case UpsamplerConfig():
+            makers = [partial(upsampler_config_theirs, config)]
+    if isinstance(config, DecoderConfig | UpsamplerConfig):
+        makers.append(partial(unclip_scheduler, config, 1.0, config.learned_variance))
+    reasons = []
+    for make in makers:
+        try:
+            make()
+        except ConfigError as error:
+            reasons.append(str(error).partition(": ")[2].removesuffix("."))
+    return reasons
+
+
+def _lost_statistics(decoder: NetworkWeights) -> str | None:
+    """What the decoder normalises embeddings by, where diffusers' has no place for it."""
+    assert isinstance(decoder.config, DecoderConfig), decoder.config
+    for name, constant in decoder_constants(decoder.config).items():
+        if not torch.equal(decoder.tensors[name].read().to(constant), constant):
+            return f"decoder: {name} is not {constant[0].item():g}; diffusers' decoder takes embeddings as they come"
+    return None
 
 
 def _prior(weights: NetworkWeights, bound: float) -> tuple[Component, dict[str, Any]]:
@@ -95,8 +156,7 @@ def _upsampler(weights: NetworkWeights, bound: float) -> tuple[Component, dict[s
 
 
 def _expect(weights: NetworkWeights, kind: type[C]) -> C:
-    if not isinstance(weights.config, kind):
-        raise ConfigError(f"{weights.source} is a {weights.network}, which diffusers' unCLIP has no equal of.")
+    assert isinstance(weights.config, kind), weights.config
     return weights.config
 
 

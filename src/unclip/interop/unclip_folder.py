@@ -15,8 +15,9 @@ from unclip.errors import CheckpointError, ConfigError, did_you_mean
 from unclip.interop.clip import clip_from_transformers
 from unclip.interop.clip_files import picture_resize
 from unclip.interop.foreign import ForeignModel, ForeignNetwork, foreign_network
+from unclip.interop.options import one_side
 from unclip.interop.schedulers import unclip_diffusion, unclip_sampling
-from unclip.interop.sources import Component, open_part, read_json
+from unclip.interop.sources import Component, PipelineIndex, open_part, read_index, read_json
 from unclip.interop.unclip_configs import decoder_config, prior_config, upsampler_config
 from unclip.interop.unclip_names import decoder_names, prior_names, upsampler_names
 from unclip.models import Decoder, DecoderConfig, Prior, Upsampler
@@ -50,14 +51,17 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
     Raises `CheckpointError` for files that are missing or damaged and tensors that do not fit, `ConfigError` for
     components and options that we have no equal of.
     """
-    names = _component_names(folder, index)
+    found = read_index(folder, index)
+    names = _component_names(folder, found)
     parts = {name: open_part(folder / name) for name in names if name in CLASSES}
     schedulers = {
         name.removesuffix("_scheduler"): read_json(folder / name / "scheduler_config.json")
         for name in names
         if name in SCHEDULERS
     }
-    source, resize = str(folder), picture_resize(folder / "feature_extractor")
+    source = str(folder)
+    size = parts["image_encoder"].config.get("image_size", 224) if "image_encoder" in parts else None
+    resize = picture_resize(folder / "feature_extractor", one_side(source, "image_size", size))
     clip = clip_from_transformers(parts["text_encoder"], parts.get("image_encoder"), source, resize=resize)
     networks, sampling = {"clip": clip}, {}
     if "prior" in parts:
@@ -70,7 +74,7 @@ def import_unclip(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
         networks |= upsamplers
         sampling[next(iter(upsamplers))] = unclip_sampling(schedulers["super_res"], "super_res")
     tokenizers = {"clip": Tokenizer.from_folder(folder / "tokenizer")}
-    return ForeignModel.of(f"a diffusers unCLIP folder ({index['_class_name']})", networks, tokenizers, sampling)
+    return ForeignModel.of(f"a diffusers unCLIP folder ({found.kind})", networks, tokenizers, sampling, found.dropped)
 
 
 def decoder_constants(config: DecoderConfig) -> dict[str, torch.Tensor]:
@@ -79,19 +83,17 @@ def decoder_constants(config: DecoderConfig) -> dict[str, torch.Tensor]:
     return {"embedding_mean": torch.zeros(dim), "embedding_std": torch.ones(dim)}
 
 
-def _component_names(folder: Path, index: Mapping[str, Any]) -> list[str]:
+def _component_names(folder: Path, index: PipelineIndex) -> list[str]:
     """Components that are there by the index, each of a class that is known; those that are null are left out."""
-    found = {
-        name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]
-    }
+    found = index.components
     kinds: dict[str, str | None] = {**CLASSES, **SCHEDULERS, "tokenizer": "CLIPTokenizer", "feature_extractor": None}
     for name, kind in found.items():
-        kind = kind.removesuffix("Fast") if name == "tokenizer" and isinstance(kind, str) else kind
+        kind = kind.removesuffix("Fast") if name == "tokenizer" else kind
         if name not in kinds:
             raise ConfigError(f"{folder}: component {name} is unknown; {did_you_mean(name, kinds)}")
         if kind != (allowed := kinds[name] or kind):
             raise ConfigError(f"{folder}: {name} is a {kind}; only {allowed} is read there.")
-    wanted = [*NEEDED, PIPELINES[index["_class_name"]], *(COMPANIONS[name] for name in found if name in COMPANIONS)]
+    wanted = [*NEEDED, PIPELINES[index.kind], *(COMPANIONS[name] for name in found if name in COMPANIONS)]
     if missing := [name for name in wanted if name not in found]:
         raise CheckpointError(f"{folder}/model_index.json names no {' and no '.join(missing)}; fetch the whole folder.")
     for name in found:

@@ -1,5 +1,6 @@
 """Models from one layout to another, tensor by tensor: one in memory at a time. Knows folders; draws nothing."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from unclip.checkpoint import Storage
 from unclip.clip import Tokenizer
 from unclip.errors import ConfigError, InputError, did_you_mean
 from unclip.files import atomic_folder
-from unclip.interop import export_unclip
+from unclip.interop import export_unclip, unclip_obstacles
+from unclip.interop.schedulers import unclip_sampling
 from unclip.pipelines.folder import ModelSource, write_model
 from unclip.pipelines.hub import looks_like_repository
 from unclip.pipelines.opening import open_sources
 from unclip.pipelines.sampling import EMBEDDING_BOUND, PIXEL_BOUND
+from unclip.pipelines.settings import StageSettings
 
 __all__ = ["Conversion", "Layout", "convert"]
 
@@ -47,7 +50,8 @@ def convert(
     """Write a model of any layout that is known, or the parts of one joined, to a new folder.
 
     Sources are as for `UnClip.load`, and single files of original releases; `to` is "unclip" or "diffusers" (an unCLIP
-    folder). Weights keep their number format unless `storage` says another, which only our layout has. The folder
+    folder, which holds models shaped as Karlo; `describe_model(...).not_in_diffusers` says what is in the way of
+    others). Weights keep their number format unless `storage` says another, which only our layout has. The folder
     appears whole or not at all. Raises `InputError` where it exists already, and like `UnClip.load`.
     """
     names = [sources] if isinstance(sources, str | Path) else list(sources)
@@ -65,8 +69,8 @@ def convert(
             )
     opened = open_sources(names, revision)
     dropped = dict(opened.dropped)
-    if to == "diffusers" and opened.source.basis is not None:
-        dropped["embedding basis"] = "diffusers has no place for it"
+    if to == "diffusers":
+        dropped |= _unexported(opened.source)
     with atomic_folder(folder) as temporary:
         if to == "diffusers":
             dropped |= _export(opened.source, temporary)
@@ -78,12 +82,26 @@ def convert(
     return Conversion(opened.descriptions, opened.source, dropped, folder, num_bytes)
 
 
+def _unexported(source: ModelSource) -> dict[str, str]:
+    """What a folder of diffusers has no place for beside the weights: the basis, and how the model draws by default.
+
+    Raises `ConfigError` with all the reasons where the model as a whole has no equal there.
+    """
+    if obstacles := unclip_obstacles({stage: weights.config for stage, weights in source.networks.items()}):
+        raise ConfigError(_refusal(source, "; ".join(obstacles)))
+    dropped = {} if source.basis is None else {"embedding basis": "diffusers has no place for it"}
+    for stage, settings in source.defaults.stages.items():
+        usual = StageSettings(**unclip_sampling({}, re.sub(r"^upsampler_\d+$", "super_res", stage)))
+        given, theirs = settings.model_dump(), usual.model_dump()
+        differing = [f"{name}={given[name]}" for name in theirs if name != "x0_bound" and given[name] != theirs[name]]
+        if differing:
+            dropped[f"{stage}: {', '.join(differing)}"] = "diffusers draws by settings of the call, not of the model"
+    if source.defaults.num_candidates > 1:
+        dropped[f"num_candidates={source.defaults.num_candidates}"] = "diffusers decodes the first embedding"
+    return dropped
+
+
 def _export(source: ModelSource, folder: Path) -> dict[str, str]:
-    missing = [stage for stage in ("clip", "decoder") if stage not in source.networks]
-    if missing:
-        raise ConfigError(
-            f"the model {source.name!r} has no {' and no '.join(missing)}, which diffusers' folders need."
-        )
     bounds = {
         stage: settings.x0_bound or (EMBEDDING_BOUND if stage == "prior" else PIXEL_BOUND)
         for stage, settings in source.defaults.stages.items()
@@ -93,4 +111,11 @@ def _export(source: ModelSource, folder: Path) -> dict[str, str]:
     try:
         return export_unclip(source.networks, tokenizer, bounds, folder)
     except ConfigError as error:
-        raise ConfigError(f"the model {source.name!r} cannot be said in diffusers' layout: {error}") from None
+        raise ConfigError(_refusal(source, str(error))) from None
+
+
+def _refusal(source: ModelSource, obstacles: str) -> str:
+    return (
+        f"the model {source.name!r} cannot be said in diffusers' unCLIP layout: {obstacles.removesuffix('.')}; "
+        "keep it in our layout, or train these stages as the preset karlo has them (unclip info karlo)."
+    )

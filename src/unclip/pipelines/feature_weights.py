@@ -4,6 +4,7 @@ import http.client
 import re
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +27,19 @@ class Published(NamedTuple):
     url: str
     others: tuple[str, ...] = ()
     """Names that the same content has elsewhere."""
+    sha256: str | None = None
+    """The SHA-256 of the published file, where it is known."""
 
     @property
     def file(self) -> str:
         """The name of the published file."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def digits(self) -> str | None:
+        """The SHA-256, or the first eight digits of it that the published name carries; None where neither is known."""
+        in_name = re.search(r"-([0-9a-f]{8})\.pth$", self.file)
+        return self.sha256 or (in_name[1] if in_name else None)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -43,6 +52,7 @@ PUBLISHED = {
         "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
         ("pt_inception-2015-12-05-6726825d.pth",),
     ),
+    # Their publisher names no SHA-256: what is fetched is what the address gives.
     **{
         f"dinov2-{size}": Published(f"https://dl.fbaipublicfiles.com/dinov2/dinov2_{size}/dinov2_{size}_pretrain.pth")
         for size in ("vits14", "vitb14", "vitl14", "vitg14")
@@ -53,29 +63,33 @@ PUBLISHED = {
 def find_weights(name: str, published: Published, cache: Path | None = None) -> Path:
     """The weights file of the network `name` in the folder `cache`, fetched into it if it is not there.
 
-    A file whose published name carries the start of its SHA-256 is checked against it. Raises `InputError` where the
-    file is not there and cannot be fetched, naming file, source and folder; `CheckpointError` where it is damaged.
+    A file of torch whose SHA-256 is published is checked against it; of others a note on stderr gives the SHA-256 of
+    what was fetched, to compare and to pin. Raises `InputError` where the file is not there and cannot be fetched,
+    naming file, source and folder; `CheckpointError` where it is damaged.
     """
     folder = cache_folder() if cache is None else cache
     for path in (folder / file for file in published.files):
         if path.exists():
-            _check_hash(path, path)
+            _check_hash(path, path, published)
             return path
     path = folder / published.file
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file:
             for piece in _fetch(name, published, folder):
                 file.write(piece)
-        _check_hash(temporary, path)
+        _check_hash(temporary, path, published)
+    if published.digits is None and sys.stderr is not None:
+        with suppress(OSError, ValueError):  # a note costs no weights
+            print(f"{path}: no SHA-256 is published to check it by; it has {file_hash(path)}.", file=sys.stderr)
     return path
 
 
-def _check_hash(content: Path, named: Path) -> None:
-    """Compare `content` with the eight digits in the name that it has or is to have, if there are any."""
-    wanted = re.search(r"-([0-9a-f]{8})\.pth$", named.name)
-    if wanted is not None and not (found := file_hash(content)).startswith(wanted[1]):
+def _check_hash(content: Path, named: Path, published: Published) -> None:
+    """Compare `content` with what is known of its SHA-256; safetensors are another file, written by someone else."""
+    wanted = published.digits
+    if wanted is not None and named.suffix == ".pth" and not (found := file_hash(content)).startswith(wanted):
         raise CheckpointError(
-            f"{named} is damaged: its SHA-256 starts with {found[:8]}, not {wanted[1]}; remove it, and fetch it again."
+            f"{named} is damaged: its SHA-256 starts with {found[:8]}, not {wanted[:8]}; remove it, and fetch it again."
         )
 
 

@@ -8,13 +8,16 @@ from unclip.checkpoint import NetworkWeights, Storage, read_metadata, stored_typ
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
 from unclip.files import expand_home
+from unclip.interop import unclip_obstacles
 from unclip.models import count_bytes, count_parameters
 from unclip.pipelines.folder import Defaults, is_ours, shipped_models
 from unclip.pipelines.hub import looks_like_repository
+from unclip.pipelines.model import ENCODERS
 from unclip.pipelines.networks import build_on_meta
 from unclip.pipelines.opening import open_sources
 from unclip.pipelines.presets import model_preset, model_presets
 from unclip.pipelines.sizes import count_step
+from unclip.runtime import encoder_dtype, inference_dtype, resolve_device
 
 __all__ = ["ModelInfo", "StageInfo", "describe_model"]
 
@@ -27,6 +30,8 @@ class StageInfo(Config):
 
     name: str
     """What the stage is called in settings and files."""
+    number_format: str
+    """What it computes in on this machine unless a caller says otherwise, such as bfloat16."""
     num_parameters: int
     """Weights of the network."""
     flops_per_step: int
@@ -55,6 +60,10 @@ class ModelInfo(Config):
     defaults: Defaults
     """What it uses where a caller says nothing."""
     stages: tuple[StageInfo, ...]
+    not_in_diffusers: tuple[str, ...] = ()
+    """Why `convert(..., to="diffusers")` would refuse it; empty where it would not."""
+    dropped: Mapping[str, str] = {}
+    """Options and tensors of a foreign model that are not followed here, each with the reason."""
 
 
 def describe_model(name_or_folder: str | Path) -> ModelInfo:
@@ -71,7 +80,7 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
 
 
 def _describe_files(name: str) -> ModelInfo:
-    source, (path,), descriptions, _ = open_sources([name])
+    source, (path,), descriptions, dropped = open_sources([name])
     ours = is_ours(path)
     files = {stage: _our_file(path, stage) if ours else _size(weights) for stage, weights in source.networks.items()}
     networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
@@ -83,6 +92,8 @@ def _describe_files(name: str) -> ModelInfo:
         image_sizes=_image_sizes(networks),
         defaults=source.defaults,
         stages=stages,
+        not_in_diffusers=_obstacles(networks),
+        dropped=dropped,
     )
 
 
@@ -95,12 +106,20 @@ def _describe_preset(name: str) -> ModelInfo:
         image_sizes=_image_sizes(networks),
         defaults=Defaults(stages=preset.sampling),
         stages=tuple(_describe_stage(stage, network) for stage, network in networks.items()),
+        not_in_diffusers=_obstacles(networks),
     )
 
 
+def _obstacles(networks: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(unclip_obstacles({stage: network.config for stage, network in networks.items()}))
+
+
 def _describe_stage(name: str, network: Any, num_bytes: int | None = None, storage: str | None = None) -> StageInfo:
+    device = resolve_device()
+    number_format = encoder_dtype(device) if name in ENCODERS else inference_dtype(device)
     return StageInfo(
         name=name,
+        number_format=str(number_format).removeprefix("torch."),
         num_parameters=count_parameters(network),
         flops_per_step=count_step(network),
         memory=count_bytes(network),
