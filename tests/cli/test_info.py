@@ -19,7 +19,8 @@ def test_text_has_a_line_per_stage(unclip: Program, tiny_folder: Path) -> None:
     assert first.startswith("tiny: draws 16 px, 32 px; ")
     assert head.split()[:6] == ["stage", "parameters", "GFLOP/step", "float32", "bfloat16", "int8"]
     assert [line.split()[0] for line in lines] == ["clip", "prior", "decoder", "upsampler_32"]
-    assert "3 steps of ddpm, guidance 3; stored as float32" in lines[2]
+    assert "3 steps of ddpm, guidance 3; stored as float32; computes in " in lines[2]
+    assert lines[0].endswith("computes in float64")
     counts = [int(line.split()[1].replace(",", "")) for line in lines]
     assert int(total.split()[1].replace(",", "")) == sum(counts)
 
@@ -31,7 +32,7 @@ def test_a_preset_is_told_like_a_model(unclip: Program) -> None:
     assert first.startswith("karlo: draws 64 px, 256 px; Karlo v1.0.alpha")
     assert [line.split()[0] for line in lines] == ["clip", "prior", "decoder", "upsampler_256", "upsampler_256_last"]
     assert lines[1].split()[1:9] == ["1,022,028,544", "164.42", "4.09", "GB", "2.04", "GB", "1.03", "GB"]
-    assert lines[1].endswith("25 steps of ddpm, guidance 4")
+    assert "25 steps of ddpm, guidance 4; computes in " in lines[1]
     assert total.split()[1] == "3,726,122,189"
 
 

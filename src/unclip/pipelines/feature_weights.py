@@ -4,7 +4,6 @@ import http.client
 import re
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,9 +77,8 @@ def find_weights(name: str, published: Published, cache: Path | None = None) -> 
             for piece in _fetch(name, published, folder):
                 file.write(piece)
         _check_hash(temporary, path, published)
-    if published.digits is None and sys.stderr is not None:
-        with suppress(OSError, ValueError):  # a note costs no weights
-            print(f"{path}: no SHA-256 is published to check it by; it has {file_hash(path)}.", file=sys.stderr)
+    if published.digits is None:
+        say(f"{path}: no SHA-256 is published to check it by; it has {file_hash(path)}.")
     return path
 
 
