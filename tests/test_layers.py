@@ -9,7 +9,7 @@ import unclip
 SOURCE = Path(unclip.__file__).parent
 LAYERS = [  # lowest first; a line's parts are siblings
     "errors shapes __version__",
-    "files pictures",
+    "files pictures progress",
     "config runtime images",
     "machine",
     "checkpoint",

@@ -1,14 +1,32 @@
-"""Atomic writes: a file appears whole or not at all. Knows nothing of what the files hold."""
+"""Atomic writes, and names of files: a file appears whole or not at all. Knows nothing of what the files hold."""
 
+import errno
+import itertools
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unclip.errors import InputError
 
-__all__ = ["atomic_folder", "atomic_path", "atomic_write"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "atomic_write",
+    "atomic_writes",
+    "check_writable",
+    "claimed_paths",
+    "expand_home",
+    "free_names",
+    "slug",
+]
+
+# Bytes of a target's name that its temporary file repeats: most file systems hold 255, and more is added.
+MAX_REPEATED = 200
+MAX_SLUG = 40
 
 
 @contextmanager
@@ -19,23 +37,64 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     an `InputError` of one line, and neither a partial file nor a new parent folder stays behind.
     """
     path = Path(path)
-    made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
+    with _one_line(path), _parents_of([path]):
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+        except BaseException:
+            _unlink([temporary])
+            raise
+
+
+def atomic_writes(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, all or none; raises `InputError` as `atomic_path` does.
+
+    Everything is written and flushed beside its place before the first file is renamed. Should a rename fail after
+    others, or an exception arrive there, those are undone: what stood in their place comes back. No file system
+    renames several files at once, so a power cut or a kill between two renames can leave some of them.
+    """
+    temporaries = {path: _temporary(path) for path in contents}
+    backups: dict[Path, Path] = {}
+    renamed: list[Path] = []
+    with _parents_of(contents):
+        try:
+            for path, temporary in temporaries.items():
+                with _one_line(path):
+                    temporary.write_bytes(contents[path])
+                    _flush(temporary)
+            for path, temporary in temporaries.items():
+                with _one_line(path):
+                    if len(contents) > 1 and path.exists():
+                        backups[path] = _back_up(path, temporary.with_suffix(".old"))
+                    temporary.replace(path)
+                    renamed.append(path)
+        except BaseException:
+            for path in renamed:
+                with suppress(OSError):
+                    backups[path].replace(path) if path in backups else path.unlink()
+            raise
+        finally:
+            _unlink([*temporaries.values(), *backups.values()])
+
+
+@contextmanager
+def claimed_paths(names: Sequence[Iterable[Path]]) -> Iterator[list[Path]]:
+    """Yield, for each of `names`, the first of its paths that is free: an empty file is made there, to be replaced.
+
+    So of two programs that choose names at once, each gets its own. On failure the files are removed again. Raises
+    `InputError` as `atomic_path` does.
+    """
+    claimed: list[Path] = []
+    made: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        with suppress(OSError):
-            for folder in made:
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise InputError(
-                f"cannot write {path}: {error.strerror or error}; choose a writable path with room."
-            ) from None
+        for candidates in names:
+            claimed.append(next(path for path in candidates if _claim(path, made)))
+        yield claimed
+    except BaseException:
+        _unlink(claimed)
+        _remove_folders(made)
         raise
 
 
@@ -46,28 +105,148 @@ def atomic_folder(folder: Path | str) -> Iterator[Path]:
     `folder` must not exist or be empty. Operating-system errors become an `InputError` of one line.
     """
     folder = Path(folder).absolute()
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    made = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(folder)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):
-            for parent in made:
-                parent.rmdir()
-        if isinstance(error, OSError):
-            raise InputError(
-                f"cannot write {folder}: {error.strerror or error}; choose a writable path with room."
-            ) from None
-        raise
+    temporary = _temporary(folder)
+    with _one_line(folder), _parents_of([folder]):
+        try:
+            temporary.mkdir()
+            yield temporary
+            temporary.replace(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def atomic_write(path: Path | str, content: bytes | str) -> None:
-    """Write `content` (text as UTF-8) to `path` atomically; raises `InputError` when the path cannot be written."""
+    """Write `content` to `path` atomically; raises `InputError` when the path cannot be written.
+
+    Text becomes UTF-8; half a surrogate, which has no bytes there, becomes its escape, as JSON spells it too.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def check_writable(path: Path | str) -> None:
+    """Raise `InputError` unless a file can be made at `path`, so that no time is spent on what goes into it.
+
+    It is tried: permissions do not tell what a read-only mount, an access list or a long name does. Nothing stays
+    behind.
+    """
+    path = Path(path)
+    made: list[Path] = []
+    try:
+        if path.parts and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
+            raise InputError(f"cannot write {path}: there is no home folder {path.parts[0]}; write the whole path.")
+        with _one_line(path):
+            _make_parents(path, made)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            for place in (_temporary(path), path):
+                if not place.exists():
+                    place.touch(exist_ok=False)
+                    place.unlink()
+    except UnicodeEncodeError:
+        raise InputError(f"cannot write {str(path)!a}: this system's file names cannot say it.") from None
+    finally:
+        _remove_folders(made)
+
+
+def expand_home(path: Path | str) -> Path:
+    """`path` with its leading ~ or ~name replaced; raises `InputError` where there is no such home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no home folder {Path(path).parts[0]}; write the whole path.") from None
+
+
+def free_names(path: Path) -> Iterator[Path]:
+    """`path`, then with -2, -3, … behind its stem."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}-{number}")
+
+
+def slug(title: str) -> str:
+    """A title as part of a file's name: its words in lower case; what has no words, as emoji, by what Unicode says."""
+    words = re.sub(r"\W+", "-", title.lower()).strip("-")
+    if not words:
+        names = [unicodedata.name(sign, "") for sign in title if unicodedata.category(sign)[0] in "SP"]
+        words = re.sub(r"\W+", "-", "-".join(names).lower()).strip("-")
+    try:
+        os.fsencode(words)
+    except UnicodeEncodeError:  # file names are ASCII here
+        words = re.sub(r"[^\w-]+", "", words, flags=re.ASCII).strip("-")
+    return words[:MAX_SLUG].rstrip("-") or "image"
+
+
+def _temporary(path: Path) -> Path:
+    """A path beside `path` that no other process uses, and that is no longer than a file system's names may be."""
+    name = os.fsencode(path.name)[:MAX_REPEATED].decode(errors="ignore")
+    return path.with_name(f".{name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn an operating-system error into an `InputError` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose a writable path with room.") from None
+
+
+@contextmanager
+def _parents_of(paths: Iterable[Path]) -> Iterator[None]:
+    """Make the folders that are missing above `paths`; on failure they are removed again."""
+    made: list[Path] = []
+    try:
+        for path in paths:
+            with _one_line(path):
+                _make_parents(path, made)
+        yield
+    except BaseException:
+        _remove_folders(made)
+        raise
+
+
+def _make_parents(path: Path, made: list[Path]) -> None:
+    """Make the folders that are missing above `path`, and add them to `made`."""
+    for folder in reversed(path.parents):
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            made.append(folder)
+
+
+def _remove_folders(folders: Sequence[Path]) -> None:
+    """Remove the folders that are empty, the last first."""
+    for folder in reversed(folders):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _claim(path: Path, made: list[Path]) -> bool:
+    """Make an empty file at `path`; False where something is there."""
+    with _one_line(path):
+        _make_parents(path, made)
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _back_up(path: Path, backup: Path) -> Path:
+    """A second name of the file, or a copy where the file system has no links."""
+    backup.unlink(missing_ok=True)
+    try:
+        os.link(path, backup)
+    except OSError:
+        shutil.copy2(path, backup)
+    return backup
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -18,7 +18,7 @@ from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, chunk_size
 from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
+from unclip.pipelines.options import DrawOptions, Progress, check_options, watcher
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
 from unclip.pipelines.sampling import select_text, stage_times
 from unclip.pipelines.settings import StageSettings, check_count, picture_seeds, settle
@@ -157,6 +157,7 @@ class Job:
             image_embeddings=torch.cat(embeddings),
             settings={**settings, "image_size": width if width == height else [width, height], **stages},
             cut=[cut.get(text, "") for text in texts],
+            model=self.model.name,
         )
 
     def _canvases(self, given: Iterable[Canvas] | None) -> Iterable[Canvas]:
@@ -183,7 +184,7 @@ def begin(
     check_options(options)
     chain = chain or chain_to(model, options.get("image_size"))
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
-    stages |= {"decoder": chain.decoder} if uses_decoder else {}
+    stages |= {"decoder": model.need_decoder} if uses_decoder else {}
     stages |= {stage.name: stage for stage in chain.upsamplers}
     seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
     return Job(
@@ -191,7 +192,7 @@ def begin(
         chain=chain,
         settings=settle_options(stages, options, defaults),
         batches=_batches(model, num_images, seeds, options.get("batch_size")),
-        report=options.get("progress") or silent,
+        report=watcher(options.get("progress")),
         output_type=options.get("output_type", "pil"),
     )
 

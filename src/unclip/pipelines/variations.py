@@ -86,8 +86,8 @@ def image_variations(
         x_T["decoder"] = invert_pictures(job, pictures, features.pictures, condition)
     if exact:
         x_T |= invert_upsamplers(job, pictures)
-    images = job.draw(embeddings, features.condition, start_from(job, x_T))
-    return job.result(images, embeddings, features.cut, prompts, **told)
+    drawn = job.draw(embeddings, features.condition, start_from(job, x_T))
+    return job.result(drawn, embeddings, features.cut, prompts, **told)
 
 
 def _defaults(model: Model, eta: float | None, exact: bool) -> dict[str, dict[str, Any]]:

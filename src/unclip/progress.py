@@ -1,0 +1,39 @@
+"""Lines on stderr for whoever watches. They are best effort: a stderr that is closed, full or missing costs no work."""
+
+import sys
+from contextlib import suppress
+
+__all__ = ["on_terminal", "say", "show_progress"]
+
+BAR_WIDTH = 24
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Write to stderr if it takes the text; characters that it has not are escaped."""
+    stream = sys.stderr
+    # None where a program has no console: `print` would take that for stdout.
+    if stream is None:
+        return
+    with suppress(OSError, ValueError):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, file=stream, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches stderr."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def show_progress(stage: str, done: int, total: int, unit: str = "steps") -> None:
+    """Show that `done` of `total` steps, or what the `unit` says, of `stage` are made.
+
+    A terminal gets a bar, anything else a line once the stage is finished.
+    """
+    if on_terminal():
+        bar = "#" * (BAR_WIDTH * done // total)
+        say(f"\r{stage:<16} [{bar:<{BAR_WIDTH}}] {done}/{total}", end="\n" if done == total else "")
+    elif done == total:
+        say(f"{stage}: {total} {unit}")
