@@ -82,7 +82,7 @@ def test_another_size_is_refused_with_both_numbers(pipe: UnClip, model: Model) -
     with pytest.raises(CheckpointError, match="the decoder makes 16 px, but upsampler_32 enlarges 8 px"):
         pipe.replace(upsamplers=enlarging(8, 32))
     with pytest.raises(CheckpointError, match="upsampler_32 makes 32 px, but upsampler_64 enlarges 16 px"):
-        replace(model, upsamplers={**enlarging(16, 64).upsamplers, 32: stage})
+        replace(model, upsamplers={**enlarging(16, 64).model.upsamplers, 32: stage})
     larger = replace(model, image_size=32)
     assert UnClip(larger).replace(upsamplers=enlarging(16, 64)).model.image_size is None
 
