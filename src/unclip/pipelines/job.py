@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from unclip.diffusion import SamplerStep
 from unclip.images import cover, from_pil
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.features import Features, chunk_size
+from unclip.pipelines.features import Features
 from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.options import DrawOptions, Progress, check_options, watcher
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
@@ -26,6 +26,8 @@ from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
 __all__ = ["Batch", "Job", "begin", "count_candidates", "each_result", "run_steps", "settle_options"]
+
+BATCH_SIZE = 8
 
 
 class Batch(NamedTuple):
@@ -187,11 +189,14 @@ def begin(
     stages |= {"decoder": model.need_decoder} if uses_decoder else {}
     stages |= {stage.name: stage for stage in chain.upsamplers}
     seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
+    batch_size = options.get("batch_size")
+    default = default_batch_size(model, stages, num_inputs)
+    size = default if batch_size is None else check_count("batch_size", batch_size)
     return Job(
         model=model,
         chain=chain,
         settings=settle_options(stages, options, defaults),
-        batches=_batches(model, num_images, seeds, options.get("batch_size")),
+        batches=_batches(num_images, seeds, size),
         report=watcher(options.get("progress")),
         output_type=options.get("output_type", "pil"),
     )
@@ -234,7 +239,21 @@ def settle_options(
     return settings
 
 
-def _batches(model: Model, num_images: int, seeds: list[int], batch_size: int | None) -> list[Batch]:
-    size = chunk_size(model) if batch_size is None else check_count("batch_size", batch_size)
+def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int) -> int:
+    """How many pictures go through `stages` together unless a caller says: on a CPU, as many as change no bit.
+
+    There matrix products in float32 differ with the size of a batch, in bfloat16 they do not; and a decoder that reads
+    text pads the texts of a batch to the longest, which moves the sums of its attention.
+    """
+    if model.device.type != "cpu":
+        return BATCH_SIZE
+    homes = {} if model.files is None else model.files.residences
+    networks: list[nn.Module] = [stage.network for stage in stages.values()]
+    formats = {homes[network].dtype if network in homes else next(network.parameters()).dtype for network in networks}
+    pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.network.config.text_dim > 0
+    return BATCH_SIZE if formats == {torch.bfloat16} and not pads_texts else 1
+
+
+def _batches(num_images: int, seeds: list[int], size: int) -> list[Batch]:
     rows = [place // num_images for place in range(len(seeds))]
     return Batch(rows, seeds, NoiseSource.from_seeds(seeds)).split(size)

@@ -36,8 +36,9 @@ class DrawOptions(TypedDict, total=False):
     output_type: OutputType
     """"pil", "np" (float32, (height, width, 3), [0, 1]) or "pt" (float32, (3, height, width), [-1, 1])."""
     batch_size: int | None
-    """Pictures that go through a network together: by default 1 on a CPU, where it makes every bit of a picture
-    independent of the others, else 8."""
+    """Pictures that go through a network together: by default 8, on a CPU where that changes no bit of a picture, else
+    1: in float32, and for several prompts of a decoder that reads text. More is faster there, and differs by rounding.
+    """
     progress: Progress | bool | None
     """True shows a bar on stderr where that is a terminal, else a line for each stage; False and None show nothing.
     A function is called as progress(stage, steps_done, num_steps); an exception from it stops the drawing."""
