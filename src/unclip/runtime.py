@@ -12,7 +12,9 @@ from unclip.errors import InputError
 
 __all__ = [
     "NoiseSource",
+    "at_least_float32",
     "autocast",
+    "encoder_dtype",
     "forked_random_state",
     "inference_dtype",
     "resolve_device",
@@ -42,6 +44,20 @@ def inference_dtype(device: torch.device) -> torch.dtype:
         fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
     return torch.float32
+
+
+def encoder_dtype(device: torch.device) -> torch.dtype:
+    """What text and image encoders compute in when they draw: float64, where the device has it, else float32.
+
+    One pass a picture costs little, and all that follows hangs on these numbers. float64 products are the same in every
+    host process; it may have switched those of float32 to bfloat16 or TF32, and the switch is not ours to touch.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

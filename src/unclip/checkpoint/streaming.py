@@ -6,11 +6,13 @@ The format is that of https://github.com/huggingface/safetensors: eight bytes of
 
 import json
 import mmap
+import os
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -48,6 +50,8 @@ class LazyTensor:
     shape: tuple[int, ...]
     dtype: torch.dtype
     read: Callable[[], Tensor]
+    quantized: "tuple[LazyTensor, LazyTensor] | None" = None
+    """The stored int8 values and their scales, where the tensor is made of these."""
 
     @classmethod
     def of(cls, tensor: Tensor) -> "LazyTensor":
@@ -76,14 +80,14 @@ def open_tensors(path: Path | str) -> TensorFile:
     try:
         with safe_open(path, framework="pt"):  # checks the header, the offsets and the length
             pass
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(SIZE_BYTES), "little")
-            header = json.loads(file.read(size))
+        file = _OpenFile(path)
+        size = int.from_bytes(file.read(0, SIZE_BYTES), "little")
+        header = json.loads(file.read(SIZE_BYTES, size))
     except (SafetensorError, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     metadata = header.pop("__metadata__", {})
     start = SIZE_BYTES + size
-    return TensorFile({name: _lazy(path, name, entry, start) for name, entry in header.items()}, metadata)
+    return TensorFile({name: _lazy(file, name, entry, start) for name, entry in header.items()}, metadata)
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str]) -> None:
@@ -115,10 +119,33 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _lazy(path: Path, name: str, entry: Mapping[str, object], start: int) -> LazyTensor:
+class _OpenFile:
+    """A file that can be read for as long as something holds it, though its name may go to another file meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def read(self, offset: int, num_bytes: int) -> bytes:
+        return os.pread(self.descriptor, num_bytes, offset)
+
+    def map(self, offset: int, num_bytes: int, dtype: torch.dtype) -> Tensor:
+        """Pages as a tensor: memory is taken as they are touched, and given back when they are not needed."""
+        if os.fstat(self.descriptor).st_size < offset + num_bytes:
+            raise CheckpointError(f"{self.path} was cut short while it was open; fetch it again.")
+        page = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        # A private copy: who writes to the tensor changes no file.
+        pages = mmap.mmap(self.descriptor, offset - page + num_bytes, access=mmap.ACCESS_COPY, offset=page)
+        return torch.frombuffer(pages, dtype=torch.uint8, offset=offset - page).view(dtype)
+
+
+def _lazy(file: _OpenFile, name: str, entry: Mapping[str, object], start: int) -> LazyTensor:
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if code not in DTYPES:
-        raise CheckpointError(f"{path}: {name} is of type {code}, which is not read; allowed: {', '.join(DTYPES)}.")
+        raise CheckpointError(
+            f"{file.path}: {name} is of type {code}, which is not read; allowed: {', '.join(DTYPES)}."
+        )
     assert isinstance(code, str)
     assert isinstance(shape, list)
     assert isinstance(offsets, list)
@@ -128,20 +155,9 @@ def _lazy(path: Path, name: str, entry: Mapping[str, object], start: int) -> Laz
     def read() -> Tensor:
         if first == end:
             return torch.empty(sizes, dtype=dtype)
-        with path.open("rb") as file:
-            if path.stat().st_size < start + end:
-                raise CheckpointError(f"{path} was cut short while it was open; fetch it again.")
-            return _map(file, start + first, end - first, dtype).reshape(sizes)
+        return file.map(start + first, end - first, dtype).reshape(sizes)
 
     return LazyTensor(sizes, dtype, read)
-
-
-def _map(file: BinaryIO, offset: int, num_bytes: int, dtype: torch.dtype) -> Tensor:
-    """Pages of the file as a tensor: memory is taken as they are touched, and given back when they are not needed."""
-    page = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-    # A private copy: who writes to the tensor changes no file.
-    pages = mmap.mmap(file.fileno(), offset - page + num_bytes, access=mmap.ACCESS_COPY, offset=page)
-    return torch.frombuffer(pages, dtype=torch.uint8, offset=offset - page).view(dtype)
 
 
 def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, str]) -> bytes:

@@ -57,7 +57,7 @@ def save_tensors(
 def save_network(path: Path | str, weights: NetworkWeights, kind: str, storage: Storage | None = None) -> None:
     """Write a network atomically, one tensor after the other, with `kind` and its configuration in the metadata.
 
-    Without a `storage` the tensors keep the types that they have.
+    Without a `storage` the tensors keep the types that they have, int8 with its scales included.
     """
     config = json.dumps(weights.config.model_dump(mode="json"))
     metadata = {"format": "unclip", "kind": kind, "network": weights.network, "config": config}
@@ -145,6 +145,10 @@ def stored_types(tensors: Mapping[str, LazyTensor]) -> str:
     return "+".join(sorted(found))
 
 
+def _storage_of(stored: Mapping[str, LazyTensor]) -> str:
+    return "int8" if any(name.endswith(SCALE) for name in stored) else stored_types(stored)
+
+
 def file_hash(path: Path | str) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
@@ -174,10 +178,14 @@ def _write(
     stored: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         stored |= _encode(name, tensor, storage)
-    write_tensors(path, stored, dict(metadata) | {"storage": storage or stored_types(stored)})
+    write_tensors(path, stored, dict(metadata) | {"storage": storage or _storage_of(stored)})
 
 
 def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str, LazyTensor]:
+    if tensor.quantized is not None and storage in (None, "int8"):
+        # As they are stored: quantised anew, a scale may miss its last bit.
+        values, scale = tensor.quantized
+        return {name: values, name + SCALE: scale}
     if storage is None or not tensor.dtype.is_floating_point:
         return {name: tensor}
     if storage == "int8" and len(tensor.shape) >= 2:
@@ -185,11 +193,14 @@ def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str,
         scale = LazyTensor(tensor.shape[:1], torch.float32, lambda: quantize(tensor.read())[1])
         return {name: values, name + SCALE: scale}
     dtype = torch.bfloat16 if storage == "bfloat16" else torch.float32
-    return {name: replace(tensor, dtype=dtype, read=lambda: tensor.read().to(dtype))}
+    return {name: LazyTensor(tensor.shape, dtype, lambda: tensor.read().to(dtype))}
 
 
 def _dequantized(values: LazyTensor, scale: LazyTensor) -> LazyTensor:
-    return replace(values, dtype=torch.float32, read=lambda: dequantize(values.read(), scale.read()))
+    def read() -> Tensor:
+        return dequantize(values.read(), scale.read())
+
+    return LazyTensor(values.shape, torch.float32, read, (values, scale))
 
 
 def _as_float32(tensor: Tensor) -> Tensor:

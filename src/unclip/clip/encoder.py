@@ -45,13 +45,18 @@ def check_tokenizer(tokenizer: Tokenizer, config: ClipConfig) -> None:
 
 
 class TextImageEncoder:
-    """A CLIP with its tokenizer, for use: it gives no gradients (train the `Clip` by itself)."""
+    """A CLIP with its tokenizer, for use: it gives no gradients (train the `Clip` by itself).
 
-    def __init__(self, clip: Clip, tokenizer: Tokenizer) -> None:
+    `compute_dtype` is the number format of its arithmetic, None that of its weights. In float64 the features are the
+    same to the bit whatever a process does with float32 products; weights are widened layer by layer.
+    """
+
+    def __init__(self, clip: Clip, tokenizer: Tokenizer, compute_dtype: torch.dtype | None = None) -> None:
         """Join both; raises ConfigError when the tokenizer's ids do not fit the network's vocabulary."""
         check_tokenizer(tokenizer, clip.config)
         self.clip = clip
         self.tokenizer = tokenizer
+        self.compute_dtype = compute_dtype
 
     @property
     def embedding_dim(self) -> int:
@@ -71,7 +76,7 @@ class TextImageEncoder:
     @torch.no_grad()
     def encode_image(self, images: Images) -> Embeddings:
         """Embeddings (batch, embedding_dim), float32, not normalised, of pixels in [-1, 1] of any size."""
-        return self.clip.encode_pixels(images.to(self.device))
+        return self.clip.encode_pixels(images.to(self.device), self.compute_dtype)
 
     def encode_empty_image(self) -> Embeddings:
         """The embedding (1, embedding_dim) of nothing: pixels that are 0 once normalised, CLIP's mean colour."""
@@ -92,7 +97,7 @@ class TextImageEncoder:
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> TextFeatures:
         """Features of the prompts, padded to the context length; what does not fit is left out (see `cut_text`)."""
-        return self.clip.encode_tokens(self._tokenize(prompts).ids.to(self.device))
+        return self.clip.encode_tokens(self._tokenize(prompts).ids.to(self.device), self.compute_dtype)
 
     def cut_text(self, prompts: Sequence[str]) -> list[str]:
         """The end of each prompt that the context has no room for; "" where all of it fits."""

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unclip.clip.config import ClipConfig
 from unclip.errors import InputError
 from unclip.images import resize
-from unclip.nn import LayerNorm32, TransformerBlock
+from unclip.nn import LayerNorm32, Linear, TransformerBlock
 from unclip.shapes import Embeddings, Hidden, Images, TokenIds, TokenMask
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -51,9 +52,9 @@ def normal_parameter(*shape: int, std: float) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape) * std)
 
 
-def projection(width: int, embedding_dim: int) -> nn.Linear:
+def projection(width: int, embedding_dim: int) -> Linear:
     """From a tower's width to the shared space."""
-    layer = nn.Linear(width, embedding_dim, bias=False)
+    layer = Linear(width, embedding_dim, bias=False)
     nn.init.normal_(layer.weight, std=width**-0.5)
     return layer
 
@@ -90,8 +91,9 @@ class VisionTower(nn.Module):
 
     def forward(self, pixels: Images) -> Embeddings:
         """Embeddings of pictures that already have the tower's size and statistics."""
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, L - 1, W)
-        first = self.class_embedding.expand(len(patches), 1, -1)
+        patches = F.conv2d(pixels, self.patch_embedding.weight.to(pixels.dtype), stride=self.patch_embedding.stride)
+        patches = patches.flatten(2).transpose(1, 2)  # (B, L - 1, W)
+        first = self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         x = self.pre_norm(torch.cat([first, patches], dim=1) + self.position_embedding)  # (B, L, W)
         return self.projection(self.final_norm(self.blocks(x)[:, 0]))
 
@@ -114,10 +116,10 @@ class TextTower(nn.Module):
         self.final_norm = LayerNorm32(width)
         self.projection = projection(width, config.embedding_dim)
 
-    def forward(self, ids: TokenIds) -> Hidden:
-        """Hidden states after the final norm."""
+    def forward(self, ids: TokenIds, dtype: torch.dtype | None = None) -> Hidden:
+        """Hidden states after the final norm, computed in `dtype`; None is that of the weights."""
         x = self.token_embedding(ids) + self.position_embedding[: ids.shape[1]]
-        return self.final_norm(self.blocks(x))
+        return self.final_norm(self.blocks(x if dtype is None else x.to(dtype)))
 
 
 class Clip(nn.Module):
@@ -137,11 +139,14 @@ class Clip(nn.Module):
         """What `encode_pixels` and `encode_tokens` give: one call of both towers, as training wants it."""
         return self.encode_pixels(images), self.encode_tokens(ids)
 
-    def encode_pixels(self, images: Images) -> Embeddings:
-        """Image embeddings (batch, embedding_dim), float32, of pixels in [-1, 1] of any size (squashed to a square)."""
+    def encode_pixels(self, images: Images, dtype: torch.dtype | None = None) -> Embeddings:
+        """Image embeddings (batch, embedding_dim), float32, of pixels in [-1, 1] of any size (squashed to a square).
+
+        They are computed in `dtype`; None is that of the weights.
+        """
         vision = self.need_vision()
         pixels = normalize_pixels(resize(images, self.config.image_size))
-        return vision(pixels.to(vision.patch_embedding.weight.dtype)).float()
+        return vision(pixels.to(dtype or vision.patch_embedding.weight.dtype)).float()
 
     def need_vision(self) -> VisionTower:
         """The vision tower; raises InputError where there is none."""
@@ -151,12 +156,13 @@ class Clip(nn.Module):
             )
         return self.vision
 
-    def encode_tokens(self, ids: TokenIds) -> TextFeatures:
+    def encode_tokens(self, ids: TokenIds, dtype: torch.dtype | None = None) -> TextFeatures:
         """Text features of token ids (batch, length <= context_length); every row must hold an end token.
 
-        Being causal, a row's features do not depend on its padding, so `ids` may be cut to the longest prompt.
+        Being causal, a row's features do not depend on its padding, so `ids` may be cut to the longest prompt. They are
+        float32, computed in `dtype`; None is that of the weights.
         """
-        hidden = self.text(ids)
+        hidden = self.text(ids, dtype)
         end = first_end(ids, self.config.end_token)
         pooled = hidden[torch.arange(len(ids), device=ids.device), end]
         mask = token_mask(ids, self.config.end_token)

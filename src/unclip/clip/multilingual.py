@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from unclip.clip.model import TextFeatures
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError, did_you_mean
-from unclip.nn import LayerNorm32, attention, split_heads
+from unclip.nn import LayerNorm32, Linear, attention, split_heads
 from unclip.shapes import Hidden, TokenIds, TokenMask
 
 __all__ = ["MultilingualClip", "MultilingualConfig", "multilingual_preset"]
@@ -53,11 +53,11 @@ class PostNormBlock(nn.Module):
     def __init__(self, width: int, num_heads: int, ff_dim: int) -> None:
         super().__init__()
         self.head_dim = width // num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
         self.norm_1 = LayerNorm32(width)
-        self.ff_in = nn.Linear(width, ff_dim)
-        self.ff_out = nn.Linear(ff_dim, width)
+        self.ff_in = Linear(width, ff_dim)
+        self.ff_out = Linear(ff_dim, width)
         self.norm_2 = LayerNorm32(width)
 
     def forward(self, x: Hidden, mask: Bool[Tensor, "batch 1 1 length"]) -> Hidden:
@@ -80,21 +80,24 @@ class MultilingualClip(nn.Module):
         self.blocks = nn.ModuleList(
             PostNormBlock(config.width, config.num_heads, config.ff_dim) for _ in range(config.depth)
         )
-        self.projection = nn.Linear(config.width, config.embedding_dim)
+        self.projection = Linear(config.width, config.embedding_dim)
 
-    def forward(self, ids: TokenIds, mask: TokenMask) -> TextFeatures:
+    def forward(self, ids: TokenIds, mask: TokenMask, dtype: torch.dtype | None = None) -> TextFeatures:
         """Features of token ids, float32; `mask` is True for tokens that are not padding, at least one in a row.
+
+        They are computed in `dtype`; None is that of the weights.
 
         Padding has hidden states too, which depend on the text: Kandinsky 2.1 was trained to look at them.
         """
         pad = self.config.pad_token
         present = ids != pad
         positions = present.cumsum(dim=1) * present + pad
-        x = self.norm(self.token_embedding(ids) + self.position_embedding(positions) + self.type_embedding)
+        x = self.token_embedding(ids) + self.position_embedding(positions) + self.type_embedding
+        x = self.norm(x if dtype is None else x.to(dtype))
         for block in self.blocks:
             x = block(x, mask[:, None, None])
-        real = mask[..., None].float()
-        mean = (x.float() * real).sum(dim=1) / real.sum(dim=1)
+        real = mask[..., None].to(torch.promote_types(x.dtype, torch.float32))
+        mean = (x * real).sum(dim=1) / real.sum(dim=1)
         return TextFeatures(self.projection(mean.to(x.dtype)).float(), x.float(), mask)
 
 

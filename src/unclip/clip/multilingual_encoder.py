@@ -47,9 +47,14 @@ class MultilingualTokenizer:
 
 
 class MultilingualEncoder:
-    """A `MultilingualClip` with its tokenizer; it gives no gradients."""
+    """A `MultilingualClip` with its tokenizer; it gives no gradients. `compute_dtype` is as for `TextImageEncoder`."""
 
-    def __init__(self, network: MultilingualClip, tokenizer: MultilingualTokenizer) -> None:
+    def __init__(
+        self,
+        network: MultilingualClip,
+        tokenizer: MultilingualTokenizer,
+        compute_dtype: torch.dtype | None = None,
+    ) -> None:
         """Join both; raises `ConfigError` when the tokenizer's ids do not fit the network's vocabulary."""
         found, wanted = ((part.vocab_size, part.pad_token) for part in (tokenizer, network.config))
         if found != wanted:
@@ -59,6 +64,7 @@ class MultilingualEncoder:
             )
         self.network = network
         self.tokenizer = tokenizer
+        self.compute_dtype = compute_dtype
 
     @property
     def device(self) -> torch.device:
@@ -74,7 +80,7 @@ class MultilingualEncoder:
     def encode_text(self, prompts: Sequence[str]) -> TextFeatures:
         """Features of the prompts, padded to the context length; what does not fit is left out (see `cut_text`)."""
         ids, mask, _ = self._tokenize(prompts)
-        return self.network(ids.to(self.device), mask.to(self.device))
+        return self.network(ids.to(self.device), mask.to(self.device), self.compute_dtype)
 
     def cut_text(self, prompts: Sequence[str]) -> list[str]:
         """The end of each prompt that the context has no room for; "" where all of it fits."""

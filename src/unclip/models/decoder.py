@@ -12,7 +12,8 @@ from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.own_x0 import own_x0
 from unclip.models.text_transformer import TextTransformer, TextTransformerConfig, last_token
 from unclip.models.unet import UNet, UNetConfig, check_size
-from unclip.nn import LayerNorm32, TimeEmbedding
+from unclip.nn import LayerNorm32, Linear, TimeEmbedding
+from unclip.runtime import at_least_float32
 from unclip.shapes import Timesteps, TokenMask
 
 __all__ = ["Decoder", "DecoderConfig", "check_text"]
@@ -126,15 +127,15 @@ class Decoder(nn.Module):
         self.register_buffer("embedding_std", torch.ones(config.embedding_dim))
         self.null_image_embedding = nn.Parameter(torch.zeros(config.embedding_dim))
         self.time_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
-        self.image_embedding = nn.Linear(config.embedding_dim, trunk.embedding_dim)
-        self.image_tokens = nn.Linear(config.embedding_dim, config.num_image_tokens * config.context_dim)
+        self.image_embedding = Linear(config.embedding_dim, trunk.embedding_dim)
+        self.image_tokens = Linear(config.embedding_dim, config.num_image_tokens * config.context_dim)
         if config.text_dim:
-            self.text_embedding = nn.Linear(config.embedding_dim, trunk.embedding_dim)
-            self.text_tokens = nn.Linear(config.text_dim, config.context_dim)
+            self.text_embedding = Linear(config.embedding_dim, trunk.embedding_dim)
+            self.text_tokens = Linear(config.text_dim, config.context_dim)
             self.text_norm = LayerNorm32(config.context_dim)
         if config.text_transformer is not None:
             self.text_transformer = TextTransformer(config.text_transformer, config.context_dim)
-            self.text_state = nn.Linear(config.context_dim, trunk.embedding_dim)
+            self.text_state = Linear(config.context_dim, trunk.embedding_dim)
         self.unet = UNet(trunk)
 
     def forward(
@@ -172,7 +173,9 @@ class Decoder(nn.Module):
         return prediction
 
     def _image(self, image_embedding: Tensor, image_present: Tensor | None) -> Tensor:
-        embedding = (image_embedding.float() - self.embedding_mean.float()) / self.embedding_std.float()
+        embedding = (at_least_float32(image_embedding) - at_least_float32(self.embedding_mean)) / at_least_float32(
+            self.embedding_std
+        )
         embedding = embedding.to(self.null_image_embedding.dtype)
         if image_present is None:
             return embedding

@@ -11,7 +11,7 @@ from unclip.errors import ConfigError
 from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.decoder import check_text
 from unclip.models.unet import UNet, UNetConfig
-from unclip.nn import LayerNorm32, TimeEmbedding
+from unclip.nn import LayerNorm32, Linear, TimeEmbedding
 from unclip.shapes import Timesteps, TokenMask
 
 __all__ = ["KandinskyDecoder", "KandinskyDecoderConfig"]
@@ -101,15 +101,15 @@ class KandinskyDecoder(nn.Module):
         self.config = config
         trunk, context_dim = config.unet(), config.context_dim
         self.time_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
-        self.image_embedding = nn.Linear(config.embedding_dim, trunk.embedding_dim)
-        self.image_tokens = nn.Linear(config.embedding_dim, config.num_image_tokens * context_dim)
+        self.image_embedding = Linear(config.embedding_dim, trunk.embedding_dim)
+        self.image_tokens = Linear(config.embedding_dim, config.num_image_tokens * context_dim)
         if config.normalize_image:
             self.image_embedding_norm = LayerNorm32(trunk.embedding_dim)
             self.image_tokens_norm = LayerNorm32(context_dim)
         if config.text_dim:
-            self.text_embedding = nn.Linear(config.text_embedding_dim or config.embedding_dim, trunk.embedding_dim)
+            self.text_embedding = Linear(config.text_embedding_dim or config.embedding_dim, trunk.embedding_dim)
             self.text_embedding_norm = LayerNorm32(trunk.embedding_dim)
-            self.text_tokens = nn.Linear(config.text_dim, context_dim)
+            self.text_tokens = Linear(config.text_dim, context_dim)
         self.unet = UNet(trunk)
 
     def forward(

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unclip.nn import GroupNorm32, Resample, attention, resample, split_heads
+from unclip.nn import GroupNorm32, Linear, Resample, attention, resample, split_heads
 from unclip.shapes import Images
 
 __all__ = ["LatentNorm", "Latents", "Level"]
@@ -60,8 +60,8 @@ class PixelAttention(nn.Module):
     def __init__(self, channels: int, latent_channels: int) -> None:
         super().__init__()
         self.norm = LatentNorm(channels, latent_channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.out = Linear(channels, channels)
 
     def forward(self, x: Images, latents: Latents | None) -> Images:
         """Attend over all pixels."""

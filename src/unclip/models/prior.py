@@ -9,7 +9,8 @@ from unclip.config import Config
 from unclip.errors import ConfigError, InputError
 from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.own_x0 import own_x0
-from unclip.nn import LayerNorm32, TimeEmbedding, TransformerBlock
+from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
+from unclip.runtime import at_least_float32
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
 __all__ = ["Prior", "PriorConfig", "TextCache"]
@@ -79,12 +80,12 @@ class Prior(nn.Module):
         self.register_buffer("embedding_mean", torch.zeros(config.embedding_dim))
         self.register_buffer("embedding_std", torch.ones(config.embedding_dim))
         if config.num_text_tokens:
-            self.text_tokens = nn.Linear(config.text_dim or config.embedding_dim, config.width)
-        self.text_embedding = nn.Linear(config.text_embedding_dim or config.embedding_dim, config.width)
+            self.text_tokens = Linear(config.text_dim or config.embedding_dim, config.width)
+        self.text_embedding = Linear(config.text_embedding_dim or config.embedding_dim, config.width)
         self.time_embedding = TimeEmbedding(config.width, config.width)
-        self.noised_embedding = nn.Linear(config.embedding_dim, config.width)
+        self.noised_embedding = Linear(config.embedding_dim, config.width)
         if config.self_conditioning:
-            self.own_x0 = nn.Linear(config.embedding_dim, config.width)
+            self.own_x0 = Linear(config.embedding_dim, config.width)
         self.query = nn.Parameter(torch.zeros(1, 1, config.width))
         self.positions = nn.Parameter(
             torch.empty(1, config.num_text_tokens + 1 + config.num_noised_tokens, config.width)
@@ -101,7 +102,7 @@ class Prior(nn.Module):
             for _ in range(config.depth)
         )
         self.norm_out = LayerNorm32(config.width)
-        self.out = nn.Linear(config.width, config.embedding_dim)
+        self.out = Linear(config.width, config.embedding_dim)
 
     def forward(
         self,
@@ -152,11 +153,15 @@ class Prior(nn.Module):
 
     def standardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """CLIP's image embedding to the numbers that are diffused: mean 0 and standard deviation 1 per dimension."""
-        return (embedding.float() - self.embedding_mean.float()) / self.embedding_std.float()
+        return (at_least_float32(embedding) - at_least_float32(self.embedding_mean)) / at_least_float32(
+            self.embedding_std
+        )
 
     def unstandardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """The inverse of `standardize`."""
-        return embedding.float() * self.embedding_std.float() + self.embedding_mean.float()
+        return at_least_float32(embedding) * at_least_float32(self.embedding_std) + at_least_float32(
+            self.embedding_mean
+        )
 
     def _text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> Tensor:
         if text_embedding is None:

@@ -11,6 +11,7 @@ from unclip.errors import ConfigError, InputError
 from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.unet import UNet, UNetConfig
 from unclip.nn import Norm, TimeConditioning, TimeEmbedding
+from unclip.runtime import at_least_float32
 from unclip.shapes import Timesteps
 
 __all__ = ["Upsampler", "UpsamplerConfig"]
@@ -119,16 +120,16 @@ class Upsampler(nn.Module):
         elif augmentation is not None:
             raise InputError("this upsampler is not told an augmentation (noise_conditioning=False); leave it out.")
         enlarged = _enlarge(low_res, x_t)
-        output: Tensor = self.unet(torch.cat([x_t.float(), enlarged], dim=1), emb)
+        output: Tensor = self.unet(torch.cat([at_least_float32(x_t), enlarged], dim=1), emb)
         if not self.config.residual:
             return output
         # In float32: a correction is small, so what bfloat16 rounds off it lies below a step of 8-bit colour.
-        mean, rest = output.float().split([enlarged.shape[1], output.shape[1] - enlarged.shape[1]], dim=1)
+        mean, rest = at_least_float32(output).split([enlarged.shape[1], output.shape[1] - enlarged.shape[1]], dim=1)
         return torch.cat([mean + enlarged, rest], dim=1)
 
 
 def _enlarge(low_res: Tensor, x_t: Tensor) -> Tensor:
-    low_res = low_res.float()  # The antialiased kernel has no bfloat16 on a CPU.
+    low_res = at_least_float32(low_res)  # The antialiased kernel has no bfloat16 on a CPU.
     if low_res.shape[2:] == x_t.shape[2:]:
         return low_res
     return F.interpolate(low_res, size=x_t.shape[2:], mode="bicubic", align_corners=False, antialias=True)

@@ -3,6 +3,7 @@
 from unclip.nn.attention import Context, SpatialAttention, attention, split_heads
 from unclip.nn.embeddings import TimeEmbedding, timestep_embedding
 from unclip.nn.init import zeroed
+from unclip.nn.linear import Linear, exact_type
 from unclip.nn.norms import GroupNorm32, LayerNorm32, Norm, PixelNorm32, make_norm
 from unclip.nn.resblock import Resample, ResBlock, TimeConditioning, resample
 from unclip.nn.transformer import Activation, KeysValues, TransformerBlock
@@ -13,6 +14,7 @@ __all__ = [
     "GroupNorm32",
     "KeysValues",
     "LayerNorm32",
+    "Linear",
     "Norm",
     "PixelNorm32",
     "ResBlock",
@@ -22,6 +24,7 @@ __all__ = [
     "TimeEmbedding",
     "TransformerBlock",
     "attention",
+    "exact_type",
     "make_norm",
     "resample",
     "split_heads",

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.nn.init import zeroed
+from unclip.nn.linear import Linear, exact_type
 from unclip.nn.norms import GroupNorm32
 from unclip.shapes import Images, TokenMask
 
@@ -29,6 +30,9 @@ def attention(
     `causal` hides later keys, the last query standing at the last key: with fewer queries than keys it continues a
     sequence.
     """
+    dtype = exact_type(q)
+    if dtype != q.dtype:
+        return attention(q.to(dtype), k.to(dtype), v.to(dtype), mask, causal).to(q.dtype)
     plain = q.device.type == "cpu" and k.shape[-2] <= _PLAIN_KEYS.get(q.dtype, _PLAIN_KEYS_FLOAT32)
     if causal and (plain or mask is not None or q.shape[-2] != k.shape[-2]):
         order = _causal_mask(q.shape[-2], k.shape[-2], q.device)
@@ -66,9 +70,9 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.norm = GroupNorm32(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.context_kv = nn.Linear(context_dim, 2 * channels) if context_dim else None
-        self.out = zeroed(nn.Linear(channels, channels))  # The block starts as the identity.
+        self.qkv = Linear(channels, 3 * channels)
+        self.context_kv = Linear(context_dim, 2 * channels) if context_dim else None
+        self.out = zeroed(Linear(channels, channels))  # The block starts as the identity.
 
     def forward(self, x: Images, context: Context | None = None, context_mask: TokenMask | None = None) -> Images:
         """Attend; `context_mask` is True for real context tokens. Needs `context` exactly if built with one."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unclip.nn.linear import Linear
 from unclip.shapes import Timesteps
 
 __all__ = ["TimeEmbedding", "timestep_embedding"]
@@ -27,8 +28,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.in_dim = in_dim
-        self.linear_1 = nn.Linear(in_dim, out_dim)
-        self.linear_2 = nn.Linear(out_dim, out_dim)
+        self.linear_1 = Linear(in_dim, out_dim)
+        self.linear_2 = Linear(out_dim, out_dim)
 
     def forward(self, timestep: Timesteps) -> Float[Tensor, "batch out_dim"]:
         """Embed `timestep`, in the weights' type from the first linear layer on."""

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 __all__ = ["GroupNorm32", "LayerNorm32", "Norm", "PixelNorm32", "make_norm"]
 
 Norm = Literal["group", "pixel"]
+# From this size on torch sums channels-last maps thread by thread, so that statistics depend on their number. Rows of
+# channels-first maps are summed as a whole; training, where a step may differ in its last bits, saves the copy.
+_THREADED_PIXELS = 1024
 
 
 class GroupNorm32(nn.GroupNorm):
@@ -24,12 +27,10 @@ class GroupNorm32(nn.GroupNorm):
         super().__init__(math.gcd(32, channels), channels, eps=eps)
 
     def forward(self, input: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
-        """Normalise; statistics float32, result in the type of `input`.
-
-        On a CPU, sampling in bfloat16, a sample's bits do not depend on its batch.
-        """
-        if _sums_across_samples(input):
-            return torch.cat([self.forward(sample) for sample in input.split(1)])
+        """Normalise; statistics float32, result in the type of `input`."""
+        large = input.ndim == 4 and input.device.type == "cpu" and input[0, 0].numel() >= _THREADED_PIXELS
+        if large and not torch.is_grad_enabled():
+            input = input.contiguous()
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps).to(input.dtype)
 
 
@@ -41,6 +42,8 @@ class LayerNorm32(nn.LayerNorm):
 
     def forward(self, input: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Normalise; statistics float32, result in the type of `input`."""
+        if input.dtype == torch.float64:
+            return F.layer_norm(input, self.normalized_shape, self.weight.double(), self.bias.double(), self.eps)
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps).to(input.dtype)
 
 
@@ -50,15 +53,6 @@ class PixelNorm32(LayerNorm32):
     def forward(self, input: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
         """Normalise; statistics float32, result in the type of `input`, its channels adjacent in memory."""
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
-
-
-def _sums_across_samples(input: Tensor) -> bool:
-    """Whether PyTorch's kernel would give threads shares of the whole batch: a sample's sums then hang on its batch.
-
-    All else in a network adds up each sample by itself in bfloat16; in float32 matrix products do not either.
-    """
-    is_sampled = input.dtype == torch.bfloat16 and input.device.type == "cpu" and not input.requires_grad
-    return is_sampled and len(input) > 1 and input.shape[2:].numel() >= 1024
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.nn.init import zeroed
+from unclip.nn.linear import Linear
 from unclip.nn.norms import Norm, make_norm
 from unclip.shapes import Embeddings, Images
 
@@ -48,7 +49,7 @@ class ResBlock(nn.Module):
         self.resample: Resample = resample
         self.norm_1 = make_norm(norm, in_channels)
         self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.embedding = nn.Linear(embedding_dim, 2 * out_channels if self.adaptive else out_channels)
+        self.embedding = Linear(embedding_dim, 2 * out_channels if self.adaptive else out_channels)
         self.norm_2 = make_norm(norm, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))  # It starts as its skip connection.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.nn.attention import attention
+from unclip.nn.linear import Linear
 from unclip.nn.norms import LayerNorm32
 from unclip.shapes import Hidden
 
@@ -77,8 +78,8 @@ class TransformerBlock(nn.Module):
         return x + self.dropout(self.ff_out(self.activation(self.ff_in(self.norm_2(x))))), own
 
 
-def _linear(in_dim: int, out_dim: int, scale: float = 1.0) -> nn.Linear:
-    layer = nn.Linear(in_dim, out_dim)
+def _linear(in_dim: int, out_dim: int, scale: float = 1.0) -> Linear:
+    layer = Linear(in_dim, out_dim)
     nn.init.normal_(layer.weight, std=scale / math.sqrt(in_dim))
     nn.init.zeros_(layer.bias)
     return layer

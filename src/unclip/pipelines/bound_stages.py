@@ -86,7 +86,7 @@ class BoundPrior:
         candidates = count_candidates(self.model, num_candidates)
         text, null = encode_prompts(self.model, texts)
         features = Features(text, null, text.embedding[:0], Condition(text, null), {})
-        return torch.cat(job.imagine(features, candidates))
+        return torch.cat(job.imagine(features, candidates)).float()
 
     def __repr__(self) -> str:
         return _describe("prior", self.model, self.stage)
@@ -150,7 +150,7 @@ class BoundDecoder:
         chain = Chain([], [(height, width)])
         job = begin(self.model, options, num_inputs=len(vectors), num_images=num_images, chain=chain)
         features = decoder_features(self.model, prompts)
-        return torch.cat(job.decode([vectors[batch.rows] for batch in job.batches], features.condition))
+        return torch.cat(job.decode([vectors[batch.rows] for batch in job.batches], features.condition)).float()
 
     def __repr__(self) -> str:
         return _describe("decoder", self.model, self.stage)
@@ -222,7 +222,7 @@ class BoundUpsampler:
         )
         chain = Chain([stage], [(height, width), large[::-1]])
         job = begin(self.model, options, num_inputs=len(low_res), uses_decoder=False, chain=chain)
-        return torch.cat(job.enlarge([low_res[batch.rows] for batch in job.batches]))
+        return torch.cat(job.enlarge([low_res[batch.rows] for batch in job.batches])).float()
 
     def __repr__(self) -> str:
         return _describe(self.name, self.model, self.stage)

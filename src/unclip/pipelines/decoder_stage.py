@@ -12,7 +12,7 @@ from unclip.models import Autoencoder, KandinskyDecoder
 from unclip.models.dalle2_pytorch import Dalle2UNet
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.conditioning import AnyDecoder, Condition, Conditioning, decoder_conditioning, with_own_x0
-from unclip.pipelines.sampling import PIXEL_BOUND, describe_stage, last, sample_steps, trained_schedule
+from unclip.pipelines.sampling import PIXEL_BOUND, describe_stage, last, sample_dtype, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
@@ -112,7 +112,7 @@ class DecoderStage:
         shape, device = self.sample_shape(size or (self.image_size, self.image_size)), image_embedding.device
 
         def draw() -> Tensor:
-            return noise(shape, device)
+            return noise(shape, device, sample_dtype(self.network))
 
         denoiser = self.denoiser(image_embedding, condition, settings)
         return sample_steps(denoiser, self.schedule_of(settings), settings, draw, canvas)

@@ -156,8 +156,13 @@ class Job:
             images=[picture for batch in images for picture in convert(batch, self.output_type)],
             prompts=texts,
             seeds=pictures.seeds,
-            image_embeddings=torch.cat(embeddings),
-            settings={**settings, "image_size": width if width == height else [width, height], **stages},
+            image_embeddings=torch.cat(embeddings).float(),
+            settings={
+                **settings,
+                "image_size": width if width == height else [width, height],
+                "number_formats": self.model.number_formats(stages),
+                **stages,
+            },
             cut=[cut.get(text, "") for text in texts],
             model=self.model.name,
         )

@@ -1,8 +1,8 @@
 """A model: its stages and where they run. Knows its networks and what fits together; not what is done with them."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -25,9 +25,9 @@ from unclip.pipelines.folder import (
 from unclip.pipelines.networks import build_on_meta
 from unclip.pipelines.opening import open_sources
 from unclip.pipelines.prior_stage import PriorStage
-from unclip.pipelines.residence import Residence, StageFiles
+from unclip.pipelines.residence import Residence
 from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.runtime import inference_dtype, resolve_device
+from unclip.runtime import encoder_dtype, inference_dtype, resolve_device
 
 __all__ = ["Encoder", "Model", "Stage"]
 
@@ -60,8 +60,8 @@ class Model:
     """What the decoder's prompts go through where it reads another text encoder than CLIP (Kandinsky 2.1)."""
     basis: EmbeddingBasis | None = None
     """The principal components of image embeddings, for probing."""
-    files: StageFiles | None = None
-    """Where networks are read from each time they are needed; None where all of them are in memory."""
+    residences: Mapping[nn.Module, Residence] = field(default_factory=dict)
+    """Where the weights of networks come from; a network that was built in memory has no entry."""
 
     def __post_init__(self) -> None:
         """Raise `CheckpointError` where two stages disagree on the size of what passes between them."""
@@ -102,9 +102,28 @@ class Model:
         """Sides of the pictures that the model draws, smallest first."""
         return [self.need_decoder.image_size, *sorted(self.upsamplers)]
 
-    def resident(self, part: Encoder | Stage) -> AbstractContextManager[None]:
-        """Inside the block the weights of `part` are in memory; without `load(low_memory=True)` they always are."""
-        return nullcontext() if self.files is None else self.files.resident(*_networks(part).values())
+    def number_formats(self, stages: Iterable[str]) -> dict[str, str]:
+        """The number format that each part computes in, such as bfloat16: of the encoders, and of these `stages`."""
+        formats = {}
+        for name, part in {"clip": self.clip, "text_encoder": self.text_encoder}.items():
+            if part is not None:
+                formats[name] = part.compute_dtype or self._dtype(next(iter(_networks(part).values())))
+        formats |= {name: self._dtype(stage.network) for name, stage in self._sampled().items() if name in stages}
+        return {name: str(dtype).removeprefix("torch.") for name, dtype in formats.items()}
+
+    def _dtype(self, network: nn.Module) -> torch.dtype:
+        # A network that waits on the meta device does not know what it will be filled with.
+        home = self.residences.get(network)
+        return next(network.parameters()).dtype if home is None else home.dtype
+
+    @contextmanager
+    def resident(self, part: Encoder | Stage) -> Iterator[None]:
+        """Hold the weights of `part` in memory inside the block; without `load(low_memory=True)` they always are."""
+        with ExitStack() as stack:
+            for network in _networks(part).values():
+                if network in self.residences:
+                    stack.enter_context(self.residences[network].resident(network))
+            yield
 
     @classmethod
     def load(
@@ -145,20 +164,25 @@ class Model:
     ) -> Self:
         """Build the networks of a model that is not loaded; see `UnClip.load`."""
         device = resolve_device(str(device))
-        if dtype is not None and not isinstance(dtype, torch.dtype):
-            raise InputError(f"dtype={dtype!r} is no number format of torch; give torch.bfloat16 or torch.float32.")
+        if dtype not in (None, torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            raise InputError(
+                f"dtype={dtype!r} is not a number format to draw in; give torch.bfloat16, torch.float16 or "
+                "torch.float32, or None for the device's best."
+            )
         networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
         residences = {
-            # CLIP in float32: one pass a picture costs little, and all that follows hangs on these numbers.
             network: Residence(
-                source.networks[stage], device, torch.float32 if stage in ENCODERS else dtype or inference_dtype(device)
+                source.networks[stage],
+                device,
+                torch.float32 if stage in ENCODERS else dtype or inference_dtype(device),
+                stays=not low_memory,
             )
             for stage, network in networks.items()
         }
         if not low_memory:
             for network, residence in residences.items():
                 residence.fill(network)
-        parts = _parts(networks, source)
+        parts = _parts(networks, source, encoder_dtype(device))
         upsamplers = [part for part in parts.values() if isinstance(part, UpsamplerStage)]
         return cls(
             name=source.name,
@@ -171,11 +195,11 @@ class Model:
             num_candidates=source.defaults.num_candidates,
             device=device,
             basis=source.basis,
-            files=StageFiles(residences) if low_memory else None,
+            residences=residences,
         )
 
-    def save(self, folder: str | Path, storage: Storage = "float32") -> None:
-        """Write the model folder."""
+    def save(self, folder: str | Path, storage: Storage | None = None) -> None:
+        """Write the model folder; see `UnClip.save`."""
         write_model(self.source(), Path(folder), storage)
 
     def source(self) -> ModelSource:
@@ -194,8 +218,8 @@ class Model:
         return ModelSource(self.name, weights, tokenizers, defaults, self.basis)
 
     def _weights(self, name: str, network: Any) -> NetworkWeights:
-        if self.files is not None and network in self.files.residences:
-            return self.files.residences[network].weights
+        if network in self.residences:
+            return self.residences[network].to_save(network)
         tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
         return NetworkWeights(type(network).__name__, network.config, tensors, name)
 
@@ -212,17 +236,17 @@ class Model:
         return part
 
 
-def _parts(networks: Mapping[str, Any], source: ModelSource) -> dict[str, Encoder | Stage]:
-    """Stages and encoders of networks, by the names of their files."""
+def _parts(networks: Mapping[str, Any], source: ModelSource, compute_dtype: torch.dtype) -> dict[str, Encoder | Stage]:
+    """Stages and encoders of networks, by the names of their files; encoders compute in `compute_dtype`."""
     settings = source.defaults.stages
     parts: dict[str, Encoder | Stage] = {}
     for name in upsampler_names(networks):
         parts[name] = UpsamplerStage(networks[name], settings[name], networks.get(f"{name}_last"))
     if "clip" in networks:
-        parts["clip"] = TextImageEncoder(networks["clip"], _expect(source.tokenizers["clip"], Tokenizer))
+        parts["clip"] = TextImageEncoder(networks["clip"], _expect(source.tokenizers["clip"], Tokenizer), compute_dtype)
     if "text_encoder" in networks:
         tokenizer = _expect(source.tokenizers["text_encoder"], MultilingualTokenizer)
-        parts["text_encoder"] = MultilingualEncoder(networks["text_encoder"], tokenizer)
+        parts["text_encoder"] = MultilingualEncoder(networks["text_encoder"], tokenizer, compute_dtype)
     if "prior" in networks:
         parts["prior"] = PriorStage(networks["prior"], settings["prior"])
     if "decoder" in networks:

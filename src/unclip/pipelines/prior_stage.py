@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.pipelines.conditioning import AnyPrior, Conditioning, prior_conditioning, with_own_x0
-from unclip.pipelines.sampling import EMBEDDING_BOUND, describe_stage, last, sample_steps, trained_schedule
+from unclip.pipelines.sampling import (
+    EMBEDDING_BOUND,
+    describe_stage,
+    last,
+    sample_dtype,
+    sample_steps,
+    trained_schedule,
+)
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
@@ -25,7 +32,9 @@ def best_candidate(
     candidates: Float[Tensor, "batch candidates dim"], text_embedding: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, "batch dim"]:
     """The image embedding of each row that points most along its text embedding (dot product of unit vectors)."""
-    scores = torch.einsum("bnd,bd->bn", F.normalize(candidates, dim=-1), F.normalize(text_embedding, dim=-1))
+    points, text = F.normalize(candidates, dim=-1), F.normalize(text_embedding, dim=-1)
+    # A sum, not a product of matrices, which a host process may have narrowed to bfloat16.
+    scores = (points * text[:, None]).sum(dim=-1)
     return candidates[torch.arange(len(candidates), device=candidates.device), scores.argmax(dim=1)]
 
 
@@ -89,7 +98,7 @@ class PriorStage:
         shape, device = (num_candidates, self.network.config.embedding_dim), text.embedding.device
 
         def draw() -> Tensor:
-            return noise(shape, device).flatten(0, 1)
+            return noise(shape, device, sample_dtype(self.network)).flatten(0, 1)
 
         denoiser = self.denoiser(text, null, settings, num_candidates)
         return sample_steps(denoiser, self.schedule_of(settings), settings, draw)

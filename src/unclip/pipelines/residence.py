@@ -1,44 +1,67 @@
-"""Networks that are in memory only while they are used. Knows modules and where their weights are; no stage."""
+"""Where a network's weights come from, and whether they are in memory. Knows modules and tensors; no stage."""
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from unclip.checkpoint import NetworkWeights, fill
+from unclip.checkpoint import LazyTensor, NetworkWeights, fill
 
-__all__ = ["Residence", "StageFiles"]
+__all__ = ["Residence"]
 
 
-@dataclass(frozen=True, eq=False)
 class Residence:
-    """Where a network's weights come from, and how they are held."""
+    """A network's weights as they are stored, and how they are held while it is used.
 
-    weights: NetworkWeights
-    device: torch.device
-    dtype: torch.dtype
+    One that `stays` is filled once; another is read for every use and waits on the meta device. Threads may use it at
+    the same time: the first reads the weights, the last lets them go.
+    """
+
+    def __init__(
+        self, weights: NetworkWeights, device: torch.device, dtype: torch.dtype, *, stays: bool = True
+    ) -> None:
+        self.weights = weights
+        self.device = device
+        self.dtype = dtype
+        self.stays = stays
+        self._lock = threading.Lock()
+        self._num_users = 0
 
     def fill(self, network: nn.Module) -> None:
         """Read the weights of `network`; raises `CheckpointError` where they do not fit."""
         fill(network, self.weights.tensors, self.weights.source, self.device, self.dtype)
 
-
-@dataclass(frozen=True, eq=False)
-class StageFiles:
-    """The files behind networks that wait on the meta device; others stay where they are."""
-
-    residences: Mapping[nn.Module, Residence]
-
     @contextmanager
-    def resident(self, *networks: nn.Module) -> Iterator[None]:
-        """Hold the weights of `networks` inside the block."""
-        waiting = [network for network in networks if network in self.residences]
+    def resident(self, network: nn.Module) -> Iterator[None]:
+        """Hold the weights of `network` inside the block."""
+        if self.stays:
+            yield
+            return
+        with self._lock:
+            if self._num_users == 0:
+                self.fill(network)
+            self._num_users += 1
         try:
-            for network in waiting:
-                self.residences[network].fill(network)
             yield
         finally:
-            for network in waiting:
-                network.to("meta")
+            with self._lock:
+                self._num_users -= 1
+                if self._num_users == 0:
+                    network.to("meta")
+
+    def to_save(self, network: nn.Module) -> NetworkWeights:
+        """The weights of `network`, each tensor as it is stored unless it was changed in memory since.
+
+        Memory may hold fewer bits than the file: bfloat16 of float32. What was stored comes back bit for bit.
+        """
+        if not self.stays:
+            return self.weights
+        tensors = {name: self._to_save(name, tensor) for name, tensor in network.state_dict().items()}
+        return NetworkWeights(self.weights.network, self.weights.config, tensors, self.weights.source)
+
+    def _to_save(self, name: str, tensor: torch.Tensor) -> LazyTensor:
+        stored = self.weights.tensors[name]
+        is_unchanged = torch.equal(stored.read().to(tensor.device, tensor.dtype), tensor)
+        return stored if is_unchanged else LazyTensor.of(tensor.detach().cpu())

@@ -32,6 +32,7 @@ __all__ = [
     "describe_stage",
     "expand_text",
     "last",
+    "sample_dtype",
     "sample_steps",
     "select_text",
     "stage_times",
@@ -53,6 +54,11 @@ def stage_times(schedule: DiscreteSchedule, settings: StageSettings, strength: f
     """The falling times that a sampler visits; raises `InputError` for more steps than the schedule has."""
     times = time_grid(schedule, settings.num_steps, settings.spacing, settings.sigma_min)
     return times if strength == 1.0 else times_from(times, strength)
+
+
+def sample_dtype(network: nn.Module) -> torch.dtype:
+    """What a network is sampled in: float64 where its weights are, as a reference for others, else float32."""
+    return torch.promote_types(next(network.parameters()).dtype, torch.float32)
 
 
 def sample_steps(

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from unclip.errors import InputError
 from unclip.pipelines.model import Model
-from unclip.pipelines.residence import StageFiles
 
 __all__ = ["swap"]
 
@@ -37,7 +36,7 @@ def swap(
         decoder=model.decoder if decoder is None else decoder.need_decoder,
         text_encoder=(decoder or model).text_encoder,
         upsamplers=(upsamplers or model).upsamplers,
-        files=_files([model, *donors.values()]),
+        residences={key: home for part in (model, *donors.values()) for key, home in part.residences.items()},
     )
     return swapped if swapped.image_size in swapped.image_sizes else replace(swapped, image_size=None)
 
@@ -46,9 +45,3 @@ def _name(model: Model, donors: Mapping[str, Model]) -> str:
     """What the model is called from now on: `emoji (decoder of mine)`."""
     parts = ", ".join(f"{part} of {donor.name}" for part, donor in donors.items())
     return f"{model.name} ({parts})" if parts else model.name
-
-
-def _files(models: list[Model]) -> StageFiles | None:
-    files = [model.files for model in models if model.files is not None]
-    homes = {network: home for part in files for network, home in part.residences.items()}
-    return StageFiles(homes) if files else None

@@ -80,8 +80,12 @@ class UnClip:
         """
         return cls(Model.load(name_or_folder, device, dtype, low_memory=low_memory, revision=revision))
 
-    def save(self, folder: str | Path, storage: Storage = "float32") -> None:
-        """Write a model folder that `load` reads. `storage` is float32, bfloat16 or int8 (per output channel)."""
+    def save(self, folder: str | Path, storage: Storage | None = None) -> None:
+        """Write a model folder that `load` reads.
+
+        `storage` is float32, bfloat16 or int8 (per output channel); None writes every tensor as it was stored, bit for
+        bit, whatever number format it is used in. What was changed in memory is written as it is there.
+        """
         self.model.save(folder, storage)
 
     def replace(

@@ -22,7 +22,15 @@ from unclip.diffusion import (
 from unclip.images import resize
 from unclip.models import Upsampler
 from unclip.pipelines.canvas import BLANK, Canvas
-from unclip.pipelines.sampling import PIXEL_BOUND, describe_stage, last, sample_steps, stage_times, trained_schedule
+from unclip.pipelines.sampling import (
+    PIXEL_BOUND,
+    describe_stage,
+    last,
+    sample_dtype,
+    sample_steps,
+    stage_times,
+    trained_schedule,
+)
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
@@ -134,7 +142,7 @@ class UpsamplerStage:
         shape, device = (3, height, width), low_res.device
 
         def draw() -> Tensor:
-            return noise(shape, device)
+            return noise(shape, device, sample_dtype(self.network))
 
         canvas = canvas if canvas.x_T is not None else canvas._replace(x_T=draw())
         if settings.augmentation > 0.0:

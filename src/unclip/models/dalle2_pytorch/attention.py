@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.layers import GainNorm, normalized, rotate
+from unclip.nn import Linear, exact_type
 from unclip.shapes import Hidden
 
 __all__ = ["COSINE_SCALE", "Attention"]
@@ -40,9 +41,9 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.norm = GainNorm(width)
         self.null_kv = nn.Parameter(torch.randn(2, head_dim))
-        self.to_q = nn.Linear(width, num_heads * head_dim, bias=False)
-        self.to_kv = nn.Linear(width, 2 * head_dim, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(num_heads * head_dim, width, bias=False), GainNorm(width))
+        self.to_q = Linear(width, num_heads * head_dim, bias=False)
+        self.to_kv = Linear(width, 2 * head_dim, bias=False)
+        self.to_out = nn.Sequential(Linear(num_heads * head_dim, width, bias=False), GainNorm(width))
 
     def forward(self, x: Hidden, bias: Float[Tensor, "heads length keys"] | None = None) -> Hidden:
         """Mix tokens; `bias` is added to the logits, of length + 1 keys of which the null key is the first."""
@@ -54,13 +55,14 @@ class Attention(nn.Module):
         null_k, null_v = self.null_kv.to(x.dtype).expand(len(x), 1, -1, -1).split(1, dim=2)
         k, v = torch.cat([null_k, k], dim=2), torch.cat([null_v, v], dim=2)
         q, k = normalized(q, self.cosine), normalized(k, self.cosine)
+        dtype = exact_type(q)
         mixed = F.scaled_dot_product_attention(
-            q,
-            k.expand(-1, q.shape[1], -1, -1),
-            v.expand(-1, q.shape[1], -1, -1),
-            attn_mask=None if bias is None else bias.to(x.dtype),
+            q.to(dtype),
+            k.to(dtype).expand(-1, q.shape[1], -1, -1),
+            v.to(dtype).expand(-1, q.shape[1], -1, -1),
+            attn_mask=None if bias is None else bias.to(dtype),
             dropout_p=self.dropout if self.training else 0.0,
             scale=self.logit_scale,
-        )
+        ).to(q.dtype)
         out: Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))
         return out

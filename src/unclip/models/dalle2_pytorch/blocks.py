@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.fmap_attention import CrossAttention
+from unclip.nn import Linear
 from unclip.shapes import Embeddings, Images
 
 __all__ = ["CrossEmbed", "Downsample", "ResBlock", "Upsample", "downsample", "upsample"]
@@ -37,7 +38,7 @@ class ResBlock(nn.Module):
         cosine: bool,
     ) -> None:
         super().__init__()
-        self.time_mlp = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, 2 * out_channels))
+        self.time_mlp = nn.Sequential(nn.SiLU(), Linear(time_dim, 2 * out_channels))
         self.cross_attn = None if context_dim is None else CrossAttention(out_channels, context_dim, cosine=cosine)
         self.block1 = _ConvBlock(in_channels, out_channels, num_groups, standardized)
         self.block2 = _ConvBlock(out_channels, out_channels, num_groups, standardized)

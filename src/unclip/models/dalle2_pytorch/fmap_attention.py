@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.attention import COSINE_SCALE, Attention
 from unclip.models.dalle2_pytorch.layers import GainNorm, normalized
+from unclip.nn import Linear, exact_type
 from unclip.shapes import Images
 
 __all__ = ["CrossAttention", "LinearAttention", "attend"]
@@ -23,9 +24,9 @@ class CrossAttention(nn.Module):
         self.cosine = cosine
         self.norm = GainNorm(width)
         self.null_kv = nn.Parameter(torch.randn(2, _CROSS_HEAD_DIM))
-        self.to_q = nn.Linear(width, inner_dim, bias=False)
-        self.to_kv = nn.Linear(context_dim, 2 * inner_dim, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(inner_dim, width, bias=False), GainNorm(width))
+        self.to_q = Linear(width, inner_dim, bias=False)
+        self.to_kv = Linear(context_dim, 2 * inner_dim, bias=False)
+        self.to_out = nn.Sequential(Linear(inner_dim, width, bias=False), GainNorm(width))
 
     def forward(self, x: Images, context: Float[Tensor, "batch length context_dim"]) -> Images:
         """What each pixel gathers from the tokens of `context`."""
@@ -36,7 +37,8 @@ class CrossAttention(nn.Module):
         k, v = torch.cat([null_k, k], dim=2), torch.cat([null_v, v], dim=2)
         q, k = normalized(q, self.cosine), normalized(k, self.cosine)
         scale = COSINE_SCALE if self.cosine else _CROSS_HEAD_DIM**-0.5
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=scale)
+        dtype = exact_type(q)
+        mixed = F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype), scale=scale).to(q.dtype)
         out: Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))
         return out.transpose(1, 2).unflatten(2, x.shape[2:])
 
@@ -68,8 +70,9 @@ class LinearAttention(nn.Module):
         if self.normalized:
             root = k.shape[3] ** 0.5
             k, v = k / root, F.normalize(v, dim=2) / root
-        context = k @ v.transpose(2, 3)  # (N, heads, dim of k, dim of v)
-        mixed = (context.transpose(2, 3) @ q).flatten(1, 2).unflatten(2, x.shape[2:])
+        dtype = exact_type(q)
+        context = k.to(dtype) @ v.to(dtype).transpose(2, 3)  # (N, heads, dim of k, dim of v)
+        mixed = (context.transpose(2, 3) @ q.to(dtype)).to(q.dtype).flatten(1, 2).unflatten(2, x.shape[2:])
         out: Tensor = self.to_out(F.gelu(mixed))
         return out
 

@@ -13,6 +13,7 @@ from unclip.models.choices import Depth, PredictionType, ScheduleName
 from unclip.models.dalle2_pytorch.attention import COSINE_SCALE
 from unclip.models.dalle2_pytorch.layers import Sinusoid
 from unclip.models.dalle2_pytorch.transformer import CausalTransformer
+from unclip.nn import Linear
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
 __all__ = ["Dalle2Prior", "Dalle2PriorConfig"]
@@ -223,7 +224,7 @@ class Dalle2Prior(nn.Module):
 
 
 def _split(dim: int, num_tokens: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(dim, dim * num_tokens) if num_tokens > 1 else nn.Identity())
+    return nn.Sequential(Linear(dim, dim * num_tokens) if num_tokens > 1 else nn.Identity())
 
 
 def _time_tokens(config: Dalle2PriorConfig) -> nn.Sequential:
@@ -239,9 +240,9 @@ class _TimeMlp(nn.Module):
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Sequential(nn.Linear(in_dim, 2 * out_dim), nn.SiLU()),
-            nn.Sequential(nn.Linear(2 * out_dim, 2 * out_dim), nn.SiLU()),
-            nn.Linear(2 * out_dim, out_dim),
+            nn.Sequential(Linear(in_dim, 2 * out_dim), nn.SiLU()),
+            nn.Sequential(Linear(2 * out_dim, 2 * out_dim), nn.SiLU()),
+            Linear(2 * out_dim, out_dim),
         )
 
     def forward(self, x: Float[Tensor, "batch in_dim"]) -> Float[Tensor, "batch out_dim"]:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.attention import Attention
 from unclip.models.dalle2_pytorch.layers import GainNorm
+from unclip.nn import Linear
 from unclip.shapes import Hidden
 
 __all__ = ["CausalTransformer", "FeedForward"]
@@ -62,7 +63,7 @@ class CausalTransformer(nn.Module):
             for _ in range(depth)
         )
         self.norm = GainNorm(width, divided=True) if norm_out else nn.Identity()
-        self.project_out = nn.Linear(width, width, bias=False) if project_out else nn.Identity()
+        self.project_out = Linear(width, width, bias=False) if project_out else nn.Identity()
 
     def forward(self, x: Hidden) -> Hidden:
         """Transform tokens; each sees itself and those before it."""
@@ -118,9 +119,9 @@ class FeedForward(nn.Sequential):
     def __init__(self, width: int, mult: int, *, norm: bool, dropout: float) -> None:
         super().__init__(
             GainNorm(width),
-            nn.Linear(width, 2 * mult * width, bias=False),
+            Linear(width, 2 * mult * width, bias=False),
             SwiGlu(),
             GainNorm(mult * width) if norm else nn.Identity(),
             nn.Dropout(dropout),
-            nn.Linear(mult * width, width, bias=False),
+            Linear(mult * width, width, bias=False),
         )

@@ -14,6 +14,7 @@ from unclip.models.dalle2_pytorch.fmap_attention import LinearAttention
 from unclip.models.dalle2_pytorch.layers import Sinusoid
 from unclip.models.dalle2_pytorch.stages import DownStage, MakeBlock, Middle, UpStage
 from unclip.models.dalle2_pytorch.unet_config import Dalle2UNetConfig
+from unclip.nn import Linear
 from unclip.shapes import Images, Timesteps, TokenMask
 
 __all__ = ["Dalle2UNet"]
@@ -51,18 +52,18 @@ class Dalle2UNet(nn.Module):
 
     def _make_conditioning(self, config: Dalle2UNetConfig, time_dim: int) -> None:
         base, context_dim = config.base_channels, config.context_dim
-        self.to_time_hiddens = nn.Sequential(Sinusoid(base), nn.Linear(base, time_dim), nn.GELU())
-        self.to_time_tokens = nn.Sequential(nn.Linear(time_dim, context_dim * config.num_time_tokens))
-        self.to_time_cond = nn.Sequential(nn.Linear(time_dim, time_dim))
+        self.to_time_hiddens = nn.Sequential(Sinusoid(base), Linear(base, time_dim), nn.GELU())
+        self.to_time_tokens = nn.Sequential(Linear(time_dim, context_dim * config.num_time_tokens))
+        self.to_time_cond = nn.Sequential(Linear(time_dim, time_dim))
         if config.embedding_dim:
-            self.image_to_tokens = nn.Sequential(nn.Linear(config.embedding_dim, context_dim * config.num_image_tokens))
+            self.image_to_tokens = nn.Sequential(Linear(config.embedding_dim, context_dim * config.num_image_tokens))
         if config.embedding_dim and config.add_image_to_time:
-            self.to_image_hiddens = nn.Sequential(nn.Linear(config.embedding_dim, time_dim), nn.GELU())
+            self.to_image_hiddens = nn.Sequential(Linear(config.embedding_dim, time_dim), nn.GELU())
         if config.text_dim:
-            self.text_to_cond = nn.Linear(config.text_dim, context_dim)
+            self.text_to_cond = Linear(config.text_dim, context_dim)
         if config.low_res_noise:
             self.to_lowres_noise_cond = nn.Sequential(
-                Sinusoid(base), nn.Linear(base, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
+                Sinusoid(base), Linear(base, time_dim), nn.GELU(), Linear(time_dim, time_dim)
             )
         self.norm_cond = nn.LayerNorm(context_dim)
         self.norm_mid_cond = nn.LayerNorm(context_dim)
