@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from unclip.diffusion import SamplerStep
 from unclip.images import cover, from_pil
@@ -252,11 +252,10 @@ def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: in
     """
     if model.device.type != "cpu":
         return BATCH_SIZE
-    homes = {} if model.files is None else model.files.residences
-    networks: list[nn.Module] = [stage.network for stage in stages.values()]
-    formats = {homes[network].dtype if network in homes else next(network.parameters()).dtype for network in networks}
+    formats = model.number_formats(stages)
+    in_bfloat16 = all(formats[name] == "bfloat16" for name in stages)
     pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.network.config.text_dim > 0
-    return BATCH_SIZE if formats == {torch.bfloat16} and not pads_texts else 1
+    return BATCH_SIZE if in_bfloat16 and not pads_texts else 1
 
 
 def _batches(num_images: int, seeds: list[int], size: int) -> list[Batch]:
