@@ -110,9 +110,12 @@ class MemoryTask(Task):
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
     def build(self) -> nn.Module:
-        return seeded_network(_builder(self.task.model), 0, self.device)
+        return seeded_network(_builder(self.task.model), 0)
 
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        return TaskLoss(self.held_out(network, batch)["loss"].mean(), {})
+
+    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         names = {"text_embedding", "text_hidden", "text_mask"}
         if isinstance(self.task, DecoderTaskConfig):
             names |= {"image_embedding", "image_present"}
@@ -122,7 +125,7 @@ class MemoryTask(Task):
         conditioning = {name: tensor for name, tensor in batch.tensors.items() if name in names}
         tensors = {**batch.tensors, "x0": x0}
         losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
-        return TaskLoss(losses.mean(), {})
+        return {"loss": losses}
 
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None

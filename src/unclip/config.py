@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import pydantic
+from pydantic_core import PydanticSerializationError
 
 from unclip.errors import ConfigError, did_you_mean
 
@@ -21,6 +24,13 @@ class Config(pydantic.BaseModel):
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed; raises `ConfigError` like `load_config`."""
         return load_config(type(self), dict(self) | changes)
+
+    def model_dump_json(self, *, indent: int | None = None) -> str:  # type: ignore[override]
+        """JSON, in which half a surrogate, as in names of files that are not UTF-8, is escaped: pydantic refuses it."""
+        try:
+            return super().model_dump_json(indent=indent)
+        except PydanticSerializationError:
+            return json.dumps(self.model_dump(mode="json"), indent=indent)
 
 
 C = TypeVar("C", bound=Config)
@@ -54,7 +64,20 @@ def _set(values: dict[str, Any], config: pydantic.BaseModel, name: str, text: st
         if not isinstance(config, pydantic.BaseModel):
             raise ConfigError(f"{name}: {key!r} has no fields of its own.")
     _require(config, last, name)
-    values[last] = text if type(config).model_fields[last].annotation is str else _parse(text)
+    value, kinds = _parse(text), _kinds(type(config).model_fields[last].annotation)
+    # A name may look like a number: 2024 is a folder where text or a path is wanted.
+    is_name = kinds <= {str, Path, NoneType}
+    may_be_json = NoneType in kinds and isinstance(value, str | None)
+    values[last] = text if is_name and not may_be_json else value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that a field takes."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(_kinds, get_args(annotation)))
+    return {annotation}
 
 
 def _require(config: pydantic.BaseModel, key: str, name: str) -> None:

@@ -9,6 +9,7 @@ __all__ = [
     "DataError",
     "DependencyError",
     "InputError",
+    "NoCaptionsError",
     "TrainingError",
     "UnclipError",
     "did_you_mean",
@@ -33,6 +34,10 @@ class CheckpointError(UnclipError):
 
 class DataError(UnclipError):
     """A data set is missing, or one of its files is corrupt."""
+
+
+class NoCaptionsError(DataError):
+    """A set of pictures is sound, but has no captions at all."""
 
 
 class TrainingError(UnclipError):

@@ -125,29 +125,29 @@ def atomic_write(path: Path | str, content: bytes | str) -> None:
         temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
-def check_writable(path: Path | str) -> None:
-    """Raise `InputError` unless a file can be made at `path`, so that no time is spent on what goes into it.
+def check_writable(paths: Iterable[Path]) -> None:
+    """Raise `InputError` unless a file can be made at each of `paths`, so that no time is spent on what goes into it.
 
     It is tried: permissions do not tell what a read-only mount, an access list or a long name does. Nothing stays
     behind.
     """
-    path = Path(path)
-    made: list[Path] = []
-    try:
-        if path.parts and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
-            raise InputError(f"cannot write {path}: there is no home folder {path.parts[0]}; write the whole path.")
-        with _one_line(path):
-            _make_parents(path, made)
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            for place in (_temporary(path), path):
-                if not place.exists():
-                    place.touch(exist_ok=False)
-                    place.unlink()
-    except UnicodeEncodeError:
-        raise InputError(f"cannot write {str(path)!a}: this system's file names cannot say it.") from None
-    finally:
-        _remove_folders(made)
+    for path in paths:
+        made: list[Path] = []
+        try:
+            if path.parts and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
+                raise InputError(f"cannot write {path}: there is no home folder {path.parts[0]}; write the whole path.")
+            with _one_line(path):
+                _make_parents(path, made)
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                for place in (_temporary(path), path):
+                    if not place.exists():
+                        place.touch(exist_ok=False)
+                        place.unlink()
+        except UnicodeEncodeError:
+            raise InputError(f"cannot write {str(path)!a}: this system's file names cannot say it.") from None
+        finally:
+            _remove_folders(made)
 
 
 def expand_home(path: Path | str) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.files import atomic_write
-from unclip.pictures import on_white
+from unclip.pictures import on_white, open_picture
 from unclip.shapes import Images
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "to_unit",
 ]
 
+PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 # Of JPEG and WebP: no difference to the eye at a quarter of a PNG's bytes.
 QUALITY = 95
 MAX_TEXT_BYTES = 15_000
@@ -128,7 +129,10 @@ def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Ima
 
 
 def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a PNG atomically, with `metadata` as text chunks (UTF-8); raises `InputError` when it cannot."""
+    """Write a PNG atomically, with `metadata` as text chunks (UTF-8); raises `InputError` when it cannot.
+
+    A picture of a mode that PNG has not, such as CMYK, is written in RGB.
+    """
     atomic_write(path, encode_picture(image, ".png", metadata))
 
 
@@ -140,17 +144,17 @@ def encode_picture(image: Image.Image, suffix: str, metadata: Mapping[str, str] 
     """
     buffer = io.BytesIO()
     if suffix == ".png":
+        writable = image if image.mode in PNG_MODES else open_picture(image)
         chunks = PngInfo()
         for key, value in (metadata or {}).items():
             # Half a surrogate has no bytes in UTF-8.
             chunks.add_itxt(key, value.encode(errors="backslashreplace").decode())
-        image.save(buffer, format="PNG", pnginfo=chunks)
+        writable.save(buffer, format="PNG", pnginfo=chunks)
     elif suffix in (".jpg", ".jpeg"):
         exif = _exif(metadata or {})
-        on_white(image).save(buffer, format="JPEG", quality=QUALITY, subsampling="4:4:4", exif=exif)
+        on_white(open_picture(image)).save(buffer, format="JPEG", quality=QUALITY, subsampling="4:4:4", exif=exif)
     elif suffix == ".webp":
-        pixels = image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
-        pixels.save(buffer, format="WEBP", quality=QUALITY, exif=_exif(metadata or {}))
+        open_picture(image).save(buffer, format="WEBP", quality=QUALITY, exif=_exif(metadata or {}))
     else:
         raise InputError(f"pictures are not written as {suffix or 'a file without suffix'}; use .png, .jpg or .webp.")
     return buffer.getvalue()

@@ -1,18 +1,30 @@
-"""Pictures and masks that people give, made uniform or refused. Knows Pillow; no tensor, no range and no network."""
+"""Pictures that people give, made uniform or refused. Knows Pillow; no tensor, no range and no network."""
 
 import io
 import re
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from unclip.errors import InputError
 
-__all__ = ["MAX_PIXELS", "Picture", "mask_of_alpha", "on_white", "open_mask", "open_picture", "open_pictures"]
+__all__ = [
+    "MAX_PIXELS",
+    "Picture",
+    "foreign_profile",
+    "on_white",
+    "open_original",
+    "open_picture",
+    "open_pictures",
+    "read_picture",
+    "white_of",
+]
 
 Picture = Image.Image | str | Path | np.ndarray
 
@@ -21,25 +33,68 @@ MAX_PIXELS = 2**27
 
 # Pillow reads these by running them.
 PROGRAMS = ("EPS", "WMF")
+# Those that Pillow itself converts to RGB as they are meant.
+PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Of TIFF's types, those of whole numbers, and how they are read.
+WHOLE_NUMBERS = {1: "B", 3: "H", 4: "L"}
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""Texts of a PNG that may say how it is turned."""
+WEBP_METADATA = 0b1100
+"""The flags of a WebP that say there are EXIF and XMP."""
+MAX_PROFILE = 2**26
+SHORTEST_KEY = {0: 2, 2: 6}
+"""Bytes of a transparent colour by the PNG's type: grey, colour."""
+# A transparent colour of 2 or 4 bits is compared with pixels that Pillow has scaled to 8; of 16 it keeps the upper 8.
+SCALED_KEYS = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
 
 
 def open_picture(source: Picture) -> Image.Image:
     """The picture as RGB, or as RGBA where it has transparency: upright, 8 bits a channel, in memory, without metadata.
 
     Of an animation it is the first frame. A picture of Pillow's stays as it is and a new one is returned. 16-bit greys
-    become 8-bit ones; colours become sRGB, by the embedded profile if there is one. An array is (height, width), or
-    with 1, 3 or 4 channels behind: 8-bit whole numbers, or floats in [0, 1]. Raises `InputError` for a file that is
-    missing, damaged or no picture, and for one of no pixels or more than `MAX_PIXELS`, which is not decoded.
+    become 8-bit ones; colours become sRGB, by the embedded profile if there is one. Of metadata the orientation counts
+    alone: damaged or oversized, it costs no picture. An array is (height, width), or with 1, 3 or 4 channels behind:
+    8-bit whole numbers, or floats in [0, 1]. Raises `InputError` for a file that is missing, damaged or no
+    picture, and for one of no pixels or more than `MAX_PIXELS`, which is not decoded.
+    """
+    original = open_original(source)
+    with _explained(_name(source)):
+        return _convert(original)
+
+
+def open_original(source: Picture) -> Image.Image:
+    """The same picture in its own mode, with its colour profile and its transparent colour; the rest as `open_picture`.
+
+    That gives the same colours of what is returned here as of `source`.
     """
     if isinstance(source, np.ndarray):
         source = _of_array(source)
     if isinstance(source, Image.Image):
         with _explained("the picture"):
-            return _uniform(source, "the picture")
+            return _upright(source, "the picture")
     if not isinstance(source, str | Path):
         raise InputError(f"a picture is a PIL image, a path or an array; found a {type(source).__name__}.")
-    with _explained(source), Image.open(source) as image:
-        return _uniform(image, source)
+    with _explained(source), open(source, "rb") as file:
+        return _read(file, source)
+
+
+def read_picture(content: bytes, name: str | Path = "the picture") -> Image.Image:
+    """The picture in the bytes of a file, as `open_picture` gives it; errors begin with `name`."""
+    with _explained(name):
+        return _convert(_read(io.BytesIO(content), name))
 
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
@@ -52,40 +107,10 @@ def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
     return [open_picture(image) for image in given]
 
 
-def open_mask(source: Picture, size: tuple[int, int]) -> Image.Image:
-    """A mask for a picture of `size` (width, height): mode L, 255 where to repaint (white) and 0 where to keep.
-
-    Greys, as soft edges have, go to the nearer of both; what is transparent is kept. Raises `InputError` for another
-    size, for a picture in its place (more than a quarter of midtones) and for one whose brightest grey is still dark.
-    """
-    name = "the mask" if isinstance(source, Image.Image) else f"the mask {source}"
-    picture = open_picture(source)
-    if picture.size != size:
-        raise InputError(f"{name} is {_times(picture.size)} pixels and the picture {_times(size)}; resize the mask.")
-    grey = picture.convert("L")
-    if picture.mode == "RGBA":
-        grey = ImageChops.multiply(grey, picture.getchannel("A"))
-    values = np.asarray(grey)
-    if np.mean((values >= 32) & (values < 224)) > 0.25:
-        raise InputError(f"{name} looks like a picture: more than a quarter of it is grey; paint white on black.")
-    if 0 < values.max() < 128:
-        raise InputError(f"{name} has no white: its brightest grey is {values.max()} of 255; make 255 what to repaint.")
-    return _threshold(grey)
-
-
-def mask_of_alpha(picture: Image.Image) -> Image.Image | None:
-    """The mask that repaints what is more than half transparent; None where nothing is.
-
-    `picture` is one of `open_picture`; the mask is as `open_mask` gives it.
-    """
-    if picture.mode != "RGBA":
-        return None
-    mask = _threshold(ImageOps.invert(picture.getchannel("A")))
-    return mask if mask.getbbox() else None
-
-
 def on_white(picture: Image.Image) -> Image.Image:
     """The picture in RGB, with white behind what is transparent."""
+    if picture.mode not in PLAIN_MODES:
+        picture = _convert(picture)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return picture.convert("RGB")
@@ -108,24 +133,139 @@ def _of_array(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels.reshape(shape))
 
 
-def _uniform(image: Image.Image, name: str | Path) -> Image.Image:
-    if not 0 < image.width * image.height <= MAX_PIXELS:
-        raise _wrong_size(name, _times(image.size))
-    if image.format in PROGRAMS:
-        raise UnidentifiedImageError
-    upright = ImageOps.exif_transpose(image)
-    picture = _to_srgb(_eight_bits(upright) if upright.mode[0] in "IF" else upright)
+def _convert(image: Image.Image) -> Image.Image:
+    """RGB or RGBA of 8 bits in sRGB."""
+    picture = _to_srgb(_eight_bits(image) if image.mode[0] in "IF" else image)
     picture.info = {}
     return picture
 
 
-# White is 65535 in Pillow's integers, as it writes them to PNG; of floats, the least usual one that clips no pixel.
+def _read(file: io.BytesIO | io.BufferedReader, name: str | Path) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            return _upright(image, name)
+    except (InputError, Image.DecompressionBombError):
+        raise
+    except Exception:
+        # Pillow refuses a whole PNG for a text or a profile of more than a megabyte, or a wrong checksum of either, and
+        # a WebP whose metadata, which come last, are cut off.
+        file.seek(0)
+        head = file.read(12)
+        if head.startswith(PNG):
+            file.seek(len(PNG))
+            pixels, info = _png_pixels(file.read())
+        elif head[:4] + head[8:] == b"RIFFWEBP":
+            pixels, info = _webp_pixels(file.read())
+        else:
+            raise
+    with Image.open(pixels) as image:
+        image.info.update(info)
+        return _upright(image, name)
+
+
+def _png_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
+    """A PNG, given without its signature, of the chunks that make pixels or turn them; and its colour profile."""
+    kept, info, start = [PNG], dict[str, bytes](), 0
+    while start < len(chunks):
+        (length,) = struct.unpack(">I", chunks[start : start + 4].ljust(4, b"\0"))
+        kind, data = chunks[start + 4 : start + 8], chunks[start + 8 : start + 8 + length]
+        whole, start = chunks[start : start + 12 + length], start + 12 + length
+        if kind == b"iCCP":
+            with suppress(zlib.error):
+                profile = data.partition(b"\0")[2][1:]
+                info["icc_profile"] = zlib.decompressobj().decompress(profile, MAX_PROFILE)
+        elif kind == b"eXIf" or (kind == b"tEXt" and data.startswith(PNG_ORIENTATION)):
+            kept.append(whole[:-4] + struct.pack(">I", zlib.crc32(kind + data)))
+        elif kind[:1].isupper() or (kind == b"tRNS" and length >= SHORTEST_KEY.get(chunks[17], 0)):
+            kept.append(whole)
+    return io.BytesIO(b"".join(kept)), info
+
+
+def _webp_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
+    """A WebP, given from its first chunk on, without EXIF and XMP; and as much of its EXIF as there is."""
+    kept, info, start = [b"WEBP"], dict[str, bytes](), 0
+    while start + 8 <= len(chunks):
+        kind, length = struct.unpack_from("<4sL", chunks, start)
+        end = start + 8 + length + length % 2
+        if kind == b"EXIF":
+            info["exif"] = chunks[start + 8 : start + 8 + length]
+        elif kind == b"VP8X":
+            flags = chunks[start + 8] & ~WEBP_METADATA
+            kept.append(chunks[start : start + 8] + bytes([flags]) + chunks[start + 9 : end])
+        elif kind != b"XMP ":
+            kept.append(chunks[start:end])
+        start = end
+    body = b"".join(kept)
+    return io.BytesIO(b"RIFF" + struct.pack("<L", len(body)) + body), info
+
+
+def _upright(image: Image.Image, name: str | Path) -> Image.Image:
+    if not 0 < image.width * image.height <= MAX_PIXELS:
+        raise _wrong_size(name, _times(image.size))
+    if image.format in PROGRAMS:
+        raise UnidentifiedImageError
+    colour = _transparent_colour(image)  # before the pixels are loaded and their depth is forgotten
+    image.load()
+    method = UPRIGHT.get(_orientation(image))
+    upright = image.copy() if method is None else image.transpose(method)
+    if colour is not None:
+        upright.info["transparency"] = colour
+    upright.info = {key: upright.info[key] for key in ("icc_profile", "transparency") if key in upright.info}
+    return upright
+
+
+def _orientation(image: Image.Image) -> int:
+    """As Pillow reads it, or, where other metadata keep it from doing so, as the first directory has it; 1: upright."""
+    try:
+        value = image.getexif().get(ORIENTATION)
+    except Exception:  # on damaged bytes, it fails in many ways
+        value = None
+    if isinstance(value, int) and 1 <= value <= len(UPRIGHT) + 1:
+        return value
+    exif = re.sub(rb"\A(Exif\0\0)+", b"", image.info.get("exif") or b"")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    try:
+        if order is not None:
+            (start,) = struct.unpack_from(f"{order}L", exif, 4)
+            (count,) = struct.unpack_from(f"{order}H", exif, start)
+            for place in range(start + 2, start + 2 + 12 * count, 12):
+                tag, kind = struct.unpack_from(f"{order}HH", exif, place)
+                if tag == ORIENTATION and kind in WHOLE_NUMBERS:
+                    return int(struct.unpack_from(f"{order}{WHOLE_NUMBERS[kind]}", exif, place + 8)[0])
+    except struct.error:  # the directory is cut off
+        pass
+    return 1
+
+
+def _transparent_colour(image: Image.Image) -> int | tuple[int, ...] | None:
+    """The colour that stands for transparency, in the depth of Pillow's pixels, where Pillow itself keeps another."""
+    key = image.info.get("transparency")
+    raw = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
+    scale = SCALED_KEYS.get(raw) if isinstance(raw, str) else None
+    if scale is None or not isinstance(key, int | tuple):
+        return None
+    return round(key * scale) if isinstance(key, int) else tuple(int(value * scale) for value in key)
+
+
+def white_of(image: Image.Image) -> int:
+    """What white is in a picture of more than 8 bits: 65535 in Pillow's integers, as it writes them to PNG.
+
+    Of floats it is the least usual one that clips no pixel.
+    """
+    if image.mode != "F":
+        return 65535
+    brightest = np.nan_to_num(np.asarray(image)).max()
+    return next((usual for usual in (1, 255) if brightest <= usual), 65535)
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-    white = 65535
-    if image.mode == "F":
-        white = next((usual for usual in (1, 255) if values.max() <= usual), white)
-    return Image.fromarray(np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8))
+    pixels = np.asarray(image)
+    values, white = np.nan_to_num(pixels.astype(np.float32)), white_of(image)
+    grey = Image.fromarray(np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8))
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        return Image.merge("LA", (grey, Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8))))
+    return grey
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -133,7 +273,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     wanted = "RGBA" if image.has_transparency_data else "RGB"
     colours = image if image.mode in ("CMYK", "LAB") else image.convert(wanted)
     with suppress(ImageCms.PyCMSError):
-        profile = _profile(image)
+        profile = foreign_profile(image)
         if profile is not None:
             converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode=wanted)
             assert converted is not None
@@ -141,8 +281,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     return colours.convert(wanted)
 
 
-def _profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """What the colours mean, where that is not sRGB; Pillow itself cannot convert LAB, whose meaning is fixed."""
+def foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
+    """What the colours mean, where that is not sRGB; Pillow itself cannot convert LAB, whose meaning is fixed.
+
+    Raises `ImageCms.PyCMSError` for a profile that is broken.
+    """
     embedded = image.info.get("icc_profile")
     if not embedded:
         return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")) if image.mode == "LAB" else None
@@ -176,8 +319,8 @@ def _wrong_size(name: str | Path, found: str) -> InputError:
     return InputError(f"{name} has {found} pixels; a picture has 1 to {MAX_PIXELS}: resize it.")
 
 
-def _threshold(grey: Image.Image) -> Image.Image:
-    return grey.point([0] * 128 + [255] * 128)
+def _name(source: Picture) -> str:
+    return "the picture" if isinstance(source, Image.Image | np.ndarray) else str(source)
 
 
 def _times(size: tuple[int, int]) -> str:

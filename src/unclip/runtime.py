@@ -29,8 +29,9 @@ def resolve_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        # Read back: "meta" makes tensors, but keeps no numbers. A device of another package raises ImportError.
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name!r} cannot be used ({reason}); use auto, cpu, cuda or mps.") from None
     return device

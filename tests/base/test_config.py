@@ -1,5 +1,6 @@
 """Configurations: frozen, closed, and overridden by dotted names with typed values."""
 
+import json
 from typing import Literal
 
 import pydantic
@@ -108,3 +109,10 @@ def test_a_wrong_mapping_is_explained(mapping: dict[str, object], message: str) 
 def test_an_unknown_inner_field_gets_the_names_of_its_own_class() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'depth'\? allowed: activation, depth, name, widths"):
         load_config(Outer, {"inner": {"depth": 2, "detph": 1}})
+
+
+def test_json_of_half_a_surrogate_is_its_escape() -> None:
+    """A name of a file that is not UTF-8 gets into reports unchecked, where they are made by `model_construct`."""
+    report = Inner.model_construct(depth=2, name="n\udcff.png")
+    assert json.loads(report.model_dump_json())["name"] == "n\udcff.png"
+    assert json.loads(report.model_dump_json(indent=1))["depth"] == 2

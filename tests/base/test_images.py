@@ -1,5 +1,6 @@
 """Pixels: every conversion undoes its inverse, and resizing keeps what it must keep."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,10 +9,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from unclip.errors import InputError
-from unclip.images import crop_square, from_pil, from_uint8, grid, resize, save_gif, save_png, to_pil, to_uint8, to_unit
+from unclip.images import (
+    crop_square,
+    encode_picture,
+    from_pil,
+    from_uint8,
+    grid,
+    resize,
+    save_gif,
+    save_png,
+    to_pil,
+    to_uint8,
+    to_unit,
+)
+from unclip.pictures import open_picture
 
 ALL_VALUES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
 
@@ -166,3 +180,36 @@ def test_an_empty_animation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one picture; found 0"):
         save_gif([], tmp_path / "a.gif")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_text_that_is_none_is_written_in_every_format(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encode_picture(Image.new("RGB", (8, 8)), suffix, {"prompt": "half \ud83d"}))
+    with Image.open(path) as image:
+        found = str(getattr(image, "text", image.getexif().get_ifd(ExifTags.IFD.Exif)))
+    assert "ud83d" in found
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".png", "RGBA"), (".webp", "RGBA"), (".jpg", "RGB")])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "PA"])
+def test_alpha_is_kept_where_a_format_has_it_and_white_elsewhere(kind: str, suffix: str, mode: str) -> None:
+    image = Image.new("RGBA", (8, 8), (200, 0, 0, 0)).convert(kind)
+    with Image.open(io.BytesIO(encode_picture(image, suffix))) as written:
+        assert written.convert("RGBA").getpixel((0, 0))[3] == (0 if mode == "RGBA" else 255)  # type: ignore[index]
+        if mode == "RGB":
+            assert written.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_other_formats_are_refused() -> None:
+    with pytest.raises(InputError, match=r"not written as \.tiff"):
+        encode_picture(Image.new("RGB", (8, 8)), ".tiff")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("kind", ["1", "L", "I;16", "F", "CMYK", "HSV", "YCbCr"])
+def test_every_mode_is_written_as_a_viewer_would_show_it(kind: str, suffix: str) -> None:
+    grey = Image.new("L", (8, 8), 255)
+    image = grey.point(lambda value: value * 257, "I").convert("I;16") if kind == "I;16" else grey.convert(kind)
+    with Image.open(io.BytesIO(encode_picture(image, suffix))) as written:
+        assert open_picture(written).getpixel((3, 3)) == (255, 255, 255)

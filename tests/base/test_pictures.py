@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from unclip.errors import InputError
-from unclip.pictures import MAX_PIXELS, mask_of_alpha, on_white, open_mask, open_picture, open_pictures
+from unclip.pictures import MAX_PIXELS, on_white, open_picture, open_pictures
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 ORIENTATION = 0x0112
@@ -233,60 +233,14 @@ def test_one_picture_or_several_are_opened(tmp_path: Path) -> None:
         open_pictures([])
 
 
-def disc(mode: str = "L") -> Image.Image:
-    """A soft white disc on black, 64 x 64."""
-    y, x = np.mgrid[:64, :64] - 31.5
-    return Image.fromarray(np.uint8(255 * np.clip(20.5 - np.hypot(x, y), 0, 1))).convert(mode)
-
-
-DISC = np.where(np.asarray(disc()) >= 128, 255, 0)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK"])
-def test_a_mask_of_any_mode_is_black_and_white(mode: str) -> None:
-    mask = open_mask(disc(mode), (64, 64))
-    assert mask.mode == "L"
-    assert np.array_equal(np.asarray(mask), DISC)
-
-
-def test_a_mask_is_read_from_files_of_any_depth(tmp_path: Path) -> None:
-    disc().point([0] * 128 + [255] * 128, "1").save(tmp_path / "bits.png")
-    Image.fromarray(np.asarray(disc()).astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    disc().save(tmp_path / "photo.jpg", quality=95)
-    for path in tmp_path.iterdir():
-        assert np.array_equal(np.asarray(open_mask(path, (64, 64))), DISC), path.name
-
-
-def test_what_a_mask_leaves_clear_is_kept() -> None:
-    mask = Image.new("RGBA", (64, 64), "white")
-    mask.putalpha(disc())
-    assert np.array_equal(np.asarray(open_mask(mask, (64, 64))), DISC)
-
-
-@pytest.mark.parametrize("value", [0, 255])
-def test_a_mask_of_one_value_is_a_mask(value: int) -> None:
-    assert open_mask(Image.new("L", (3, 2), value), (3, 2)).getcolors() == [(6, value)]
-
-
-def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
-    assert one_line(disc(), lambda mask: open_mask(mask, (32, 48))) == (
-        "the mask is 64 x 64 pixels and the picture 32 x 48; resize the mask."
-    )
-    ramp = Image.linear_gradient("L")
-    ramp.save(tmp_path / "ramp.png")
-    refusal = one_line(tmp_path / "ramp.png", lambda mask: open_mask(mask, (256, 256)))
-    assert refusal.startswith(f"the mask {tmp_path}/ramp.png looks like a picture")
-    labels = disc().point([0] * 128 + [1] * 128)
-    assert "its brightest grey is 1 of 255" in one_line(labels, lambda mask: open_mask(mask, (64, 64)))
-
-
-def test_the_clear_part_of_a_picture_is_a_mask() -> None:
-    picture = corners((64, 64))
-    assert mask_of_alpha(open_picture(picture)) is None
-    picture.putalpha(255)
-    assert mask_of_alpha(open_picture(picture)) is None
-    picture.putalpha(disc().point([255 - value for value in range(256)]))
-    mask = mask_of_alpha(open_picture(picture))
-    assert mask is not None
-    assert mask.mode == "L"
-    assert np.array_equal(np.asarray(mask), DISC)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_on_white_has_the_colours_of_open_picture(mode: str) -> None:
+    """Pillow alone clips what has more than 8 bits."""
+    if mode in ("I;16", "I", "F"):
+        values = np.array([[0, 100 * 257, 65535]])
+        picture = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    else:
+        picture = corners().convert(mode)
+    found = on_white(picture)
+    assert found.mode == "RGB"
+    assert np.array_equal(np.asarray(found), np.asarray(open_picture(picture).convert("RGB")))

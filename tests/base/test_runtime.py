@@ -24,7 +24,7 @@ def test_devices_by_name() -> None:
     assert resolve_device("auto").type in {"cuda", "mps", "cpu"}
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "meta", "hpu", "privateuseone", "xla"])
 def test_an_unusable_device_is_explained(name: str) -> None:
     with pytest.raises(InputError, match=f"device '{name}' cannot be used.*auto, cpu, cuda or mps") as caught:
         resolve_device(name)

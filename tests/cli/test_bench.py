@@ -42,7 +42,7 @@ def test_a_model_is_measured_stage_by_stage(unclip: Program, tiny_folder: Path, 
         "note: the evaluation drew with 7 steps of the decoder, not 2",
     ]
     # Those of the point with the least FID; nobody plans how a toy is trained.
-    assert (row[:3], row[-1]) == (["tiny", "12.50", "0.302"], "-")
+    assert (row[:3], row[-1]) == (["tiny", "12.50", "30.25"], "-")
 
 
 def test_training_ends_with_one_line_for_programs(unclip: Program) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pictures import picture
+from pictures import encoded, picture
+from shard_files import write_tar
 from unclip.cli.data.check import check
 from unclip.cli.data.prepare import prepare
 from unclip.cli.data.source import num_workers
@@ -23,7 +24,7 @@ Program = Callable[..., Any]
     ("arguments", "message"),
     [
         (["--split", "tran"], "did you mean 'train'?"),
-        (["--image-size", "0"], "image_size=0"),
+        (["--image-size", "0"], "--image-size=0"),
         (["--image-size", "big"], "'--image-size'"),
     ],
 )
@@ -105,7 +106,7 @@ def test_stats_tell_numbers(unclip: Program, album: Path) -> None:
         (["prepare", "album", "out"], "'--image-size'"),
         (["check", "albun"], "there is no albun"),
         (["check", "album", "--captions", "folder"], "did you mean 'folders'?"),
-        (["check", "album", "--max-bad", "2"], "max_bad=2.0 is no share"),
+        (["check", "album", "--max-bad", "2"], "--max-bad 2.0 is no share"),
         (["check", "album", "--nsfw", "pictures"], "write module:function"),
         (["check", "album", "--nsfw", "nowhere:judge"], "No module named 'nowhere'"),
         (["stats", "album", "--captions", "table"], "holds no table"),
@@ -144,3 +145,38 @@ def test_options_default_to_the_settings_of_the_data_part() -> None:
     names = ("crop", "allow_upscale", "samples_per_shard", "shuffle")
     assert {name: typed[name] for name in names} == {name: getattr(config, name) for name in names}
     assert (typed["form"], typed["quality"]) == (config.form.suffix, config.form.quality)
+
+
+def test_shards_without_captions_are_said_first_and_their_field_can_be_named(unclip: Program, tmp_path: Path) -> None:
+    for key in ("a", "b"):
+        (tmp_path / f"{key}.png").write_bytes(encoded(picture(ord(key))))
+    files = {f"{key}.png": (tmp_path / f"{key}.png").read_bytes() for key in "ab"}
+    write_tar(tmp_path / "set" / "0.tar", {**files, "a.json": b'{"note": "a cat"}', "b.json": b'{"note": "a dog"}'})
+    done = unclip("data", "check", tmp_path / "set")
+    first = f"{tmp_path}/set: 1 shards with 2 samples; one of note may be named as caption_column; "
+    assert done.err.splitlines()[0] == f"{first}2 without a caption"
+    assert "no sample has a caption" in done.out
+    done = unclip("data", "prepare", tmp_path / "set", tmp_path / "out", "--image-size", 32, "--caption-column", "note")
+    assert done.err.splitlines()[0] == f"{tmp_path}/set: 1 shards with 2 samples, captions from 'note'"
+    assert {tuple(texts) for texts in load_shards(tmp_path / "out", 32).captions} == {("a cat",), ("a dog",)}
+
+
+def test_what_is_refused_leaves_nothing_and_names_options_as_they_are_typed(
+    unclip: Program, album: Path, tmp_path: Path
+) -> None:
+    (album / "x.csv").write_text("pic,words\n0.png,a cat\n")
+    before = sorted(tmp_path.rglob("*"))
+    for arguments, message in (
+        (["check", album, "--captions", "table"], "--image-column"),
+        (["check", album, "--captions", "table", "--image-column", "pic"], "--caption-column"),
+        (["check", album, "--captions", "text"], "--captions"),
+        (["check", album, "--captions", "txt", "-o", tmp_path], "cannot write"),
+        (["check", album, "--captions", "txt", "--workers", 0], "--workers 0"),
+        (["stats", album, "--captions", "txt", "--image-column", "x"], "--image-column"),
+        (["prepare", album, tmp_path / "new" / "out", "--image-size", 999, "--captions", "txt"], "smaller than 999"),
+        (["stats", album / "0.png"], "is one picture; give its folder"),
+    ):
+        done = unclip("data", *arguments)
+        assert (done.code, done.out) == (2, ""), arguments
+        assert message in done.err.splitlines()[-1]
+    assert sorted(tmp_path.rglob("*")) == before

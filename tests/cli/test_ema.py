@@ -61,8 +61,8 @@ def test_the_average_of_an_earlier_moment_and_a_stored_width_is_the_stored_one(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sigma-rel", "0.4"], "sigma_rel=0.4 is no width of an average"),
-        (["--sigma-rel", "0.1", "--images", "50"], "up to images=50: the first was taken at 100"),
+        (["--sigma-rel", "0.4"], "--sigma-rel=0.4 is no width of an average"),
+        (["--sigma-rel", "0.1", "--images", "50"], "up to --images=50: the first was taken at 100"),
     ],
 )
 def test_wrong_numbers_are_one_line(

@@ -29,7 +29,7 @@ def test_it_says_what_was_done_and_what_could_not_be_read(unclip: Callable, tiny
         (["--clip", "emojy"], "there is no model 'emojy'"),
         (["--node", "1"], "--node '1' cannot be read"),
         (["--node", "4/4"], "node=4/4"),
-        (["--batch-size", "0"], "batch_size=0"),
+        (["--batch-size", "0"], "--batch-size=0"),
         (["--ray", "2", "--node", "0/2"], "give one of them"),
         (["--ray", "0"], "num_actors=0"),
     ],

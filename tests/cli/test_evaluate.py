@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -117,3 +118,16 @@ def test_wrong_input_is_one_line(
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert message in done.err
     assert {path.name for path in tmp_path.iterdir()} == {"digits"}
+
+
+def test_the_report_has_the_command_whoever_runs_it(
+    unclip: Callable, judge: Path, digits: Path, tmp_path: Path
+) -> None:
+    """Not the arguments of the process, which are the test runner's here."""
+    words = ["evaluate", "--images", digits, "--reference", digits, "-o", tmp_path / "out"]
+    words += ["--features", f"clip:{judge}", "--size", "32"]
+    assert unclip(*words).code == 0
+    rows = ElementTree.fromstring((tmp_path / "out" / "report.html").read_text()).iter("tr")
+    cells = dict(["".join(cell.itertext()) for cell in row] for row in rows if len(row) == 2)
+    options = f"--reference {digits} --images {digits} --out {tmp_path / 'out'} --features clip:{judge} --size 32"
+    assert cells["command"] == f"unclip evaluate {options}"

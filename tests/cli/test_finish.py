@@ -47,8 +47,8 @@ def test_the_best_are_kept(generate: Program) -> None:
         (["--stop-after", "decodr"], "no stage 'decodr' is to come; did you mean 'decoder'?"),
         (["--stop-after", "prior", "-o", "x.png"], "unfinished pictures are written as x.safetensors"),
         (["--stop-after", "prior", "--best-of", "2"], "--best-of judges pictures"),
-        (["--best-of", "1", "-n", "2"], "best_of=1 pictures are too few to keep 2 of"),
-        (["--negative", "a tree", "--guidance", "1"], "negative_prompt needs guidance above 1"),
+        (["--best-of", "1", "-n", "2"], "--best-of=1 pictures are too few to keep 2 of"),
+        (["--negative", "a tree", "--guidance", "1"], "--negative needs guidance above 1"),
     ],
 )
 def test_what_cannot_be_begun_is_one_line(
@@ -67,7 +67,7 @@ def test_what_cannot_be_begun_is_one_line(
         (["note.txt"], "note.txt is not a whole safetensors file"),
         (["draft.safetensors", "--stop-after", "prior"], "no stage 'prior' is to come"),
         (["draft.safetensors", "--size", "48x32"], "pictures are 16x16, but 'tiny' makes 24x16, then 48x32"),
-        (["draft.safetensors", "-o", "x.jpg"], "pictures are written as PNG"),
+        (["draft.safetensors", "-o", "x.bmp"], "pictures are written as PNG"),
     ],
 )
 def test_what_cannot_be_finished_is_one_line(

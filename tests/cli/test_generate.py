@@ -1,5 +1,6 @@
 """`unclip generate`: the files it writes, what they say about themselves, and every wrong input in one line."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -14,8 +15,8 @@ import torch
 from PIL import Image
 
 import unclip as package
-from unclip.cli.output import image_paths
-from unclip.errors import InputError
+from unclip.pipelines import UnClip
+from unclip.testing import tiny_pipeline
 
 Program = Callable[..., Any]
 
@@ -118,28 +119,49 @@ def test_the_process_keeps_its_matmul_precision(generate: Program) -> None:
     [
         ([""], "prompt 0 is empty"),
         (["  \n"], "prompt 0 is empty"),
-        ([PROMPT, "--guidance", "nan"], "guidance_scale of prior=nan"),
-        ([PROMPT, "--guidance", "-1"], "guidance_scale of prior=-1.0"),
-        ([PROMPT, "--guidance", "decoder=inf"], "guidance_scale of decoder=inf"),
+        ([PROMPT, "--guidance", "nan"], "--guidance of prior=nan"),
+        ([PROMPT, "--guidance", "-1"], "--guidance of prior=-1.0"),
+        ([PROMPT, "--guidance", "decoder=inf"], "--guidance of decoder=inf"),
         ([PROMPT, "--guidance", "strong"], "--guidance: 'strong' is not a number"),
-        ([PROMPT, "--steps", "0"], "num_steps of prior=0"),
+        ([PROMPT, "--steps", "0"], "--steps of prior=0"),
         ([PROMPT, "--steps", "2.5"], "--steps: '2.5' is not a whole number"),
-        ([PROMPT, "--steps", "2000"], "num_steps=2000 exceeds the 1000 steps"),
+        ([PROMPT, "--steps", "2000"], "--steps=2000 exceeds the 1000 steps"),
         ([PROMPT, "--steps", "=5"], "--steps '=5' cannot be read"),
         ([PROMPT, "--steps", "decodr=5"], "did you mean 'decoder'?"),
         ([PROMPT, "--sampler", "ddmp"], "did you mean 'ddpm'?"),
-        ([PROMPT, "--size", "64"], "image_size=64 is not one that the model 'tiny' draws; use one of: 16, 32."),
-        ([PROMPT, "-n", "0"], "num_images=0"),
+        (
+            [PROMPT, "--size", "64"],
+            "--size=64 is not one that the model 'tiny' draws; use one of: 16, 32; or, near 32, another shape",
+        ),
+        ([PROMPT, "-n", "0"], "--num-images=0"),
         ([PROMPT, "-n", "many"], "'--num-images'"),
-        ([PROMPT, "--candidates", "0"], "num_candidates=0"),
-        ([PROMPT, "--seed", "-1"], "seed=-1"),
+        ([PROMPT, "--candidates", "0"], "--candidates=0"),
+        ([PROMPT, "--seed", "-1"], "--seed=-1"),
         ([PROMPT, "--model", "nowhere"], "there is no model 'nowhere'"),
         ([PROMPT, "--device", "abacus"], "device 'abacus' cannot be used"),
-        ([PROMPT, "-o", "out.jpg"], "pictures are written as PNG; use out.png"),
+        ([PROMPT, "-o", "out.tiff"], "pictures are written as PNG, JPEG or WebP; use out.png"),
         ([PROMPT, "-o", "note.txt/out.png"], "cannot write note.txt/out.png"),
         ([PROMPT, "-o", "note.txt/"], "cannot write note.txt/"),
         ([PROMPT, "--colour", "red"], "No such option"),
-        ([], "Missing argument"),
+        ([], "nothing says what to draw"),
+        ([], "(see unclip generate --help)"),
+        ([PROMPT, "--prompt", PROMPT], "two prompts were given"),
+        ([PROMPT, "--steps", "5", "--steps", "decoder=5"], "--steps '5,decoder=5' cannot be read"),
+        ([PROMPT, "--format", "gif"], "--format gif is not written"),
+        ([PROMPT, "--format", "jpg", "-o", "x.png"], "name two kinds of file"),
+        ([PROMPT, "--format", "jpg", "--stop-after", "prior"], "--format jpg is of pictures"),
+        ([PROMPT, "--batch-size", "0"], "--batch-size=0"),
+        ([PROMPT, "-o", "n" * 300 + ".png"], "File name too long"),
+        ([PROMPT, "-o", "n" * 300 + "/"], "File name too long"),
+        ([PROMPT, "--model", "n" * 300 + "/x"], "File name too long"),
+        ([PROMPT, "-o", "~nosuchuser/x.png"], "there is no home folder ~nosuchuser"),
+        ([PROMPT, "-o", "~nosuchuser"], "there is no home folder ~nosuchuser"),
+        ([PROMPT, "--model", "~nosuchuser"], "there is no home folder ~nosuchuser"),
+        ([PROMPT, "--model=~nosuchuser/x"], "there is no home folder ~nosuchuser"),
+        ([PROMPT, "--device", "meta"], "device 'meta' cannot be used"),
+        ([PROMPT, "--device", "hpu"], "device 'hpu' cannot be used"),
+        (["\udcff pple"], "prompt 0 has '\\udcff'"),
+        ([PROMPT, "--negative", "half \ud83d"], "--negative has '\\ud83d'"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
@@ -156,12 +178,28 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that refuses even root")
-def test_a_write_that_fails_in_the_end_is_one_line_too(generate: Program) -> None:
+def test_a_place_that_takes_no_file_is_found_before_the_drawing(generate: Program) -> None:
+    """No permission forbids it, and yet nobody can write there."""
     done = generate(PROMPT, "-o", "/proc/nowhere/out.png")
     assert (done.code, done.out) == (2, "")
-    *progress, line = done.err.splitlines()
-    assert len(progress) == 3
-    assert line.startswith("unclip: cannot write /proc/nowhere/out.png")
+    assert done.err.startswith("unclip: cannot write /proc/nowhere/out.png")
+    assert done.err.count("\n") == 1
+
+
+def test_the_prompt_may_stand_behind_its_option(generate: Program) -> None:
+    assert generate("--prompt", PROMPT, "--seed", "7").out == "a-red-apple-7.png\n"
+
+
+def test_an_option_that_comes_twice_is_joined(generate: Program) -> None:
+    steps = ("--steps", "prior=2", "--steps", "decoder=3", "--steps", "prior=4")
+    settings = json.loads(generate(PROMPT, *steps, "--json").out)["settings"]
+    assert (settings["prior"]["num_steps"], settings["decoder"]["num_steps"]) == (4, 3)
+
+
+def test_pictures_may_be_drawn_together(generate: Program) -> None:
+    done = generate(PROMPT, "-n", "3", "--batch-size", "3", "--seed", "7", "-o", "x.png")
+    assert done.code == 0
+    assert done.err.splitlines() == ["prior: 3 steps", "decoder: 3 steps", "upsampler_32: 2 steps"]
 
 
 @pytest.mark.parametrize("name", ["clip.safetensors", "decoder.safetensors", "config.json", "tokenizer.json"])
@@ -227,26 +265,6 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing(tiny_folder: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "v1.5").mkdir()
-    cases = {
-        (None, 1): ["a-red-apple-7.png"],
-        ("x.png", 1): ["x.png"],
-        ("x.PNG", 2): ["x-1.PNG", "x-2.PNG"],
-        ("new", 1): ["new/a-red-apple-7.png"],
-        ("new.d/", 1): ["new.d/a-red-apple-7.png"],
-        ("v1.5", 2): ["v1.5/a-red-apple-7.png", "v1.5/a-red-apple-8.png"],
-    }
-    for (out, count), expected in cases.items():
-        assert [str(path) for path in image_paths(out, "A red apple!", range(7, 7 + count))] == expected
-    assert image_paths(None, "../../etc/passwd", [7]) == [Path("etc-passwd-7.png")]
-    assert image_paths(None, "🍎", [7]) == [Path("image-7.png")]
-    assert len(image_paths(None, "very " * 99, [7])[0].name) < 60
-    with pytest.raises(InputError, match=r"use x\.png"):
-        image_paths("x.webp", "a", [7])
-
-
 def test_every_text_that_was_cut_is_noted(generate: Program, unclip: Program, tiny_folder: Path) -> None:
     """The negative prompt, a draft's and its pictures', the text to come from, every part of a mix."""
     quick = ["--steps", "1", "--seed", "7", "--model", str(tiny_folder)]
@@ -264,3 +282,27 @@ def test_every_text_that_was_cut_is_noted(generate: Program, unclip: Program, ti
     assert notes("edit", "grey.png", "--from", LONG, "--to", PROMPT) == 1
     assert notes("mix", f"{PROMPT}=0.9", f"{LONG}=0.1", f"{LONG[5:]}=-0.1") == 2
     assert notes("generate", PROMPT, "--negative", "a tree") == 0
+
+
+def test_without_a_prompt_a_decoder_alone_draws(
+    unclip: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = tiny_pipeline().model
+    UnClip(dataclasses.replace(whole, prior=None, upsamplers={})).save("half")
+    done = unclip("generate", "--unconditional", "-n", "2", "--seed", "7", "--model", "half")
+    assert (done.code, done.out) == (0, "unconditional-7.png\nunconditional-8.png\n")
+    with Image.open("unconditional-7.png") as image:
+        assert (image.size, image.text["prompt"]) == ((16, 16), "")  # type: ignore[attr-defined]
+        assert json.loads(image.text["settings"])["unconditional"] is True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[PROMPT], ["--negative", "x"], ["--candidates", "2"], ["--best-of", "2"], ["--stop-after", "decoder"]]
+)
+def test_what_needs_a_text_is_refused_without_one(generate: Program, tmp_path: Path, arguments: list[str]) -> None:
+    done = generate("--unconditional", *arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "--unconditional draws of nothing" in done.err
+    assert list(tmp_path.glob("*.png")) == []
+    assert "nothing says what to draw" in generate().err

@@ -45,8 +45,8 @@ def test_without_a_prompt_it_is_called_after_the_picture(over: Program) -> None:
         (["in.png", "--strength", "0"], "strength=0.0 is not possible"),
         (["in.png", "--strength", "nan"], "strength=nan is not possible"),
         (["in.png", " "], "prompt 0 is empty"),
-        (["in.png", "a cat", "--negative", "a tree", "--guidance", "1"], "negative_prompt needs guidance above 1"),
-        (["in.png", "--size", "20x30"], "image_size=20x30 has a side that is not divisible by 4"),
+        (["in.png", "a cat", "--negative", "a tree", "--guidance", "1"], "--negative needs guidance above 1"),
+        (["in.png", "--size", "20x30"], "--size=20x30 has a side that is not divisible by 4"),
     ],
 )
 def test_wrong_input_is_one_line(over: Program, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -47,11 +47,36 @@ def test_picture_mask_and_prompt(inpaint: Program) -> None:
 def test_a_cutout_needs_no_mask_and_a_mask_no_prompt(inpaint: Program) -> None:
     assert inpaint("cutout.png", "--prompt", "a red apple", "-o", "a.png").code == 0
     assert inpaint("photo.png", "mask.png", "--prompt", "a red apple", "-o", "b.png").code == 0
-    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    one, other = Image.open("a.png"), Image.open("b.png")
+    assert (one.mode, one.convert("RGB").tobytes()) == ("RGBA", other.tobytes())
     done = inpaint("photo.png", "mask.png", "-n", "2", "--size", "16", "--json")
     line = json.loads(done.out)
     assert line["images"] == ["photo-inpainted-7.png", "photo-inpainted-8.png"]
     assert "prior" not in line["settings"]
+
+
+def test_what_a_mask_selects_is_said(inpaint: Program) -> None:
+    quick = ["--steps", "1", "--size", "16", "-o", "out.png"]
+
+    def notes(*arguments: str) -> list[str]:
+        done = inpaint(*arguments, *quick)
+        assert (done.code, done.out) == (0, "out.png\n")
+        return [line for line in done.err.splitlines() if line.startswith("note: ")]
+
+    for name, value in (("black", 0), ("white", 255)):
+        Image.new("L", (40, 30), value).save(f"{name}.png")
+    assert notes("photo.png", "black.png") == ["note: the mask selects nothing, so nothing was painted"]
+    with Image.open("photo.png") as before, Image.open("out.png") as after:
+        assert after.tobytes() == before.tobytes()
+    whole = ["note: the mask selects the whole picture, so nothing of it was kept"]
+    assert notes("photo.png", "white.png") == whole
+    assert notes("photo.png", "mask.png") == []
+    assert notes("photo.png", "mask.png", "--mask-is", "white") == []
+    # 100 of 1200 pixels.
+    clear = ["note: what is transparent was painted, 8.3% of the picture"]
+    assert notes("cutout.png") == clear
+    assert notes("photo.png", "cutout.png") == clear
+    assert notes("photo.png", "cutout.png", "--mask-is", "alpha") == clear
 
 
 def test_defaults_are_those_of_the_library() -> None:
@@ -64,12 +89,14 @@ def test_defaults_are_those_of_the_library() -> None:
     ("arguments", "message"),
     [
         (["photo.png"], "there is no mask, and nothing in the picture is transparent"),
+        (["photo.png", "mask.png", "--mask-is", "alpha"], "the mask mask.png has nothing transparent"),
+        (["photo.png", "mask.png", "--mask-is", "black"], "'black' is not one of 'white', 'alpha'"),
         (["photo.png", "a red apple"], "a red apple cannot be read"),
         (["photo.png", "mask.png", "a", "--prompt", "b"], "two prompts were given"),
         (["photo.png", "photo.png", "a"], "the mask photo.png looks like a picture"),
         (["photo.png", "mask.png", ""], "prompt 0 is empty"),
         (["photo.png", "mask.png", "a", "--feather", "-2"], "feather=-2"),
-        (["photo.png", "mask.png", "a", "--resamples", "0"], "num_resamples=0"),
+        (["photo.png", "mask.png", "a", "--resamples", "0"], "--resamples=0"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(inpaint: Program, arguments: list[str], message: str) -> None:

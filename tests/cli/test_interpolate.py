@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from unclip.cli.output import series_paths
+from unclip.cli.output import parse_out
 
 Program = Callable[..., Any]
 FAST = ("--seed", "7", "--steps", "2", "--size", "16")
@@ -55,9 +55,12 @@ def test_an_animation_shows_the_frames_of_the_folder(interpolate: Program, tmp_p
 
 
 def test_numbers_sort_by_name() -> None:
-    assert [path.name for path in series_paths("way/", "a", [7] * 10)][::9] == ["a-7-01.png", "a-7-10.png"]
-    assert series_paths(None, "A b!", [7] * 10) == [Path("a-b-7.png")]
-    assert series_paths("x.GIF", "a", [7] * 10) == [Path("x.GIF")]
+    def names(out: str | None, title: str) -> list[str]:
+        return [str(next(iter(paths))) for paths in parse_out(out, is_series=True).names([title] * 10, [7] * 10)]
+
+    assert names("way/", "a")[::9] == ["way/a-7-01.png", "way/a-7-10.png"]
+    assert names(None, "A b!") == ["a-b-7.png"]
+    assert names("x.GIF", "a") == ["x.GIF"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,10 @@ def test_numbers_sort_by_name() -> None:
         (["a cat", "note.txt"], "note.txt is not a picture that can be read"),
         (["a cat", ""], "prompt 0 is empty"),
         (["a cat", "a dog", "--frames", "1"], "'--frames': Input should be greater than or equal to 2"),
-        (["a cat", "a dog", "-o", "way.mp4"], "way.mp4: use way.png, way.gif, or a folder for each"),
+        (
+            ["a cat", "a dog", "-o", "way.mp4"],
+            "way.mp4: pictures are written as PNG, JPEG, WebP or GIF; use way.png, or a folder",
+        ),
         (["a cat", "a dog", "-o", "note.txt/way.gif"], "cannot write note.txt/way.gif"),
         (["a cat"], "Missing argument"),
     ],

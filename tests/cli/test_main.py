@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,3 +51,37 @@ def test_an_unknown_command_is_one_line(unclip: Program) -> None:
     done = unclip("generat")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "generat" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["generate"], "generate"),
+        (["upscale"], "upscale"),
+        (["data", "check"], "data check"),
+        (["info", "--x"], "info"),
+    ],
+)
+def test_a_wrong_use_points_to_the_help_of_its_command(unclip: Program, arguments: list[str], command: str) -> None:
+    done = unclip(*arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"(see unclip {command} --help)" in done.err
+
+
+def test_messages_call_settings_as_the_options_are_called(unclip: Program, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("word,link\na,b\n")
+    done = unclip("data", "check", tmp_path / "table.csv")
+    assert done.err.endswith("name the one of images by --image-column.\n")
+    done = unclip("plan", "emoji/decoder", "--set", "seed=-1")
+    assert "--" not in done.err  # a setting of a recipe is no option of the command
+
+
+def test_the_shipped_model_says_what_it_knows_and_which_words_it_does_not(unclip: Program, tmp_path: Path) -> None:
+    fast = ("--steps", "1", "--size", "32", "--json", "-o", tmp_path / "x.png")
+    done = unclip("generate", "a skyscraper, and a red circle", *fast)
+    assert done.out.count("\n") == 1
+    note = done.err.splitlines()[-1]
+    assert note.startswith("note: the model emoji knows emoji alone")
+    assert note.endswith("its captions lack: skyscraper")
+    assert "captions lack" not in unclip("generate", "a red circle", *fast).err
+    assert "learned emoji alone" in " ".join(unclip("generate", "--help").out.split())

@@ -1,10 +1,13 @@
 """The progress bar on a terminal; plain lines are tested with the commands."""
 
+import errno
 import io
+import os
 
 import pytest
 
 from unclip.cli.progress import show_progress
+from unclip.progress import say
 
 
 class Terminal(io.StringIO):
@@ -12,6 +15,11 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def closed(stream: io.StringIO) -> io.StringIO:
+    stream.close()
+    return stream
 
 
 def test_the_bar_is_redrawn_in_place_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,3 +32,27 @@ def test_the_bar_is_redrawn_in_place_and_closed(monkeypatch: pytest.MonkeyPatch)
     assert [line.count("#") for line in drawn[1:]] == [6, 12, 18, 24]
     assert terminal.getvalue().count("\n") == 1
     assert terminal.getvalue().endswith("\n")
+
+
+class Full(Terminal):
+    """A stream that takes nothing."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("stream", [None, Full(), closed(io.StringIO()), closed(Terminal())])
+def test_progress_that_nobody_can_read_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stream: io.StringIO | None
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    show_progress("prior", 4, 4)
+    say("a note")
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(content, encoding="ascii", errors="strict"))
+    say("note: \ud83d 猫")
+    assert content.getvalue() == b"note: \\ud83d \\u732b\n"

@@ -30,7 +30,7 @@ def test_it_writes_one_larger_picture(unclip: Program, tiny_folder: Path, pictur
     [
         (["--size", "30"], "does not enlarge a picture of 30 x 20"),
         (["--size", "big"], "--size"),
-        (["--steps", "0"], "num_steps"),
+        (["--steps", "0"], "--steps of upsampler_32=0"),
     ],
 )
 def test_wrong_input_is_one_line(

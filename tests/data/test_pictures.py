@@ -145,7 +145,7 @@ def test_damage_is_told_the_same_way_by_both(tmp_path: Path) -> None:
             "write or download this shard again.",
             "a.tar: a2 cannot be read (not a picture that can be read); write or download this shard again.",
             "a.tar: a5 is 7 x 7 pixels, smaller than image_size=8; use at most 7, or write larger shards.",
-            "b.tar: b cannot be read (it holds no picture (.png, .jpg, .jpeg, .webp)); "
+            "b.tar: b cannot be read (it holds no picture (.png, .jpg, .jpeg, .webp, .gif, .bmp, .tif, .tiff, .avif)); "
             "write or download this shard again.",
         ]
     # At 4 pixels, a5 is large enough.

@@ -1,5 +1,6 @@
 """Sets of shards on file systems of others and on web servers: what is fetched, when, and what is kept."""
 
+import json
 import os
 import threading
 import time
@@ -7,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shard_files import http_server, sent, write_set
-from unclip.data import ShardSet
+from shard_files import http_server, picture, sent, write_set, write_tar
+from unclip.data import ShardSet, open_pictures, open_source, probe_uncaptioned
 from unclip.errors import DataError, DependencyError, InputError
 
 
@@ -65,6 +66,32 @@ def test_a_web_server_is_asked_for_each_shard_once_and_only_when_it_is_read(
     with pytest.raises(DataError, match=r"cannot fetch http://127\.0\.0\.1:\d+/my set/00000\.tar"):
         data.sample(0)
     assert pauses == [0.5, 4.0]
+
+
+def test_captions_are_looked_for_in_the_first_shard_alone(tmp_path: Path, cache: Path) -> None:
+    for number, suffix in enumerate(("cls", "txt")):
+        write_tar(tmp_path / "set" / f"{number}.tar", {f"{number}.png": picture(8), f"{number}.{suffix}": b"7"})
+    ShardSet.open(tmp_path / "set")
+    with http_server(tmp_path / "set") as (address, requests):
+        pictures = open_pictures(address, [8], cache=False)
+        assert probe_uncaptioned(pictures) == (1, 1)
+        assert [request for request in requests if request.endswith(".tar")] == ["/0.tar"]
+        assert open_source(address).num_uncaptioned is None
+
+
+def test_index_files_of_the_first_version_save_the_download(tmp_path: Path, cache: Path) -> None:
+    write_set(tmp_path / "set", [2])
+    ShardSet.open(tmp_path / "set")
+    path = tmp_path / "set" / "00000.tar.index.json"
+    values = json.loads(path.read_text())
+    old = {"format": "unclip shard index 1", "members": [row[:6] for row in values["members"]]}
+    path.write_text(json.dumps(values | old))
+    with http_server(tmp_path / "set") as (address, requests):
+        data = ShardSet.open(address)
+        assert not any(request.endswith("00000.tar") for request in requests)
+        assert [data.sample(index).captions for index in range(2)] == [("grey 0",), ("grey 1",)]
+    assert list(ShardSet.open(tmp_path / "set").keys) == ["00000", "00001"]
+    assert json.loads(path.read_text()) == values
 
 
 def test_a_web_server_without_index_files_or_pages(tmp_path: Path, cache: Path) -> None:

@@ -1,5 +1,7 @@
 """Sets of shards: what a sample is, where it is read from, index files, and every kind of damage."""
 
+import gzip
+import io
 import json
 import os
 import tarfile
@@ -150,12 +152,10 @@ def test_damaged_header_is_noticed(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"a.txt": b"a"}, r"a cannot be read \(it holds no picture \(\.png, \.jpg, \.jpeg, \.webp\)"),
+        ({"a.txt": b"a"}, r"a cannot be read \(it holds no picture \(\.png, \.jpg, \.jpeg, \.webp, .*\.avif\)"),
         ({"a.png": WHITE, "a.json": b"{"}, "a cannot be read"),
-        ({"a.png": WHITE, "a.json": b"[1]"}, "is no object"),
-        ({"a.png": WHITE, "a.json": b'{"captions": "abc"}'}, "not a list of texts"),
-        ({"a.png": WHITE, "a.json": b'{"caption": 7}'}, "not a list of texts"),
-        ({"a.png": WHITE, "a.txt": b"\xff"}, "a cannot be read"),
+        ({"a.png": WHITE, "a.json": b"[" * 200_000}, "a cannot be read"),
+        ({"a.png": WHITE, "a.txt": b"\xff"}, "its text is not UTF-8"),
     ],
 )
 def test_a_bad_sample_names_itself_and_the_others_are_read(
@@ -175,13 +175,117 @@ def test_sets_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no sample"):
         ShardSet.open(tmp_path)
     write_tar(tmp_path / "a.tar", {"a.png": WHITE})
-    write_tar(tmp_path / "b.tar", {"b.png": WHITE, "a.png": WHITE})
-    with pytest.raises(DataError, match=r"the key 'a' stands for two samples, in a\.tar and b\.tar"):
-        ShardSet.open(tmp_path)
-    write_tar(tmp_path / "b.tar", {"b.png": WHITE, "b.PNG": WHITE})
-    with pytest.raises(DataError, match=r"b\.tar: b cannot be read \(it holds two \.png\)"):
-        ShardSet.open(tmp_path)
-    (tmp_path / "b.tar").unlink()
     for index in (-1, 1):
         with pytest.raises(InputError, match=rf"no sample {index} in .*use 0 to 0"):
             ShardSet.open(tmp_path).sample(index)
+
+
+JSON_OF_OTHERS: list[tuple[dict[str, bytes], tuple[str, ...]]] = [
+    ({"json": b'{"captions": {"en": "a dog"}}', "txt": b"a cat"}, ("a cat",)),
+    ({"json": b'{"captions": [{"text": "a dog"}]}', "txt": b"a cat"}, ("a cat",)),
+    ({"json": b'{"captions": 7, "caption": 8}'}, ("",)),
+    ({"json": b'{"captions": "a dog"}'}, ("a dog",)),
+    ({"json": b'{"captions": [""], "title": "not a caption"}', "txt": b""}, ("",)),
+    ({"json": b"[1, 2]", "txt": b"a cat"}, ("a cat",)),
+    ({"json": b'\xef\xbb\xbf{"caption": "\xef\xbb\xbfa cat"}'}, ("a cat",)),
+    ({"json": b'{"caption": null, "Prompt": " a cat ", "url": "x"}'}, ("a cat",)),
+    ({"json": b'{"text": "a \\ud83d cat"}'}, ("a \ufffd cat",)),
+    ({"json": b'{"caption": "a dog"}', "txt": b" \n"}, ("a dog",)),
+    ({"txt": b"\xef\xbb\xbfa cat"}, ("a cat",)),
+    ({"txt": "a cät".encode("utf-16")}, ("a cät",)),
+    ({"caption": b"a cat"}, ("a cat",)),
+    ({"cls": b"golden_retriever\n"}, ("golden retriever",)),
+    ({"cls": b"207"}, ("",)),
+    ({"depth.png": WHITE, "v2.txt": b"no caption"}, ("",)),
+]
+
+
+@pytest.mark.parametrize(("files", "captions"), JSON_OF_OTHERS)
+def test_captions_as_other_programs_keep_them(
+    tmp_path: Path, files: dict[str, bytes], captions: tuple[str, ...]
+) -> None:
+    write_tar(tmp_path / "a.tar", {"a.jpg": WHITE, **{f"a.{suffix}": content for suffix, content in files.items()}})
+    data = ShardSet.open(tmp_path)
+    assert data.sample(0).captions == captions
+    assert data.count_uncaptioned() == (captions == ("",))
+
+
+@pytest.mark.parametrize(("column", "captions"), [("blip", "a dog"), ("cls", "207"), ("caption", "")])
+def test_a_field_that_is_named_is_the_caption(tmp_path: Path, column: str, captions: str) -> None:
+    write_tar(tmp_path / "a.tar", {"a.jpg": WHITE, "a.json": b'{"blip": "a dog"}', "a.txt": b"a cat", "a.cls": b"207"})
+    assert ShardSet.open(tmp_path, caption_column=column).sample(0).captions == (captions,)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "bmp", "tif", "TIFF", "avif"])
+def test_pictures_of_every_suffix_that_a_folder_may_hold(tmp_path: Path, suffix: str) -> None:
+    write_tar(tmp_path / "a.tar", {f"a.{suffix}": WHITE})
+    assert ShardSet.open(tmp_path).sample(0).picture == WHITE
+
+
+def test_files_of_a_sample_need_not_be_neighbours(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"a.png": WHITE, "b.png": picture(9), "a.txt": b"one", "b.txt": b"two"})
+    data = ShardSet.open(tmp_path)
+    assert [(sample.key, sample.captions) for sample in map(data.sample, range(2))] == [
+        ("a", ("one",)),
+        ("b", ("two",)),
+    ]
+
+
+def test_names_that_come_again_are_samples_of_their_own(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"a.png": picture(1), "a.PNG": picture(2), "a.txt": b"two", "b.png": picture(3)})
+    write_tar(tmp_path / "b.tar", {"a.png": picture(4), "b/a.png": picture(5), "c.png": picture(6)})
+    data = ShardSet.open(tmp_path)
+    assert list(data.keys) == ["a", "a-2", "b", "b/a", "b/b/a", "c"]
+    assert [data.sample(index).picture for index in range(6)] == [picture(size) for size in range(1, 7)]
+    assert data.sample(1).captions == ("two",)
+
+
+@pytest.mark.parametrize("suffix", ["tar.gz", "tgz"])
+def test_packed_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setenv("UNCLIP_CACHE", str(tmp_path / "cache"))
+    keys = write_set(tmp_path / "set", [2, 1])
+    for number in (0, 1):
+        plain = tmp_path / "set" / f"0000{number}.tar"
+        plain.with_suffix(f".{suffix}").write_bytes(gzip.compress(plain.read_bytes()))
+    both = ShardSet.open(tmp_path / "set")
+    assert (both.shard_names, list(both.keys)) == (["00000.tar", "00001.tar"], keys)
+    for number in (0, 1):
+        (tmp_path / "set" / f"0000{number}.tar").unlink()
+    before = sorted((tmp_path / "set").iterdir())
+    for place in (tmp_path / "set", tmp_path / "set" / f"00000.{suffix}"):
+        data = ShardSet.open(place)
+        assert [data.sample(index).captions for index in range(2)] == [("grey 0",), ("grey 1",)]
+    assert sorted((tmp_path / "set").iterdir()) == before
+    (tmp_path / "set" / f"00001.{suffix}").write_bytes(gzip.compress(bytes(10_000))[:-9])
+    with pytest.raises(DataError, match=rf"00001\.{suffix} cannot be read"):
+        ShardSet.open(tmp_path / "set")
+
+
+def test_tars_in_folders_below_are_read_where_there_is_none_above(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_tar(tmp_path / "set" / name / "0.tar", {f"{name}.png": WHITE})
+    write_tar(tmp_path / "set" / ".trash" / "0.tar", {"c.png": WHITE})
+    (tmp_path / "set" / "b" / "again").symlink_to(tmp_path / "set", target_is_directory=True)
+    data = ShardSet.open(tmp_path / "set")
+    assert (data.shard_names, list(data.keys)) == (["a/0.tar", "b/0.tar"], ["a", "b"])
+    assert data.sample(1).picture == WHITE
+    write_tar(tmp_path / "set" / "0.tar", {"d.png": WHITE})
+    assert ShardSet.open(tmp_path / "set").shard_names == ["0.tar"]
+
+
+def test_names_in_latin_1_are_readable_keys(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        member = tarfile.TarInfo("café.png")
+        member.size = len(WHITE)
+        tar.addfile(member, io.BytesIO(WHITE))
+    assert list(ShardSet.open(tmp_path).keys) == ["café"]
+
+
+def test_of_a_large_set_a_thousand_samples_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unclip.data._shard_set.MAX_COUNTED", 9)
+    monkeypatch.setattr("unclip.data._shard_set.NUM_PROBED", 5)
+    captioned = {f"{index}.txt": b"a cat" for index in range(0, 10, 4)}
+    write_tar(tmp_path / "0.tar", {**{f"{index}.png": WHITE for index in range(10)}, **captioned})
+    data = ShardSet.open(tmp_path)
+    # Of 0, 2, 4, 6 and 8 two have none.
+    assert (data.count_uncaptioned(), data.probe_uncaptioned()) == (None, (2, 5))

@@ -107,7 +107,7 @@ def test_shards_of_img2dataset_win_over_their_tables(tmp_path: Path) -> None:
     (tmp_path / "00000.parquet").write_bytes(b"facts of img2dataset")
     for place in (tmp_path, tmp_path / "00000.tar", tmp_path.as_uri()):
         source = open_source(place)
-        assert (source.description, source.num_uncaptioned) == ("1 shards with 3 samples", None)
+        assert (source.description, source.num_uncaptioned) == ("1 shards with 3 samples", 0)
         first, second, broken = source
         assert isinstance(first, Sample)
         assert (first.key, first.picture, first.captions, first.info) == ("000000000", content, ("a cat",), facts)
@@ -171,12 +171,13 @@ def test_what_cannot_be_used_is_told_in_one_line(
 def test_places_that_are_no_set_are_refused(album: Path) -> None:
     for place, asked, message in (
         (album / "gone", None, "there is no"),
-        (album / "b.png", None, "is not a set"),
+        (album / "b.png", None, "is one picture; give its folder, /"),
+        (Path(__file__), None, "is not a set"),
         (album / "gone.tar", "txt", "holds shards, so captions='txt' does not fit"),
     ):
         with pytest.raises(InputError, match=message):
             open_source(place, asked)
-    with pytest.raises(DataError, match="has no column 'Caption'; did you mean 'caption'"):
+    with pytest.raises(DataError, match=r"has no column 'Caption' \(caption_column\); did you mean 'caption'"):
         write_table(album / "x.csv", [{"image": "b.png", "caption": "b"}])
         open_source(album, caption_column="Caption")
 

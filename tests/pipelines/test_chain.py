@@ -1,5 +1,7 @@
 """Which stages draw a size: squares by name, other shapes through the square nearest in area."""
 
+import re
+
 import pytest
 import torch
 
@@ -40,6 +42,18 @@ def test_the_stages_and_their_sizes(model: Model, wanted: object, sizes: list[tu
 def test_what_the_model_does_not_draw_is_refused(model: Model, wanted: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         chain_to(model, wanted)  # type: ignore[arg-type]
+
+
+def test_the_shape_that_is_advised_is_drawn(model: Model) -> None:
+    """A refusal names the rule: a shape near the side that was asked for, by what its sides are divisible."""
+    for side in (20, 24, 36, 300):
+        with pytest.raises(InputError) as error:
+            chain_to(model, side)
+        advice = re.search(r"divisible by (\d+), such as (\d+)x(\d+)\.$", str(error.value))
+        assert advice is not None
+        multiple, width, height = map(int, advice.groups())
+        assert chain_to(model, (width, height)).size == (height, width)
+        assert width % multiple == height % multiple == 0
 
 
 def test_a_wide_picture_is_drawn(pipe: UnClip) -> None:

@@ -1,5 +1,6 @@
 """`embed`: the numbers of the encoder itself, the same bytes however the work was divided, one model in a folder."""
 
+import gzip
 import io
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from picture_shards import CAPTIONS, DAMAGED, contents, write_picture_shards
+from shard_files import write_set
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, ShardSet
 from unclip.errors import DataError, InputError
@@ -147,3 +149,19 @@ def test_the_clip_of_a_model_or_alone(tiny_folder: Path, clip: TextImageEncoder,
     assert torch.equal(alone.encode_text(CAPTIONS).embedding, clip.encode_text(CAPTIONS).embedding)
     with pytest.raises(InputError, match="there is no model 'emojy'"):
         open_clip("emojy")
+
+
+def test_shards_in_folders_below_and_packed_ones_have_a_file_each(
+    clip: TextImageEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNCLIP_CACHE", str(tmp_path / "cache"))
+    for part in ("a", "b"):
+        write_set(tmp_path / "set" / part, [2])
+    packed = tmp_path / "set" / "b" / "00000.tar"
+    packed.with_suffix(".tgz").write_bytes(gzip.compress(packed.read_bytes()))
+    packed.unlink()
+    report = embed(tmp_path / "set", clip, tmp_path / "out", num_workers=0)
+    found = EmbeddingSet.open(tmp_path / "out")
+    assert (report.num_samples, found.shard_names) == (4, ["a-00000.safetensors", "b-00000.safetensors"])
+    assert list(found.keys) == ["00000", "00001", "b/00000/00000", "b/00000/00001"]
+    assert embed(tmp_path / "set", clip, tmp_path / "out", num_workers=0).num_shards == 0

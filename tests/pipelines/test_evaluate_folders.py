@@ -1,5 +1,6 @@
 """Evaluating folders: figures against the definitions, the cache, and refusals."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pictures import picture
 from tiny_features import rows_of, tiny_network, write_digits
 from unclip.data import emoji_items, write_shards
 from unclip.errors import DataError, InputError, UnclipError
-from unclip.evaluation import ClipFeatures, ModuleFeatures, frechet_distance, kernel_distance, manifold_metrics
+from unclip.evaluation import METRICS, ClipFeatures, ModuleFeatures, frechet_distance, kernel_distance, manifold_metrics
 from unclip.images import crop_square
 from unclip.pipelines import EvaluateOptions, Evaluation, UnClip, evaluate_folders
 
@@ -75,13 +76,13 @@ def test_batch_size_and_order_change_nothing(folders: tuple[Path, Path], tmp_pat
 def test_features_are_kept_by_content(folders: tuple[Path, Path], tmp_path: Path) -> None:
     network = tiny_network()
     expected = evaluate_folders(*folders, [network], options=options(tmp_path))
-    assert network.module.num_seen == 1 + 9 + 11  # the first finds out what the network gives
+    assert network.module.num_seen == 9 + 11
     folders[1].rename(tmp_path / "moved")
     again = evaluate_folders(folders[0], tmp_path / "moved", [network], options=options(tmp_path))
-    assert (network.module.num_seen, values(again)) == (22, values(expected))
+    assert (network.module.num_seen, values(again)) == (20, values(expected))
     picture(99).save(tmp_path / "moved" / "020.png")
     changed = evaluate_folders(folders[0], tmp_path / "moved", [network], options=options(tmp_path))
-    assert network.module.num_seen == 23 + 11
+    assert network.module.num_seen == 20 + 11
     assert values(changed)["fid"] != values(expected)["fid"]
     evaluate_folders(folders[0], tmp_path / "moved", [tiny_network(seed=1)], options=options(tmp_path))
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 5
@@ -96,7 +97,7 @@ def test_processes_divide_the_pictures(tmp_path: Path) -> None:
     joined = evaluate_folders(drawn, real, [second], options=options(tmp_path, node=(1, 2)))
     assert values(joined) == values(alone)
     # Of three chunks of 256, 256 and 88 pictures, the first process has the first and the last.
-    assert (first.module.num_seen, second.module.num_seen) == (1 + 2 * 344, 1 + 2 * 256)
+    assert (first.module.num_seen, second.module.num_seen) == (2 * 344, 2 * 256)
 
 
 def test_real_digits_are_nearer_to_others_than_to_emoji(tmp_path: Path, pipe: UnClip) -> None:
@@ -110,7 +111,11 @@ def test_real_digits_are_nearer_to_others_than_to_emoji(tmp_path: Path, pipe: Un
     assert near is not None
     assert near.features["fid"] == "tiny-inception"
     assert near.features["clip_score"] == "clip:tiny"
-    assert near.notes == ("R-precision is left out: it needs at least 100 different prompts, but there are 10.",)
+    assert near.notes == (
+        "IS is left out: it needs inception_logits features, of which no network was given.",
+        "FD-DINOv2 is left out: it needs dinov2 features, of which no network was given.",
+        "R-precision is left out: it needs at least 100 different prompts, but there are 10.",
+    )
     for figure in near.points[0].figures:
         assert figure.low is not None
         assert figure.high is not None
@@ -142,8 +147,8 @@ def test_one_damaged_picture_among_many_is_left_out_and_named(tmp_path: Path) ->
     assert found is not None
     assert (found.num_images, found.num_reference) == (119, 119)
     assert values(found)["fid"] == pytest.approx(0.0, abs=1e-7)
-    assert found.notes == (
-        f"1 pictures of {digits} cannot be read and are left out (0007.png: not a picture that can be read).",
+    assert found.notes[-1] == (
+        f"1 pictures of {digits} cannot be read and are left out (0007.png: not a picture that can be read)."
     )
     (digits / "0009.png").write_bytes((digits / "0009.png").read_bytes()[:40])
     with pytest.raises(DataError, match=r"holds 2 of 120 pictures that cannot be read \(0007.png: .*0009.png: "):
@@ -225,3 +230,72 @@ def test_another_request_is_not_mixed_into_a_folder(folders: tuple[Path, Path], 
     read = Evaluation.model_validate_json(before)
     assert np.isfinite(list(values(read).values())).all()
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.json", "report.html", "report.md"}
+
+
+def notes_of(found: Evaluation | None) -> str:
+    assert found is not None
+    return "\n".join(found.notes)
+
+
+def test_no_metric_disappears_without_a_note(tmp_path: Path, pipe: UnClip) -> None:
+    """Whatever the reason: every metric has a figure or stands in a note."""
+    digits, clip = write_digits(tmp_path / "digits", range(6)), ClipFeatures(pipe.clip, "tiny")
+    (digits / "0002.txt").unlink()
+    found = evaluate_folders(digits, digits, [clip], options=options(tmp_path))
+    for metric in METRICS.values():
+        assert (metric.name in values(found)) != (metric.title in notes_of(found)), metric.name
+    reason = r"a caption for each picture, but 1 of the 6 pictures of .*digits have none \(0002.png\)"
+    assert re.search(f"CLIP score and R-precision are left out: they need {reason}", notes_of(found))
+    with pytest.raises(InputError, match=f"clip_score needs {reason}"):
+        evaluate_folders(digits, None, [clip], options=options(tmp_path, metrics=["clip_score"]))
+    for path in digits.glob("*.txt"):
+        path.unlink()
+    without = evaluate_folders(digits, digits, [clip], options=options(tmp_path))
+    assert re.search(r"CLIP score and .* but 6 of the 6 pictures of .* have none", notes_of(without))
+
+
+def test_captions_that_cannot_be_read_are_an_error_with_two_ways_out(tmp_path: Path, pipe: UnClip) -> None:
+    digits, clip = write_digits(tmp_path / "digits", range(6)), ClipFeatures(pipe.clip, "tiny")
+    (digits / "captions.csv").write_text("file_name,text\n0000.png,the digit zero\n")
+    with pytest.raises(DataError, match=r"also \.txt files .* give --prompts with a text .* or --metrics that need"):
+        evaluate_folders(digits, digits, [clip], options=options(tmp_path))
+    for given in ({"captions": ["one", "two", "three", "four", "five", "six"]}, {"options": {"metrics": ["cmmd"]}}):
+        chosen = options(tmp_path, **given.get("options", {}))  # type: ignore[arg-type]
+        found = evaluate_folders(digits, digits, [clip], options=chosen, captions=given.get("captions"))  # type: ignore[arg-type]
+        assert "cmmd" in values(found)
+
+
+def test_a_picture_that_is_not_there_takes_no_captions_away(tmp_path: Path, pipe: UnClip) -> None:
+    digits, clip = write_digits(tmp_path / "digits", range(120)), ClipFeatures(pipe.clip, "tiny")
+    rows = [f"{path.name},{path.with_suffix('.txt').read_text()}" for path in sorted(digits.glob("*.png"))]
+    for path in digits.glob("*.txt"):
+        path.unlink()
+    (digits / "0003.png").unlink()
+    (digits / "captions.csv").write_text("\n".join(["file_name,text", *rows]) + "\n")
+    found = evaluate_folders(digits, None, [clip], options=options(tmp_path))
+    assert "clip_score" in values(found)
+    assert "1 pictures of" in notes_of(found)
+
+
+def test_nothing_is_read_before_the_first_refusal(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Neither the pictures, whose hashes take minutes where they are many, nor the networks look at one."""
+    ticks = list[object]()
+    network = tiny_network()
+    evaluate_folders(*folders, [network], tmp_path / "out", options=options(tmp_path))
+    seen = network.module.num_seen
+    cases: list[tuple[Path | None, dict[str, object]]] = [
+        (tmp_path / "nowhere", {}), (None, {}), (folders[1], {"size": 16}), (folders[1], {"metrics": ["cmmd"]})
+    ]  # fmt: skip
+    for reference, given in cases:
+        with pytest.raises(UnclipError):
+            evaluate_folders(
+                folders[0], reference, [network], tmp_path / "out", options=options(tmp_path, **given),
+                progress=lambda *tick: ticks.append(tick),
+            )  # fmt: skip
+    assert (ticks, network.module.num_seen) == ([], seen)
+
+
+def test_networks_say_what_they_make() -> None:
+    pictures = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
+    for network in (tiny_network(), tiny_network("dinov2")):
+        assert tuple(network(pictures)) == network.kinds

@@ -109,7 +109,7 @@ def test_a_report_holds_every_figure_and_how_it_was_measured(tmp_path: Path) -> 
     assert path == tmp_path / "report.html"
     found = rows(path)
     assert ["FID (lower is better)", "28.88", "27.88 to 30.88", "50"] in found
-    assert ["CLIP score (higher is better)", "22.39", "none", "50"] in found
+    assert ["CLIP score (100 x cosine, higher is better)", "22.39", "none", "50"] in found
     assert ["seconds per image", "1.562", "none", "all"] in found
     assert ["upsampler_32", "31.25", "the upsampler's own pictures"] in found
     assert ["recall_at_1", "0.4375", "share of predictions whose nearest held-out picture is their own"] in found

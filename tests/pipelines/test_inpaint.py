@@ -138,7 +138,36 @@ def test_the_transparent_part_is_the_mask(
     cutout.save(tmp_path / "cutout.png")
     by_alpha = pipe.inpaint(tmp_path / "cutout.png", prompt=PROMPT, seed=3)
     by_mask = pipe.inpaint(picture, half, PROMPT, seed=3)
-    assert by_alpha.images[0].tobytes() == by_mask.images[0].tobytes()
+    # What was painted is opaque, and so is all else here.
+    assert by_alpha.images[0].mode == "RGBA"
+    assert by_alpha.images[0].getchannel("A").getextrema() == (255, 255)
+    assert by_alpha.images[0].convert("RGB").tobytes() == by_mask.images[0].tobytes()
+    assert (by_alpha.settings["mask_kind"], by_mask.settings["mask_kind"]) == ("alpha", "white")
+
+
+def test_a_hole_in_a_mask_is_painted_and_the_rest_stays(pipe: UnClip, picture: Image.Image, half: Image.Image) -> None:
+    """OpenAI's masks: black, or white, or the picture itself, clear where to paint."""
+    opaque = half.point(lambda value: 255 - value)
+    expected = pipe.inpaint(picture, half, PROMPT, seed=3)
+    for colours in (Image.new("RGB", picture.size), Image.new("RGB", picture.size, "white"), picture):
+        hole = colours.copy()
+        hole.putalpha(opaque)
+        found = pipe.inpaint(picture, hole, PROMPT, seed=3)
+        assert found.images[0].tobytes() == expected.images[0].tobytes()
+        assert found.settings == expected.settings | {"mask_kind": "alpha"}
+    reversed_ = pipe.inpaint(picture, opaque, PROMPT, seed=3)
+    white = Image.new("RGBA", picture.size, "white")
+    white.putalpha(opaque)
+    assert pipe.inpaint(picture, white, PROMPT, seed=3, mask_kind="white").images[0].tobytes() == (
+        reversed_.images[0].tobytes()
+    )
+
+
+@pytest.mark.parametrize(("name", "share"), [("pixel", 1 / 1024), ("border", 11 / 32), ("all", 1.0), ("none", 0.0)])
+def test_the_result_says_how_much_was_painted(pipe: UnClip, picture: Image.Image, name: str, share: float) -> None:
+    white = masks(32, 32).get(name, np.zeros((32, 32), bool))
+    settings = pipe.inpaint(picture, mask_of(white), PROMPT, seed=3, num_steps=1, image_size=16).settings
+    assert settings["painted"] == share
 
 
 def test_seeds_and_batches(pipe: UnClip, picture: Image.Image, half: Image.Image) -> None:
@@ -199,6 +228,11 @@ def test_one_stage_at_a_time_is_in_memory(tiny_folder: Path, picture: Image.Imag
     ("arguments", "message"),
     [
         ({"mask": None}, "there is no mask, and nothing in the picture is transparent"),
+        (
+            {"mask": None, "mask_kind": "white"},
+            r"mask_kind='white' \(--mask-is\) is how to read a mask, and none was given",
+        ),
+        ({"mask_kind": "alpha"}, "the mask has nothing transparent"),
         ({"mask": Image.new("L", (32, 31))}, "the mask is 32 x 31 pixels and the picture 32 x 32; resize the mask"),
         ({"mask": Image.new("L", (32, 32), 128)}, "looks like a picture"),
         ({"mask": "nowhere.png"}, r"nowhere\.png cannot be read"),

@@ -50,7 +50,8 @@ def test_stages_end_inside_the_budget(num_pictures: int, minutes: float, rate: f
     assert sum(stage.share for stage in stages) == pytest.approx(1.0)
     for stage, taken in zip(stages, planned, strict=True):
         assert 0 < taken <= stage.share * minutes
-        assert stage.config.num_images % (8 * stage.config.batch_size) == 0
+        assert stage.config.num_images % stage.config.checkpoint_images == 0
+        assert stage.config.checkpoint_images % stage.config.batch_size == 0
     assert sum(planned) <= minutes
 
 

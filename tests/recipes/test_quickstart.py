@@ -1,6 +1,7 @@
 """Own pictures to a model that draws, in one command, whatever interrupts it; and what is said when it cannot be."""
 
 import json
+import runpy
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,13 +14,17 @@ from PIL import Image
 
 from pictures import encoded, picture
 from unclip.cli.main import run
+from unclip.config import load_config
 from unclip.data import ShardSet
-from unclip.errors import DataError, InputError, UnclipError
-from unclip.recipes import Progress, Quickstart, quickstart
+from unclip.errors import ConfigError, DataError, InputError, UnclipError
+from unclip.recipes import Circumstances, Progress, Quickstart, choose, quickstart
+from unclip.recipes.choose import LEAST_STEPS
 from unclip.recipes.own_data import make_shards, read_check
+from unclip.recipes.quickstart_report import too_few_steps, write_report
 
 WORDS = ("red", "round", "old", "small", "bright", "wooden", "quiet", "sour", "striped", "soft", "tall", "warm")
 SIDE = 72
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def write_pictures(folder: Path, count: int = 12) -> Path:
@@ -77,13 +82,14 @@ def test_bad_pictures_are_left_out_and_named(finished: Path) -> None:
 
 
 def test_the_report_says_what_the_logs_say(finished: Path) -> None:
-    head, *rows = [row for row in rows_of(finished / "report.html") if len(row) == 7]
+    head, *rows = [row for row in rows_of(finished / "report.html") if len(row) == 8]
     assert [row[0] for row in rows] == ["clip", "upsampler_64", "decoder", "prior"]
     progress = Progress.load(finished)
     for row in rows:
         named, log = dict(zip(head, row, strict=True)), log_of(finished / row[0])
         last = log[-max(1, round(len(log) / 10)) :]
         assert named["training loss"] == f"{fmean(line['loss'] for line in last):.4g}"
+        assert named["steps"] == f"{len(log):,}"
         assert named["pictures seen"] == f"{log[-1]['images_seen']:,}"
         assert named["minutes"] == f"{round(progress.of(row[0]).seconds / 60, 2):.4g}"
         assert named["held-out loss"] == "none"
@@ -163,14 +169,115 @@ def test_pictures_without_captions_are_told_what_to_do(own: Path, tmp_path: Path
         make_shards(str(own), "none", tmp_path / "out", tell_nobody)
 
 
-@pytest.mark.parametrize(("side", "expected"), [(64, 64), (127, 64), (128, 128), (300, 256)])
+@pytest.mark.parametrize(
+    ("side", "expected"), [(20, 32), (28, 32), (32, 32), (48, 32), (64, 64), (127, 64), (128, 128), (300, 256)]
+)
 def test_the_size_is_what_nine_in_ten_pictures_have(tmp_path: Path, side: int, expected: int) -> None:
     own = tmp_path / "own"
     own.mkdir()
     for number in range(20):
-        size = 64 if number < 2 else side
+        size = min(side, 64) if number < 2 else side
         picture(number, size, size + 5).save(own / f"{number}.png")
         (own / f"{number}.txt").write_text(f"number {number}")
     data = make_shards(str(own), None, tmp_path / "out", tell_nobody)
     assert (data.num_pictures, data.image_size) == (20, expected)
     assert make_shards("not looked at again", None, tmp_path / "out", tell_nobody) == data
+
+
+def test_pictures_of_mnist_and_cifar_draw_at_32(tmp_path: Path) -> None:
+    """Without an upsampler; thumbnails among large pictures are left out as before."""
+    own, out = tmp_path / "digits", tmp_path / "out"
+    own.mkdir()
+    for number, word in enumerate(WORDS):
+        picture(number, 28 if number % 2 else 32, 32).save(own / f"{number:02d}.png")
+        (own / f"{number:02d}.txt").write_text(f"a {word} digit")
+    data = make_shards(str(own), None, out, tell_nobody)
+    assert (data.num_pictures, data.image_size) == (12, 32)
+    given = Circumstances(
+        num_pictures=12, image_size=32, vocab_size=600, longest_caption=6, flops_per_second=1e11, minutes=2
+    )
+    for rate in (1e11, 3e14):
+        stages = choose(given.replace(flops_per_second=rate, minutes=90), out)
+        assert [stage.name for stage in stages] == ["clip", "decoder", "prior"]
+    model = quickstart(Quickstart(source=str(own), smoke=True), tmp_path / "run", device="cpu")
+    assert model is not None
+    assert run(["generate", "a red digit", "--model", str(model), "--steps", "2", "-o", str(tmp_path / "d.png")]) == 0
+    with Image.open(tmp_path / "d.png") as image:
+        assert image.size == (32, 32)
+    for number, word in enumerate(WORDS[1:]):
+        picture(20 + number, 90, 90).save(own / f"large-{number}.png")
+        (own / f"large-{number}.txt").write_text(f"a large {word} thing")
+    picture(40, 90, 90).save(own / "large.png")
+    (own / "large.txt").write_text("a large thing")
+    picture(41, 90, 90).save(own / "larger.png")
+    (own / "larger.txt").write_text("a larger thing")
+    assert make_shards(str(own), None, tmp_path / "mixed", tell_nobody).image_size == 64
+    assert read_check(tmp_path / "mixed").counts == {"tiny": 12}
+
+
+def test_drawings_that_are_alike_are_no_duplicates(tmp_path: Path) -> None:
+    """A small square and a small circle of one colour differ in 2 of the 64 bits that `data check` compares."""
+    write_shapes = runpy.run_path(str(BENCHMARKS / "quickstart_shapes.py"))["write_shapes"]
+    captions = write_shapes(tmp_path / "shapes", 64)
+    assert make_shards(str(tmp_path / "shapes"), None, tmp_path / "out", tell_nobody).num_pictures == len(captions)
+
+
+def told(stages: dict[str, int], folder: Path, minutes: float) -> str | None:
+    """What is said of stages that took so many steps in so much time."""
+    given = Circumstances(
+        num_pictures=60, image_size=256, vocab_size=600, longest_caption=6, flops_per_second=1e11, minutes=minutes
+    )
+    progress = Progress()
+    for name, count in stages.items():
+        (folder / name).mkdir(parents=True)
+        lines = [json.dumps({"images_seen": 16 * (step + 1), "loss": 1.0}) for step in range(count)]
+        (folder / name / "log.jsonl").write_text("\n".join(lines) + "\n")
+        progress = progress.after(name, 60 * minutes / len(stages), True)
+    progress.save(folder)
+    return too_few_steps(choose(given, folder), folder)
+
+
+def test_too_few_steps_are_said_with_the_minutes_that_would_do(tmp_path: Path) -> None:
+    enough = dict.fromkeys(("clip", "upsampler_256", "decoder", "prior"), LEAST_STEPS)
+    assert told(enough, tmp_path / "enough", 2.0) is None
+    said = told({**enough, "decoder": 4, "prior": 100}, tmp_path / "few", 2.0)
+    assert said is not None
+    assert "decoder 4, prior 100, where it takes 300 at least" in said
+    # 75 times the two minutes.
+    assert "about --minutes 150 would do" in said
+
+
+def test_the_report_gives_no_advice_that_is_wrong(finished: Path, own: Path) -> None:
+    assert "A smoke run" in (finished / "report.md").read_text()
+    data, out = make_shards("", None, finished, tell_nobody), finished
+    given = Circumstances(**data.model_dump(), flops_per_second=1e9, minutes=1, smoke=True)
+    write_report(choose(given, out), out, str(own), tell_nobody, device="cpu")
+    few = (out / "report.md").read_text()
+    assert "Too few steps for more than blurs: clip" in few
+    assert "more pictures help" not in few.lower()
+
+
+@pytest.mark.parametrize("minutes", ["inf", "-inf", "nan", "0", "-1"])
+def test_minutes_that_are_no_time_are_one_line(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], minutes: str
+) -> None:
+    command = ["train", "quickstart", str(own), f"--minutes={minutes}", "--out", str(tmp_path / "out")]
+    assert run(command) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "is not a time; give a number above 0" in line
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="minutes"):
+        load_config(Quickstart, {"source": "x", "minutes": float(minutes)})
+
+
+@pytest.mark.parametrize("source", [".", "./", "../things", "../things/."])
+def test_a_folder_without_a_name_of_its_own_has_one(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    """The run is called as the pictures' folder is, whichever way it is named."""
+    place = shutil.copytree(own, tmp_path / "things")
+    (place / "runs" / "things").mkdir(parents=True)
+    (place / "runs" / "things" / "letter.txt").write_text("dear")
+    monkeypatch.chdir(place)
+    assert run(["train", "quickstart", source, "--smoke", "--device", "cpu"]) == 2
+    assert "runs/things holds something else" in capsys.readouterr().err

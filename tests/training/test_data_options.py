@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from shard_files import write_set
+from embedding_files import write_arrays, write_tables
+from shard_files import picture, write_set, write_tar
 from short_runs import ALONE, changed, first_batch, options, small_shards, steps
 from unclip.clip import TextImageEncoder
-from unclip.data import ShardSet, emoji_items, open_pictures
+from unclip.data import EmbeddingSet, ShardSet, emoji_items, open_pictures
+from unclip.errors import DataError
 from unclip.pipelines import embed
 from unclip.training import DataConfig, Feed, TrainConfig, make_task, train
 from unclip.training.feed import held_out
-from unclip.training.tasks.common import load_pictures
+from unclip.training.tasks.common import load_pictures, read_items
 
 # Stored features are float16, of numbers near 1; losses of two steps then move by this share.
 FLOAT16 = 2e-3
+Recipe = Callable[[str], TrainConfig]
 SHARD_SIZES = [6, 6, 6, 6]
 
 
@@ -69,6 +72,78 @@ def test_stored_embeddings_give_the_losses_of_computed_ones(prior: TrainConfig, 
     assert ("text_hidden" in batch.tensors) == hidden
     computed = steps(prior, 3).losses
     assert steps(stored, 3).losses == pytest.approx(computed, rel=FLOAT16)
+
+
+@pytest.mark.parametrize("is_hidden_read", [True, False])
+@pytest.mark.parametrize(("with_texts", "with_captions"), [(True, True), (False, True), (True, False), (False, False)])
+def test_layouts_of_other_programs_give_the_losses_of_our_own(
+    prior: TrainConfig, tmp_path: Path, is_hidden_read: bool, with_texts: bool, with_captions: bool
+) -> None:
+    pytest.importorskip("pyarrow")
+    own, other = tmp_path / "own", tmp_path / "other"
+    embed(prior.data.folder, TextImageEncoder.load(prior.task.clip), own, num_workers=0)
+    stored = EmbeddingSet.open(own)
+    count = len(stored)
+    write_arrays(other, "img_emb", {"0": stored.image(np.arange(count)).half().numpy()})
+    if with_texts:
+        write_arrays(other, "text_emb", {"0": stored.text([(row, 0) for row in range(count)]).embedding.half().numpy()})
+    if with_captions:
+        write_tables(
+            other, {"0": {"key": list(stored.keys), "TEXT": [stored.captions(row)[0] for row in range(count)]}}
+        )
+    config = prior if is_hidden_read else changed(prior, num_text_tokens=0)
+    config = changed(config, embeddings=str(other), text_drop_prob=0.2)
+    if not with_captions and (is_hidden_read or not with_texts):
+        message = "set task.model.num_text_tokens=0" if with_texts else "holds image embeddings alone"
+        with pytest.raises(DataError, match=message):
+            make_task(config, ALONE.device)
+        return
+    batch = first_batch(config)
+    assert ("text_embedding" in batch.tensors) == (with_texts and not is_hidden_read)
+    shards, plain = ShardSet.open(prior.data.folder), tmp_path / "plain"
+    samples = [shards.sample(row) for row in range(count)]
+    first = {f"{sample.key}.txt": sample.captions[0].encode() for sample in samples}
+    write_tar(plain / "0.tar", {**{f"{sample.key}.png": sample.picture for sample in samples}, **first})
+    embed(plain, TextImageEncoder.load(prior.task.clip), tmp_path / "first", num_workers=0)
+    ours = changed(config, embeddings=str(tmp_path / "first"))
+    assert steps(config, 3).losses == pytest.approx(steps(ours, 3).losses, rel=FLOAT16)
+
+
+def test_pictures_without_an_embedding_are_skipped_where_that_is_allowed(
+    prior: TrainConfig, tiny_recipe: Callable[[str], TrainConfig], tmp_path: Path
+) -> None:
+    config = changed(tiny_recipe("emoji/decoder"), emoji_split=None)
+    size = config.task.model.image_size
+    write_set(tmp_path / "set", [3, 1], size)
+    embed(tmp_path / "set", TextImageEncoder.load(prior.task.clip), tmp_path / "embeddings", num_workers=0)
+    write_set(tmp_path / "set", [3, 1, 1], size)
+    config = changed(config, folder=str(tmp_path / "set"), embeddings=str(tmp_path / "embeddings"))
+    for share in (0.0, 0.19):
+        with pytest.raises(
+            DataError, match=r"no embedding of 00004 and 0 more of 5 .*data\.missing_share=0\.2, or embed"
+        ):
+            make_task(changed(config, missing_share=share), ALONE.device)
+    task = make_task(changed(config, missing_share=0.2), ALONE.device)
+    assert "1 of 5 pictures are skipped: no embedding." in task.notes
+    found = read_items(task.samples.source, [3, 4])
+    assert (found.indices.tolist(), found.skipped) == ([3, 0], ("00004 has no embedding",))
+    with pytest.raises(DataError, match=r"no embedding of x and 0 more of 1 samples; embed these"):
+        EmbeddingSet.open(tmp_path / "embeddings").find(["x"], 1.0)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_has_no_caption_is_counted_or_refused_before_training(
+    prior: TrainConfig, tmp_path: Path, cache: bool
+) -> None:
+    config = changed(prior, folder=str(tmp_path), cache=cache)
+    write_tar(
+        tmp_path / "a.tar",
+        {f"{key}.{suffix}": content for key in "ab" for suffix, content in (("png", picture(16)), ("cls", b"7"))},
+    )
+    with pytest.raises(DataError, match=r"none of 2 pictures in .*unclip data prepare --caption-column FIELD"):
+        make_task(config, ALONE.device)
+    write_tar(tmp_path / "b.tar", {"c.png": picture(16), "c.txt": b"a cat"})
+    assert make_task(config, ALONE.device).notes == ("2 of 3 pictures have no caption; their text is empty.",)
 
 
 @pytest.mark.parametrize("change", [{"cache": False}, {"num_workers": 2}])
@@ -141,6 +216,7 @@ SHOWN = {
     "limit": test_the_emoji_set_is_rasterised_as_the_settings_say,
     "every": test_the_emoji_set_is_rasterised_as_the_settings_say,
     "embeddings": test_stored_embeddings_give_the_losses_of_computed_ones,
+    "missing_share": test_pictures_without_an_embedding_are_skipped_where_that_is_allowed,
     "cache": test_cache_is_a_file_beside_the_shards,
     "shuffle_shards": test_shuffling_within_one_shard_at_a_time_ends_a_shard_before_the_next,
     "lanes": test_lanes_read_shards_of_their_own,

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from processes import finish, start
+from short_runs import changed
 from unclip.checkpoint import load_tensors
 from unclip.training import TrainConfig
 
 WORKER = Path(__file__).parent / "worker.py"
-NUM_STEPS = 20
+NUM_STEPS = 6
 STAGES = ("emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
 VARIANTS = {
     "one": {},
@@ -31,22 +32,25 @@ def results(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("processes")
     for count, variants in ((1, ALONE), (2, VARIANTS.keys() - set(ALONE))):
         runs = [
-            {"config": without_dropout(tiny_recipe(stage)).replace(**VARIANTS[variant]).model_dump(mode="json"),
+            {"config": measured(tiny_recipe(stage)).replace(**VARIANTS[variant]).model_dump(mode="json"),
              "out": str(folder / variant / stage), "num_steps": NUM_STEPS}
             for variant in sorted(variants) for stage in STAGES
         ]  # fmt: skip
         path = folder / f"runs-{count}.json"
         path.write_text(json.dumps(runs))
-        for code, errors in finish(start([WORKER, path], count)):
+        for code, errors in finish(start([WORKER, path], count), timeout=600):
             assert code == 0, errors
     return folder
 
 
-def without_dropout(config: TrainConfig) -> TrainConfig:
-    """Dropout's draws belong to a process's own passes; all others belong to the samples."""
-    if "dropout" not in type(config.task.model).model_fields:
-        return config
-    return config.replace(task=config.task.replace(model=config.task.model.replace(dropout=0.0)))
+def measured(config: TrainConfig) -> TrainConfig:
+    """With five held-out samples, which two processes cannot share equally, and without dropout.
+
+    Dropout's draws belong to a process's own passes; all others belong to the samples.
+    """
+    options = {"dropout": 0.0} if "dropout" in type(config.task.model).model_fields else {}
+    options |= {"num_drawn": 5} if config.task.kind == "decoder" else {}
+    return changed(config, validation_share=0.4, num_validation=5, **options)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -56,6 +60,18 @@ def test_losses_are_those_of_one_process(results: Path, stage: str, variant: str
     assert len(expected) == NUM_STEPS
     assert losses == pytest.approx(expected, abs=1e-5, rel=0)
     assert expected[0] != expected[-1]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "one"])
+def test_held_out_figures_are_those_of_one_process(results: Path, stage: str, variant: str) -> None:
+    path = results / variant / stage / "figures-0.json"
+    figures, expected = (json.loads((results / name / stage / path.name).read_text()) for name in (variant, "one"))
+    own = {"emoji/prior": {"recall_at_1", "cosine_unrelated"}, "emoji/decoder": {"frechet_clip"}}.get(stage, set())
+    assert {"held_out_loss", "held_out_loss_online"} | own <= expected.keys()
+    assert figures == pytest.approx(expected, rel=2e-3, abs=2e-5)
+    if variant not in ALONE:
+        assert figures == json.loads(path.with_name("figures-1.json").read_text())
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -85,15 +85,21 @@ def test_what_is_held_out_is_never_trained_on_and_chosen_by_name(config: TrainCo
     assert np.mean(held_out([str(number) for number in range(20_000)], 0.3)) == pytest.approx(0.3, abs=0.015)
 
 
-def test_processes_share_what_is_held_out(config: TrainConfig) -> None:
-    config = config.replace(data=config.data.replace(validation_share=0.5), num_validation=8)
-    shares = [
-        [number for part in feed_of(config, rank, 2).validation() for number in part["number"].tolist()]
-        for rank in range(2)
-    ]
-    (alone,) = [[number for part in feed_of(config).validation() for number in part["number"].tolist()]]
-    assert len(shares[0]) == len(shares[1]) == 4
-    assert sorted(shares[0] + shares[1]) == sorted(alone)
+@pytest.mark.parametrize("num_processes", [2, 3, 6])
+@pytest.mark.parametrize("count", [1, 7, 9, None])
+def test_processes_share_what_is_held_out(config: TrainConfig, num_processes: int, count: int | None) -> None:
+    """All of it in its order, in shares of equal size; what fills them up is marked."""
+    config = config.replace(data=config.data.replace(validation_share=0.5))
+    alone = list(feed_of(config).validation(count))
+    shares = [list(feed_of(config, rank, num_processes).validation(count)) for rank in range(num_processes)]
+    assert {len(share) for share in shares} == {len(alone)}
+    for whole, *parts in zip(alone, *shares, strict=True):
+        assert len({len(part) for part in parts}) == 1
+        places = torch.cat([part["place"] for part in parts])
+        rows = places >= 0
+        assert sorted(places[rows].tolist()) == whole["place"].tolist() == list(range(len(whole)))
+        for name in ("number", "slot"):
+            assert torch.equal(torch.cat([part[name] for part in parts])[rows][places[rows].argsort()], whole[name])
 
 
 def test_batches_that_processes_cannot_share_are_refused(config: TrainConfig) -> None:

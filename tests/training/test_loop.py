@@ -96,6 +96,7 @@ def test_a_loss_that_stays_infinite_stops_the_run_and_keeps_the_weights(tiny_rec
     )
     with pytest.raises(TrainingError, match=r"was not finite for 20 steps in a row \(step 21\).* from step 1, saved"):
         train(broken, tmp_path)
-    # The first step was finite; what was saved while the others were skipped is gone.
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000001.safetensors"]
+    # The first step was finite; what was saved while the others were skipped is set aside.
+    assert [path.name for path in tmp_path.glob("checkpoint-*.safetensors")] == ["checkpoint-00000001.safetensors"]
+    assert [path.name for path in sorted(tmp_path.glob("*.aside-1"))][-1] == "checkpoint-00000020.safetensors.aside-1"
     assert load_tensors(tmp_path / "checkpoint-00000001.safetensors").metadata["position"] == "[1, 8]"

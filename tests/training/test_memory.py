@@ -12,7 +12,8 @@ from networks import fill
 from unclip.clip import Clip, clip_preset
 from unclip.models import Decoder, Prior, Upsampler, decoder_preset, prior_preset, upsampler_preset
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
-from unclip.training.memory import BLOCKS, checkpoint_activations, sharded_blocks
+from unclip.nn import Block, TransformerBlock
+from unclip.training.memory import checkpoint_activations, sharded_blocks
 
 Case = tuple[nn.Module, dict[str, Tensor]]
 TIME = torch.tensor([3.0, 700.0])
@@ -114,6 +115,17 @@ def test_a_copy_computes_with_its_own_weights() -> None:
     assert step(network, inputs)[0].item() > 0
 
 
+def test_a_block_takes_its_inputs_by_place_whether_computed_again_or_not() -> None:
+    """An input by name would raise with checkpointing alone, far from its cause."""
+    block = TransformerBlock(16, 2, depth=1).train()
+    x = torch.randn(1, 3, 16, requires_grad=True)
+    for recompute in (False, True):
+        block.recompute = recompute
+        block(x)[0].sum().backward()
+        with pytest.raises(TypeError, match="unexpected keyword argument 'x'"):
+            block(x=x)
+
+
 def test_evaluation_keeps_what_it_kept() -> None:
     network, inputs = decoder()
     fill(network)
@@ -126,10 +138,10 @@ def test_evaluation_keeps_what_it_kept() -> None:
 def test_blocks_hold_most_weights_and_none_holds_another(case: Callable[[], Case]) -> None:
     network, _ = case()
     blocks = sharded_blocks(network)
-    assert all(isinstance(block, BLOCKS) for block in blocks)
+    assert all(isinstance(block, Block) for block in blocks)
     inner = [module for block in blocks for module in block.modules() if module is not block]
     assert not {id(block) for block in blocks} & {id(module) for module in inner}
-    left = {id(module) for module in network.modules() if isinstance(module, BLOCKS)} - {id(block) for block in blocks}
+    left = {id(module) for module in network.modules() if isinstance(module, Block)} - {id(block) for block in blocks}
     assert left <= {id(module) for module in inner}
     inside = sum(parameter.numel() for block in blocks for parameter in block.parameters())
     assert inside > 0.5 * sum(parameter.numel() for parameter in network.parameters())

@@ -70,7 +70,7 @@ def test_no_two_uses_of_random_numbers_share_a_stream() -> None:
         generator.initial_seed()
         for is_held_out in (False, True)
         for request in [Request(indices, indices, 1, 8, 0, is_held_out)]
-        for generator in [*request.generators, request.shared()]
+        for generator in [*request.generators, request.shared(), request.shared(Stream.SELF_CONDITIONING)]
     ]
     drawn += [seeded(0, Stream.DROPOUT, rank, 8).initial_seed() for rank in range(64)]
     assert len(set(drawn)) == len(drawn)
@@ -85,8 +85,8 @@ def test_captions_are_dropped_at_the_given_rate() -> None:
 
 def test_a_network_depends_on_its_seed_alone_and_leaves_the_global_state() -> None:
     before = torch.get_rng_state()
-    first = seeded_network(lambda: torch.nn.Linear(4, 4), 5, torch.device("cpu"))
-    second = seeded_network(lambda: torch.nn.Linear(4, 4), 5, torch.device("cpu"))
+    first = seeded_network(lambda: torch.nn.Linear(4, 4), 5)
+    second = seeded_network(lambda: torch.nn.Linear(4, 4), 5)
     assert torch.equal(first.weight, second.weight)
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -65,9 +65,11 @@ def test_strategies_divide_what_they_say() -> None:
     assert parts["fsdp"] == parts["fsdp_zero2"] == tuple(math.ceil(part / 4) for part in whole)
     assert {m.compute_copies for m in memory.values()} == {state.half_copies}
     gathered = (memory["ddp"].gathered, memory["fsdp"].gathered, memory["fsdp_zero2"].gathered)
-    assert gathered == (0, 2 * state.largest_block, state.gradients)
+    assert 0 < state.outside_blocks < state.gradients - 2 * state.largest_block
+    assert gathered == (0, state.outside_blocks + 2 * state.largest_block, state.gradients)
     communication = (memory["ddp"].communication, memory["fsdp"].communication, memory["fsdp_zero2"].communication)
-    assert communication == (state.gradients, state.largest_block, state.largest_block)
+    unit = max(state.largest_block, state.outside_blocks)
+    assert communication == (state.gradients, unit, unit)
     assert len({m.activations for m in memory.values()}) == 1
 
 

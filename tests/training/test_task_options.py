@@ -13,8 +13,9 @@ from unclip.diffusion import make_schedule
 from unclip.diffusion.loss import loss_weight
 from unclip.errors import ConfigError
 from unclip.images import from_uint8
-from unclip.training import Feed, TrainConfig, make_task
+from unclip.training import Feed, TrainConfig, make_state, make_task
 from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
+from unclip.training.validation import validate
 
 Recipe = Callable[[str], TrainConfig]
 
@@ -155,13 +156,14 @@ def test_embedding_noise_is_in_units_of_the_deviation(decoder: TrainConfig) -> N
 def test_num_drawn_is_how_many_pictures_a_distance_is_taken_of(decoder: TrainConfig) -> None:
     held_out = changed(decoder, validation_share=0.4)
     found = {}
-    for count in (0, 2, 3):
+    for count in (0, 1, 2, 3):
         config = changed(held_out, num_drawn=count)
         task = make_task(config, ALONE.device)
-        found[count] = task.figures(task.build().eval(), Feed(task.samples, config, ALONE).validation())
-    assert found[0] == {}
-    assert found[2].keys() == found[3].keys() == {"frechet_clip"}
-    assert found[2] != found[3]
+        feed = Feed(task.samples, config, ALONE)
+        found[count] = validate(task, make_state(task, config, ALONE), config, feed, ALONE)
+    assert "frechet_clip" not in found[0].keys() | found[1].keys()
+    assert found[2].keys() == found[3].keys() == found[0].keys() | {"frechet_clip"}
+    assert found[2]["frechet_clip"] != found[3]["frechet_clip"]
 
 
 def test_crop_size_is_the_side_of_what_is_learned(upsampler: TrainConfig) -> None:

@@ -13,6 +13,7 @@ import torch
 from unclip.checkpoint import save_tensors
 from unclip.config import load_config
 from unclip.training import Feed, Position, TrainConfig, join, make_state, make_task, train_steps
+from unclip.training.validation import validate
 
 
 def main(path: Path) -> None:
@@ -32,6 +33,8 @@ def main(path: Path) -> None:
                 name: tensor.full_tensor() if isinstance(tensor, torch.distributed.tensor.DTensor) else tensor
                 for name, tensor in state.averages.networks[0].state_dict().items()
             }
+            figures = validate(task, state, config, feed, cluster)
+            (out / f"figures-{cluster.rank}.json").write_text(json.dumps(figures))
             save_tensors(out / f"average-{cluster.rank}.safetensors", average, {})
             (out / f"losses-{cluster.rank}.json").write_text(json.dumps(losses))
 

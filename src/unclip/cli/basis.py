@@ -15,23 +15,30 @@ if TYPE_CHECKING:
 
 __all__ = ["basis"]
 
+DEFAULT_FILE = "embedding_basis.safetensors"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def basis(
     pictures: Annotated[Path, typer.Argument(help="A folder of pictures, or of .tar shards.")],
     model: ModelName = "emoji",
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("embedding_basis.safetensors"),
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The file; else embedding_basis.safetensors.")] = None,
     device: Device = "auto",
 ) -> None:
     """Fit the components that `probe` keeps; a model's folder may hold the file."""
-    from unclip.cli.output import check_writable
+    from unclip.files import check_writable, claimed_paths, free_names
     from unclip.pipelines import UnClip
 
-    check_writable([out])
+    check_writable([out or Path(DEFAULT_FILE)])
     pipe = UnClip.load(model, device)
-    pipe.fit_basis(_opened(_found(pictures, pipe.clip.clip.config.image_size))).save(out)
-    print(out)
+    fitted = pipe.fit_basis(_opened(_found(pictures, pipe.clip.clip.config.image_size)))
+    if out is None:
+        with claimed_paths([free_names(Path(DEFAULT_FILE))]) as (path,):
+            fitted.save(path)
+    else:
+        path = out
+        fitted.save(path)
+    print(path)
 
 
 def _found(folder: Path, image_size: int) -> "Sequence[Path | np.ndarray]":

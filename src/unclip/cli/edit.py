@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import draw
+from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Shared, shares_options
 from unclip.errors import InputError
 
@@ -15,7 +15,7 @@ __all__ = ["edit"]
 @shares_options(without=("sampler",), is_series=True)
 def edit(
     shared: Shared,
-    image: Annotated[Path, typer.Argument(help="The picture.")],
+    image: Annotated[Path, typer.Argument(help="The picture; - is stdin.")],
     source: Annotated[str, typer.Option("--from", help="A text that says what it shows.")],
     target: Annotated[str, typer.Option("--to", help="A text that says what it shall show.")],
     theta: Annotated[
@@ -24,11 +24,12 @@ def edit(
 ) -> None:
     """Move a picture from one text to another."""
     thetas = _thetas(theta)
+    (picture,) = read_pictures(image)
     draw(
         shared,
-        f"{image.stem}-{target}",
+        f"{title_of(image)}-{target}",
         1,
-        lambda pipe, options: pipe.text_diff(image, source, target, theta=thetas, **options),
+        lambda pipe, options: pipe.text_diff(picture, source, target, theta=thetas, **options),
     )
 
 

@@ -19,7 +19,7 @@ def ema(
     The file is the stage as a model folder holds it. The error is that of the profile: how far the weight of each
     moment is from what was asked for.
     """
-    from unclip.cli.output import check_writable
+    from unclip.files import check_writable
     from unclip.training import average_stage
 
     check_writable([out])

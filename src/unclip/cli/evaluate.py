@@ -1,8 +1,8 @@
 """`unclip evaluate`: a model, or a folder of pictures, against a reference. Knows options; pipelines measure."""
 
+import inspect
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from unclip.cli.options import Device
 from unclip.cli.per_stage import parse_per_stage
 from unclip.cli.progress import show_progress
 from unclip.errors import InputError, did_you_mean
+from unclip.progress import on_terminal, say
 
 if TYPE_CHECKING:
     from unclip.evaluation import FeatureNetwork
@@ -59,6 +60,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Measure a model on prompts, or a folder of pictures; the same command again goes on where it stopped."""
+    command = _command(locals())
     if coco is not None:
         if prompts is not None or reference is not None:
             raise InputError("--coco brings prompts and reference; leave out --prompts and --reference.")
@@ -85,7 +87,7 @@ def evaluate(
         suites=_names(suites) or (),
         num_suite_pictures=suite_pictures,
         keep_pictures=keep_pictures,
-        command=_command(),
+        command=command,
     )
     device = _local_device(device)
     pipe = None if model is None else pipelines.UnClip.load(model, device)
@@ -100,7 +102,7 @@ def evaluate(
         else:
             result = pipelines.evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_tell)
     except KeyboardInterrupt:
-        print("unclip: interrupted; the same command goes on", file=sys.stderr)
+        say("unclip: interrupted; the same command goes on")
         raise
     if card is not None and result is not None:
         pipelines.embed_in_card(card, result, command=options.command)
@@ -109,7 +111,7 @@ def evaluate(
 
 def _tell(stage: str, done: int, total: int) -> None:
     """Progress; where nobody watches, not of the reading, which a line about a wrong input may follow."""
-    if stage != "reading" or sys.stderr.isatty():
+    if stage != "reading" or on_terminal():
         show_progress(stage, done, total, "done")
 
 
@@ -131,9 +133,26 @@ def _check(model: str | None, images: str | None, prompts: str | None, out: Path
         raise InputError("what is drawn is kept in a folder, from which an interrupted run goes on; name one with -o.")
 
 
-def _command() -> str | None:
-    """The line that was typed, where this process was started by it."""
-    return shlex.join(["unclip", *sys.argv[1:]]) if sys.argv[1:2] == ["evaluate"] else None
+def _command(values: Mapping[str, object]) -> str:
+    """The command line of these parameters of `evaluate`, those that are not the defaults.
+
+    Not the process's own arguments: those may be another program's, a notebook's or a server's.
+    """
+    words = ["unclip", "evaluate"]
+    for name, parameter in inspect.signature(evaluate).parameters.items():
+        value, info = values[name], parameter.annotation.__metadata__[0]
+        if value == parameter.default:
+            continue
+        long_names = [text for text in info.param_decls or () if text.startswith("--")]
+        option = long_names[0] if long_names else f"--{name.replace('_', '-')}"
+        if isinstance(info, typer.models.ArgumentInfo):
+            words.append(str(value))
+        elif value is True:
+            words.append(option)
+        else:
+            for one in value if isinstance(value, list) else [value]:
+                words += [option, *map(str, one if isinstance(one, tuple) else [one])]
+    return shlex.join(words)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -195,14 +214,14 @@ def _weights(given: Sequence[str], names: Sequence[str]) -> Mapping[str, Path]:
 
 def _report(result: "Evaluation | None", out: Path | None, as_json: bool) -> None:
     if result is None:
-        print("chunks of other processes are not there yet; the last of them writes the results", file=sys.stderr)
+        say("chunks of other processes are not there yet; the last of them writes the results")
         return
     if as_json:
         print(result.model_dump_json())
         return
     notes = [*result.notes, *(figure.warning for figure in result.points[0].figures if figure.warning)]
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     print("\n".join(_lines(result)))
     if out is not None:
         print(out / "report.html")

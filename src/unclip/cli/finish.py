@@ -21,13 +21,13 @@ def finish(
     from unclip.pipelines import Draft
 
     begun = Draft.load(draft)
-    title, count = begun.prompts[0] or draft.stem, len(begun.seeds)
+    titles, count = [prompt or draft.stem for prompt in begun.prompts], len(begun.seeds)
     if stop_after is None:
-        draw(shared, title, count, lambda pipe, options: pipe.finish(begun, **options), begun=begun)
+        draw(shared, titles, count, lambda pipe, options: pipe.finish(begun, **options), begun=begun)
     else:
         draw_part(
             shared,
-            title,
+            titles,
             count,
             lambda pipe, options: pipe.advance(begun, stop_after=stop_after, **options),
             begun=begun,

@@ -1,13 +1,19 @@
 """The program `unclip`: its commands, and what a failure looks like. Knows no command's work."""
 
+import codecs
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 from unclip import __version__
+from unclip.cli.assemble import assemble
 from unclip.cli.basis import basis
 from unclip.cli.bench import bench_app
 from unclip.cli.compare import compare
@@ -31,18 +37,26 @@ from unclip.cli.train import train
 from unclip.cli.upscale import upscale
 from unclip.cli.variations import variations
 from unclip.errors import UnclipError
+from unclip.files import expand_home
+from unclip.progress import say
 
 __all__ = ["main", "run"]
 
 USAGE_EXIT = 2
 INTERRUPT_EXIT = 130
+CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first
+# Settings of the library whose options are called otherwise.
+SETTINGS = {
+    "image_size": "size", "num_steps": "steps", "guidance_scale": "guidance", "num_candidates": "candidates",
+    "negative_prompt": "negative", "num_resamples": "resamples", "num_workers": "workers",
+}  # fmt: skip
 # typer exports this one usage error; its base is private, and its home differs between versions.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 COMMANDS = (
     generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    plan, embed, evaluate, compare, ema, convert, info, basis,
+    assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
@@ -61,21 +75,93 @@ def main() -> None:
     """Run the program on the arguments of the process and exit."""
     # Spinning threads take the cores from whatever else runs: drawing beside one busy process takes 5 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    sys.exit(run(sys.argv[1:]))
+    # A path or a caption that the terminal's encoding lacks is escaped, and the bytes of a file's name stay.
+    codecs.register_error("unclip", _spell)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="unclip")
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        _forget(stream)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code: 0, 2 after one line about a wrong input, or 130 after an interrupt."""
+    """Run a command and return its exit code: 0, 2 after one line about a wrong input, or 130 after an interrupt.
+
+    An error of the operating system is such a line too, wherever it arises; but when whoever reads stdout is gone, the
+    program ends quietly with 1.
+    """
     try:
-        return app(args=list(arguments) or ["--help"], prog_name="unclip", standalone_mode=False) or 0
+        words = [_expand_home(argument) for argument in arguments]
+        code = app(args=words or ["--help"], prog_name="unclip", standalone_mode=False) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except UnclipError as error:
-        return _fail(str(error))
+        return _fail(_as_typed(str(error), arguments))
     except UsageError as error:
-        return _fail(f"{error.format_message()} (see unclip --help)")
+        command = "unclip" if error.ctx is None else error.ctx.command_path
+        return _fail(f"{error.format_message()} (see {command} --help)")
+    except BrokenPipeError:
+        return CLOSED_PIPE_EXIT
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{place}{error.strerror or error}, says the operating system; give what it can read or write.")
+    except UnicodeError as error:
+        return _fail(f"there is text that cannot be read or written: {error}; give UTF-8.")
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPT_EXIT
 
 
 def _fail(message: str) -> int:
-    print(f"unclip: {' '.join(message.split())}", file=sys.stderr)
+    say(f"unclip: {' '.join(message.split())}")
     return USAGE_EXIT
+
+
+# Shells replace ~ at the start of a word alone, and not where no such user is.
+def _expand_home(argument: str) -> str:
+    """The argument with the home folder that `~/…`, `--option=~…` or `key=~…` stands for."""
+    found = re.fullmatch(r"((?:-*[\w.-]+=)?)(~[\w.-]*(?:/.*)?)", argument, flags=re.DOTALL)
+    if found is None or not (found[1] or "/" in found[2]):
+        return argument
+    return found[1] + str(expand_home(found[2]))
+
+
+def _as_typed(message: str, arguments: Sequence[str]) -> str:
+    """The message of a part below, with settings called as the command's options are: `num_steps` is `--steps`."""
+    command = typer.main.get_command(app)
+    for word in arguments:
+        if not isinstance(command, TyperGroup) or word not in command.commands:
+            break
+        command = command.commands[word]
+    options = {
+        str(parameter.name): max(parameter.opts, key=len)
+        for parameter in command.params
+        if parameter.param_type_name == "option"
+    }
+    options |= {name: options[option] for name, option in SETTINGS.items() if option in options}
+    for name, option in options.items():
+        # A name without an underscore is also a word of English, unless a value follows.
+        end = r"\b" if "_" in name else "(?==)"
+        message = re.sub(rf"(?<![\w.'\"/-])(?<!- ){name}{end}", option, message)
+    return message
+
+
+def _forget(stream: TextIO | None) -> None:
+    """Drop what a stream could not take, or Python would report it once more at its end, with an exit code of 120."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
+    """An error handler of codecs: bytes that a name came from, or an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)

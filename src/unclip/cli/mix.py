@@ -1,11 +1,10 @@
 """`unclip mix`: pictures of weighted texts and pictures. Knows options; the drawing is in the pipeline."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import draw
+from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import NumImages, Shared, shares_options
 from unclip.errors import InputError
 
@@ -15,16 +14,20 @@ __all__ = ["mix"]
 @shares_options()
 def mix(
     shared: Shared,
-    parts: Annotated[list[str], typer.Argument(help='Texts and files of pictures: "a cat=0.7" dog.png=0.3.')],
+    parts: Annotated[
+        list[str], typer.Argument(help='Texts and files of pictures, - is stdin: "a cat=0.7" dog.png=0.3.')
+    ],
     num_images: NumImages = 1,
 ) -> None:
     """Draw pictures of texts and pictures at once, each with its weight: 1 unless it says =WEIGHT."""
     weighted = [parse_part(part) for part in parts]
+    pictures = read_pictures(*(name for name, _ in weighted))
+    inputs = [(picture, weight) for picture, (_, weight) in zip(pictures, weighted, strict=True)]
     draw(
         shared,
-        " ".join(Path(name).stem for name, _ in weighted),
+        " ".join(title_of(name) for name, _ in weighted),
         num_images,
-        lambda pipe, options: pipe.mix(weighted, num_images, **options),
+        lambda pipe, options: pipe.mix(inputs, num_images, **options),
     )
 
 

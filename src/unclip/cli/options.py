@@ -19,15 +19,19 @@ __all__ = [
     "ModelName",
     "Negative",
     "NumImages",
+    "PromptOption",
     "Resamples",
     "Shared",
     "StopAfter",
+    "one_prompt",
     "parse_size",
     "shares_options",
 ]
 
 P = ParamSpec("P")
 
+# Hidden: as other commands spell the prompt. Both spellings are accepted wherever there is one.
+PromptOption: TypeAlias = Annotated[str | None, typer.Option("--prompt", hidden=True)]
 NumImages: TypeAlias = Annotated[int, typer.Option("-n", "--num-images", help="Pictures to draw.")]
 Negative: TypeAlias = Annotated[str, typer.Option(help="What guidance leads away from.")]
 StopAfter: TypeAlias = Annotated[str | None, typer.Option(help="prior, decoder, ...: write a file for `finish`.")]
@@ -45,11 +49,24 @@ class Shared:
     """Whether its pictures belong together: one seed, and one file unless a folder is asked for."""
     seed: Annotated[int | None, typer.Option(help="Picture k has this seed + k; without it, a random one.")] = None
     size: Annotated[str | None, typer.Option(help="A side that the model draws, or WIDTHxHEIGHT near one.")] = None
-    steps: Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25,upsampler_256=7.")] = None
-    guidance: Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")] = None
-    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")] = None
+    steps: Annotated[
+        list[str] | None, typer.Option(metavar="<str>", help="For all stages, or prior=25,decoder=25,upsampler_256=7.")
+    ] = None
+    guidance: Annotated[
+        list[str] | None, typer.Option(metavar="<str>", help="1 is off; for all stages, or prior=1,decoder=3.")
+    ] = None
+    sampler: Annotated[
+        list[str] | None, typer.Option(metavar="<str>", help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")
+    ] = None
+    batch_size: Annotated[int | None, typer.Option(help="Pictures drawn together; else 1 on a CPU, 8 elsewhere.")] = (
+        None
+    )
     model: ModelName = "emoji"
-    out: Annotated[str | None, typer.Option("-o", "--out", help="A .png file or a folder; else this folder.")] = None
+    out: Annotated[
+        str | None,
+        typer.Option("-o", "--out", help="A .png, .jpg or .webp file, a folder, or - (stdout); else this folder."),
+    ] = None
+    form: Annotated[str | None, typer.Option("--format", help="png, jpg or webp, in a folder or on stdout.")] = None
     device: Device = "auto"
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False
 
@@ -58,7 +75,7 @@ SERIES_HELP = {
     "seed": Annotated[int | None, typer.Option(help="Of all pictures; without it, a random one.")],
     "out": Annotated[
         str | None,
-        typer.Option("-o", "--out", help="All in one .png or .gif, or a folder; else a .png in this folder."),
+        typer.Option("-o", "--out", help="All in one .png, .jpg, .webp or .gif, a folder, or - (stdout)."),
     ],
 }
 
@@ -90,6 +107,13 @@ def shares_options(
         return program
 
     return decorate
+
+
+def one_prompt(text: str | None, option: str | None) -> str | None:
+    """The prompt, which stands after the picture or behind --prompt; raises `InputError` where it stands in both."""
+    if text is not None and option is not None:
+        raise InputError(f"two prompts were given, {text!r} and --prompt {option!r}; give one.")
+    return option if text is None else text
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import draw
-from unclip.cli.options import Feather, NumImages, Resamples, Shared, shares_options
+from unclip.cli.draw import draw, read_pictures, title_of
+from unclip.cli.options import Feather, NumImages, PromptOption, Resamples, Shared, one_prompt, shares_options
 from unclip.errors import InputError
 
 __all__ = ["outpaint"]
@@ -17,8 +17,9 @@ Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.")]
 @shares_options()
 def outpaint(
     shared: Shared,
-    image: Annotated[Path, typer.Argument(help="The picture.")],
+    image: Annotated[Path, typer.Argument(help="The picture; - is stdin.")],
     prompt: Annotated[str | None, typer.Argument(help="What the whole shows; without it, as in the picture.")] = None,
+    prompt_option: PromptOption = None,
     left: Pixels = 0,
     right: Pixels = 0,
     top: Pixels = 0,
@@ -30,14 +31,15 @@ def outpaint(
     resamples: Resamples = 2,
 ) -> None:
     """Continue a picture beyond its borders; the picture itself stays to the bit."""
-    shape = _parse_aspect(aspect)
+    shape, words = _parse_aspect(aspect), one_prompt(prompt, prompt_option)
+    (picture,) = read_pictures(image)
     draw(
         shared,
-        f"{image.stem}-outpainted",
+        f"{title_of(image)}-outpainted",
         num_images,
         lambda pipe, options: pipe.outpaint(
-            image,
-            prompt,
+            picture,
+            words,
             num_images,
             left=left,
             right=right,

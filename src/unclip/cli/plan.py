@@ -35,12 +35,11 @@ def plan(
     Operations and activations are counted on the recipe's networks; time is what they take at --utilisation.
     """
     from unclip import recipes, training
-    from unclip.cli.train import parse_change
-    from unclip.config import override
+    from unclip.cli.train import configure, parse_change
 
     overrides = dict(parse_change(change) for change in changes or [])
     overrides |= {} if strategy is None else {"strategy": strategy}
-    config = override(recipes.get_recipe(recipe), overrides)
+    config = configure(recipe, overrides)
     made = training.make_plan(
         config,
         num_pictures=recipes.num_pictures(recipe) if pictures is None else pictures,

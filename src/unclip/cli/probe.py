@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import draw
+from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Shared, shares_options
 from unclip.errors import InputError
 
@@ -15,20 +15,21 @@ __all__ = ["probe"]
 @shares_options(is_series=True)
 def probe(
     shared: Shared,
-    image: Annotated[Path, typer.Argument(help="The picture.")],
+    image: Annotated[Path, typer.Argument(help="The picture; - is stdin.")],
     components: Annotated[str | None, typer.Option(help="How many to keep: 1,4,16; else 1, 2, 4 up to all.")] = None,
     basis: Annotated[Path | None, typer.Option(help="A file of `unclip basis`; else the model's own.")] = None,
 ) -> None:
     """Draw what is left of a picture in the leading components of its embedding."""
     counts = parse_counts(components)
+    (picture,) = read_pictures(image)
     from unclip.pipelines import EmbeddingBasis
 
     chosen = None if basis is None else EmbeddingBasis.load(basis)
     draw(
         shared,
-        f"{image.stem} probe",
+        f"{title_of(image)} probe",
         1,
-        lambda pipe, options: pipe.probe(image, counts, basis=chosen, **options),
+        lambda pipe, options: pipe.probe(picture, counts, basis=chosen, **options),
     )
 
 

@@ -1,13 +1,18 @@
 """`unclip train`: a recipe, changed by `--set`, trained into a folder. Knows options; training knows the rest."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unclip.cli.options import Device
 from unclip.errors import InputError
+from unclip.progress import say
+
+if TYPE_CHECKING:
+    from unclip.training import TrainConfig
 
 __all__ = ["train"]
 
@@ -35,7 +40,7 @@ def train(
 ) -> None:
     """Train a stage, a series of them, or a model of your own pictures; the same command again resumes."""
     overrides = dict(parse_change(change) for change in changes or [])
-    if minutes is not None and not minutes > 0:
+    if minutes is not None and not 0 < minutes < math.inf:
         raise InputError(f"--minutes {minutes} is not a time; give a number above 0.")
     one_recipe = {"--set": overrides, "--dry-run": dry_run, "--allow-changes": allow_changes}
     if recipe == QUICKSTART:
@@ -45,7 +50,7 @@ def train(
     own = {f"the folder {source}": source, "--captions": captions, "--clip": clip, "--seed": seed is not None}
     refuse(own, f"belongs to quickstart, not to {recipe!r}; say: unclip train quickstart FOLDER")
     from unclip import recipes, training
-    from unclip.config import override
+    from unclip.runtime import resolve_device
 
     # Apart, since the settings of a run in a folder are those that it goes on with.
     folder = out or Path("runs/smoke" if smoke else "runs") / recipe
@@ -56,13 +61,56 @@ def train(
     if "data.folder" in overrides:
         # Whoever names a folder means what is in it: one that is missing is not filled with emoji.
         overrides.setdefault("data.emoji_split", "null")
-    config = override(recipes.get_recipe(recipe, smoke=smoke), overrides)
+    config = configure(recipe, overrides, smoke)
     if dry_run:
         print(config.model_dump_json(indent=2))
         return
     if smoke:
+        resolve_device(device)  # before toy inputs are made
         recipes.prepare_smoke(config)
-    training.train(config, folder, minutes=minutes, device=device, allow_changes=allow_changes)
+    next_step = advice(config, folder, smoke)
+    training.train(config, folder, minutes=minutes, device=device, allow_changes=allow_changes, advice=next_step)
+
+
+def configure(recipe: str, overrides: Mapping[str, str], smoke: bool = False) -> "TrainConfig":
+    """The recipe with its changes, and with the sizes of the CLIP and the embeddings that it is to be trained on.
+
+    What cannot be otherwise need not be set by hand; it is said on stderr. Sizes among `overrides` stay.
+    """
+    from unclip import recipes
+    from unclip.config import override
+    from unclip.training.fit import adopt_sizes
+
+    config, adopted = adopt_sizes(override(recipes.get_recipe(recipe, smoke=smoke), overrides), overrides)
+    if adopted:
+        say(f"{config.name}  takes the sizes of what it is trained on: {' '.join(adopted)}")
+    return config
+
+
+def advice(config: "TrainConfig", out: Path, smoke: bool = False) -> str:
+    """The command that follows on this run: the next stage that a model needs, else joining them.
+
+    Other stages are looked for beside `out`, where `unclip train` puts them.
+    """
+    from unclip.recipes import RECIPES
+    from unclip.training import DecoderTaskConfig, PriorTaskConfig
+
+    stages = {stage: out.parent / stage for stage in ("clip", "prior", "decoder")}
+    trained = {stage: path for stage, path in stages.items() if (path / f"{stage}.safetensors").exists()}
+    trained |= {config.stage: out}
+    if isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) and config.task.clip is not None:
+        trained["clip"] = config.task.clip
+    missing = next((stage for stage in stages if stage not in trained), None)
+    series = config.name.split("/")[0]
+    if missing is not None and f"{series}/{missing}" in RECIPES:
+        reads = f" --set task.clip={trained['clip']}" if missing != "clip" else ""
+        return f"next: unclip train {series}/{missing}{' --smoke' if smoke else ''}{reads}"
+    upsamplers = {path.parent for path in out.parent.glob("upsampler_*/upsampler_*.safetensors")}
+    if config.stage.startswith("upsampler"):
+        upsamplers.add(trained.pop(config.stage))
+    options = [f"--{stage} {path}" for stage, path in trained.items()]
+    options += [f"--upsampler {path}" for path in sorted(upsamplers)]
+    return f"next: unclip assemble {out.parent / 'model'} {' '.join(options)}"
 
 
 def parse_change(change: str) -> tuple[str, str]:
@@ -106,5 +154,6 @@ def _quickstart(
 
     settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}
     asked = load_config(Quickstart, settings)
-    folder = out or Path("runs") / Path(source.rstrip("/")).stem
+    # By its full path, since "." and ".." have no name of their own.
+    folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
     tell_end(quickstart(asked, folder, device=device, tell=partial(show_progress, unit="done")))

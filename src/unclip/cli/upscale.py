@@ -5,17 +5,18 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import draw
+from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Shared, shares_options
 
 __all__ = ["upscale"]
 
 
-@shares_options(without=("size", "guidance"))
+@shares_options(without=("size", "guidance", "batch_size"))
 def upscale(
     shared: Shared,
-    image: Annotated[Path, typer.Argument(help="The picture, of any size and shape.")],
+    image: Annotated[Path, typer.Argument(help="The picture, of any size and shape; - is stdin.")],
     size: Annotated[int | None, typer.Option(help="Longer side in pixels; else by the upsampler's factor.")] = None,
 ) -> None:
     """Enlarge a picture and sharpen it."""
-    draw(shared, f"{image.stem}-upscaled", 1, lambda pipe, options: pipe.upscale(image, size, **options))
+    (picture,) = read_pictures(image)
+    draw(shared, f"{title_of(image)}-upscaled", 1, lambda pipe, options: pipe.upscale(picture, size, **options))

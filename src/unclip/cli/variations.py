@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.draw import draw
-from unclip.cli.options import NumImages, Shared, shares_options
+from unclip.cli.draw import draw, read_pictures, title_of
+from unclip.cli.options import NumImages, Shared, one_prompt, shares_options
 
 __all__ = ["variations"]
 
@@ -14,7 +14,8 @@ __all__ = ["variations"]
 @shares_options()
 def variations(
     shared: Shared,
-    image: Annotated[Path, typer.Argument(help="The picture.")],
+    image: Annotated[Path, typer.Argument(help="The picture; - is stdin.")],
+    text: Annotated[str | None, typer.Argument(metavar="[PROMPT]", hidden=True)] = None,
     num_images: NumImages = 1,
     eta: Annotated[
         float | None, typer.Option(help="Begin at the picture's own noise: 0 gives it back, up to 1 varies it.")
@@ -24,11 +25,12 @@ def variations(
     text_weight: Annotated[float, typer.Option(help="How far to it: 0 is the picture alone, 1 the text.")] = 0.5,
 ) -> None:
     """Draw variations of a picture."""
+    (picture,), words = read_pictures(image), one_prompt(text, prompt)
     draw(
         shared,
-        f"{image.stem}-variation",
+        f"{title_of(image)}-variation",
         num_images,
         lambda pipe, options: pipe.image_variations(
-            image, num_images, eta=eta, exact=exact, prompt=prompt, text_weight=text_weight, **options
+            picture, num_images, eta=eta, exact=exact, prompt=words, text_weight=text_weight, **options
         ),
     )

@@ -52,6 +52,10 @@ class EmbeddingPart(ABC):
         """The texts of a row."""
 
     @abstractmethod
+    def num_texts(self, row: int) -> int:
+        """How many texts a row has features of."""
+
+    @abstractmethod
     def text(self, row: int, number: int) -> TextRow:
         """Features of a row's text; raises `DataError` where there is none of that number."""
 
@@ -77,6 +81,10 @@ class Layout:
     statistics: Callable[[], Statistics]
     empty: TextRow | None
     """Features of the empty prompt, where they are known."""
+    has_captions: bool = True
+    """Whether the texts themselves are there."""
+    has_texts: bool = True
+    """Whether features of the texts are there."""
 
 
 class Recent(Generic[K, V]):

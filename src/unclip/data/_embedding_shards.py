@@ -196,6 +196,10 @@ class OwnPart(EmbeddingPart):
         """The texts of a row."""
         return [self._captions[number] for number in self._range("caption_start", row)]
 
+    def num_texts(self, row: int) -> int:
+        """See `EmbeddingPart`."""
+        return len(self._range("caption_start", row))
+
     def text(self, row: int, number: int) -> TextRow:
         """Features of one of a row's texts."""
         numbers = self._range("caption_start", row)

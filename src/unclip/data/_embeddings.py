@@ -1,5 +1,6 @@
 """Stored CLIP features as one set, whatever their layout. Knows samples and captions; no file format, no CLIP."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,6 +76,16 @@ class EmbeddingSet:
         return self.layout.text_length
 
     @property
+    def has_captions(self) -> bool:
+        """Whether `captions` gives texts."""
+        return self.layout.has_captions
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether `text` gives their features."""
+        return self.layout.has_texts
+
+    @property
     def shard_names(self) -> list[str]:
         """Names of the files, in order."""
         return [part.name for part in self.layout.parts]
@@ -125,6 +136,11 @@ class EmbeddingSet:
         part, row = self._locate(index)
         return part.captions(row)
 
+    def num_texts(self, index: int) -> int:
+        """How many texts of a sample `text` has features of."""
+        part, row = self._locate(index)
+        return part.num_texts(row)
+
     def text(self, rows: Sequence[tuple[int, int]]) -> TextRows:
         """Features of (sample, caption number) pairs; caption -1 is the empty prompt.
 
@@ -142,18 +158,23 @@ class EmbeddingSet:
             mask[number, : len(row.hidden)] = True
         return TextRows(embedding, hidden, mask)
 
-    def find(self, keys: Sequence[str]) -> Int64[np.ndarray, " rows"]:
-        """The samples of these keys; raises `DataError` naming the first that is not there."""
+    def find(self, keys: Sequence[str], missing_share: float = 0.0) -> Int64[np.ndarray, " rows"]:
+        """The samples of these keys, -1 for one that is not there.
+
+        Raises `DataError` naming the first of them where they are more than `missing_share` of the keys, or all.
+        """
         if len(keys) == len(self) and all(map(str.__eq__, keys, self.keys)):
             return np.arange(len(self))
         number_of = {key: number for number, key in enumerate(self.keys)}
         missing = [key for key in keys if key not in number_of]
-        if missing:
+        if len(missing) > missing_share * len(keys) or len(missing) == len(keys) > 0:
+            share = math.ceil(1000 * len(missing) / len(keys)) / 1000
+            skip = f"skip them by data.missing_share={share:g}, or " if len(missing) < len(keys) else ""
             raise DataError(
                 f"{self.location} has no embedding of {missing[0]} and {len(missing) - 1} more of {len(keys)} samples; "
-                "embed these pictures, or leave them out."
+                f"{skip}embed these pictures."
             )
-        return np.array([number_of[key] for key in keys], dtype=np.int64)
+        return np.array([number_of.get(key, -1) for key in keys], dtype=np.int64)
 
     def with_empty(
         self, embedding: Float32[Tensor, " dim"], hidden: Float32[Tensor, "tokens width"] | None = None

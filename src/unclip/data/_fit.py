@@ -1,4 +1,4 @@
-"""Making pictures one size without aliasing, and encoding them. Knows Pillow; no set and no shard."""
+"""Decoding pictures, making them one size without aliasing, and encoding them. Knows Pillow; no set and no shard."""
 
 import io
 from typing import Literal
@@ -7,8 +7,9 @@ from PIL import Image
 
 from unclip.config import Config
 from unclip.errors import DataError, InputError
+from unclip.pictures import on_white, read_picture
 
-__all__ = ["CROPS", "FORMATS", "Crop", "PictureFormat", "encode_picture", "fit_picture"]
+__all__ = ["CROPS", "FORMATS", "Crop", "PictureFormat", "decode_picture", "encode_picture", "fit_picture"]
 
 Crop = Literal["center", "shortest", "pad", "stretch", "none"]
 CROPS = ("center", "shortest", "pad", "stretch", "none")
@@ -22,6 +23,17 @@ class PictureFormat(Config):
     """png (no loss), webp or jpg."""
     quality: int = 95
     """1 to 100, of webp and jpg; png has none."""
+
+
+def decode_picture(content: bytes) -> Image.Image:
+    """The picture as RGB: upright, 8 bits, sRGB, white behind transparency, by the rules of `unclip.pictures`.
+
+    Raises `DataError` with the reason for bytes that are damaged or no picture, and for too many pixels.
+    """
+    try:
+        return on_white(read_picture(content))
+    except InputError as error:
+        raise DataError(str(error).partition(";")[0].removeprefix("the picture is ")) from None
 
 
 def fit_picture(picture: Image.Image, image_size: int, crop: Crop, *, allow_upscale: bool = False) -> Image.Image:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from torch import Tensor
 
 from unclip.data._embedding_layout import EmbeddingPart, Layout, PartFile, Statistics, TextRow
 from unclip.data._moments import Moments, merge_all
-from unclip.errors import DataError, DependencyError
+from unclip.data._optional import optional_module
+from unclip.data._source import CAPTION_COLUMNS
+from unclip.errors import DataError
 
 __all__ = ["LAYOUTS", "image_folder", "open_foreign"]
 
@@ -27,7 +28,6 @@ LAYOUTS = "*.safetensors of `unclip embed`, or img_emb/*.npy"
 IMAGE_FOLDERS = ("img_emb", "img_embeddings", "image_embeddings")
 TEXT_FOLDERS = ("text_emb", "text_embeddings")
 TABLE_FOLDERS = ("metadata",)
-CAPTION_COLUMNS = ("caption", "text", "txt")
 KEY_COLUMNS = ("key", "image_path")
 # img2dataset numbers the ten thousand samples of a shard by four digits.
 INDEX_WIDTH = 4
@@ -71,6 +71,8 @@ def open_foreign(folder: Path) -> Layout:
         text_length=0,
         statistics=partial(_statistics, tuple(arrays.values())),
         empty=None,
+        has_captions=bool(files) and all(file.caption_column is not None for file in files),
+        has_texts=bool(texts),
     )
 
 
@@ -85,6 +87,13 @@ class ArrayFiles:
     """What keys start with where no table names them: the shard's number as img2dataset writes it."""
     width: int
     """Digits of a row's number in such a key."""
+
+    @cached_property
+    def caption_column(self) -> str | None:
+        """The table's column of captions, by its usual names in any case; None without."""
+        names = [] if self.table is None else _parquet(self.table).schema_arrow.names
+        by_name = {name.lower(): name for name in reversed(names)}
+        return next((by_name[name] for name in CAPTION_COLUMNS if name in by_name), None)
 
     def check(self) -> None:
         """Raise `DataError` unless the files have as many rows and the embeddings one size."""
@@ -124,9 +133,14 @@ class ArrayPart(EmbeddingPart):
         if self._captions is None:
             raise DataError(
                 f"{self._files.images} comes without captions (metadata/*.parquet with a column "
-                f"{' or '.join(CAPTION_COLUMNS)}); take them from the pictures' shards."
+                f"{' or '.join(CAPTION_COLUMNS[:3])}); take them from the pictures' shards."
             )
         return [self._captions[row]]
+
+    def num_texts(self, row: int) -> int:
+        """One, where there are text embeddings."""
+        del row
+        return int(self._texts is not None)
 
     def text(self, row: int, number: int) -> TextRow:
         """The embedding of a row's one caption."""
@@ -146,7 +160,8 @@ class ArrayPart(EmbeddingPart):
 
     @cached_property
     def _captions(self) -> list[str] | None:
-        return self._column(CAPTION_COLUMNS)
+        column = self._files.caption_column
+        return None if column is None else self._column([column])
 
     def _column(self, names: Sequence[str]) -> list[str] | None:
         if self._files.table is None:
@@ -225,10 +240,7 @@ def _is_valid(rows: np.ndarray) -> Bool[Tensor, " rows"]:
 
 
 def _parquet(path: Path) -> Any:
-    try:
-        parquet = import_module("pyarrow.parquet")
-    except ImportError:
-        raise DependencyError(f"reading {path} needs pyarrow; pip install 'unclip[train]'.") from None
+    parquet = optional_module("pyarrow.parquet", f"reading {path}")
     try:
         return parquet.ParquetFile(path)
     except (ValueError, OSError) as error:

@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
-from unclip.data._decode import decode_picture
+from unclip.data._fit import decode_picture
 from unclip.data._parallel import ordered_map
 from unclip.data._phash import Look, look_of
-from unclip.data._sample import Sample
-from unclip.data._source import Broken, Source
+from unclip.data._source import Broken, Sample, Source
 from unclip.errors import DataError
 
 __all__ = ["Measured", "NsfwScore", "measure", "measure_all"]

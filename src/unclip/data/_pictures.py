@@ -10,7 +10,7 @@ from unclip.data._pixels import PixelCache, Pixels, decoded, pixel_caches, requi
 from unclip.data._shard_set import ShardSet
 from unclip.errors import DataError
 
-__all__ = ["Item", "PictureSet", "item_or_next", "open_pictures"]
+__all__ = ["Item", "PictureSet", "item_or_next", "open_pictures", "probe_uncaptioned"]
 
 MAX_SKIPPED = 100
 
@@ -64,6 +64,19 @@ def open_pictures(location: str | Path, image_sizes: Sequence[int], *, cache: bo
     if cache:
         return _Cached(shards=shards, caches=pixel_caches(shards, image_sizes))
     return _Streamed(shards=shards, image_sizes=tuple(image_sizes))
+
+
+def probe_uncaptioned(pictures: PictureSet) -> tuple[int, int]:
+    """Pictures without a caption among those looked at, and how many those are: all, or a thousand of very many.
+
+    None is looked at in a set that is not of `open_pictures`.
+    """
+    if isinstance(pictures, _Cached):
+        [cache, *_] = pictures.caches.values()
+        whole = (json.loads(texts) for index, texts in enumerate(cache.captions) if index not in cache.damage)
+        missing = sum(not any(map(str.strip, captions)) for captions in whole)
+        return missing, len(pictures) - len(cache.damage)
+    return pictures.shards.probe_uncaptioned() if isinstance(pictures, _Streamed) else (0, 0)
 
 
 def item_or_next(pictures: PictureSet, index: int) -> tuple[Item, int, list[str]]:

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from unclip.data._decode import decode_picture
-from unclip.data._sample import Sample
+from unclip.data._fit import decode_picture
 from unclip.data._shard_set import ShardSet
+from unclip.data._source import Sample
 from unclip.data._texts import Texts
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_path, atomic_write

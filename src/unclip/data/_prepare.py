@@ -6,11 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from unclip.config import Config
-from unclip.data._decode import decode_picture
-from unclip.data._fit import Crop, PictureFormat, encode_picture, fit_picture
+from unclip.data._fit import Crop, PictureFormat, decode_picture, encode_picture, fit_picture
 from unclip.data._parallel import ordered_map
-from unclip.data._sample import Sample
-from unclip.data._source import Broken, Source
+from unclip.data._source import Broken, Sample, Source, whole_text
 from unclip.data._tar_writer import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_folder
@@ -79,7 +77,8 @@ def prepare(
     with atomic_folder(out) as folder:
         samples = tally.written(_counted(made, len(source), progress))
         names = write_tars(folder, config.prefix, samples, config.samples_per_shard)
-        (folder / SKIPPED).write_text("".join(_line(broken) for broken in tally.skipped))
+        lines = "".join(_line(broken) for broken in tally.skipped)
+        (folder / SKIPPED).write_bytes(whole_text(lines).encode())
         if not names:
             raise DataError(
                 f"all {len(source)} samples were skipped, the first ({_first(tally)}); nothing was written."
@@ -107,8 +106,8 @@ def make_shard_sample(sample: Sample, config: PrepareConfig) -> ShardSample:
     }
     files = {
         config.form.suffix: encode_picture(picture, config.form),
-        "txt": sample.captions[0].encode(),
-        "json": json.dumps(info, ensure_ascii=False, sort_keys=True).encode(),
+        "txt": whole_text(sample.captions[0]).encode(),
+        "json": whole_text(json.dumps(info, ensure_ascii=False, sort_keys=True)).encode(),
     }
     return ShardSample(sample.key, files)
 

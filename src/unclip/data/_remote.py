@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unclip.errors import DataError, DependencyError, UnclipError
-from unclip.files import atomic_path
+from unclip.files import atomic_path, expand_home
 
 __all__ = ["cache_folder", "fetch", "is_url", "list_files"]
 
@@ -28,7 +28,7 @@ def is_url(location: str) -> bool:
 
 def cache_folder() -> Path:
     """Where files that were fetched are kept: the variable UNCLIP_CACHE, or `~/.cache/unclip`."""
-    return Path(os.environ.get("UNCLIP_CACHE") or "~/.cache/unclip").expanduser()
+    return expand_home(os.environ.get("UNCLIP_CACHE") or "~/.cache/unclip")
 
 
 def list_files(url: str) -> list[str]:

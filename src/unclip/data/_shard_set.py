@@ -2,18 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int64, UInt32
 
-from unclip.data._sample import Sample
-from unclip.data._shard_store import ShardStore, open_store
-from unclip.data._tar_index import PICTURE_SUFFIXES, TarIndex, damaged
+from unclip.data._shard_store import ShardStore, is_tar, open_store, tar_stem
+from unclip.data._source import PICTURE_SUFFIXES, Sample, field_captions, text_of, whole_text
+from unclip.data._tar_index import FORMAT, TarIndex, damaged
 from unclip.data._texts import Texts
 from unclip.errors import DataError, InputError
 
@@ -21,6 +22,12 @@ __all__ = ["ShardSet"]
 
 BLOCK = 512
 CONNECTIONS = 16
+MAX_COUNTED = 100_000
+"""Samples up to which captions are counted: their texts are read, which takes some seconds."""
+NUM_PROBED = 1000
+"""Samples that are looked at in a larger set, or in the first shard of one behind a URL."""
+TEXT, CLASS = 1, 3
+"""Rows of a sample's members where its texts begin, and of its class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,26 +47,30 @@ class ShardSet:
     store: ShardStore
     shard_bytes: list[int]
     shard_starts: Int64[np.ndarray, " shards"]
-    members: UInt32[np.ndarray, "samples 3 2"]
+    members: UInt32[np.ndarray, "samples 4 2"]
+    caption_column: str | None = None
 
     @classmethod
-    def open(cls, location: str | Path) -> Self:
+    def open(cls, location: str | Path, *, caption_column: str | None = None) -> Self:
         """Index the .tar shards at `location`: a folder, `s3://bucket/folder`, `https://host/{000..099}.tar`, ...
 
+        Of a folder these are the tars in it or else those in the folders below; .tar.gz and .tgz are unpacked into the
+        cache. `caption_column` names the field of each .json, or "cls", that holds the captions, where it is unusual.
         An index is read from `<shard>.index.json`, or made from the tar's headers and written there. Shards behind a
         URL are fetched whole, when first read, to the folder of UNCLIP_CACHE (`~/.cache/unclip`); those without an
         index file are fetched here. The cache grows without limit, or up to UNCLIP_CACHE_GB and what was read in the
-        last minute. Raises `DataError` when there is no shard or no sample, for a damaged tar, and for a key that
-        comes twice.
+        last minute. A key that comes again in another shard gets that shard's name. Raises `DataError` when there is
+        no shard or no sample, and for a damaged tar.
         """
         store = open_store(location)
         indexes = _indexes(store)
         sizes = [len(index.keys) for index in indexes]
         if sum(sizes) == 0:
             raise DataError(f"no sample in the shards of {location}; a sample is a picture with a .txt or .json.")
-        keys = Texts.of(key for index in indexes for key in index.keys)
-        _require_unique(keys, store.names, sizes)
-        stamps = [(name, index.num_bytes, index.mtime_ns) for name, index in zip(store.names, indexes, strict=True)]
+        keys = _unique(Texts.of(key for index in indexes for key in index.keys), store.names, sizes)
+        # What is made from a set depends on the rules by which it was read, too.
+        stamps: list[object] = [FORMAT]
+        stamps += [(name, index.num_bytes, index.mtime_ns) for name, index in zip(store.names, indexes, strict=True)]
         return cls(
             location=str(location),
             shard_names=store.names,
@@ -70,6 +81,7 @@ class ShardSet:
             shard_bytes=[index.num_bytes for index in indexes],
             shard_starts=np.cumsum([0, *sizes[:-1]], dtype=np.int64),
             members=np.concatenate([index.members for index in indexes]),
+            caption_column=caption_column,
         )
 
     def __len__(self) -> int:
@@ -77,8 +89,12 @@ class ShardSet:
 
     def name(self, index: int) -> str:
         """Location, shard and key of a sample, for people; raises `InputError` for an index outside the set."""
-        separator = ": " if self.location.endswith(".tar") else "/"
+        separator = ": " if is_tar(self.location) else "/"
         return f"{self.location}{separator}{self.shard_names[self.shard(index)]}: {self.keys[index]}"
+
+    def shard_stem(self, shard: int) -> str:
+        """A shard's name without suffix, its folders joined by "-": for what is made of it one for one."""
+        return tar_stem(self.shard_names[shard]).replace("/", "-")
 
     def damaged(self, index: int, reason: str) -> DataError:
         """What to raise for a sample that cannot be read."""
@@ -87,20 +103,60 @@ class ShardSet:
     def sample(self, index: int) -> Sample:
         """Read one sample, and nothing else of its shard.
 
-        Captions are the "captions" of its .json, else its .txt, else the "caption" of its .json (as img2dataset
-        writes), else "". Raises `DataError`, naming shard and key, for one without picture or with damaged texts, and
-        `InputError` for an index outside the set.
+        Captions are those of the field `caption_column` where it is named; else the "captions" of its .json, its .txt
+        or .caption, a text that its .json holds under a usual name ("caption" as img2dataset writes, "text", "prompt",
+        ...), a name in its .cls, or "". Raises `DataError`, naming shard and key, for one without picture or with
+        damaged texts, and `InputError` for an index outside the set.
         """
         shard = self.shard(index)
         path = self.store.path(self.shard_names[shard], self.shard_bytes[shard])
         try:
-            picture, text, info = _read(path, self.members[index])
+            picture, *texts = _read(path, self.members[index])
             if picture is None:
-                raise ValueError(f"it holds no picture (.{', .'.join(PICTURE_SUFFIXES)})")
-            facts = json.loads(info or b"{}")
-            return Sample(key=self.keys[index], picture=picture, captions=_captions(facts, text), info=facts)
-        except (OSError, ValueError) as error:
+                raise DataError(f"it holds no picture (.{', .'.join(PICTURE_SUFFIXES)})")
+            facts, captions = _texts(texts, self.caption_column)
+            return Sample(key=self.keys[index], picture=picture, captions=captions or ("",), info=facts)
+        except (OSError, ValueError, RecursionError, DataError) as error:
             raise self.damaged(index, str(error)) from None
+
+    def count_uncaptioned(self) -> int | None:
+        """Samples with a picture and without a caption; None where shards would have to be fetched, or for very many.
+
+        Samples whose texts cannot be read are not counted.
+        """
+        if self.store.is_remote or len(self) > MAX_COUNTED:
+            return None
+        return self.probe_uncaptioned()[0]
+
+    def probe_uncaptioned(self) -> tuple[int, int]:
+        """Samples without a caption among those looked at, and how many those are.
+
+        All are looked at where that is quick, else a thousand: spread evenly, or of the first shard behind a URL.
+        """
+        indices = np.flatnonzero(self.members[:, 0, 0] > 0)
+        if self.store.is_remote:
+            indices = indices[indices < next(size for size in self.shard_sizes if size)][:NUM_PROBED]
+        elif len(self) > MAX_COUNTED:
+            indices = indices[:: -(-len(indices) // NUM_PROBED)]
+        return sum(self._is_uncaptioned(int(index)) for index in indices), len(indices)
+
+    def fields(self) -> list[str]:
+        """What might be named as `caption_column`: the texts of the first readable sample."""
+        for index in range(min(len(self), 100)):
+            try:
+                info = self.sample(index).info
+            except DataError:
+                continue
+            names = [name for name, value in info.items() if isinstance(value, str)]
+            return ["cls", *names] if self.members[index, CLASS, 0] else names
+        return []
+
+    def _is_uncaptioned(self, index: int) -> bool:
+        path = self.store.path(self.shard_names[self.shard(index)], self.shard_bytes[self.shard(index)])
+        try:
+            return not any(_texts(_read(path, self.members[index, TEXT:]), self.caption_column)[1])
+        except (OSError, ValueError, RecursionError, DataError):
+            return False
 
     def shard(self, index: int) -> int:
         """The number of the shard that holds a sample; raises `InputError` for an index outside the set."""
@@ -114,22 +170,23 @@ def _indexes(store: ShardStore) -> list[TarIndex]:
         return list(pool.map(store.index, store.names))
 
 
-def _require_unique(keys: Sequence[str], names: Sequence[str], sizes: Sequence[int]) -> None:
+def _unique(keys: Texts, names: Sequence[str], sizes: Sequence[int]) -> Texts:
+    """The same keys, those that were there before prefixed by their shard's name."""
     # Eight bytes a key find out whether there is anything to look for.
     if len(np.unique(np.fromiter(map(hash, keys), np.int64, len(keys)))) == len(keys):
-        return
-    seen: dict[str, str] = {}
-    shards: Iterator[str] = (name for name, size in zip(names, sizes, strict=True) for _ in range(size))
-    for key, shard in zip(keys, shards, strict=True):
-        if key in seen:
-            raise DataError(
-                f"the key {key!r} stands for two samples, in {seen[key]} and {shard}; "
-                "keys are unique in a set: leave one out, or write the shards again."
-            )
-        seen[key] = shard
+        return keys
+    taken, unique = set[str](), list[str]()
+    for key, shard in zip(keys, chain.from_iterable(map(repeat, names, sizes)), strict=True):
+        name, number = key, 0
+        while name in taken:
+            number += 1
+            name = f"{tar_stem(shard)}/{key}" if number == 1 else f"{tar_stem(shard)}/{key}-{number}"
+        taken.add(name)
+        unique.append(name)
+    return Texts.of(unique)
 
 
-def _read(path: Path, members: UInt32[np.ndarray, "3 2"]) -> tuple[bytes | None, bytes | None, bytes | None]:
+def _read(path: Path, members: UInt32[np.ndarray, "parts 2"]) -> list[bytes | None]:
     contents: list[bytes | None] = []
     with path.open("rb", buffering=0) as file:
         for block, size in members.tolist():
@@ -138,16 +195,27 @@ def _read(path: Path, members: UInt32[np.ndarray, "3 2"]) -> tuple[bytes | None,
             if content is not None and len(content) != size:
                 raise OSError("the archive is cut off")
             contents.append(content)
-    picture, text, info = contents
-    return picture, text, info
+    return contents
 
 
-def _captions(info: Any, text: bytes | None) -> tuple[str, ...]:
-    if not isinstance(info, dict):
-        raise ValueError("its .json is no object")
-    captions = info.get("captions")
-    if not captions:
-        captions = [info.get("caption") or "" if text is None else text.decode()]
-    if not (isinstance(captions, list) and all(isinstance(caption, str) for caption in captions)):
-        raise ValueError(f"its captions are {captions!r}, not a list of texts")
-    return tuple(captions)
+def _texts(contents: Sequence[bytes | None], column: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a sample's .json holds, and its captions, by the order of `ShardSet.sample`."""
+    text, facts, label = contents
+    values = {} if facts is None else json.loads(facts)
+    info: dict[str, Any] = values if isinstance(values, dict) else {}
+    if column is not None:
+        found = field_captions(info, column)
+        return info, found or (field_captions({column: _text(label)}, column) if column == "cls" else ())
+    # Ours: they decide also where they are empty. Other programs keep other things under this name.
+    own = info.get("captions")
+    if isinstance(own, list) and own and all(isinstance(caption, str) for caption in own):
+        return info, tuple(map(whole_text, own))
+    caption = _text(text)
+    if caption.strip():
+        return info, (caption,)
+    name = _text(label).strip()
+    return info, field_captions(info, None) or (() if name.isdecimal() or not name else (name.replace("_", " "),))
+
+
+def _text(content: bytes | None) -> str:
+    return "" if content is None else text_of(content)

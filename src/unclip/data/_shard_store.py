@@ -1,21 +1,28 @@
 """Where a set's shards lie: a folder, or a URL whose shards are fetched into a local cache. Knows no sample."""
 
 import abc
+import gzip
 import hashlib
 import os
 import re
+import shutil
 import time
+import urllib.parse
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from unclip.data._remote import cache_folder, fetch, is_url, list_files
+from unclip.data._source import find_files
 from unclip.data._tar_index import TarIndex, damaged, index_name, load_index, local_index
 from unclip.errors import DataError, InputError
+from unclip.files import atomic_path
 
-__all__ = ["ShardStore", "open_store"]
+__all__ = ["ShardStore", "is_tar", "open_store", "tar_stem"]
 
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LIMIT_VARIABLE = "UNCLIP_CACHE_GB"
 IN_USE_SECONDS = 60
@@ -26,7 +33,8 @@ class ShardStore(abc.ABC):
     """Tars by name; picklable."""
 
     names: list[str]
-    """The shards' file names, sorted."""
+    """The shards' file names, sorted; with slashes where they lie in folders below."""
+    is_remote: bool
 
     @property
     @abc.abstractmethod
@@ -42,18 +50,33 @@ class ShardStore(abc.ABC):
         """The shard of that many bytes as a local file, fetched if need be; raises `DataError` like `index`."""
 
 
+def is_tar(name: str) -> bool:
+    """Whether a file of this name is a tar, perhaps a packed one."""
+    return name.endswith(SUFFIXES)
+
+
+def tar_stem(name: str) -> str:
+    """The name of a tar without its suffix."""
+    return next(name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix))
+
+
 def open_store(location: str | Path) -> ShardStore:
     """The shards at `location`: a folder or the URL of one, or names in it as in `folder/{00000..00099}.tar`.
 
     Raises `DataError` when there is none.
     """
-    text = str(location).removeprefix("file://")
+    text = str(location)
+    text = urllib.parse.unquote(text.removeprefix("file://")) if text.startswith("file://") else text
+    text = text if is_url(text) else str(Path(text).expanduser())
     names = None
-    if text.endswith(".tar") and not Path(text).is_dir():
+    if is_tar(text) and not Path(text).is_dir():
         names = _expand(text.rpartition("/")[2])
         text = text.rpartition("/")[0] if is_url(text) else str(Path(text).parent)
-    if names is None:
-        names = _tars(list_files(text) if is_url(text) else (path.name for path in Path(text).glob("*.tar")))
+    if names is None and is_url(text):
+        names = _tars(list_files(text))
+    elif names is None and Path(text).is_dir():
+        here = (path.name for path in Path(text).iterdir())
+        names = _tars(here) or _tars(path.relative_to(text).as_posix() for path in find_files(Path(text)))
     if not names:
         where = "" if is_url(text) or Path(text).is_dir() else ", which is no folder"
         raise DataError(f"no .tar shard in {location}{where}; make some with `unclip data prepare PICTURES SHARDS`.")
@@ -66,6 +89,7 @@ def open_store(location: str | Path) -> ShardStore:
 class _LocalStore(ShardStore):
     place: Path
     names: list[str]
+    is_remote: bool = False
 
     @property
     def folder(self) -> Path:
@@ -74,17 +98,18 @@ class _LocalStore(ShardStore):
 
     def index(self, name: str) -> TarIndex:
         """See `ShardStore`."""
-        return local_index(self.place / name)
+        return local_index(_unpacked(self.place / name))
 
     def path(self, name: str, num_bytes: int) -> Path:
         """See `ShardStore`."""
-        return self.place / name
+        return _unpacked(self.place / name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _RemoteStore(ShardStore):
     url: str
     names: list[str]
+    is_remote: bool = True
 
     @property
     def folder(self) -> Path:
@@ -96,17 +121,18 @@ class _RemoteStore(ShardStore):
         cached = self.folder / index_name(name)
         # Here, since a failed write takes back a folder that it made, also from under another thread that needs it.
         _make(self.folder)
-        index = load_index(cached)
+        index = load_index(cached, old=True)
         if index is None and fetch(f"{self.url}/{index_name(name)}", cached):
-            index = load_index(cached)
-        return index or local_index(self._fetched(name, None))
+            index = load_index(cached, old=True)
+        return index or local_index(_unpacked(self._fetched(name, None)))
 
     def path(self, name: str, num_bytes: int) -> Path:
         """Fetched once for all processes of this machine."""
-        path = self._fetched(name, num_bytes)
+        # The length in an index is that of the tar itself.
+        path = self._fetched(name, num_bytes if name.endswith(".tar") else None)
         with suppress(OSError):
             os.utime(path)  # read last, so dropped last
-        return path
+        return _unpacked(path)
 
     def _fetched(self, name: str, num_bytes: int | None) -> Path:
         path = self.folder / name
@@ -140,6 +166,27 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _unpacked(path: Path) -> Path:
+    """The tar itself; of a packed one, which can only be read from its beginning, a copy in the cache."""
+    if path.name.endswith(".tar"):
+        return path
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise damaged(str(path), error.strerror or str(error)) from None
+    target = _cache_for(f"{path.absolute()} {found.st_size} {found.st_mtime_ns}") / f"{tar_stem(path.name)}.tar"
+    if target.exists():
+        return target
+    with _locked(target):
+        if not target.exists():
+            try:
+                with gzip.open(path) as packed, atomic_path(target) as temporary, open(temporary, "wb") as file:
+                    shutil.copyfileobj(packed, file, 2**20)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise damaged(str(path), str(error)) from None
+    return target
+
+
 def _cache_for(place: str) -> Path:
     return cache_folder() / "shards" / hashlib.sha256(place.encode()).hexdigest()[:16]
 
@@ -154,7 +201,7 @@ def _make_room(folder: Path, num_bytes: int) -> None:
     except ValueError:
         raise InputError(f"{LIMIT_VARIABLE}={limit!r} is no number of gigabytes; give one, as 200.") from None
     shards = []
-    for path in folder.glob("*/*.tar"):
+    for path in filter(lambda path: is_tar(path.name), folder.glob("*/*")):
         with suppress(FileNotFoundError):  # another process made room as well
             shards.append((path.stat().st_mtime, path.stat().st_size, path))
     excess += sum(size for _, size, _ in shards)
@@ -166,7 +213,9 @@ def _make_room(folder: Path, num_bytes: int) -> None:
 
 
 def _tars(names: Iterable[str]) -> list[str]:
-    return sorted({name for name in names if name.endswith(".tar") and not name.startswith(".")})
+    found = {name for name in names if is_tar(name) and not name.startswith(".")}
+    # Of a tar and its packed copy the tar counts.
+    return sorted(name for name in found if name.endswith(".tar") or f"{tar_stem(name)}.tar" not in found)
 
 
 def _expand(pattern: str) -> list[str]:

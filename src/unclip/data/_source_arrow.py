@@ -6,8 +6,16 @@ from types import ModuleType
 from typing import Any
 
 from unclip.data._optional import optional_module
-from unclip.data._source import Content, Source, clean_captions, json_values, named_class
-from unclip.data._source_columns import Asked, Columns, find_columns
+from unclip.data._source import (
+    Asked,
+    Columns,
+    Content,
+    Source,
+    clean_captions,
+    find_columns,
+    json_values,
+    named_class,
+)
 from unclip.data._source_parquet import count_uncaptioned, picture_of_cell
 from unclip.errors import DataError
 

@@ -6,17 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from unclip.data._optional import optional_module
-from unclip.data._source import Content, Source, clean_captions, json_values, named_class
-from unclip.data._source_columns import Asked, Columns, find_columns
+from unclip.data._source import (
+    Asked,
+    Columns,
+    Content,
+    Source,
+    clean_captions,
+    find_columns,
+    json_values,
+    named_class,
+)
 from unclip.errors import DataError
 
-__all__ = ["count_uncaptioned", "parquet_rows", "parquet_source", "picture_of_cell"]
+__all__ = ["count_uncaptioned", "parquet_columns", "parquet_rows", "parquet_source", "picture_of_cell"]
+
+
+def parquet_columns(table: Path) -> list[str]:
+    """The names of a table's columns."""
+    return list(_open(table).schema_arrow.names)
 
 
 def parquet_rows(table: Path) -> Iterator[dict[str, Any]]:
     """The rows of a table without pictures."""
     for batch in _open(table).iter_batches():
-        yield from batch.to_pylist()
+        try:
+            yield from batch.to_pylist()
+        except UnicodeDecodeError:
+            raise DataError(f"{table} holds text that is not UTF-8; write it again.") from None
 
 
 def parquet_source(root: Path, tables: Sequence[Path], asked: Asked) -> Source | None:
@@ -52,8 +68,9 @@ def count_uncaptioned(
     """How many of the rows have no caption; raises `DataError` where the column holds no texts."""
     try:
         return num_rows - sum(bool(clean_captions(named_class(cell, class_names))) for cell in cells)
-    except DataError as error:
-        raise DataError(f"{table}, column {columns.caption!r}: {error}; name another by caption_column.") from None
+    except (DataError, UnicodeDecodeError) as error:
+        reason = error if isinstance(error, DataError) else "its text is not UTF-8"
+        raise DataError(f"{table}, column {columns.caption!r}: {reason}; name another by caption_column.") from None
 
 
 class _Rows:
@@ -81,7 +98,10 @@ class _Rows:
         group, row = self._places[index]
         if self._last is None or self._last[0] != group:
             self._last = (group, self._read_group(group))
-        values = self._last[1].slice(row, 1).to_pylist()[0]
+        try:
+            values = self._last[1].slice(row, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            raise DataError("its row holds text that is not UTF-8") from None
         info = json_values({name: value for name, value in values.items() if name not in self._columns})
         picture = picture_of_cell(values[self._columns.image])
         return Content(picture, clean_captions(named_class(values.get(self._columns.caption), self._class_names)), info)

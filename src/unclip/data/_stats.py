@@ -10,8 +10,7 @@ from unclip.config import Config
 from unclip.data._caption_stats import CaptionStats, caption_stats
 from unclip.data._measure import Measured, measure_all
 from unclip.data._prepare import PrepareConfig, make_shard_sample
-from unclip.data._sample import Sample
-from unclip.data._source import Source
+from unclip.data._source import Sample, Source
 from unclip.data._tar_writer import ShardSample
 from unclip.errors import DataError
 

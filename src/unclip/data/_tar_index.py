@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt32
 
+from unclip.data._source import PICTURE_SUFFIXES, readable_name
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_write
 
-__all__ = ["PICTURE_SUFFIXES", "TarIndex", "damaged", "index_name", "load_index", "local_index"]
+__all__ = ["FORMAT", "NUM_PARTS", "TarIndex", "damaged", "index_name", "is_sample_file", "load_index", "local_index"]
 
-PICTURE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
-MEMBER = {**dict.fromkeys(PICTURE_SUFFIXES, 0), "txt": 1, "json": 2}
-FORMAT = "unclip shard index 1"
+PART = {**dict.fromkeys(PICTURE_SUFFIXES, 0), "txt": 1, "caption": 1, "json": 2, "cls": 3}
+NUM_PARTS = 4
+FORMAT = "unclip shard index 2"
+OLD_FORMAT = "unclip shard index 1"
+"""Of version 0.1.0, without classes; read where the shard itself would have to be fetched."""
 # WebDataset's rules: a key is the path up to the first dot of the file's name, and __names__ are not samples.
 NAME = re.compile(r"((?:.*/|)[^.]+)\.([^/]*)")
 META = re.compile(r"__[^/]*__($|/)")
@@ -33,13 +36,20 @@ class TarIndex:
     mtime_ns: int
     """When the indexed tar was last written."""
     keys: list[str]
-    members: UInt32[np.ndarray, "samples 3 2"]
-    """For picture, text and info: the block of 512 bytes where the content starts (0: no such file), and its bytes."""
+    members: UInt32[np.ndarray, "samples 4 2"]
+    """Of picture, text, info, class: the block of 512 bytes where the content starts (0: no such file), its bytes."""
 
     def dumps(self) -> str:
         """The index as JSON, which `load_index` reads."""
         values = {"format": FORMAT, "num_bytes": self.num_bytes, "mtime_ns": self.mtime_ns, "keys": self.keys}
-        return json.dumps({**values, "members": self.members.reshape(-1, 6).tolist()}, separators=(",", ":"))
+        return json.dumps(
+            {**values, "members": self.members.reshape(-1, 2 * NUM_PARTS).tolist()}, separators=(",", ":")
+        )
+
+
+def is_sample_file(name: str) -> bool:
+    """Whether a file of this name in a tar is part of a sample."""
+    return NAME.fullmatch(name) is not None and META.match(name) is None
 
 
 def index_name(shard: str) -> str:
@@ -47,12 +57,17 @@ def index_name(shard: str) -> str:
     return f"{shard}.index.json"
 
 
-def load_index(path: Path) -> TarIndex | None:
-    """The index in a file; None where there is none or another program's."""
+def load_index(path: Path, *, old: bool = False) -> TarIndex | None:
+    """The index in a file; None where there is none, or another program's or (unless `old`) version's."""
     try:
         values = json.loads(path.read_bytes())
-        members = np.array(values["members"], dtype=np.uint32).reshape(-1, 3, 2)
-        if values["format"] != FORMAT or len(members) != len(values["keys"]):
+        is_old = old and values["format"] == OLD_FORMAT
+        members = np.array(values["members"], dtype=np.uint32).reshape(-1, NUM_PARTS - is_old, 2)
+        if is_old:
+            members = np.pad(members, ((0, 0), (0, 1), (0, 0)))
+        elif values["format"] != FORMAT:
+            return None
+        if len(members) != len(values["keys"]):
             return None
         return TarIndex(
             num_bytes=values["num_bytes"], mtime_ns=values["mtime_ns"], keys=values["keys"], members=members
@@ -65,7 +80,7 @@ def local_index(shard: Path) -> TarIndex:
     """The index of a tar on disk: its index file when that is of the tar as it is now, else made from the headers.
 
     A new index is written beside the tar; where that is not possible it is made again by each process. Raises
-    `DataError` for a tar that is cut off, damaged, or holds two files of one kind for a sample.
+    `DataError` for a tar that is cut off or damaged.
     """
     sidecar = shard.with_name(index_name(shard.name))
     try:
@@ -86,26 +101,35 @@ def damaged(name: str, reason: str) -> DataError:
     return DataError(f"{name} cannot be read ({reason}); write or download this shard again.")
 
 
-def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 3 2"]]:
-    """Keys and places, from the headers alone; neighbours that share a key are one sample."""
+def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 4 2"]]:
+    """Keys and places, from the headers alone; files that share a key are one sample, wherever they lie.
+
+    A file of a name that the sample has already begins another one, whose key is numbered.
+    """
     keys: list[str] = []
     rows: list[list[list[int]]] = []
-    seen: set[str] = set()
+    # Of each name in the tar the sample that its next file belongs to, and the suffixes of that sample.
+    newest: dict[str, tuple[int, set[str]]] = {}
+    taken = set[str]()
     try:
-        for key, suffix, block, size in _files(shard):
-            if not keys or key != keys[-1]:
+        for name, suffix, block, size in _files(shard):
+            if name not in newest or suffix in newest[name][1]:
+                key, number = name, 1
+                while key in taken:
+                    number += 1
+                    key = f"{name}-{number}"
+                taken.add(key)
+                newest[name] = len(keys), set()
                 keys.append(key)
-                rows.append([[0, 0], [0, 0], [0, 0]])
-                seen.clear()
-            if suffix in seen:
-                raise tarfile.ReadError(f"it holds two .{suffix}")
-            seen.add(suffix)
-            # Of two pictures the first in the tar counts.
-            if suffix in MEMBER and rows[-1][MEMBER[suffix]] == [0, 0]:
-                rows[-1][MEMBER[suffix]] = [block, size]
+                rows.append([[0, 0] for _ in range(NUM_PARTS)])
+            place, suffixes = newest[name]
+            suffixes.add(suffix)
+            # Of two pictures, and of two texts, the first in the tar counts.
+            if suffix in PART and rows[place][PART[suffix]] == [0, 0]:
+                rows[place][PART[suffix]] = [block, size]
     except (tarfile.TarError, OSError, EOFError) as error:
         raise damaged(f"{shard}: {keys[-1] if keys else 'the first sample'}", str(error)) from None
-    return keys, np.array(rows, dtype=np.uint32).reshape(-1, 3, 2)
+    return keys, np.array(rows, dtype=np.uint32).reshape(-1, NUM_PARTS, 2)
 
 
 def _files(shard: Path) -> Iterator[tuple[str, str, int, int]]:
@@ -113,10 +137,10 @@ def _files(shard: Path) -> Iterator[tuple[str, str, int, int]]:
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
             match = NAME.fullmatch(member.name)
-            if member.isreg() and match and not META.match(member.name):
+            if member.isreg() and match and is_sample_file(member.name):
                 if member.size >= 2**32:
                     raise tarfile.ReadError(f"{member.name} has {member.size} bytes, more than 4 GiB")
-                yield match[1], match[2].lower(), member.offset_data // tarfile.BLOCKSIZE, member.size
+                yield readable_name(match[1]), match[2].lower(), member.offset_data // tarfile.BLOCKSIZE, member.size
         _check_end(tar)
 
 

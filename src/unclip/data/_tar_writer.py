@@ -9,6 +9,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from unclip.data._source import readable_name, whole_text
+from unclip.data._tar_index import is_sample_file
 from unclip.errors import InputError
 
 __all__ = ["ShardSample", "hash_order", "require_new", "write_tars"]
@@ -28,11 +30,15 @@ def hash_order(keys: Sequence[str]) -> list[int]:
 
     Sorted keys would put neighbours (one folder, one design) into one shard, and readers shuffle near samples best.
     """
-    return sorted(range(len(keys)), key=lambda index: hashlib.sha256(keys[index].encode()).digest())
+    return sorted(
+        range(len(keys)), key=lambda index: hashlib.sha256(keys[index].encode(errors="surrogatepass")).digest()
+    )
 
 
 def require_new(out: Path) -> None:
     """Raise `InputError` where `out` exists and is not an empty folder."""
+    if str(out) != readable_name(str(out)):
+        raise InputError(f"{readable_name(str(out))} is not UTF-8 as it was given; name a folder in UTF-8.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists already; name a new or empty folder, or remove this one.")
 
@@ -60,7 +66,12 @@ def _write_tar(path: Path, samples: Iterator[ShardSample]) -> None:
 
 
 def _add_sample(tar: tarfile.TarFile, sample: ShardSample) -> None:
-    assert "." not in sample.key.rpartition("/")[2], sample.key
+    name = sample.key.rpartition("/")[2]
+    if "." in name or not is_sample_file(f"{sample.key}.png") or sample.key != whole_text(sample.key):
+        raise InputError(
+            f"the key {sample.key!r} cannot stand in a shard; use no dot after its last slash and no "
+            "leading folder __name__."
+        )
     for suffix, content in sorted(sample.files.items()):
         member = tarfile.TarInfo(f"{sample.key}.{suffix}")  # time, owner and mode keep their fixed defaults
         member.size = len(content)

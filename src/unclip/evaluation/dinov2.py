@@ -183,6 +183,7 @@ class DinoFeatures:
     """The features "dinov2" of FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675): the class token at 224 pixels."""
 
     PREPARATION = "dinov2 1: bicubic with antialiasing, statistics of ImageNet, class token"
+    kinds = ("dinov2",)
 
     def __init__(self, network: DinoV2, name: str = "dinov2") -> None:
         self.network = network.eval()

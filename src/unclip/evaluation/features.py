@@ -41,6 +41,10 @@ class FeatureNetwork(Protocol):
         """What reports call it: "inception", "dinov2-vitl14", "clip:NAME", or the name of a module."""
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the features that it makes, which metrics ask for."""
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of weights and preparation: features are comparable where it is equal."""
 
@@ -83,6 +87,7 @@ class ClipFeatures:
     """Image embeddings "clip" of a CLIP, not normalised; pictures are prepared as that CLIP does it."""
 
     PREPARATION = "clip 1: encode_pictures"
+    kinds = ("clip",)
 
     def __init__(self, encoder: TextImageEncoder, name: str) -> None:
         """`name` is what users call the model; raises `InputError` where the CLIP reads no pictures."""
@@ -122,6 +127,7 @@ class ModuleFeatures:
         self.module = module.eval()
         self.name = name
         self.key = key
+        self.kinds = (key,)
         self.image_size = image_size
 
     @property

@@ -240,6 +240,7 @@ class InceptionFeatures:
     """The features "inception" of FID, KID and precision, and "inception_logits" of the inception score."""
 
     PREPARATION = "inception 1: bilinear of TensorFlow 1 to 299, (x - 128) / 128, unbiased logits"
+    kinds = ("inception", "inception_logits")
 
     def __init__(self, network: Inception) -> None:
         self.network = network.eval()

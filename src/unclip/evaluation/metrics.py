@@ -1,7 +1,7 @@
 """The table of metrics: what each needs, how it is computed, how many pictures are enough. Knows no network."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -64,6 +64,8 @@ class Metric:
     """Of checked arguments; one that several metrics share is called once. Callers use `compute` and `measure`."""
     figure: int = 0
     """Which figure of `function` it is."""
+    unit: str = ""
+    """What its numbers are, where others print the same figure otherwise."""
 
     def compute(self, drawn: Rows, other: Rows | Gaussian | None = None) -> float:
         """The figure of the drawn rows; `other` is reference rows, the rows of the prompts, or None.
@@ -219,7 +221,10 @@ _TABLE = (
     _distance("cmmd", "CMMD", "clip", _cmmd, 5000, "its bias is as 1 / pictures; compare it with figures of as many"),
     _frechet_metric("fd_dinov2", "FD-DINOv2", "dinov2", "1,024 of ViT-L/14"),
     _frechet_metric("fd_clip", "FD-CLIP", "clip", "512 to 1,280"),
-    _score("clip_score", "CLIP score", "clip_pair", _clip_score, 1, 1000, "prompts differ by more than models do"),
+    replace(
+        _score("clip_score", "CLIP score", "clip_pair", _clip_score, 1, 1000, "prompts differ by more than models do"),
+        unit="100 x cosine",
+    ),
     _score(
         "r_precision", "R-precision", "clip_pair", _r_precision, NUM_CANDIDATES, 1000,
         f"{NUM_CANDIDATES} candidates are most of its texts, and hits are counted in few steps",

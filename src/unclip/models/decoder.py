@@ -1,7 +1,6 @@
 """The decoder network: noisy picture and CLIP image embedding to a prediction. Knows no schedule and no guidance."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
@@ -158,9 +157,7 @@ class Decoder(nn.Module):
         check_text(self.config.text_dim, text_embedding, text_hidden)
         embedding = self._image(image_embedding, image_present)
         emb = self.time_embedding(timestep) + self.image_embedding(embedding)
-        context = rearrange(
-            self.image_tokens(embedding), "batch (tokens dim) -> batch tokens dim", tokens=self.config.num_image_tokens
-        )
+        context = self.image_tokens(embedding).unflatten(1, (self.config.num_image_tokens, -1))
         mask = None
         if text_embedding is not None and text_hidden is not None:
             added, tokens = self._text(text_embedding, text_hidden, text_mask)

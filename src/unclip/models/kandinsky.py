@@ -1,7 +1,6 @@
 """Kandinsky's decoders: noisy latent and CLIP image embedding, in 2.1 text too, to a prediction. Knows no guidance."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
@@ -142,9 +141,7 @@ class KandinskyDecoder(nn.Module):
     def _image(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """What is added to the time embedding, and the context tokens."""
         added = self.image_embedding(embedding)
-        tokens = rearrange(
-            self.image_tokens(embedding), "batch (tokens dim) -> batch tokens dim", tokens=self.config.num_image_tokens
-        )
+        tokens = self.image_tokens(embedding).unflatten(1, (self.config.num_image_tokens, -1))
         if self.config.normalize_image:
             return self.image_embedding_norm(added), self.image_tokens_norm(tokens)
         return added, tokens

@@ -1,6 +1,7 @@
 """Building blocks of the networks. They know tensors; not diffusion, CLIP or configs."""
 
 from unclip.nn.attention import Context, SpatialAttention, attention, split_heads
+from unclip.nn.block import Block
 from unclip.nn.embeddings import TimeEmbedding, timestep_embedding
 from unclip.nn.init import zeroed
 from unclip.nn.linear import Linear, exact_type
@@ -10,6 +11,7 @@ from unclip.nn.transformer import Activation, KeysValues, TransformerBlock
 
 __all__ = [
     "Activation",
+    "Block",
     "Context",
     "GroupNorm32",
     "KeysValues",

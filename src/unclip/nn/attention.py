@@ -2,9 +2,10 @@
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from unclip.nn.block import Block
 from unclip.nn.init import zeroed
 from unclip.nn.linear import Linear, exact_type
 from unclip.nn.norms import GroupNorm32
@@ -60,7 +61,7 @@ def split_heads(packed: Float[Tensor, "batch length _"], parts: int, head_dim: i
     return packed.unflatten(-1, (parts, -1, head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(Block):
     """Self-attention over the pixels of a feature map, with a residual connection (ADM; GLIDE for the context).
 
     Context tokens, if `context_dim` is not 0, add keys and values in front of the pixels' own.

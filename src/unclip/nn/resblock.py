@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unclip.nn.block import Block
 from unclip.nn.init import zeroed
 from unclip.nn.linear import Linear
 from unclip.nn.norms import Norm, make_norm
@@ -27,7 +28,7 @@ def resample(x: Images, how: Resample) -> Float[Tensor, "batch channels new_heig
     return x
 
 
-class ResBlock(nn.Module):
+class ResBlock(Block):
     """norm-SiLU-conv twice beside a skip connection (ADM, appendix A), optionally changing size inside.
 
     The embedding enters between the two, "adaptive": h = norm(h) (1 + scale) + shift, or "additive": norm(h + shift).

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.nn.attention import attention
+from unclip.nn.block import Block
 from unclip.nn.linear import Linear
 from unclip.nn.norms import LayerNorm32
 from unclip.shapes import Hidden
@@ -28,7 +29,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
 
 
-class TransformerBlock(nn.Module):
+class TransformerBlock(Block):
     """x + attention(norm(x)), then x + MLP(norm(x)); all linear layers have biases.
 
     `depth`, the number of blocks in the stack, scales the initial residual branches by 1 / sqrt(2 depth) (GPT-2).

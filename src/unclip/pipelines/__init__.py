@@ -1,5 +1,6 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
+from unclip.pipelines.assemble import Assembled, assemble
 from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
 from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.clip_model import open_clip
@@ -40,11 +41,13 @@ from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, im
 from unclip.pipelines.text_diff import text_diff
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.unclip import UnClip
+from unclip.pipelines.unconditional import unconditional
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.variations import image_variations
 
 __all__ = [
     "BASIS_FILE",
+    "Assembled",
     "BoundDecoder",
     "BoundPrior",
     "BoundUpsampler",
@@ -77,6 +80,7 @@ __all__ = [
     "TextOrPicture",
     "UnClip",
     "UpsamplerStage",
+    "assemble",
     "best_candidate",
     "check_prompts",
     "convert",
@@ -105,4 +109,5 @@ __all__ = [
     "shipped_models",
     "text_diff",
     "text_to_image",
+    "unconditional",
 ]

@@ -35,11 +35,14 @@ def chain_to(model: Model, image_size: ImageSize | None) -> Chain:
     wanted = image_size if image_size is not None else model.image_size or sizes[-1]
     width, height = width_and_height(wanted)
     side = min(sizes, key=lambda size: abs(math.log(width * height / size**2)))
-    if width == height and width not in sizes:
-        allowed = ", ".join(map(str, sizes))
-        raise InputError(f"image_size={width} is not one that the model {model.name!r} draws; use one of: {allowed}.")
     upsamplers = [model.upsamplers[size] for size in sizes[1:] if size <= side]
     stages: list[DecoderStage | UpsamplerStage] = [decoder, *upsamplers]
+    if width == height and width not in sizes:
+        allowed, multiple = ", ".join(map(str, sizes)), _multiple(stages, side)
+        raise InputError(
+            f"image_size={width} is not one that the model {model.name!r} draws; use one of: {allowed}; or, near "
+            f"{side}, another shape whose sides are divisible by {multiple}, such as {side + multiple}x{side}."
+        )
     _check_divisible(wanted, stages, side)
     made = [(height * stage.image_size // side, width * stage.image_size // side) for stage in stages]
     return Chain(upsamplers, made)
@@ -58,8 +61,13 @@ def width_and_height(image_size: object) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def _multiple(stages: Sequence[DecoderStage | UpsamplerStage], side: int) -> int:
+    """What both sides of a picture are divisible by that goes through the stages of `side`."""
+    return math.lcm(*(stage.size_multiple * (side // stage.image_size) for stage in stages))
+
+
 def _check_divisible(image_size: ImageSize, stages: Sequence[DecoderStage | UpsamplerStage], side: int) -> None:
-    multiple = math.lcm(*(stage.size_multiple * (side // stage.image_size) for stage in stages))
+    multiple = _multiple(stages, side)
     width, height = width_and_height(image_size)
     if width % multiple or height % multiple:
         near = [max(round(side / multiple), 1) * multiple for side in (width, height)]

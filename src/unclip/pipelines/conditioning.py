@@ -42,6 +42,8 @@ class Condition(NamedTuple):
     """Features of the empty or the negative prompt."""
     null_image: Embeddings | None = None
     """The embedding of an empty image, for decoders that learned no null of their own."""
+    is_conditional: bool = True
+    """False where nothing is told: the nulls stand in the guided pass too."""
 
 
 def leads_from_text(network: AnyPrior | AnyDecoder) -> bool:
@@ -85,18 +87,20 @@ def prior_conditioning(network: AnyPrior, text: TextFeatures, null: TextFeatures
 def decoder_conditioning(network: AnyDecoder, image_embedding: Embeddings, condition: Condition) -> list[Conditioning]:
     """For the guided and the unguided pass; texts have a row for each embedding."""
     rows = len(image_embedding)
-    present = torch.ones(rows, dtype=torch.bool, device=image_embedding.device)
+    absent = torch.zeros(rows, dtype=torch.bool, device=image_embedding.device)
+    present = ~absent if condition.is_conditional else absent
     match network:
         case Decoder():
             texts = trim_texts(condition.text, condition.null)
             texts_told = [_text(found, rows) if network.config.text_dim else {} for found in texts]
             return [
                 {"image_embedding": image_embedding, "image_present": there, **words}
-                for there, words in zip((present, ~present), texts_told, strict=True)
+                for there, words in zip((present, absent), texts_told, strict=True)
             ]
         case KandinskyDecoder():
             assert condition.null_image is not None, "this decoder leads away from an empty image"
-            images = (image_embedding, condition.null_image.expand(rows, -1))
+            null_image = condition.null_image.expand(rows, -1)
+            images = (image_embedding if condition.is_conditional else null_image, null_image)
             # It was trained, and is drawn from, looking at the padding.
             told = [
                 _text(found, rows) | {"text_mask": None} if network.config.text_dim else {}
@@ -107,10 +111,8 @@ def decoder_conditioning(network: AnyDecoder, image_embedding: Embeddings, condi
             reads_text = network.config.text_dim > 0
             words = _tokens(condition.text, network.config.num_text_tokens) if reads_text else {}
             flags = ["image_present", "text_present"] if reads_text else ["image_present"]
-            return [
-                {"image_embedding": image_embedding, **words, **dict.fromkeys(flags, there)}
-                for there in (present, ~present)
-            ]
+            told_image = {"image_embedding": image_embedding} if network.config.embedding_dim else {}
+            return [{**told_image, **words, **dict.fromkeys(flags, there)} for there in (present, absent)]
 
 
 def _cached(network: Prior, text: TextFeatures, repeats: int) -> Conditioning:

@@ -55,6 +55,8 @@ class Draft:
     """The settings of those that would have followed."""
     cut: Mapping[str, str] = field(default_factory=dict)
     """The texts that were too long to be read, each with its end, which had no part."""
+    number_formats: Mapping[str, str] = field(default_factory=dict)
+    """What the parts that ran computed in, such as bfloat16."""
 
     def __post_init__(self) -> None:
         _check_numbers("image_embeddings", self.image_embeddings, 2)
@@ -131,6 +133,7 @@ class Header(Config):
     done: dict[str, StageSettings]
     to_come: dict[str, StageSettings]
     cut: dict[str, str] = pydantic.Field(default_factory=dict)
+    number_formats: dict[str, str] = pydantic.Field(default_factory=dict)
 
 
 def _check_numbers(name: str, values: Tensor, ndim: int) -> None:

@@ -59,6 +59,7 @@ def draft(
         done=done,
         to_come=to_come,
         cut=features.cut,
+        number_formats=model.number_formats(done),
     )
 
 
@@ -76,6 +77,7 @@ def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[Dr
         done={**draft.done, **done},
         to_come=to_come,
         cut=cut,
+        number_formats={**draft.number_formats, **model.number_formats(done)},
     )
 
 
@@ -89,7 +91,7 @@ def finish(model: Model, draft: Draft, **options: Unpack[DrawOptions]) -> Result
     """
     job = _resume(model, draft, options)
     images, cut = _run(job, draft)
-    told: dict[str, Any] = {"negative_prompt": draft.negative_prompt}
+    told: dict[str, Any] = {"negative_prompt": draft.negative_prompt, "number_formats": draft.number_formats}
     told |= {} if draft.num_candidates is None else {"num_candidates": draft.num_candidates}
     told |= {} if draft.model == model.name else {"begun_by": draft.model}
     told |= {stage: settings.model_dump(mode="json") for stage, settings in draft.done.items()}

@@ -172,7 +172,7 @@ def finish(
 
 def output_path(shards: ShardSet, shard: int, out: Path) -> Path:
     """The file of a shard's features."""
-    return out / Path(shards.shard_names[shard]).with_suffix(SUFFIX).name
+    return out / f"{shards.shard_stem(shard)}{SUFFIX}"
 
 
 @torch.inference_mode()

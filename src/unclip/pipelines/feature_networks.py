@@ -19,6 +19,7 @@ from unclip.evaluation import (
     InceptionFeatures,
     dino_config,
 )
+from unclip.files import expand_home
 from unclip.interop import open_weights
 from unclip.pipelines.clip_model import open_clip
 from unclip.pipelines.feature_weights import PUBLISHED, find_weights
@@ -52,7 +53,7 @@ def open_features(
     if name not in PUBLISHED:
         raise InputError(f"there is no feature network {name!r}; {did_you_mean(name, (*PUBLISHED, 'clip:MODEL'))}")
     place = resolve_device(str(device))
-    path = find_weights(name, PUBLISHED[name], cache) if weights is None else Path(weights).expanduser()
+    path = find_weights(name, PUBLISHED[name], cache) if weights is None else expand_home(weights)
     if name == "inception":
         return InceptionFeatures(_filled(Inception, path, place))
     return DinoFeatures(_filled(partial(DinoV2, dino_config(name)), path, place), name)

@@ -2,7 +2,6 @@
 
 import http.client
 import re
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from unclip.checkpoint import file_hash
 from unclip.data import cache_folder
 from unclip.errors import CheckpointError, InputError
 from unclip.files import atomic_path
+from unclip.progress import on_terminal, say
 
 __all__ = ["PUBLISHED", "Published", "find_weights"]
 
@@ -102,7 +102,7 @@ def _fetch(name: str, published: Published, folder: Path) -> Iterator[bytes]:
 
 def _show_progress(file: str, read: int, length: int) -> None:
     """Megabytes so far, on a terminal alone."""
-    if sys.stderr.isatty():
+    if on_terminal():
         of = f" of {length / MEGABYTE:.0f}" if length else ""
         end = "\n" if read == length else ""
-        print(f"\r{file}: {read / MEGABYTE:.0f}{of} MB", end=end, file=sys.stderr, flush=True)
+        say(f"\r{file}: {read / MEGABYTE:.0f}{of} MB", end=end)

@@ -7,6 +7,7 @@ from typing import Any
 from unclip.checkpoint import NetworkWeights, Storage, read_metadata, stored_types
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
+from unclip.files import expand_home
 from unclip.models import count_bytes, count_parameters
 from unclip.pipelines.folder import Defaults, is_ours, shipped_models
 from unclip.pipelines.hub import looks_like_repository
@@ -64,7 +65,7 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
     name, shipped, presets = str(name_or_folder), shipped_models(), model_presets()
     if name not in shipped and name in presets and not Path(name).exists():
         return _describe_preset(name)
-    if name in shipped or Path(name).expanduser().exists() or looks_like_repository(name):
+    if name in shipped or expand_home(name).exists() or looks_like_repository(name):
         return _describe_files(name)
     raise InputError(f"there is no model {name!r}, and no folder of that name; {did_you_mean(name, shipped + presets)}")
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.diffusion import SamplerStep
+from unclip.errors import InputError
 from unclip.images import cover, from_pil
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.chain import Chain, chain_to
@@ -137,7 +138,7 @@ class Job:
     def result(
         self,
         images: Sequence[Drawn],
-        embeddings: list[Tensor],
+        embeddings: list[Tensor] | None,
         cut: Mapping[str, str],
         prompts: list[str] | None = None,
         **settings: Any,
@@ -156,11 +157,11 @@ class Job:
             images=[picture for batch in images for picture in convert(batch, self.output_type)],
             prompts=texts,
             seeds=pictures.seeds,
-            image_embeddings=torch.cat(embeddings).float(),
+            image_embeddings=None if embeddings is None else torch.cat(embeddings).float(),
             settings={
                 **settings,
                 "image_size": width if width == height else [width, height],
-                "number_formats": self.model.number_formats(stages),
+                "number_formats": {**settings.get("number_formats", {}), **self.model.number_formats(stages)},
                 **stages,
             },
             cut=[cut.get(text, "") for text in texts],
@@ -179,17 +180,23 @@ def begin(
     num_images: int = 1,
     uses_prior: bool = False,
     uses_decoder: bool = True,
+    is_conditional: bool = True,
     chain: Chain | None = None,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
     """A job of `num_images` pictures of each input, inputs first.
 
     `chain` is the one to the size that the options ask for unless a task has another. `defaults` are the task's own
-    settings by stage, which take the place of the model's. Raises `InputError` for any option that cannot be, before
-    anything is drawn.
+    settings by stage, which take the place of the model's. Raises `InputError` for any option that cannot be, and where
+    the task tells the decoder something (`is_conditional`) that it cannot read, before anything is drawn.
     """
     check_options(options)
     chain = chain or chain_to(model, options.get("image_size"))
+    if uses_decoder and is_conditional and not model.need_decoder.network.config.embedding_dim:
+        raise InputError(
+            f"the decoder of {model.name!r} reads no image embedding, so it draws neither texts nor pictures; use "
+            "`unconditional` (unclip generate --unconditional)."
+        )
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
     stages |= {"decoder": model.need_decoder} if uses_decoder else {}
     stages |= {stage.name: stage for stage in chain.upsamplers}

@@ -14,7 +14,7 @@ from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEnc
 from unclip.errors import InputError
 from unclip.pipelines.decoder_stage import DecoderStage
 from unclip.pipelines.embedding_basis import EmbeddingBasis
-from unclip.pipelines.fit import check_fit, check_sizes
+from unclip.pipelines.fit import Part, check_fit
 from unclip.pipelines.folder import (
     Defaults,
     ModelSource,
@@ -65,17 +65,10 @@ class Model:
 
     def __post_init__(self) -> None:
         """Raise `CheckpointError` where two stages disagree on the size of what passes between them."""
-        check_fit(
-            None if self.clip is None else self.clip.clip.config,
-            None if self.prior is None else self.prior.network.config,
-            None if self.decoder is None else self.decoder.network.config,
-            self.basis,
-        )
-        check_sizes(
-            None if self.decoder is None else self.decoder.network.config,
-            None if self.decoder is None or self.decoder.autoencoder is None else self.decoder.autoencoder.config,
-            [self.upsamplers[size].network.config for size in sorted(self.upsamplers)],
-        )
+        parts: dict[str, Part] = {name: network.config for name, network in self._networks().items()}
+        if self.basis is not None:
+            parts["embedding basis"] = self.basis
+        check_fit(parts)
 
     @property
     def need_clip(self) -> TextImageEncoder:
@@ -204,9 +197,6 @@ class Model:
 
     def source(self) -> ModelSource:
         """The model as it would be read from files."""
-        parts: dict[str, Encoder | Stage | None] = {"clip": self.clip, "text_encoder": self.text_encoder}
-        parts |= self._sampled()
-        networks = {name: network for part in parts.values() if part for name, network in _networks(part).items()}
         defaults = Defaults(
             image_size=self.image_size,
             num_candidates=self.num_candidates,
@@ -214,7 +204,7 @@ class Model:
         )
         encoders = {"clip": self.clip, "text_encoder": self.text_encoder}
         tokenizers = {name: encoder.tokenizer for name, encoder in encoders.items() if encoder is not None}
-        weights = {name: self._weights(name, network) for name, network in networks.items()}
+        weights = {name: self._weights(name, network) for name, network in self._networks().items()}
         return ModelSource(self.name, weights, tokenizers, defaults, self.basis)
 
     def _weights(self, name: str, network: Any) -> NetworkWeights:
@@ -222,6 +212,11 @@ class Model:
             return self.residences[network].to_save(network)
         tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
         return NetworkWeights(type(network).__name__, network.config, tensors, name)
+
+    def _networks(self) -> dict[str, Any]:
+        """All networks by the names of their files."""
+        parts: list[Encoder | Stage | None] = [self.clip, self.text_encoder, *self._sampled().values()]
+        return {name: network for part in parts if part for name, network in _networks(part).items()}
 
     def _sampled(self) -> dict[str, Stage]:
         stages = {"prior": self.prior, "decoder": self.decoder, **{s.name: s for s in self.upsamplers.values()}}
@@ -231,7 +226,8 @@ class Model:
         if part is None:
             raise InputError(
                 f"the model {self.name!r} has no {what}, which this needs; use a model that has one, or convert this "
-                "one together with one. Without a prior, tasks that need no text draw from pictures."
+                "one together with one. Without a prior, tasks that need no text draw from pictures; a decoder alone "
+                "draws by `unconditional` (unclip generate --unconditional)."
             )
         return part
 

@@ -3,6 +3,7 @@
 from unclip.errors import InputError
 from unclip.pipelines.conditioning import leads_from_text
 from unclip.pipelines.job import Job
+from unclip.pipelines.settings import check_text
 
 __all__ = ["check_negative"]
 
@@ -11,6 +12,7 @@ def check_negative(job: Job, negative_prompt: str) -> None:
     """Raise `InputError` unless guidance of a stage of the job leads away from `negative_prompt`, or it is empty."""
     if not isinstance(negative_prompt, str):
         raise InputError(f"negative_prompt is a {type(negative_prompt).__name__}; it is a text, one for all pictures.")
+    check_text("negative_prompt", negative_prompt)
     if not negative_prompt:
         return
     stages = {"prior": job.model.prior, "decoder": job.model.decoder}

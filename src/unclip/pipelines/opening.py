@@ -9,8 +9,9 @@ from unclip.clip import ClipConfig, Tokenizer
 from unclip.clip.encoder import check_tokenizer
 from unclip.config import load_config
 from unclip.errors import CheckpointError, InputError, did_you_mean
+from unclip.files import expand_home
 from unclip.interop import ForeignModel, import_foreign
-from unclip.pipelines.fit import check_fit, check_sizes
+from unclip.pipelines.fit import Part, check_fit
 from unclip.pipelines.folder import (
     WEIGHTS,
     AnyTokenizer,
@@ -19,7 +20,6 @@ from unclip.pipelines.folder import (
     is_ours,
     open_model,
     shipped_models,
-    upsampler_names,
 )
 from unclip.pipelines.hub import fetch, looks_like_repository
 from unclip.pipelines.presets import model_presets
@@ -66,7 +66,7 @@ def find_model(name_or_path: str | Path, revision: str | None = None, shipped: P
     if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
         raise InputError(f"{name_or_path!r} names no model; give a shipped name, a folder or a hub id.")
     name, names = str(name_or_path), shipped_models(shipped)
-    path = shipped / name if name in names else Path(name_or_path).expanduser()
+    path = shipped / name if name in names else expand_home(name_or_path)
     if revision is not None and path.exists():
         raise InputError(f"revision={revision!r} belongs to a hub repository, but {path} is here; leave it out.")
     if path.exists():
@@ -78,12 +78,12 @@ def find_model(name_or_path: str | Path, revision: str | None = None, shipped: P
 
 def check_source(source: ModelSource) -> None:
     """Raise `CheckpointError` or `ConfigError` where stages or tokenizers do not fit each other, as loading would."""
-    configs = {stage: weights.config for stage, weights in source.networks.items()}
-    clip = configs.get("clip")
+    parts: dict[str, Part] = {stage: weights.config for stage, weights in source.networks.items()}
+    if source.basis is not None:
+        parts["embedding basis"] = source.basis
+    check_fit(parts)
+    clip = parts.get("clip")
     assert clip is None or isinstance(clip, ClipConfig), clip
-    check_fit(clip, configs.get("prior"), configs.get("decoder"), source.basis)
-    upsamplers = [configs[stage] for stage in upsampler_names(configs)]
-    check_sizes(configs.get("decoder"), configs.get("autoencoder"), upsamplers)
     if clip is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):
         check_tokenizer(tokenizer, clip)
 

@@ -15,6 +15,7 @@ from unclip.pipelines.chain import show_size
 from unclip.pipelines.job import Job, begin
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.originals import open_editable, recolour
 from unclip.pipelines.painting import FEATHER, NUM_RESAMPLES, describe, embed, paint
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_count, check_prompts
@@ -53,6 +54,7 @@ def outpaint(
 ) -> Result:
     """Paint what lies beyond the borders of a picture, `num_images` times; the picture itself stays, bit for bit.
 
+    The result has the picture's own mode, as for `inpaint`; what was painted is opaque.
     It grows by `left`, `right`, `top` and `bottom` pixels, or to the `aspect` (width, height), by as much on both
     sides. Squares of `window` pixels are painted as by `inpaint`, outward from the picture, each half over what is
     there already: memory is that of one window and the pictures in 8 bits. By default a window is as large as the
@@ -65,7 +67,8 @@ def outpaint(
     check_count("feather", feather, least=0)
     check_count("num_resamples", num_resamples)
     prompts = None if prompt is None else check_prompts(prompt)
-    picture = on_white(open_picture(image))
+    original = open_editable(image)
+    picture = on_white(open_picture(original))
     margins = _margins(picture.size, Margins(left, top, right, bottom), aspect)
     job = begin(model, options, num_images=num_images, uses_prior=prompt is not None)
     size, placed = _canvas(picture.size, margins)
@@ -91,6 +94,8 @@ def outpaint(
                 canvas.paste(image, box)
         known.paste(255, box)
     settings = margins._asdict() | {"window": side} | describe(job, prompt, feather, num_resamples)
+    if job.output_type == "pil":
+        canvases = [[_beyond(original, canvas, placed) for canvas in batch] for batch in canvases]
     return job.result(canvases, embeddings, features.cut, prompts, **settings)
 
 
@@ -163,6 +168,14 @@ def _extended(picture: Image.Image, size: tuple[int, int], placed: Box) -> Image
     canvas = Image.new("RGB", size)
     canvas.paste(picture, placed)
     return canvas
+
+
+def _beyond(original: Image.Image, canvas: Image.Image, placed: Box) -> Image.Image:
+    """The painted canvas in the mode of the original, which stands in it as it is."""
+    whole = recolour(canvas, original)
+    whole.info = dict(original.info)
+    whole.paste(original, placed)
+    return whole
 
 
 def _part(job: Job, index: int, count: int) -> Job:

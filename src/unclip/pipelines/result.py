@@ -50,7 +50,7 @@ class Result:
     seeds: list[int]
     """The seed of each picture."""
     image_embeddings: Embeddings | None
-    """(pictures, dim): what the decoder drew, at the scale that it reads; None where no decoder was used."""
+    """(pictures, dim): what the decoder drew, at the scale that it reads; None where it drew none."""
     settings: dict[str, Any]
     """Image size, number of candidates and the sampling settings of each stage, ready for JSON."""
     cut: list[str]

@@ -17,6 +17,7 @@ __all__ = [
     "check_count",
     "check_fraction",
     "check_prompts",
+    "check_text",
     "image_seeds",
     "picture_seeds",
     "settle",
@@ -102,7 +103,17 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
             raise InputError(f"prompt {index} is a {type(text).__name__}; a prompt is a text.")
         if not text.strip():
             raise InputError(f"prompt {index} is empty; say what to draw.")
+        check_text(f"prompt {index}", text)
     return texts
+
+
+def check_text(name: str, text: str) -> str:
+    """`text` where it is one; raises `InputError` for half a surrogate: bytes on a command line that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} has {text[error.start]!r} in {text!a}, which is no character; give UTF-8.") from None
+    return text
 
 
 def image_seeds(seed: int | Sequence[int] | None, num_images: int) -> list[int]:

@@ -53,8 +53,9 @@ def _one_step(network: nn.Module) -> tuple[Callable[..., Any], *tuple[Tensor | N
             ids = torch.empty(1, CLIP_TOKENS, dtype=torch.int64)
             return network, ids, torch.empty(1, CLIP_TOKENS, dtype=torch.bool)
         case Dalle2UNet(config=shape):
-            picture, embedding = _picture(shape.in_channels, shape.image_size), torch.empty(1, shape.embedding_dim)
-            return network, picture, time, embedding, None, _tokens(shape.num_text_tokens, shape.text_dim)
+            read = torch.empty(1, shape.embedding_dim) if shape.embedding_dim else None
+            picture = _picture(shape.in_channels, shape.image_size)
+            return network, picture, time, read, None, _tokens(shape.num_text_tokens, shape.text_dim)
         case Upsampler(config=shape):
             low_res = _picture(shape.in_channels, shape.low_res_size)
             return network, _picture(shape.in_channels, shape.image_size), time, low_res

@@ -25,6 +25,7 @@ from unclip.pipelines.sampling import describe_network, describe_stage
 from unclip.pipelines.swap import swap
 from unclip.pipelines.text_diff import text_diff
 from unclip.pipelines.text_to_image import text_to_image
+from unclip.pipelines.unconditional import unconditional
 from unclip.pipelines.upscale import upscale
 from unclip.pipelines.variations import image_variations
 
@@ -158,6 +159,7 @@ class UnClip:
     fit_basis = _task(fit_basis)
     inpaint = _task(inpaint)
     outpaint = _task(outpaint)
+    unconditional = _task(unconditional)
 
 
 def _donor(part: str, donor: "UnClip | BoundPrior | BoundDecoder | Mapping[int, BoundUpsampler]") -> Model:

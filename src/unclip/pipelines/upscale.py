@@ -78,7 +78,11 @@ def upscale(
         prompts=[""] * len(pictures),
         seeds=[seed] * len(pictures),
         image_embeddings=None,
-        settings={"image_size": [list(plan[-1]) for plan in plans], stage.name: settings.model_dump(mode="json")},
+        settings={
+            "image_size": [list(plan[-1]) for plan in plans],
+            "number_formats": model.number_formats([stage.name]),
+            stage.name: settings.model_dump(mode="json"),
+        },
         cut=[""] * len(pictures),
         model=model.name,
     )

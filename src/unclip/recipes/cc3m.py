@@ -52,7 +52,7 @@ def decoder(smoke: bool = False) -> TrainConfig:
     `unclip train cc3m/decoder --out runs/cc3m/decoder`.
     Planned: 4 x a100, 2.3 days.
     Expected: no published decoder is of this size. Above it stands Karlo with 893M and 115M pictures: FID 13.95 and a
-    CLIP score of 0.3086 on CC3M's validation set (its README), for the whole model.
+    CLIP score of 30.86 on CC3M's validation set (its README, as 0.3086), for the whole model.
     """
     model = DecoderConfig(
         image_size=64,

@@ -30,21 +30,36 @@ from unclip.training import (
 from unclip.training.config import Precision
 from unclip.training.step_cost import count_flops_per_image
 
-__all__ = ["Circumstances", "choose", "defaults_of", "most_images", "planned_minutes", "with_length"]
+__all__ = [
+    "IMAGE_SIZES",
+    "LEAST_STEPS",
+    "Circumstances",
+    "batch_for",
+    "choose",
+    "defaults_of",
+    "most_images",
+    "planned_minutes",
+    "with_batch",
+    "with_length",
+]
 
 SHARDS = "shards"
+IMAGE_SIZES = (256, 128, 64, 32)
+"""Sides of the pictures that are drawn."""
 SHARES = {"clip": 0.15, "upsampler": 0.15, "decoder": 0.5, "prior": 0.2}
 """Of the time, near those of the emoji series."""
 MAX_EPOCHS = {"clip": 300, "upsampler": 1000, "decoder": 1000, "prior": 1000}
 """Passes over the pictures after which more of them teach a small set by heart."""
 MIN_HELD_OUT_SET = 100
 HELD_OUT_SHARE = 0.05
-PARTS = 8
-"""Checkpoints and held-out figures of a run."""
+PARTS, STEPS_OF_PART = 8, 100
+"""Checkpoints and held-out figures of a run: at most so many, and fewer where they would come every few steps."""
+LEAST_STEPS = 300
+"""Steps below which pictures stay blurs (benchmarks/quickstart_shapes.py: 20 steps are grey, 350 show the shapes)."""
 NUM_STEPS = 1500
 """Steps that a stage should have at least, if its batch can be made small enough for that."""
-SMALLEST_BATCH, FAST_BATCH = 4, 32
-"""Below the second a CPU computes fewer pictures a second."""
+SMALLEST_BATCH, FAST_BATCH = 4, 16
+"""Below the second a CPU computes far fewer pictures a second."""
 SMOKE_IMAGES = 32
 MIN_CONTEXT, MAX_CONTEXT = 32, 77
 MAX_VOCAB = 4096
@@ -55,7 +70,7 @@ class Circumstances(Config):
 
     num_pictures: PositiveInt
     image_size: PositiveInt
-    """Side of the pictures to draw, in pixels: 64, 128 or 256."""
+    """Side of the pictures to draw, in pixels: one of `IMAGE_SIZES`."""
     vocab_size: PositiveInt
     """Tokens that the captions yield."""
     longest_caption: NonNegativeInt
@@ -78,9 +93,13 @@ class _Level(NamedTuple):
     """Width, blocks, heads."""
     decoder_size: int
     decoder_channels: int
-    decoder_grid: tuple[int, ...]
-    """Levels with attention, by their side."""
+    decoder_mult: tuple[int, ...]
+    decoder_patch: int
+    decoder_attention: tuple[int, ...]
+    """Levels with attention, by their number; 0 is the finest."""
     upsampler_channels: int
+    speed: float = 1.0
+    """What multiplies the emoji recipes' learning rates: small networks bear more, and few steps need it."""
 
 
 def _clip(image_size: int, embedding_dim: int, vision: tuple[int, int], text: tuple[int, int]) -> ClipConfig:
@@ -96,14 +115,19 @@ def _clip(image_size: int, embedding_dim: int, vision: tuple[int, int], text: tu
     )
 
 
-_SMOKE = _Level(_clip(16, 32, (32, 1), (32, 1)), (32, 1, 1), 16, 32, (4,), 32)
+_SMOKE = _Level(_clip(16, 32, (32, 1), (32, 1)), (32, 1, 1), 16, 32, (1, 2), 2, (1,), 32)
 _LEVELS = (
-    _Level(_clip(48, 128, (128, 4), (128, 3)), (192, 4, 3), 32, 48, (8, 4), 48),
-    _Level(_clip(48, 192, (192, 6), (128, 4)), (256, 6, 4), 32, 64, (8, 4), 64),
-    _Level(_clip(64, 256, (384, 8), (256, 6)), (512, 8, 8), 64, 128, (16, 8), 96),
+    # For minutes on a CPU: a grid of 8 x 8 with wide levels learns the most a second there.
+    _Level(_clip(48, 64, (128, 3), (128, 2)), (128, 3, 2), 32, 64, (1, 2), 4, (1,), 32, 1.5),
+    _Level(_clip(48, 128, (128, 4), (128, 3)), (192, 4, 3), 32, 48, (1, 2, 4), 2, (1, 2), 48),
+    _Level(_clip(48, 192, (192, 6), (128, 4)), (256, 6, 4), 32, 64, (1, 2, 4), 2, (1, 2), 64),
+    _Level(_clip(64, 256, (384, 8), (256, 6)), (512, 8, 8), 64, 128, (1, 2, 4), 2, (1, 2), 96),
 )
-LEVEL_NEEDS = ((0, 0.0), (2_000, 2e15), (10_000, 1e17))
-"""Pictures, and operations that the time has room for, that a level needs: two cores do 2e15 in an hour."""
+LEVEL_NEEDS = ((0, 0.0), (0, 2e14), (2_000, 2e15), (10_000, 1e17))
+"""Pictures, and operations that the time has room for, that a level needs.
+
+Two cores at rest do 2e14 in some ten minutes, of which the second level's decoder makes 1,500 steps.
+"""
 
 
 def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> tuple[Stage, ...]:
@@ -113,8 +137,9 @@ def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> t
     stages add up to no more than `minutes`, unless that is less than eight batches take. From 100 pictures on some are
     held out. Raises `InputError` for a size that is not drawn.
     """
-    if given.image_size not in (64, 128, 256):
-        raise InputError(f"image_size={given.image_size} is none of the sizes that are drawn; use 64, 128 or 256.")
+    if given.image_size not in IMAGE_SIZES:
+        allowed = ", ".join(map(str, IMAGE_SIZES))
+        raise InputError(f"image_size={given.image_size} is none of the sizes that are drawn; use one of {allowed}.")
     level = _level(given)
     shape = clip or _own_clip(level, given)
     configs = dict(_configs(given, level, shape, out))
@@ -152,20 +177,43 @@ def most_images(config: TrainConfig, num_pictures: int) -> int:
 
 
 def with_length(config: TrainConfig, num_images: float) -> TrainConfig:
-    """`config` for about so many images, no more but for one batch in each of its 8 parts.
+    """`config` for about so many images, no more but for eight batches, in up to 8 equal parts.
 
     A part ends in a checkpoint and the held-out figures, so the last of them stand at the end. Warm-up, the average's
     half-life and previews follow.
     """
-    part = max(1, int(num_images / PARTS / config.batch_size)) * config.batch_size
+    num_steps = max(PARTS, int(num_images / config.batch_size))
+    parts = min(PARTS, max(1, num_steps // STEPS_OF_PART))
+    part = num_steps // parts * config.batch_size
     return config.replace(
-        num_images=PARTS * part,
-        optimizer=config.optimizer.replace(warmup_images=PARTS * part // 25),
-        ema_images=PARTS * part / 25,
+        num_images=parts * part,
+        optimizer=config.optimizer.replace(warmup_images=parts * part // 25),
+        ema_images=parts * part / 25,
         checkpoint_images=part,
         validation_images=part,
         preview_images=2 * part,
     )
+
+
+def with_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
+    """`config` with another batch; CLIP's learning rate follows the square root of its size.
+
+    Elsewhere a small batch is taken where steps are few, and few steps want the whole rate: a decoder of 360 steps of
+    16 ended at a loss of 0.023 at 1e-3, and of 0.040 at 4e-4.
+    """
+    scale = math.sqrt(batch_size / config.batch_size) if config.task.kind == "clip" else 1.0
+    optimizer = config.optimizer.replace(learning_rate=config.optimizer.learning_rate * scale)
+    return config.replace(batch_size=batch_size, optimizer=optimizer)
+
+
+def batch_for(config: TrainConfig, num_images: float) -> int:
+    """The batch of a stage that has time for `num_images`: its own, or a smaller one where that leaves too few steps.
+
+    CLIP's stays, since its loss compares the pictures of a batch.
+    """
+    if config.task.kind == "clip" or num_images >= LEAST_STEPS * config.batch_size:
+        return config.batch_size
+    return max(min(SMALLEST_BATCH, config.batch_size), min(config.batch_size, _power_below(num_images / LEAST_STEPS)))
 
 
 def _level(given: Circumstances) -> _Level:
@@ -184,12 +232,13 @@ def _own_clip(level: _Level, given: Circumstances) -> ClipConfig:
 
 def _configs(given: Circumstances, level: _Level, clip: ClipConfig, out: Path) -> Iterator[tuple[str, TrainConfig]]:
     yield "clip", _run(given, out, ClipTaskConfig(model=clip), 1e-3, 0.1, 256)
-    if given.image_size > level.decoder_size:
-        yield "upsampler", _run(given, out, _upsampler(given, level), 1e-3, 0.01, 64)
+    if given.image_size > _decoder_size(given, level):
+        yield "upsampler", _run(given, out, _upsampler(given, level), level.speed * 1e-3, 0.01, 64)
     yield "decoder", _run(given, out, DecoderTaskConfig(
-        model=_decoder(level, clip), clip=out / "clip", weighting="uniform"
-    ), 8e-4, 0.01, 64)  # fmt: skip
-    yield "prior", _run(given, out, PriorTaskConfig(model=_prior(level, clip), clip=out / "clip"), 7e-4, 0.06, 128)
+        model=_decoder(given, level, clip), clip=out / "clip", weighting="uniform"
+    ), level.speed * 8e-4, 0.01, 64)  # fmt: skip
+    prior = PriorTaskConfig(model=_prior(level, clip), clip=out / "clip")
+    yield "prior", _run(given, out, prior, level.speed * 7e-4, 0.06, 128)
 
 
 def _run(
@@ -227,10 +276,7 @@ def _lasting(config: TrainConfig, seconds: float, given: Circumstances, clip: Cl
     flops = count_flops_per_image(config, clip)
     affordable = given.flops_per_second * seconds / flops
     num_images = SMOKE_IMAGES if given.smoke else min(affordable, most_images(config, given.num_pictures))
-    batch_size = _batch_size(config, num_images, given.num_pictures)
-    scale = math.sqrt(batch_size / config.batch_size)
-    optimizer = config.optimizer.replace(learning_rate=config.optimizer.learning_rate * scale)
-    return with_length(config.replace(batch_size=batch_size, optimizer=optimizer), num_images)
+    return with_length(with_batch(config, _batch_size(config, num_images, given.num_pictures)), num_images)
 
 
 def _batch_size(config: TrainConfig, num_images: float, num_pictures: int) -> int:
@@ -261,18 +307,22 @@ def _prior(level: _Level, clip: ClipConfig) -> PriorConfig:
     )
 
 
-def _decoder(level: _Level, clip: ClipConfig) -> DecoderConfig:
-    """On a grid of half the side."""
+def _decoder_size(given: Circumstances, level: _Level) -> int:
+    return min(level.decoder_size, given.image_size)
+
+
+def _decoder(given: Circumstances, level: _Level, clip: ClipConfig) -> DecoderConfig:
+    image_size, patch_size = _decoder_size(given, level), level.decoder_patch
     return DecoderConfig(
-        image_size=level.decoder_size,
+        image_size=image_size,
         embedding_dim=clip.embedding_dim,
         base_channels=level.decoder_channels,
-        channel_mult=(1, 2) if level is _SMOKE else (1, 2, 4),
+        channel_mult=level.decoder_mult,
         num_res_blocks=1,
-        attention_resolutions=level.decoder_grid,
+        attention_resolutions=tuple(image_size // patch_size // 2**number for number in level.decoder_attention),
         head_dim=level.decoder_channels if level.decoder_channels < 64 else 32,
         context_dim=3 * level.decoder_channels,
-        patch_size=2,
+        patch_size=patch_size,
         learned_variance=False,
         prediction_type="x0",
     )
@@ -282,12 +332,12 @@ def _upsampler(given: Circumstances, level: _Level) -> UpsamplerTaskConfig:
     """Crops are a quarter of the side, so that a crop is a grid of 16 whatever the size."""
     model = UpsamplerConfig(
         image_size=given.image_size,
-        low_res_size=level.decoder_size,
+        low_res_size=_decoder_size(given, level),
         base_channels=level.upsampler_channels,
         channel_mult=(1, 2),
         num_res_blocks=1,
         # Of pixels, so that the grid is 64 wide, or as coarse as it can be where only seconds count.
-        patch_size=4 if level is _SMOKE else given.image_size // 64,
+        patch_size=min(4, given.image_size // 16) if level is _SMOKE else given.image_size // 64,
         prediction_type="x0",
         # What it has not learned yet is then as bicubic enlargement leaves it.
         residual=True,

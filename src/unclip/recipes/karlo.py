@@ -4,7 +4,7 @@ Data: 115 million pictures (COYO-100M's best, CC3M, CC12M) by img2dataset at 256
 embedded by `unclip embed --hidden` with OpenAI's CLIP ViT-L/14. Published are the shapes, the data and the steps: a
 million for each stage. Batch sizes are not, so those of DALL-E 2 are halved; learning rates are DALL-E 2's. Times are
 planned by `unclip plan` at 40 % of the GPU's peak, not measured. Expected of the whole model (its README): a COCO FID
-of 14.43 and a CLIP score (ViT-B/16) of 0.3192 in 25, 50 and 7 steps, with guidance 4 and 8.
+of 14.43 and a CLIP score (ViT-B/16) of 31.92 in 25, 50 and 7 steps, with guidance 4 and 8.
 """
 
 from pathlib import Path

@@ -1,16 +1,13 @@
 """The table of recipes, and what a plan must know of their data. Knows their names; not how training is done."""
 
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-from unclip.checkpoint import read_metadata
 from unclip.clip import ClipConfig, clip_preset
-from unclip.config import load_config
 from unclip.errors import InputError, did_you_mean
 from unclip.recipes import cc3m, emoji, karlo, laion, paper
 from unclip.training import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, TrainConfig
+from unclip.training.fit import stored_clip
 
 __all__ = ["RECIPES", "frozen_clip", "get_recipe", "num_pictures"]
 
@@ -67,12 +64,7 @@ def frozen_clip(config: TrainConfig) -> ClipConfig | None:
     """
     if not isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) or config.task.clip is None:
         return None
-    return _stored_clip(config.task.clip) or _series_clip(config) or _preset_clip(config.task.clip.name)
-
-
-def _stored_clip(folder: Path) -> ClipConfig | None:
-    path = folder / "clip.safetensors"
-    return load_config(ClipConfig, json.loads(read_metadata(path)["config"])) if path.exists() else None
+    return stored_clip(config.task.clip) or _series_clip(config) or _preset_clip(config.task.clip.name)
 
 
 def _series_clip(config: TrainConfig) -> ClipConfig | None:

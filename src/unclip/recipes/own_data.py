@@ -6,22 +6,37 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from PIL import Image
 
 from unclip.clip import Tokenizer
 from unclip.config import Config, load_config
-from unclip.data import PrepareConfig, Report, Sample, ShardSet, Source, check, open_source, prepare
+from unclip.data import (
+    CheckConfig,
+    PrepareConfig,
+    Report,
+    Sample,
+    ShardSet,
+    Source,
+    check,
+    decode_picture,
+    open_source,
+    prepare,
+)
 from unclip.errors import DataError, InputError, UnclipError
 from unclip.files import atomic_write
-from unclip.recipes.choose import MAX_VOCAB, SHARDS
+from unclip.recipes.choose import IMAGE_SIZES, MAX_VOCAB, SHARDS
 
 __all__ = ["CHECK_FILE", "DATA_FILE", "OwnData", "make_shards", "read_check"]
 
 MIN_PICTURES = 8
-SIZES = (256, 128, 64)
 LARGE_ENOUGH = 0.9
 """Share of the pictures that must have the size that is drawn; the others are enlarged."""
+SMALL_SIDE, TINY_SIDE = 64, 16
+"""Where most pictures are below the first, as MNIST's and CIFAR's are, only those below the second are left out."""
+NUM_PROBED = 64
+"""Pictures that tell which of them holds."""
 MANY = 2_000
 """Samples from which on processes of their own decode them."""
 CHECK_FILE, DATA_FILE = "check.json", "data.json"
@@ -46,8 +61,8 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
     """Check the pictures at `location`, leave out those with a finding, and write the rest as shards to `out/shards`.
 
     The findings stay in `out/check.json`. They are made once: the same call again reads the files. Pictures become the
-    largest square of 256, 128 or 64 pixels that nine in ten have, or what the given CLIP sees (`clip_size`) where that
-    is more. Raises `InputError` or `DataError` in one line where fewer than 8 usable pictures or no captions are found.
+    largest square of `IMAGE_SIZES` that nine in ten have, or what the given CLIP sees (`clip_size`) where that is more.
+    Raises `InputError` or `DataError` in one line where fewer than 8 usable pictures or no captions are found.
     """
     done = out / DATA_FILE
     if done.exists():
@@ -61,7 +76,7 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
         (out / CHECK_FILE).unlink()
         raise
     shorter = [_shorter_side(kept, index) for index in range(len(kept))]
-    image_size = next((size for size in SIZES if _share_from(shorter, size) >= LARGE_ENOUGH), SIZES[-1])
+    image_size = next((size for size in IMAGE_SIZES if _share_from(shorter, size) >= LARGE_ENOUGH), IMAGE_SIZES[-1])
     _write(kept, out, max(image_size, clip_size or 0), tell)
     data = _counted(out, image_size)
     atomic_write(done, data.model_dump_json(indent=2) + "\n")
@@ -75,9 +90,23 @@ def read_check(out: Path) -> Report:
 
 def _checked(source: Source, out: Path, tell: Tell) -> Report:
     if not (out / CHECK_FILE).exists():
-        report = check(source, None, lambda done, total: tell("check", done, total), num_workers=_workers(source))
+        # In a small set, drawings that are alike but not equal are worth more than a copy that is trained on twice.
+        config = CheckConfig(min_side=TINY_SIDE if _is_small(source) else SMALL_SIDE, max_distance=0)
+        report = check(source, config, lambda done, total: tell("check", done, total), num_workers=_workers(source))
         atomic_write(out / CHECK_FILE, report.model_dump_json(indent=1) + "\n")
     return read_check(out)
+
+
+def _is_small(source: Source) -> bool:
+    """Whether most pictures are smaller than what is left out elsewhere, by some of them."""
+    sides = []
+    for index in range(0, len(source), max(1, len(source) // NUM_PROBED)):
+        sample = source.item(index)
+        try:
+            sides += [min(decode_picture(sample.picture).size)] if isinstance(sample, Sample) else []
+        except DataError:
+            continue
+    return bool(sides) and median(sides) < SMALL_SIDE
 
 
 def _usable(source: Source, report: Report) -> Source:

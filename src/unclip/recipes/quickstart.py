@@ -4,13 +4,14 @@ Knows the order of the work; each part of it is elsewhere.
 """
 
 import json
+import os
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field
 
 from unclip.clip import ClipConfig, TextImageEncoder
 from unclip.config import Config, load_config
@@ -18,9 +19,20 @@ from unclip.data import open_source
 from unclip.errors import InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.pipelines import open_clip
-from unclip.recipes.choose import SHARDS, Circumstances, choose, defaults_of, most_images, with_length
+from unclip.progress import say
+from unclip.recipes.choose import (
+    LEAST_STEPS,
+    SHARDS,
+    Circumstances,
+    batch_for,
+    choose,
+    defaults_of,
+    most_images,
+    with_batch,
+    with_length,
+)
 from unclip.recipes.own_data import CHECK_FILE, DATA_FILE, OwnData, Tell, make_shards, read_check
-from unclip.recipes.quickstart_report import write_card, write_report
+from unclip.recipes.quickstart_report import too_few_steps, write_card, write_report
 from unclip.recipes.rates import flops_per_second, images_per_second
 from unclip.recipes.series import assemble, fit_basis
 from unclip.recipes.stages import Fit, Stage, train_stages
@@ -37,6 +49,8 @@ CARD = "model/MODEL_CARD.md"
 MARGIN = 0.95
 """Of the time that is planned for, so that the learning rate has come down before the time is over."""
 
+LONGEST_SHARE = 0.1
+"""Of a stage's time, that measuring its rate takes."""
 SMOKE_RATE = 1e9
 """Operations a second; nothing depends on it then."""
 
@@ -50,7 +64,7 @@ class Quickstart(Config):
     """txt, table, folders or none; else it is found out."""
     clip: str | None = None
     """A model whose CLIP is used as it is; None = a CLIP is trained."""
-    minutes: PositiveFloat = 25.0
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 25.0
     """Of training, all stages together; the check, the shards and the report come on top."""
     seed: int = 0
     smoke: bool = False
@@ -96,20 +110,23 @@ def _go_on(asked: Quickstart, out: Path, device: str, stopped: StopFlag, tell: T
     if not (out / CARD).exists():
         tell("join", 0, 2)
         names = ["clip", *(stage.name for stage in stages if stage.name != "clip")]
-        assemble(out.absolute().name, names, defaults_of(stages), out, "bfloat16")
+        assemble(out.resolve().name, names, defaults_of(stages), out, "bfloat16")
         fit_basis(model, stages[0].config.data)
         tell("join", 1, 2)
         write_card(model, stages, out, asked.source, datetime.now(UTC))
         tell("join", 2, 2)
     if not (out / "report.html").exists():
-        write_report(stages, out, asked.source, tell, device=device, seed=asked.seed)
+        write_report(stages, out, asked.source, tell, device=device, seed=asked.seed, is_smoke=asked.smoke)
+    shortage = None if asked.smoke else too_few_steps(stages, out)
+    if shortage is not None:
+        _note(shortage)
     return model
 
 
 def _settled(asked: Quickstart) -> Quickstart:
     """With the source by its full path, so that it is the same from everywhere."""
     is_path = "://" not in asked.source
-    return asked.replace(source=str(Path(asked.source).absolute())) if is_path else asked
+    return asked.replace(source=os.path.abspath(asked.source)) if is_path else asked
 
 
 def _check_asked(asked: Quickstart, out: Path) -> None:
@@ -197,11 +214,21 @@ def _fit(device: str, num_pictures: int) -> Fit:
         if begun.exists():
             return load_config(TrainConfig, json.loads(begun.read_text()))
         assert seconds is not None, stage
-        rate = images_per_second(stage.config, device)
-        affordable = MARGIN * rate * seconds
-        config = with_length(stage.config, min(affordable, most_images(stage.config, num_pictures)))
-        _note(f"{stage.name}: {rate:.0f} pictures/s, {config.num_images:,} pictures in about "
+        config, most = stage.config, most_images(stage.config, num_pictures)
+        rate = images_per_second(config, device, LONGEST_SHARE * seconds)
+        batch_size = batch_for(config, min(MARGIN * rate * seconds, most))
+        if batch_size < config.batch_size:
+            config = with_batch(config, batch_size)
+            rate = images_per_second(config, device, LONGEST_SHARE * seconds)
+        config = with_length(config, min(MARGIN * rate * seconds, most))
+        num_steps = config.num_images // config.batch_size
+        _note(f"{stage.name}: {rate:.0f} pictures/s, {num_steps:,} steps of {config.batch_size} pictures in about "
               f"{config.num_images / rate / 60:.1f} minutes")  # fmt: skip
+        if num_steps < LEAST_STEPS:
+            _note(
+                f"{stage.name}: {num_steps:,} steps give blurs, it takes {LEAST_STEPS} at least; more --minutes would "
+                "do, or a machine that does nothing else (OMP_NUM_THREADS=1 on one that does)"
+            )
         return config
 
     return fit
@@ -230,4 +257,4 @@ def _tell_nobody(what: str, done: int, total: int) -> None:
 
 
 def _note(text: str) -> None:
-    print(f"quickstart  {text}", file=sys.stderr)
+    say(f"quickstart  {text}")

@@ -1,6 +1,7 @@
 """What a quickstart did, for its user to read: losses, figures, pictures. Knows the folders of runs; trains nothing."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +16,16 @@ from unclip.evaluation import COSINE_FIGURES, Line, Report
 from unclip.files import atomic_write
 from unclip.models import count_parameters
 from unclip.pipelines import UnClip
+from unclip.recipes.choose import LEAST_STEPS, most_images
 from unclip.recipes.own_data import Tell, read_check
 from unclip.recipes.stages import Progress, Stage
 from unclip.training.feed import held_out
 from unclip.training.step_cost import network_of
 
-__all__ = ["read_log", "stage_rows", "write_card", "write_report"]
+__all__ = ["read_log", "stage_rows", "too_few_steps", "write_card", "write_report"]
 
-COLUMNS = ("stage", "parameters", "pictures seen", "minutes", "training loss", "held-out loss", "without average")
+COLUMNS = ("stage", "parameters", "steps", "pictures seen", "minutes", "training loss", "held-out loss",
+           "without average")  # fmt: skip
 TITLES = {"clip": "CLIP", "prior": "prior", "decoder": "decoder"}
 NUM_FINDINGS, NUM_DRAWN, NUM_BUCKETS = 20, 4, 200
 LAST_SHARE = 0.1
@@ -38,6 +41,12 @@ def read_log(folder: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def stage_images(folder: Path) -> int:
+    """Pictures that a run has seen."""
+    log = read_log(folder)
+    return int(log[-1]["images_seen"]) if log else 0
+
+
 def stage_rows(stages: Sequence[Stage], out: Path) -> list[list[str | int | float]]:
     """A row of `COLUMNS` for each stage; the held-out losses are the last ones, of the averaged weights and of the
     others, and "none" where nothing was held out.
@@ -50,7 +59,8 @@ def stage_rows(stages: Sequence[Stage], out: Path) -> list[list[str | int | floa
             [
                 stage.name,
                 count_parameters(network_of(stage.config.task)),
-                int(log[-1]["images_seen"]) if log else 0,
+                len(log),
+                stage_images(out / stage.name),
                 round(progress.of(stage.name).seconds / 60.0, 2),
                 fmean(line["loss"] for line in log[-count:]) if log else "none",
                 _last(log, "held_out_loss"),
@@ -60,12 +70,36 @@ def stage_rows(stages: Sequence[Stage], out: Path) -> list[list[str | int | floa
     return rows
 
 
+def too_few_steps(stages: Sequence[Stage], out: Path) -> str | None:
+    """Which stages were trained for too few steps to draw anything, and the minutes that would do; None for none."""
+    progress, short, factor = Progress.load(out), list[str](), 1.0
+    for stage in stages:
+        num_steps = len(read_log(out / stage.name))
+        if num_steps < LEAST_STEPS:
+            short.append(f"{stage.name} {num_steps:,}")
+            factor = max(factor, LEAST_STEPS / max(1, num_steps))
+    if not short:
+        return None
+    minutes = sum(progress.of(stage.name).seconds for stage in stages) / 60.0
+    return (
+        f"too few steps for more than blurs: {', '.join(short)}, where it takes {LEAST_STEPS} at least. At the pace of "
+        f"this run about --minutes {math.ceil(factor * minutes)} would do (with another --out)."
+    )
+
+
 def write_report(
-    stages: Sequence[Stage], out: Path, source: str, tell: Tell, *, device: str = "auto", seed: int = 0
+    stages: Sequence[Stage],
+    out: Path,
+    source: str,
+    tell: Tell,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    is_smoke: bool = False,
 ) -> Path:
     """Write `out/report.html` and `out/report.md`; pictures are drawn by `out/model`."""
     report = Report(f"A model of {Path(source).name}")
-    num_pictures = _introduce(report, stages, out, source)
+    num_pictures = _introduce(report, stages, out, source, is_smoke)
     _draw(report, stages, out, tell, device, seed)
     report.heading("Stages")
     report.table(COLUMNS, stage_rows(stages, out))
@@ -115,7 +149,7 @@ Who may use this model depends on the rights to the pictures it was trained on; 
     atomic_write(model / "MODEL_CARD.md", text)
 
 
-def _introduce(report: Report, stages: Sequence[Stage], out: Path, source: str) -> int:
+def _introduce(report: Report, stages: Sequence[Stage], out: Path, source: str, is_smoke: bool) -> int:
     found = read_check(out)
     share = stages[0].config.data.validation_share
     keys = load_shards(stages[0].config.data.folder, stages[0].config.data.source_size).keys
@@ -125,13 +159,27 @@ def _introduce(report: Report, stages: Sequence[Stage], out: Path, source: str) 
         f"{source}: {found.description}. {len(keys)} pictures were used, {apart} of them held out for the figures; "
         f"{found.num_bad} left out. Training took {minutes:.1f} minutes."
     )
-    if len(keys) < FEW:
-        report.text(
-            f"{len(keys)} pictures are few: expect the model to draw what it has seen, and to mix it a little. More "
-            "pictures help more than more time."
-        )
+    report.text(_advice(stages, out, len(keys), is_smoke))
     report.text(f'Draw with: unclip generate "..." --model {out / "model"}')
     return len(keys)
+
+
+def _advice(stages: Sequence[Stage], out: Path, num_pictures: int, is_smoke: bool) -> str:
+    """What would make the model better, by what its stages had: time comes before pictures."""
+    if is_smoke:
+        return "A smoke run: its tiny networks draw noise, and show only that everything works."
+    shortage = too_few_steps(stages, out)
+    if shortage is not None:
+        return f"{shortage[0].upper()}{shortage[1:]} More pictures would not help before that."
+    is_full = all(stage_images(out / stage.name) >= 0.9 * most_images(stage.config, num_pictures) for stage in stages)
+    few = (
+        f"{num_pictures} pictures are few: expect the model to draw what it has seen, and to mix it a little. "
+        if num_pictures < FEW
+        else ""
+    )
+    if is_full:
+        return f"{few}Every stage has seen its pictures as often as is of use: more pictures help, more time does not."
+    return f"{few}More time and more pictures would both help."
 
 
 def _draw(report: Report, stages: Sequence[Stage], out: Path, tell: Tell, device: str, seed: int) -> None:

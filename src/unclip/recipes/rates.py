@@ -44,8 +44,12 @@ def flops_per_second(device: str, precision: Precision) -> float:
     return BATCH * count * flops / (time.monotonic() - started)
 
 
-def images_per_second(config: TrainConfig, device: str) -> float:
-    """Images a second of the run itself, with its data and its optimiser, in steps whose weights are thrown away."""
+def images_per_second(config: TrainConfig, device: str, seconds: float = SECONDS) -> float:
+    """Images a second of the run itself, with its data and its optimiser, in steps whose weights are thrown away.
+
+    Steps are timed for `seconds`, 3 at most.
+    """
+    longest = min(seconds, SECONDS)
     with join(device) as cluster:
         task = make_task(config, cluster.device)
         state = make_state(task, config, cluster)
@@ -54,7 +58,7 @@ def images_per_second(config: TrainConfig, device: str) -> float:
         next(steps)
         next(steps)
         started, count = time.monotonic(), 0
-        while count < MAX_STEPS and time.monotonic() - started < SECONDS:
+        while count < 1 or (count < MAX_STEPS and time.monotonic() - started < longest):
             next(steps)
             count += 1
         return config.batch_size * count / (time.monotonic() - started)

@@ -1,6 +1,5 @@
 """Recipes trained one after the other into a model folder. Knows their order and time; not their settings."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from unclip.checkpoint import Storage
 from unclip.data import load_shards
 from unclip.errors import InputError, did_you_mean
 from unclip.pipelines import BASIS_FILE, Defaults, Model, UnClip
+from unclip.progress import say
 from unclip.recipes import emoji
 from unclip.recipes.names import get_recipe
 from unclip.recipes.stages import Progress, Stage, train_stages
@@ -94,5 +94,5 @@ def _round(stages: Sequence[Stage], out: Path) -> list[Stage]:
         progress.save(out)
     if progress.of("clip").is_finished or not any((out / name).exists() for name in ("prior", "decoder")):
         return list(stages)
-    print(f"{stages[0].config.name}  left as it is: other stages were trained on it", file=sys.stderr)
+    say(f"{stages[0].config.name}  left as it is: other stages were trained on it")
     return others

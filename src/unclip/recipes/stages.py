@@ -1,7 +1,6 @@
 """Stages trained one after the other, each with its share of the time, and how far they are. Knows no settings."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import PositiveFloat
 from unclip.config import Config, load_config
 from unclip.errors import CheckpointError
 from unclip.files import atomic_write
+from unclip.progress import say
 from unclip.training import StopFlag, TrainConfig, train
 
 __all__ = ["Progress", "Spent", "Stage", "train_stages"]
@@ -103,7 +103,7 @@ def train_stages(
     progress = Progress.load(out)
     for stage in stages:
         if progress.of(stage.name).is_finished:
-            print(f"{stage.config.name}  is trained already", file=sys.stderr)
+            say(f"{stage.config.name}  is trained already")
             continue
         if stopped:
             return False

@@ -1,9 +1,10 @@
 """What a training run is: a task, its data, its optimiser, its length. Knows no loop and no tensors."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from unclip.clip import ClipConfig
 from unclip.config import Config
@@ -23,20 +24,33 @@ __all__ = [
 ]
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weighting = Literal["uniform", "min_snr", "p2"]
 Precision = Literal["bfloat16", "float16", "float32"]
 Strategy = Literal["ddp", "fsdp", "fsdp_zero2"]
 
 
+def _at_home(value: Any) -> Any:
+    """A path as text, with `~` read as a shell does, which leaves it alone behind the `=` of `--set`."""
+    return os.path.expanduser(value) if isinstance(value, str | Path) else value  # an URL is no Path
+
+
 def _as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    return str(_at_home(value)) if isinstance(value, str | Path) else value
 
 
 Location = Annotated[str, BeforeValidator(_as_text)]
 """A folder, or what fsspec opens: s3://bucket/folder, https://host/folder."""
+Folder = Annotated[Path, BeforeValidator(_at_home)]
 
 
-class DataConfig(Config):
+class Settings(Config):
+    """The base of a run's settings, whose numbers are all finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class DataConfig(Settings):
     """Where the pictures are, and in which order they come."""
 
     folder: Location
@@ -51,6 +65,8 @@ class DataConfig(Config):
     """Rasterise every n-th picture, which leaves the shares of designs and groups as they are."""
     embeddings: Location | None = None
     """Shards of `unclip embed` for these pictures: CLIP's features are read instead of computed."""
+    missing_share: Probability = 0.0
+    """Share of the pictures that may lack stored features: these are skipped, and counted when the run starts."""
     cache: bool = True
     """Decode all pictures once into a file beside the shards; otherwise each when its turn comes, in the workers."""
     shuffle_shards: PositiveInt | None = None
@@ -63,25 +79,25 @@ class DataConfig(Config):
     """Share of the samples, chosen by their keys, that is never trained on and gives the held-out figures."""
 
 
-class ClipTaskConfig(Config):
+class ClipTaskConfig(Settings):
     """Contrastive training of CLIP on pictures and captions."""
 
     kind: Literal["clip"] = "clip"
     model: ClipConfig
-    max_shift: float = 0.1
+    max_shift: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Largest shift and scale change of the augmentation, as a share of the side."""
-    max_rotation: float = 10.0
+    max_rotation: float = Field(default=10.0, ge=0.0, le=180.0)
     """Largest rotation of the augmentation, in degrees."""
     degrade_prob: Probability = 0.5
     """Share of pictures shrunk to a random smaller size and back, so that blur does not change what CLIP sees."""
 
 
-class PriorTaskConfig(Config):
+class PriorTaskConfig(Settings):
     """Text features to image embeddings of a frozen CLIP."""
 
     kind: Literal["prior"] = "prior"
     model: PriorConfig
-    clip: Path
+    clip: Folder
     """Folder of the frozen CLIP."""
     embed: Literal["once", "every_step"] = "once"
     """Without `data.embeddings`: embed all pictures when the run starts, or each batch's when its turn comes."""
@@ -92,18 +108,18 @@ class PriorTaskConfig(Config):
     weighting: Weighting = "uniform"
 
 
-class DecoderTaskConfig(Config):
+class DecoderTaskConfig(Settings):
     """Image embeddings of a frozen CLIP to pictures."""
 
     kind: Literal["decoder"] = "decoder"
     model: DecoderConfig
-    clip: Path | None = None
+    clip: Folder | None = None
     """Folder of the frozen CLIP; None where `data.embeddings` brings all that the decoder reads, or nothing is read."""
     image_drop_prob: Probability = 0.1
     """Share of image embeddings replaced by the learned null embedding (paper: 10 %); 1 = unconditional training."""
     text_drop_prob: Probability = 0.5
     """Share of captions replaced by the empty prompt, where the decoder reads text (paper: 50 %)."""
-    embedding_noise: float = 0.0
+    embedding_noise: float = Field(default=0.0, ge=0.0)
     """Noise on the image embeddings, in units of their deviation, since those that a prior predicts are inexact."""
     self_conditioning_prob: Probability = 0.5
     """Share of steps that show a self-conditioned network its own estimate of x0 (Analog Bits, section 3.2)."""
@@ -112,7 +128,7 @@ class DecoderTaskConfig(Config):
     """Held-out pictures drawn at each validation, for the Fréchet distance of CLIP's features; 0 = none."""
 
 
-class UpsamplerTaskConfig(Config):
+class UpsamplerTaskConfig(Settings):
     """Small pictures to large ones, on crops."""
 
     kind: Literal["upsampler"] = "upsampler"
@@ -134,13 +150,13 @@ TaskConfig = Annotated[
 ]
 
 
-class OptimizerConfig(Config):
+class OptimizerConfig(Settings):
     """AdamW or Muon with warm-up; decay only on tensors of two or more dimensions."""
 
     name: Literal["adamw", "muon"] = "adamw"
     """Muon takes the matrices, at AdamW's root mean square so that one learning rate fits both; AdamW the rest."""
     learning_rate: PositiveFloat
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW's; Muon's momentum is the first."""
     eps: PositiveFloat = 1e-8
     weight_decay: float = Field(default=0.01, ge=0.0)
@@ -150,7 +166,7 @@ class OptimizerConfig(Config):
     max_grad_norm: PositiveFloat = 1.0
 
 
-class TrainConfig(Config):
+class TrainConfig(Settings):
     """One training run. Progress is counted in images seen."""
 
     name: str
@@ -170,7 +186,7 @@ class TrainConfig(Config):
     """Half-life of the classic average, in images; shorter in the beginning (a tenth of the images seen)."""
     ema_sigma_rel: tuple[PositiveFloat, ...] = (0.05, 0.1)
     """Relative widths of the power-function averages (EDM2, section 3); the first one is exported."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Precision = "bfloat16"
     """Autocast of the forward pass; weights and optimiser stay in float32."""
     strategy: Strategy = "ddp"
@@ -193,3 +209,9 @@ class TrainConfig(Config):
     """Images between held-out figures, where `data.validation_share` holds samples out."""
     num_validation: PositiveInt = 1024
     """Held-out samples that the figures are taken of."""
+
+    @property
+    def stage(self) -> str:
+        """What the trained stage is called, and its file: `clip`, `prior`, `decoder`, `upsampler_256`."""
+        task = self.task
+        return f"upsampler_{task.model.image_size}" if isinstance(task, UpsamplerTaskConfig) else task.kind

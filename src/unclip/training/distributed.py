@@ -1,13 +1,17 @@
 """Several processes that train one network. The only place that knows torch.distributed, DDP, FSDP and launchers."""
 
+import copy
 import gc
 import importlib
 import inspect
 import os
+import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -16,14 +20,19 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
+from unclip.checkpoint import LazyTensor
 from unclip.errors import ConfigError, TrainingError, UnclipError
 from unclip.runtime import resolve_device
 from unclip.training.config import Strategy
+from unclip.training.memory import sharded_blocks
 from unclip.training.sharded import is_sharded, sharded_like, whole
 
 __all__ = ["Cluster", "join"]
 
 T = TypeVar("T")
+
+BROADCAST_ROWS = 4096
+"""Rows of a table that travel together."""
 
 
 class Cluster:
@@ -38,50 +47,72 @@ class Cluster:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def wrap(self, network: nn.Module, strategy: Strategy, blocks: Sequence[nn.Module]) -> nn.Module:
-        """What is called instead of `network` so that its gradient becomes the mean over the processes.
+    def build(self, make: Callable[[], nn.Module], strategy: Strategy) -> nn.Module:
+        """The network that `make` returns on the CPU, on this process's device; in shards where the strategy says so.
 
-        "fsdp" cuts the parameters of `network` itself into shards, block by block, and returns it.
+        A sharded one is never whole on a device: it is built without memory, cut, and then filled tensor by tensor with
+        the weights of the first process, the only one that makes them.
         """
-        if self.size == 1:
-            return network
-        if strategy == "ddp":
-            # Buffers are statistics that every process sets alike; torch 2.13 renamed the switch.
-            known = inspect.signature(DistributedDataParallel.__init__).parameters
-            switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-            options: dict[str, Any] = {switch: False}
-            if self.device.type == "cuda":
-                options["device_ids"] = [self.device.index]
-            return DistributedDataParallel(network, **options)
-        self.shard(network, strategy, blocks)
+        if not self._shards(strategy):
+            return make().to(self.device)
+        tensors = _tensors(make()) if self.is_first else {}
+        network = self._empty(make, strategy)
+        for name, tensor in _tensors(network).items():
+            value = tensors[name] if self.is_first else torch.empty(tensor.shape, dtype=tensor.dtype)
+            tensor.copy_(sharded_like(tensor, self._broadcast(value)))
         return network
 
-    def shard(self, network: nn.Module, strategy: Strategy, blocks: Sequence[nn.Module]) -> None:
-        """Cut the parameters of `network` into shards, where the strategy says so."""
-        if self.size == 1 or strategy == "ddp":
-            return
+    def copy(self, network: nn.Module, make: Callable[[], nn.Module], strategy: Strategy) -> nn.Module:
+        """A copy of what `build` returned, cut in the same way."""
+        if not self._shards(strategy):
+            return copy.deepcopy(network)
+        copied = self._empty(make, strategy)
+        for ours, theirs in zip(_tensors(copied).values(), _tensors(network).values(), strict=True):
+            ours.copy_(theirs)
+        return copied
+
+    def wrap(self, network: nn.Module, strategy: Strategy) -> nn.Module:
+        """What is called instead of `network` so that its gradient becomes the mean over the processes."""
+        if self.size == 1 or self._shards(strategy):
+            return network
+        # Buffers are statistics that every process sets alike; torch 2.13 renamed the switch.
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {switch: False}
+        if self.device.type == "cuda":
+            options["device_ids"] = [self.device.index]
+        return DistributedDataParallel(network, **options)
+
+    def _shards(self, strategy: Strategy) -> bool:
+        return self.size > 1 and strategy != "ddp"
+
+    def _empty(self, make: Callable[[], nn.Module], strategy: Strategy) -> nn.Module:
+        """A sharded network on this process's device whose weights are not set yet."""
         from torch.distributed.fsdp import fully_shard
 
         if self._mesh is None:
             self._mesh = init_device_mesh(self.device.type, (self.size,))
         # Single numbers, such as CLIP's temperature, cannot be cut: every process keeps them whole.
+        with torch.device("meta"):
+            network = make()
         scalars = {parameter for parameter in network.parameters() if parameter.ndim == 0}
         options: dict[str, Any] = {
             "mesh": self._mesh,
             "reshard_after_forward": strategy == "fsdp",
             "ignored_params": scalars,
         }
-        for block in blocks:
+        for block in sharded_blocks(network):
             fully_shard(block, **options)
         fully_shard(network, **options)
+        return network.to_empty(device=self.device)
 
     def exchange(self, wrapped: nn.Module, is_last: bool) -> None:
-        """Say before a backward pass whether gradients are exchanged in it, or only added up in this process."""
+        """Say before a backward pass whether gradients are exchanged in it, or only added up in this process.
+
+        FSDP exchanges them in every pass: what it adds up in a process would be whole gradients.
+        """
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.require_backward_grad_sync = is_last
-        elif self.size > 1:
-            module: Any = wrapped  # an FSDPModule
-            module.set_requires_gradient_sync(is_last)
 
     def finish_gradients(self, wrapped: nn.Module) -> None:
         """Average the gradients that FSDP leaves alone."""
@@ -137,27 +168,57 @@ class Cluster:
             raise TrainingError(failure)
         return result
 
-    def full(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole copies of sharded tensors, on the CPU, in the first process; the others get none of them."""
-        found = {}
-        for name, tensor in tensors.items():
-            value = whole(tensor)
-            if self.is_first:
-                found[name] = value.detach().cpu()
-        return found
+    def write(self, tensors: Mapping[str, Tensor], save: Callable[[dict[str, LazyTensor]], object]) -> None:
+        """Call `save` in the first process, with whole copies on the CPU of tensors that may be sharded.
 
-    def spread(self, tensors: Mapping[str, Tensor], likes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first process's tensors in all processes, each on the device of the tensor of that name in `likes`, and
-        cut as that one is. What `likes` does not name goes to the CPU, uncut.
+        Each is gathered when it is read, so that memory holds one of them. Fails as `by_first`.
+        """
+        sharded = {name for name, tensor in tensors.items() if is_sharded(tensor)}
+
+        def read(name: str) -> Tensor:
+            # All processes gather a tensor together: the others wait for the name of the next.
+            if name in sharded:
+                self.tell(name)
+            return whole(tensors[name]).detach().cpu()
+
+        def lead() -> None:
+            try:
+                save({name: _lazy(tensor, partial(read, name)) for name, tensor in tensors.items()})
+            finally:
+                if sharded:
+                    self.tell(None)
+
+        if sharded and not self.is_first:
+            while (name := self.tell(None)) is not None:
+                whole(tensors[name])
+        self.by_first(lead)
+
+    def spread(self, tensors: Mapping[str, Tensor], like: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
+        """The first process's tensors in all processes, each on the device of the tensor that `like` returns for its
+        name, and cut as that one is; on the CPU where it returns None.
         """
         layout = self.tell([(name, list(value.shape), str(value.dtype)) for name, value in tensors.items()])
         spread: dict[str, Tensor] = {}
         for name, shape, dtype in layout:
-            like = likes.get(name)
-            value = tensors[name] if self.is_first else torch.empty(shape, dtype=getattr(torch, dtype.split(".")[1]))
-            value = self._broadcast(value)
-            spread[name] = value if like is None else sharded_like(like, value.to(like.device))
+            value = tensors[name] if self.is_first else torch.empty(shape, dtype=_dtype(dtype))
+            value, pattern = self._broadcast(value), like(name)
+            spread[name] = value.cpu() if pattern is None else sharded_like(pattern, value.to(pattern.device))
         return spread
+
+    def broadcast(self, rows: Tensor | None) -> Tensor | None:
+        """The first process's rows on the CPU, or None, in all processes. A device holds some megabytes of them."""
+        if self.size == 1:
+            return rows
+        layout = self.tell(None if rows is None else (list(rows.shape), str(rows.dtype)))
+        if layout is None:
+            return None
+        if rows is None:
+            rows = torch.empty(layout[0], dtype=_dtype(layout[1]))
+        for block in rows.split(BROADCAST_ROWS):
+            received = self._broadcast(block)
+            if not self.is_first:
+                block.copy_(received)
+        return rows
 
     def leave(self) -> None:
         """Close the connections to the other processes.
@@ -172,7 +233,7 @@ class Cluster:
     def _broadcast(self, value: Tensor) -> Tensor:
         if self.size == 1:
             return value
-        moved = value.to(self.device)
+        moved = value.detach().to(self.device).contiguous()
         dist.broadcast(moved, src=0)
         return moved
 
@@ -201,18 +262,26 @@ def join(device: str = "auto") -> Iterator[Cluster]:
         # Of blocks that return a view, which nobody changes.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")
         try:
-            yield cluster
-        except BaseException as error:
-            # What holds connections, such as DDP, must be gone before they are closed, or the process never ends.
-            traceback.clear_frames(error.__traceback__)
-            if not _is_broken_connection(error):
-                raise
-            raise TrainingError(
-                "another process of the run has ended or does not answer; give the same command again, which goes on "
-                "from the newest checkpoint."
-            ) from None
+            with connection_errors():
+                yield cluster
         finally:
             cluster.leave()
+
+
+@contextmanager
+def connection_errors() -> Iterator[None]:
+    """Raise `TrainingError` for errors of a lost connection, with their reason; others stay what they are."""
+    try:
+        yield
+    except BaseException as error:
+        # What holds connections, such as DDP, must be gone before they are closed, or the process never ends.
+        traceback.clear_frames(error.__traceback__)
+        if not _is_broken_connection(error):
+            raise
+        raise TrainingError(
+            f"another process of the run has ended or does not answer ({_reason(error)}); give the same command "
+            "again, which goes on from the newest checkpoint."
+        ) from None
 
 
 def _import_before_connecting() -> None:
@@ -224,11 +293,43 @@ def _import_before_connecting() -> None:
         importlib.import_module(name)
 
 
+# What the sockets of gloo, NCCL and torch's store say of another process that is gone or silent. NCCL's other failures
+# (out of memory, versions that differ, two processes on one GPU) are this process's own.
+_BROKEN = re.compile(
+    r"connection (closed by peer|reset by peer|refused|timed out|was likely closed)|broken pipe|socket closed"
+    r"|timed out (waiting|after)|wait timeout|collective operation timeout"
+    r"|remote process exited or there was a network error|ncclRemoteError",
+    re.IGNORECASE,
+)
+
+
 def _is_broken_connection(error: BaseException) -> bool:
-    """Whether an exchange failed: backends raise plain `RuntimeError`s in the middle of a backward pass."""
-    marks = ("gloo", "NCCL", "Connection closed", "Connection reset")
-    is_marked = isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)
-    return isinstance(error, dist.DistError) or is_marked
+    """Whether an exchange failed; in the middle of a backward pass, backends raise plain `RuntimeError`s."""
+    is_network = isinstance(error, dist.DistNetworkError)
+    return is_network or (isinstance(error, RuntimeError) and _BROKEN.search(str(error)) is not None)
+
+
+def _reason(error: BaseException) -> str:
+    """The line of an error's text that says what broke, without the place in torch's sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = next((line for line in lines if _BROKEN.search(line)), lines[0])
+    return re.sub(r"^\[[^]]*\]\s*", "", line).rstrip(".")
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """All that a network holds, by name, without gradients."""
+    named = chain(network.named_parameters(), network.named_buffers())
+    return {name: tensor.detach() for name, tensor in named}
+
+
+def _dtype(name: str) -> torch.dtype:
+    """The type that prints as `name`."""
+    dtype: torch.dtype = getattr(torch, name.removeprefix("torch."))
+    return dtype
+
+
+def _lazy(tensor: Tensor, read: Callable[[], Tensor]) -> LazyTensor:
+    return LazyTensor(tuple(tensor.shape), tensor.dtype, read)
 
 
 def _refuse_launcher_settings() -> None:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from unclip.data import Order
@@ -13,7 +14,10 @@ from unclip.training.distributed import Cluster
 from unclip.training.stop import outlive_first_signal
 from unclip.training.task import Batch, Request, Samples
 
-__all__ = ["Feed", "held_out"]
+__all__ = ["PLACE", "Feed", "held_out", "rows_of_pass"]
+
+PLACE = "place"
+"""The tensor of a held-out batch that says where its samples belong."""
 
 
 class Feed:
@@ -30,7 +34,7 @@ class Feed:
         owners = np.repeat(np.arange(len(source.shard_sizes)), source.shard_sizes)[self.trained_on]
         sizes = np.bincount(owners, minlength=len(source.shard_sizes)).tolist()
         self.order = Order(sizes, config.seed, lanes=config.data.lanes, window=config.data.shuffle_shards)
-        self.num_rows = _share(config, cluster.size)
+        self.num_rows = rows_of_pass(config, cluster.size)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """The batches that follow after `images_seen` images, for ever."""
@@ -47,15 +51,22 @@ class Feed:
         )
         return iter(loader)
 
-    def validation(self) -> Iterator[Batch]:
-        """This process's share of the held-out samples, always with the same draws; nothing if there are none."""
-        size, cluster = self.config.batch_size, self.cluster
-        # Cut to a multiple, so that every process takes part in every pass.
-        count = len(self.held_out) // cluster.size * cluster.size
-        for start in range(0, count, size):
-            indices = self.held_out[start : min(start + size, count)]
-            slots = np.arange(len(indices))[cluster.rank :: cluster.size]
-            yield self.samples(Request(indices[slots], slots, len(indices), start, self.config.seed, is_held_out=True))
+    def validation(self, count: int | None = None) -> Iterator[Batch]:
+        """This process's share of the held-out samples, or of the first `count`; nothing if there are none.
+
+        Always the same samples and draws. `place` numbers the samples of a batch. It is -1 where a process has fewer of
+        them than another and repeats one: sharded networks want as many passes, of as many rows, of every process.
+        """
+        size, cluster, total = self.config.batch_size, self.cluster, len(self.held_out)
+        end = total if count is None else min(count, total)
+        for start in range(0, end, size):
+            stop = min(start + size, end)
+            places = np.arange(start, start + -(-(stop - start) // cluster.size) * cluster.size)
+            places = places[cluster.rank :: cluster.size]
+            slots = np.minimum(places, stop - 1)
+            batch = self.samples(Request(self.held_out[slots], slots, total, 0, self.config.seed, is_held_out=True))
+            place = torch.from_numpy(np.where(places < stop, places - start, -1))
+            yield Batch({**batch.tensors, PLACE: place}, batch.skipped)
 
     def request(self, images_seen: int) -> Request:
         """What this process is to compute of the batch after `images_seen` images."""
@@ -94,7 +105,7 @@ def held_out(keys: Sequence[str], share: float) -> np.ndarray:
     return np.asarray(draws) < share
 
 
-def _share(config: TrainConfig, num_processes: int) -> int:
+def rows_of_pass(config: TrainConfig, num_processes: int) -> int:
     """Samples of one forward pass in one process; raises `ConfigError` where they do not divide the batch."""
     share, rest = divmod(config.batch_size, num_processes)
     rows = config.micro_batch_size or share

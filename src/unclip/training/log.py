@@ -10,7 +10,7 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.files import atomic_write
 from unclip.images import save_png
-from unclip.training.trackers import TrackerName, open_trackers
+from unclip.training.trackers import TrackerName, open_trackers, require_trackers
 
 __all__ = ["RunLog", "StepReport"]
 
@@ -48,8 +48,11 @@ class RunLog:
         self.folder = folder
         self.path = folder / "log.jsonl"
         self.step = resume_step
+        require_trackers(trackers)
         try:
-            images_seen = _truncate(self.path, resume_step)
+            kept = _lines_until(self.path, resume_step)
+            images_seen = int(json.loads(kept[-1])["images_seen"]) if kept else 0
+            atomic_write(self.path, "".join(line + "\n" for line in kept))
             self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
             self.file = self.path.open("a")
         except OSError as error:
@@ -86,9 +89,7 @@ class RunLog:
         return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
 
 
-def _truncate(path: Path, step: int) -> int:
-    """Drop the lines after `step`; returns the images seen at the last one that stays."""
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The whole lines of the log until `step`."""
     lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    atomic_write(path, "".join(line + "\n" for line in kept))
-    return int(json.loads(kept[-1])["images_seen"]) if kept else 0
+    return [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]

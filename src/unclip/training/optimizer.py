@@ -23,7 +23,8 @@ class Optimizers:
 
     def __init__(self, network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
         self.optimizers = dict(optimizers)
-        self.names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
+        self.parameters: dict[str, Tensor] = dict(network.named_parameters())
+        self.names = {parameter: name for name, parameter in self.parameters.items()}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -52,6 +53,10 @@ class Optimizers:
             for parameter, values in optimizer.state.items():
                 found |= {f"{kind}.{self.names[parameter]}.{field}": value for field, value in values.items()}
         return found
+
+    def owner(self, name: str) -> Tensor | None:
+        """The parameter whose state `tensors` calls `name`, None where no optimiser has it."""
+        return self.parameters.get(name.partition(".")[2].rpartition(".")[0])
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` returned, all else of the state being dropped.

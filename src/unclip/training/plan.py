@@ -12,6 +12,7 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, Strategy, TrainConfig, UpsamplerTaskConfig
+from unclip.training.fit import check_run
 from unclip.training.hardware import Gpu, get_gpu
 from unclip.training.step_cost import StepCost, count_step_cost, text_length
 
@@ -39,7 +40,7 @@ class Memory(Config):
     clip: int
     """The frozen CLIP, float32."""
     gathered: int
-    """Whole weights of other GPUs' shards: of two blocks, or of all where they are kept."""
+    """Whole weights of other GPUs' shards: of two blocks and what is in none, or of all where they are kept."""
     compute_copies: int
     """Autocast's copies of the weights in the type of the forward pass."""
     communication: int
@@ -125,9 +126,10 @@ def make_plan(
 
     `num_pictures` is the size of the data set; `price` is dollars for an hour of one GPU; `clip` is the shape of the
     frozen CLIP, for recipes that store no embeddings. Raises `InputError` for an unknown GPU, for numbers that are no
-    plan, and for a CLIP that is needed and not given.
+    plan, and for a CLIP that is needed and not given; `ConfigError` for a CLIP that the network does not fit.
     """
     _check(config, num_gpus, utilisation, price, num_pictures)
+    check_run(config, clip)
     device, cost = get_gpu(gpu), count_step_cost(config, clip)
     share = math.ceil(config.batch_size / num_gpus)
     micro = min(config.micro_batch_size or share, share)
@@ -175,14 +177,17 @@ def predict_memory(cost: StepCost, config: TrainConfig, strategy: Strategy, num_
     """Bytes on one of `num_gpus` GPUs at a micro batch.
 
     "ddp" holds everything, and the gradients again in the buckets that travel. "fsdp" divides weights, gradients,
-    optimiser and averages, and gathers two blocks of float32 weights at a time (one ahead); "fsdp_zero2" keeps all that
-    it gathered until the way back is done. Under each, autocast's copies are kept whole from the way there to the way
-    back.
+    optimiser and averages, from the moment when they are built, and gathers float32 weights: what is in no block, and
+    two blocks at a time (one ahead); "fsdp_zero2" keeps all that it gathered until the way back is done. Under each,
+    autocast's copies are kept whole from the way there to the way back.
     """
     state = cost.state
+    largest_unit = max(state.largest_block, state.outside_blocks)
     sharded = strategy != "ddp" and num_gpus > 1
     parts = num_gpus if sharded else 1
-    gathered = min(2 * state.largest_block, state.gradients) if strategy == "fsdp" else state.gradients
+    gathered = (
+        min(state.outside_blocks + 2 * state.largest_block, state.gradients) if strategy == "fsdp" else state.gradients
+    )
     return Memory(
         weights=math.ceil(state.weights / parts),
         gradients=math.ceil(state.gradients / parts),
@@ -191,7 +196,7 @@ def predict_memory(cost: StepCost, config: TrainConfig, strategy: Strategy, num_
         clip=cost.tower.bytes,
         gathered=gathered if sharded else 0,
         compute_copies=state.half_copies,
-        communication=0 if num_gpus == 1 else (state.largest_block if sharded else state.gradients),
+        communication=0 if num_gpus == 1 else (largest_unit if sharded else state.gradients),
         activations=cost.saved(micro, config.activation_checkpointing),
     )
 

@@ -14,7 +14,17 @@ from unclip.checkpoint import LazyTensor, open_weights, save_tensors
 from unclip.errors import CheckpointError, InputError
 from unclip.training.ema import power_exponent
 
-__all__ = ["Fit", "Profile", "Snapshot", "fit_profile", "load_snapshots", "reconstruct", "save_snapshot"]
+__all__ = [
+    "Fit",
+    "Profile",
+    "Snapshot",
+    "fit_profile",
+    "load_snapshots",
+    "reconstruct",
+    "save_snapshot",
+    "snapshot_files",
+    "snapshot_images",
+]
 
 FOLDER = "averages"
 
@@ -110,7 +120,18 @@ def load_snapshots(folder: Path) -> list[Snapshot]:
 
     Raises `CheckpointError` for a file that is damaged or of another kind.
     """
-    return [_load(path) for path in sorted((folder / FOLDER).glob("*.safetensors"))]
+    return [_load(path) for path in snapshot_files(folder)]
+
+
+def snapshot_files(folder: Path) -> list[Path]:
+    """The files that `save_snapshot` wrote to `folder`, oldest first."""
+    return sorted((folder / FOLDER).glob("*.safetensors"))
+
+
+def snapshot_images(path: Path) -> int:
+    """The images seen by the snapshot in a file, by its name; -1 for a file that is called otherwise."""
+    images = path.name.partition("-")[0]
+    return int(images) if images.isdecimal() else -1
 
 
 def _load(path: Path) -> Snapshot:

@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,24 +29,28 @@ FREE = {
     "compile",
     "data.num_workers",
 }
+# What power-function averages are made of from the first step on.
+AVERAGES = {"ema", "ema_sigma_rel"}
 
 
 def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bool) -> list[str]:
     """Compare the settings that wrote `path` with `config`; returns a note of what changes.
 
-    Raises `TrainingError` with all differences unless `allow_changes`, and for another stage in any case. What a stored
-    one lacks had its default.
+    Raises `TrainingError` with all differences unless `allow_changes`, and for another stage and for other averages in
+    any case. What a stored one lacks had its default.
     """
     before, now = json.loads(stored), json.loads(config.model_dump_json())
     if before["task"]["kind"] != now["task"]["kind"]:
         raise TrainingError(f"{path} is of a {before['task']['kind']}, not of a {config.task.kind}; use another --out.")
-    changed = [
-        f"{name}: {old!r} there, {new!r} asked"
-        for name, (old, new) in _differences(before, now, _defaults(config)).items()
-        if name not in FREE
-    ]
+    differences = _differences(before, now, _defaults(config))
+    changed = [f"{name}: {old!r} there, {new!r} asked" for name, (old, new) in differences.items() if name not in FREE]
     if not changed:
         return []
+    if allow_changes and "power" in (before["ema"], now["ema"]) and differences.keys() & AVERAGES:
+        raise TrainingError(
+            f"{path} has other averages ({'; '.join(changed)}), which need the weights of all steps before; keep those "
+            "settings, or use another --out."
+        )
     if not allow_changes:
         raise TrainingError(
             f"{path} was written with other settings ({'; '.join(changed)}); use another --out, or --allow-changes."
@@ -56,7 +60,12 @@ def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bo
 
 @contextmanager
 def sole_run(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run; raises `InputError` when another process trains in it."""
+    """Hold the folder for this run; where nothing is written to it, it is taken away again with the folders above it.
+
+    Raises `InputError` when another process trains in it, or it is the folder of a model.
+    """
+    _refuse_model(folder)
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
@@ -70,15 +79,27 @@ def sole_run(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            _leave_nothing(folder)
+            _leave_nothing(folder, made)
 
 
-def _leave_nothing(folder: Path) -> None:
-    """Take a folder away in which a run was refused before it wrote anything."""
+def _refuse_model(folder: Path) -> None:
+    """A run writes a `config.json` and a stage of its own: those of a model would be gone."""
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(content, dict) and content.get("format") == "unclip":
+        raise InputError(f"{folder} is the folder of a model, whose files a run would replace; use another --out.")
+
+
+def _leave_nothing(folder: Path, made: Sequence[Path]) -> None:
+    """Take the folders away that were made for a run which was refused before it wrote anything."""
     if [path.name for path in folder.iterdir()] == [LOCK]:
         (folder / LOCK).unlink()
         with suppress(OSError):
-            folder.rmdir()
+            for path in made:
+                path.rmdir()
 
 
 def _defaults(config: Config, prefix: str = "") -> dict[str, Any]:

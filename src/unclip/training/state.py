@@ -1,26 +1,31 @@
 """What a run needs to go on exactly, as one safetensors file that fits any number of processes. Knows no task."""
 
+import itertools
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint import LazyTensor, load_tensors, load_weights, save_tensors
-from unclip.errors import CheckpointError
+from unclip.checkpoint import LazyTensor, load_tensors, load_weights, read_metadata, write_tensors
+from unclip.errors import CheckpointError, InputError, TrainingError
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
 from unclip.training.ema import Averages
 from unclip.training.loss_scale import LossScale
 from unclip.training.optimizer import Optimizers
-from unclip.training.post_hoc import Snapshot, save_snapshot
+from unclip.training.post_hoc import Snapshot, save_snapshot, snapshot_files, snapshot_images
 from unclip.training.resuming import check_config
 
 __all__ = ["BEST", "Position", "Resumed", "TrainState"]
 
 BEST = "best.safetensors"
+METADATA = {"position", "config", "loss_scale", "best_loss"}
 
 
 class Position(NamedTuple):
@@ -60,44 +65,47 @@ class TrainState:
     """Least held-out loss of the average so far."""
 
     def save(self, path: Path, position: Position, config: TrainConfig) -> None:
-        """Write a checkpoint atomically; every process takes part, the first one writes."""
-        tensors = self.cluster.full(self.tensors())
+        """Write a checkpoint atomically; every process takes part, the first one writes.
+
+        Raises `TrainingError` where weights or averages are not finite, and writes nothing then.
+        """
         metadata = {
             "position": json.dumps(position),
             "config": config.model_dump_json(),
             "loss_scale": json.dumps(self.loss_scale),
             "best_loss": json.dumps(self.best_loss),
+            "storage": "float32",
         }
-        self.cluster.by_first(lambda: save_tensors(path, tensors, metadata))
+
+        def write(tensors: Mapping[str, LazyTensor]) -> None:
+            checked = {name: _finite(name, tensor, position, config) for name, tensor in tensors.items()}
+            write_tensors(path, checked, metadata)
+
+        self.cluster.write(self.tensors(), write)
 
     def save_newest(self, folder: Path, position: Position, config: TrainConfig) -> None:
         """Write `folder/checkpoint-<step>.safetensors` and keep the last `config.keep_checkpoints`."""
-        self.save(folder / f"checkpoint-{position.step:08d}.safetensors", position, config)
-        if self.cluster.is_first:
-            for old in checkpoints(folder)[: -config.keep_checkpoints]:
-                old.unlink()
+        newest = folder / f"checkpoint-{position.step:08d}.safetensors"
+        self.save(newest, position, config)
+        self.cluster.by_first(lambda: _remove([path for path in checkpoints(folder) if path != newest], config))
 
-    def drop_after(self, folder: Path, position: Position) -> None:
-        """Remove checkpoints of later steps: those of a run that is taken back to `position`."""
-        if self.cluster.is_first:
-            for path in checkpoints(folder):
-                if int(path.stem.removeprefix("checkpoint-")) > position.step:
-                    path.unlink()
+    def set_aside_after(self, folder: Path, position: Position) -> list[str]:
+        """Rename what a run wrote after `position`, to which it goes back; returns a note for each file."""
+        return self.cluster.tell(self.cluster.by_first(lambda: _set_aside_after(folder, position)))
 
     def save_averages(self, folder: Path, position: Position) -> None:
         """Keep the power-function averages as they are now, so that any other width can be made of them."""
         if self.averages.rule.kind == "classic":
             return
         for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
-            whole = self.cluster.full(average.state_dict())
-            lazy = {name: LazyTensor.of(tensor) for name, tensor in whole.items()}
-            snapshot = Snapshot(position.images_seen, sigma_rel, lazy)
-            self.cluster.by_first(partial(save_snapshot, folder, snapshot))
+            self.cluster.write(average.state_dict(), partial(_keep, folder, position.images_seen, sigma_rel))
 
     def resume(self, folder: Path, config: TrainConfig, allow_changes: bool = False) -> Resumed:
         """Restore the newest whole checkpoint of `folder`, and tell what was found on the way there.
 
-        Raises `TrainingError` with the differences when other settings wrote it, unless `allow_changes`.
+        Files that are damaged, and those of later steps, are set aside under another name. Raises `TrainingError` with
+        the differences when other settings wrote the checkpoint, unless `allow_changes`, and for averages of another
+        kind in any case.
         """
         found = self.cluster.by_first(lambda: _newest_whole(folder, config, allow_changes))
         whole, metadata, notes = found or _Found({}, None, [])
@@ -118,34 +126,109 @@ class TrainState:
 
     def restore(self, whole: dict[str, Tensor]) -> None:
         """Take over the first process's tensors; the others' `whole` is not looked at. Strict."""
-        spread = self.cluster.spread(whole, self.tensors())
-        load_weights(self.network, _part(spread, "network."), "the checkpoint")
-        for number, average in enumerate(self.averages.networks):
-            load_weights(average, _part(spread, f"average.{number}."), "the checkpoint")
-        self.optimizer.restore(_part(spread, "optimizer."))
+        averages = {f"average.{number}.": average for number, average in enumerate(self.averages.networks)}
+        for prefix, network in {"network.": self.network, **averages}.items():
+            # One after the other: each is there twice until it is copied.
+            part = self.cluster.spread(_part(whole, prefix), network.state_dict().get)
+            load_weights(network, part, "the checkpoint")
+        self.optimizer.restore(self.cluster.spread(_part(whole, "optimizer."), self.optimizer.owner))
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("checkpoint-*.safetensors"))
+    """The checkpoints of a run, oldest first; other files are not looked at, whatever they are called."""
+    return [path for _, path in sorted((_step(path), path) for path in folder.glob("checkpoint-*") if _step(path) >= 0)]
+
+
+def _step(path: Path) -> int:
+    """The step of a checkpoint; -1 for a file of another name."""
+    named = re.fullmatch(r"checkpoint-(\d{8,})\.safetensors", path.name)
+    return int(named[1]) if named else -1
 
 
 def _newest_whole(folder: Path, config: TrainConfig, allow_changes: bool) -> _Found:
-    """The newest checkpoint that can be read; a note for each that cannot, for the one taken instead, and of changes.
+    """The newest checkpoint that can be read, the damaged ones being set aside; with notes of that and of changes.
 
-    Raises `TrainingError` as `check_config` does.
+    Raises `TrainingError` as `check_config` does, before anything is renamed.
     """
-    notes: list[str] = []
+    damaged: dict[Path, CheckpointError] = {}
+    whole = _Found({}, None, [])
     for path in reversed(checkpoints(folder)):
         try:
             tensors, metadata = load_tensors(path)
+            if not metadata.keys() >= METADATA:
+                raise CheckpointError(f"{path} is no checkpoint of a run.")
         except CheckpointError as error:
-            notes.append(f"skipped a damaged checkpoint: {error}")
+            damaged[path] = error
             continue
-        if notes:
-            notes.append(f"going on from {path.name}")
-        return _Found(tensors, metadata, notes + check_config(path, metadata["config"], config, allow_changes))
-    return _Found({}, None, notes)
+        whole = _Found(tensors, metadata, check_config(path, metadata["config"], config, allow_changes))
+        break
+    notes = [
+        f"skipped a damaged checkpoint, kept as {_set_aside(place).name}: {error}" for place, error in damaged.items()
+    ]
+    position = Position() if whole.metadata is None else Position(*json.loads(whole.metadata["position"]))
+    notes += _set_aside_after(folder, position)
+    if damaged:
+        notes.append(f"going on from {path.name}" if whole.metadata else "begins anew: no checkpoint is whole")
+    return _Found(whole.tensors, whole.metadata, notes + whole.notes)
+
+
+def _set_aside_after(folder: Path, position: Position) -> list[str]:
+    """Rename checkpoints, the best one and averages from beyond `position`: the run will write others there."""
+    later = [path for path in checkpoints(folder) if _step(path) > position.step]
+    later += [path for path in snapshot_files(folder) if snapshot_images(path) > position.images_seen]
+    if (folder / BEST).exists() and not _is_whole(folder / BEST, position):
+        later.append(folder / BEST)
+    return [
+        f"{path.name} is damaged or of a later step than {position.step}; it is kept as {_set_aside(path).name}"
+        for path in later
+    ]
+
+
+def _is_whole(path: Path, position: Position) -> bool:
+    """Whether a checkpoint can be read and is not of a later step than `position`."""
+    try:
+        return Position(*json.loads(read_metadata(path)["position"])).step <= position.step
+    except (CheckpointError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a file so that nothing reads, replaces or removes it; returns its new path."""
+    names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
+    free = next(name for name in names if not name.exists())
+    try:
+        return path.rename(free)
+    except OSError as error:
+        raise InputError(f"cannot rename {path}: {error.strerror}; choose a writable folder.") from None
+
+
+def _remove(others: Sequence[Path], config: TrainConfig) -> None:
+    """Remove all checkpoints but the newest, of which one has been written besides `others`."""
+    try:
+        for path in others[: len(others) + 1 - config.keep_checkpoints]:
+            path.unlink()
+    except OSError as error:
+        raise InputError(f"cannot remove {path}: {error.strerror}; choose a writable folder.") from None
+
+
+def _finite(name: str, tensor: LazyTensor, position: Position, config: TrainConfig) -> LazyTensor:
+    """The same tensor; reading weights or averages that are not finite raises `TrainingError`."""
+
+    def read() -> Tensor:
+        values = tensor.read()
+        if name.startswith(("network.", "average.")) and not bool(torch.isfinite(values).all()):
+            raise TrainingError(
+                f"{name} is not finite at step {position.step}, so nothing was saved; lower optimizer.learning_rate "
+                f"(now {config.optimizer.learning_rate}) and go on with --allow-changes from the checkpoint before, "
+                "if any."
+            )
+        return values
+
+    return replace(tensor, read=read)
+
+
+def _keep(folder: Path, images_seen: int, sigma_rel: float, tensors: dict[str, LazyTensor]) -> None:
+    save_snapshot(folder, Snapshot(images_seen, sigma_rel, tensors))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from unclip.training.sharded import is_sharded, whole
 from unclip.training.state import Position, TrainState
 from unclip.training.task import Batch, Passes, Stream, Task
 
-__all__ = ["NotFiniteError", "train_steps"]
+__all__ = ["NotFiniteError", "nothing_learned", "train_steps"]
 
 
 class NotFiniteError(TrainingError):
@@ -58,12 +58,24 @@ def train_steps(
             skipped += 1
         if skipped == config.max_skipped:
             raise NotFiniteError(
-                f"the loss was not finite for {skipped} steps in a row (step {step}); lower optimizer.learning_rate "
-                f"(now {config.optimizer.learning_rate}) and resume with --allow-changes from step {good.step}, saved.",
-                good,
+                f"the loss was not finite for {skipped} steps in a row (step {step}); {_remedy(good, config)}", good
             )
         seconds = time.monotonic() - before
         yield StepReport(step, images_seen, update.loss, update.metrics, seconds, batch.skipped)
+
+
+def nothing_learned(start: Position, end: Position, config: TrainConfig) -> NotFiniteError:
+    """What to raise where all steps from `start` to `end` were skipped."""
+    return NotFiniteError(
+        f"none of the {end.step - start.step} steps had a finite gradient; {_remedy(start, config)}", start
+    )
+
+
+def _remedy(good: Position, config: TrainConfig) -> str:
+    rate = f"lower optimizer.learning_rate (now {config.optimizer.learning_rate})"
+    if good.step:
+        return f"{rate} and resume with --allow-changes from step {good.step}, saved."
+    return f"{rate}, or look for data that are no numbers; nothing was saved, and the next call begins anew."
 
 
 def _update(

@@ -53,6 +53,9 @@ class StateBytes(NamedTuple):
     """Weights in the type of the forward pass, one copy a step; 0 in float32."""
     largest_block: int
     """Parameters of the largest block, float32."""
+    outside_blocks: int
+    """Parameters of no block, float32: FSDP gathers them together and keeps them whole from the way there to the way
+    back."""
 
 
 class TowerCost(NamedTuple):
@@ -144,6 +147,7 @@ def count_state(network: nn.Module, config: TrainConfig) -> StateBytes:
         averages=weights * (1 if config.ema == "classic" else len(config.ema_sigma_rel)),
         half_copies=0 if config.precision == "float32" else _bytes(parameters) // 2,
         largest_block=max(blocks, default=0),
+        outside_blocks=_bytes(parameters) - sum(blocks),
     )
 
 

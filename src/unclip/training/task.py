@@ -2,17 +2,18 @@
 
 import abc
 import enum
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from unclip.checkpoint import LazyTensor
 from unclip.runtime import seeded
 
 __all__ = ["Batch", "Request", "SampleSet", "Samples", "Stream", "Task", "TaskLoss"]
@@ -30,14 +31,25 @@ class Stream(enum.IntEnum):
     HELD_OUT_SHARED = 3
     DROPOUT = 4
     """Drawn by the network itself, in one process."""
+    SELF_CONDITIONING = 5
+    """Drawn once for a batch of training: whether the network is shown its own estimate."""
+    HELD_OUT_SELF_CONDITIONING = 6
+
+
+_HELD_OUT = {
+    Stream.SAMPLES: Stream.HELD_OUT,
+    Stream.SHARED: Stream.HELD_OUT_SHARED,
+    Stream.SELF_CONDITIONING: Stream.HELD_OUT_SELF_CONDITIONING,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """What one process is to compute of one step: these samples, in these places of the whole batch.
 
-    All that a step draws comes from here, so it depends on the seed and a sample's place in the run alone, and not on
-    how many processes, workers or passes share the batch.
+    The held-out samples are one batch, however many of them a process reads at a time. All that a step draws comes from
+    here, so it depends on the seed and a sample's place in the run alone, and not on how many processes, workers or
+    passes share the batch.
     """
 
     indices: np.ndarray
@@ -55,13 +67,12 @@ class Request:
     @cached_property
     def generators(self) -> list[torch.Generator]:
         """A generator for each sample."""
-        stream = Stream.HELD_OUT if self.is_held_out else Stream.SAMPLES
+        stream = self._stream(Stream.SAMPLES)
         return [seeded(self.seed, stream, self.images_seen + int(slot)) for slot in self.slots]
 
-    def shared(self) -> torch.Generator:
+    def shared(self, use: Literal[Stream.SHARED, Stream.SELF_CONDITIONING] = Stream.SHARED) -> torch.Generator:
         """A generator for what is drawn for the whole batch at once, the same in every process."""
-        stream = Stream.HELD_OUT_SHARED if self.is_held_out else Stream.SHARED
-        return seeded(self.seed, stream, self.images_seen)
+        return seeded(self.seed, self._stream(use), self.images_seen)
 
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, (samples, *shape) float32."""
@@ -70,6 +81,9 @@ class Request:
     def uniform(self, *shape: int) -> Tensor:
         """Numbers in [0, 1), (samples, *shape) float32."""
         return torch.stack([torch.rand(shape, generator=generator) for generator in self.generators])
+
+    def _stream(self, use: Stream) -> Stream:
+        return _HELD_OUT[use] if self.is_held_out else use
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +173,14 @@ class Task(abc.ABC):
     """A stage under training: its network, its samples and its loss."""
 
     samples: Samples
+    notes: tuple[str, ...] = ()
+    """What there is to say of the data when the run starts, a line each."""
+    embedded: Tensor | None = None
+    """Embeddings of pictures that were computed for this task, for other processes to take over."""
 
     @abc.abstractmethod
     def build(self) -> nn.Module:
-        """A new network, on the task's device; the same weights every time."""
+        """A new network, on the CPU; the same weights every time."""
 
     @abc.abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
@@ -185,8 +203,25 @@ class Task(abc.ABC):
             sums = {name: sums.get(name, 0.0) + share * value for name, value in metrics.items()}
         return TaskLoss(total, sums)
 
-    def figures(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
-        """Figures of held-out samples beside their loss; none unless a stage has some."""
+    @abc.abstractmethod
+    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What the held-out loss is computed from, a row for each sample."""
+
+    def held_out_loss(self, network: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
+        """The loss of a batch, from the rows of all its samples in their order, whichever process computed them."""
+        return rows["loss"].mean()
+
+    @property
+    def num_compared(self) -> int | None:
+        """Held-out samples that `figures` compares: None for all, 0 where a stage has no figures."""
+        return 0
+
+    def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What `figures` compares, a row for each sample; drawn with the samples' own noise."""
+        raise NotImplementedError(f"{type(self).__name__} compares {self.num_compared} samples but draws none")
+
+    def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
+        """Figures beside the held-out loss, from the rows that `draw` returned for all samples, in their order."""
         return {}
 
     @abc.abstractmethod
@@ -194,7 +229,7 @@ class Task(abc.ABC):
         """A grid of samples from `network`, always of the same pictures and noise; None if there is nothing to see."""
 
     @abc.abstractmethod
-    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         """Write what the pipeline loads for this stage, with the state dict of its network, to `folder`."""
 
 

@@ -3,6 +3,7 @@
 import abc
 import uuid
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from PIL import Image
 from unclip.errors import DependencyError, TrainingError
 from unclip.files import atomic_write
 
-__all__ = ["Tracker", "TrackerName", "Trackers", "open_trackers"]
+__all__ = ["Tracker", "TrackerName", "Trackers", "open_trackers", "require_trackers"]
 
 TrackerName = Literal["tensorboard", "wandb"]
 PROJECT, ID_FILE = "unclip", "wandb-run-id"
@@ -39,6 +40,12 @@ class Trackers(NamedTuple):
 
     opened: list[Tracker]
     notes: list[str]
+
+
+def require_trackers(names: Sequence[TrackerName]) -> None:
+    """Raise `DependencyError` for Weights & Biases that is not installed, before a run writes anything."""
+    if "wandb" in names and find_spec("wandb") is None:
+        raise DependencyError("trackers has wandb, which is not installed; pip install 'unclip[train]'.")
 
 
 def open_trackers(
@@ -90,10 +97,9 @@ class WandbTracker(Tracker):
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise DependencyError("trackers has wandb, which is not installed; pip install 'unclip[train]'.") from None
+        require_trackers(["wandb"])
+        import wandb
+
         self.wandb = wandb
         try:
             self.run = wandb.init(

@@ -1,7 +1,6 @@
 """`unclip bench sample`: what drawing takes, by stage and batch. Knows how to print it; `unclip.bench` measures."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from unclip.cli.compare import read_evaluation
 from unclip.cli.options import Device, parse_size
 from unclip.cli.per_stage import parse_per_stage
 from unclip.errors import InputError
+from unclip.progress import say
 
 if TYPE_CHECKING:
     from unclip.bench import SampleReport, StageFigures, Subject
@@ -75,7 +75,7 @@ def sample(
         tell=_tell,
     )
     for note in [] if found is None else _differences(report, found):
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     cost = _training_cost(preset or report.subject, price) if stage is None else "-"
     row = _row(report, found, cost)
     print(json.dumps(report.as_dict() | {"row": dict(zip(TITLES, row, strict=True))}) if as_json else as_text(report))
@@ -143,8 +143,7 @@ def _row(report: "SampleReport", found: "Evaluation | None", cost: str) -> list[
     first = report.batches[0]
     seconds = f"{_number(first.seconds_per_image)} s" + (" *" if first.extrapolated else "")
     fid = f"{quality['fid']:.2f}" if "fid" in quality else "-"
-    # The field's tables have the cosine, the metric a hundred times that.
-    score = f"{quality['clip_score'] / 100:.3f}" if "clip_score" in quality else "-"
+    score = f"{quality['clip_score']:.2f}" if "clip_score" in quality else "-"
     memory, flops = bytes_text(first.peak_memory_bytes), flops_text(first.flops_per_image)
     return [report.subject, fid, score, seconds, memory, flops, cost]
 
@@ -165,7 +164,7 @@ def _differences(report: "SampleReport", found: "Evaluation") -> list[str]:
 
 
 def _tell(what: str, done: int, total: int) -> None:
-    print(f"measuring {what} ({done + 1} of {total})", file=sys.stderr, flush=True)
+    say(f"measuring {what} ({done + 1} of {total})")
 
 
 def _training_cost(name: str, price: float | None) -> str:

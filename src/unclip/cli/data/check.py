@@ -36,6 +36,7 @@ def check(
 
     Exit code 0: no more than --max-bad of the samples have a problem; 1: more; 2: wrong input.
     """
+    from unclip.cli.output import check_writable
     from unclip.cli.progress import show_progress
     from unclip.config import load_config
     from unclip.data import CheckConfig
@@ -44,7 +45,8 @@ def check(
     from unclip.files import atomic_write
 
     if not 0 <= max_bad <= 1:
-        raise InputError(f"max_bad={max_bad} is no share; use 0 (none) to 1 (all).")
+        raise InputError(f"--max-bad {max_bad} is no share; use 0 (none) to 1 (all).")
+    check_writable([] if out is None else [out])
     settings = {"min_side": min_side, "max_aspect": max_aspect, "max_distance": max_distance}
     config = load_config(CheckConfig, {**settings, "nsfw_threshold": nsfw_threshold})
     judge = None if nsfw is None else imported(nsfw)
@@ -87,6 +89,8 @@ def as_text(report: "Report") -> str:
     counts = ", ".join(f"{count} {problem}" for problem, count in sorted(report.counts.items()))
     repeated = [f"{count} times {text!r}" for text, count in list(report.captions.repeated_captions.items())[:3]]
     notes = [f"captions that repeat: {', '.join(repeated)}"] if repeated else []
+    if report.captions.num_captions == 0:
+        notes.append("no sample has a caption: train without text, or name the captions' field by --caption-column")
     if report.captions.num_cut:
         notes.append(f"captions longer than CLIP reads: {report.captions.num_cut} of {report.captions.num_captions}")
     summary = f"{report.num_bad} of {report.num_samples} samples have a problem{f': {counts}' if counts else ''}"

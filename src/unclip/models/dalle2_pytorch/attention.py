@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.layers import GainNorm, normalized, rotate
-from unclip.nn import Linear, exact_type
+from unclip.nn import Block, Linear, exact_type
 from unclip.shapes import Hidden
 
 __all__ = ["COSINE_SCALE", "Attention"]
@@ -15,7 +15,7 @@ __all__ = ["COSINE_SCALE", "Attention"]
 COSINE_SCALE = 16.0
 
 
-class Attention(nn.Module):
+class Attention(Block):
     """norm, multi-query attention with a learned null key and value before the others, projection, norm.
 
     Logits are `logit_scale` times q k^T, or times the cosine of the two. `rotary_dim` channels are rotated; the null

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.fmap_attention import CrossAttention
-from unclip.nn import Linear
+from unclip.nn import Block, Linear
 from unclip.shapes import Embeddings, Images
 
 __all__ = ["CrossEmbed", "Downsample", "ResBlock", "Upsample", "downsample", "upsample"]
@@ -19,7 +19,7 @@ Upsample = Literal["pixel_shuffle", "nearest"]
 NewImages = Float[Tensor, "batch out_channels new_height new_width"]
 
 
-class ResBlock(nn.Module):
+class ResBlock(Block):
     """conv-norm-SiLU twice beside a skip connection; the time scales and shifts the first norm's result.
 
     With `context_dim`, pixels attend to conditioning tokens between the two. `standardized` makes each filter's weights

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.attention import COSINE_SCALE, Attention
 from unclip.models.dalle2_pytorch.layers import GainNorm, normalized
-from unclip.nn import Linear, exact_type
+from unclip.nn import Block, Linear, exact_type
 from unclip.shapes import Images
 
 __all__ = ["CrossAttention", "LinearAttention", "attend"]
@@ -44,7 +44,7 @@ class CrossAttention(nn.Module):
 
 
 # Efficient attention, Shen et al. 2018: softmax(q) (softmax(k)^T v), linear in the number of pixels.
-class LinearAttention(nn.Module):
+class LinearAttention(Block):
     """norm, linear attention over pixels, GELU, projection, norm.
 
     `normalized` makes values unit vectors and divides keys and values by the root of the number of pixels, as since

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.attention import Attention
 from unclip.models.dalle2_pytorch.layers import GainNorm
-from unclip.nn import Linear
+from unclip.nn import Block, Linear
 from unclip.shapes import Hidden
 
 __all__ = ["CausalTransformer", "FeedForward"]
@@ -113,7 +113,7 @@ class SwiGlu(nn.Module):
         return value * F.silu(gate)
 
 
-class FeedForward(nn.Sequential):
+class FeedForward(Block, nn.Sequential):
     """A gated MLP whose hidden layer is `mult` times as wide, normalised if `norm`; its layers go by their numbers."""
 
     def __init__(self, width: int, mult: int, *, norm: bool, dropout: float) -> None:

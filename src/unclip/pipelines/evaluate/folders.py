@@ -7,11 +7,11 @@ from typing import Any
 
 from unclip import __version__
 from unclip.errors import InputError
-from unclip.evaluation import FeatureNetwork
+from unclip.evaluation import METRICS, FeatureNetwork
 from unclip.machine import describe_machine
 from unclip.pipelines.evaluate.figures import figures_of
 from unclip.pipelines.evaluate.networks import Networks
-from unclip.pipelines.evaluate.options import EvaluateOptions, check_metrics, choose_metrics
+from unclip.pipelines.evaluate.options import NO_TEXTS, EvaluateOptions, check_metrics, choose_metrics
 from unclip.pipelines.evaluate.picture_features import compute_features
 from unclip.pipelines.evaluate.pictures import PictureSet, open_set
 from unclip.pipelines.evaluate.prompts import read_prompts, texts_id
@@ -24,6 +24,7 @@ __all__ = ["evaluate_folders"]
 
 # The size of published figures on COCO.
 SIZE = 256
+SHOWN = 3
 
 
 def evaluate_folders(
@@ -40,9 +41,9 @@ def evaluate_folders(
 
     Both are anything that `unclip.data.open_source` reads; pictures are cut to the middle square of `options.size`,
     antialiased. `captions`, as many as pictures and in their order, are for CLIP scores; without them those of
-    `images` serve, where every picture has one. Features are kept by content in the cache, so that no picture goes
-    through a network twice. The result is also written to `out`, where one is given. None is returned where features
-    of other processes (`options.node`) are not there yet.
+    `images` serve, where every picture has one. Metrics that are left out stand in the notes, with the reason. Features
+    are kept by content in the cache, so that no picture goes through a network twice. The result is also written to
+    `out`, where one is given. None is returned where features of other processes (`options.node`) are not there yet.
 
     Raises `InputError` and `DataError` in one line for sets that are empty, of fewer than two pictures or damaged, for
     captions of another number, and for metrics that cannot be.
@@ -50,13 +51,24 @@ def evaluate_folders(
     options, folder = options or EvaluateOptions(), None if out is None else Path(out)
     options.refuse_drawing()
     size = options.size or SIZE
-    given = Networks.of(networks, size)
+    given = Networks.of(networks)
     check_metrics(options.metrics, given.givers, compares=reference is not None, has_texts=given.clip is not None)
-    drawn = open_set(images, with_captions=given.clip is not None and captions is None, progress=_reading(progress))
+    needs_texts = given.clip is not None and any(
+        metric.feature == "clip_pair" for metric in METRICS.values() if metric.name in (options.metrics or METRICS)
+    )
+    drawn = open_set(images, with_captions=needs_texts and captions is None, progress=_reading(progress))
     other = None if reference is None else open_set(reference, progress=_reading(progress))
-    texts = None if given.clip is None else _texts(drawn, captions)
+    if folder is not None:
+        # What can be known before every picture is read: that takes minutes where they are many.
+        check_request(folder, {"size": size})
+    texts, no_texts = _texts(drawn, captions) if needs_texts else (None, NO_TEXTS)
     metrics, notes = choose_metrics(
-        options.metrics, given.givers, compares=other is not None, texts=texts, num_images=len(drawn)
+        options.metrics,
+        given.givers,
+        compares=other is not None,
+        texts=texts,
+        num_images=len(drawn),
+        no_texts=no_texts,
     )
     used = given.only(metrics)
     request = _request(drawn, other, texts, size, used)
@@ -92,17 +104,24 @@ def _reading(progress: Progress) -> partial[None]:
     return partial(progress, "reading")
 
 
-def _texts(drawn: PictureSet, captions: str | Path | Sequence[str] | None) -> Sequence[str] | None:
-    """A caption for each picture; None where there are none. Raises `InputError` for another number."""
+def _texts(drawn: PictureSet, captions: str | Path | Sequence[str] | None) -> tuple[Sequence[str] | None, str]:
+    """A caption for each picture; else None, and what is missing. Raises `InputError` for another number."""
     if captions is None:
-        return drawn.captions if all(text.strip() for text in drawn.captions) else None
+        missing = drawn.uncaptioned
+        if not missing:
+            return drawn.captions, ""
+        shown = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+        return None, (
+            f"a caption for each picture, but {len(missing)} of the {len(drawn)} pictures of {drawn.name} have none "
+            f"({shown})"
+        )
     prompts = read_prompts(captions)
     if len(prompts.texts) != len(drawn):
         raise InputError(
             f"{prompts.name} has {len(prompts.texts)} captions, but {drawn.name} holds {len(drawn)} pictures; give one "
             "caption for each picture, in their order."
         )
-    return prompts.texts
+    return prompts.texts, ""
 
 
 def _request(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,14 @@ class Work:
     @property
     def request(self) -> dict[str, Any]:
         """All that the figures depend on but the choice of metrics, which may change from call to call."""
+        return {**self.known, "reference": None if self.other is None else self.other.content_id}
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """The request but for the reference, all of whose pictures have to be read."""
         return {
             "model": model_hash(self.drawing.model),
             "prompts": self.prompts.content_id,
-            "reference": None if self.other is None else self.other.content_id,
             "size": self.drawing.size,
             "seed": self.options.seed,
             "images_per_prompt": self.options.images_per_prompt,
@@ -104,6 +108,7 @@ def evaluate_model(
     """
     options = options or EvaluateOptions()
     work = _plan(pipe.model, prompts, reference, networks, Path(out), options, progress)
+    check_request(work.drawing.out, work.known)
     request = work.request
     check_request(work.drawing.out, request)
     compared = work.reference_features()
@@ -142,7 +147,7 @@ def _plan(
     if num_images < FEWEST:
         raise InputError(f"{num_images} picture is drawn; a figure needs at least {FEWEST}: give more prompts.")
     image_seeds(options.seed, num_images)
-    given = Networks.of(networks, size)
+    given = Networks.of(networks)
     metrics, notes = choose_metrics(
         options.metrics,
         given.givers,

@@ -21,8 +21,8 @@ class Networks:
     """Name of the network that gives each kind of rows."""
 
     @classmethod
-    def of(cls, networks: Sequence[FeatureNetwork], size: int) -> "Networks":
-        """Find out what each gives, by one grey picture of that size.
+    def of(cls, networks: Sequence[FeatureNetwork]) -> "Networks":
+        """Networks by what each gives.
 
         Raises `InputError` where there is no network, or two give rows of one kind.
         """
@@ -30,7 +30,7 @@ class Networks:
             raise InputError("no feature network was given; name one, such as inception.")
         givers: dict[str, str] = {}
         for network in networks:
-            for kind in network(torch.full((1, 3, size, size), 127, dtype=torch.uint8)):
+            for kind in network.kinds:
                 if kind in givers:
                     raise InputError(f"{givers[kind]} and {network.name} both give {kind!r} features; use one of them.")
                 givers[kind] = network.name

@@ -12,10 +12,11 @@ from unclip.pipelines.evaluate.networks import rows_of
 from unclip.pipelines.evaluate.sweep import Sweep
 from unclip.pipelines.settings import PerStage, check_count, image_seeds
 
-__all__ = ["EvaluateOptions", "check_metrics", "choose_metrics"]
+__all__ = ["NO_TEXTS", "EvaluateOptions", "check_metrics", "choose_metrics"]
 
 FEATURE_BATCH = 32
 MAX_SIZE = 2048
+NO_TEXTS = "a CLIP and a caption for each picture"
 DRAWING = (
     "num_images", "images_per_prompt", "num_steps", "guidance_scale", "sampler", "sweep", "suites", "keep_pictures",
 )  # fmt: skip
@@ -113,39 +114,53 @@ def choose_metrics(
     compares: bool,
     texts: Sequence[str] | None,
     num_images: int,
+    no_texts: str = NO_TEXTS,
 ) -> tuple[list[Metric], tuple[str, ...]]:
-    """The metrics asked for, or all that can be, in the order of the table; and notes of those left out for size.
+    """The metrics asked for, or all that can be, in the order of the table; and notes of all others with the reason.
 
     `givers` names the network of each kind of features; `texts` are the prompts of the pictures, None without a CLIP or
-    captions. Raises `InputError` for a metric that was asked for and cannot
-    be, naming what it lacks.
+    captions, for the reason `no_texts`. Raises `InputError` for a metric that was asked for and cannot be, naming what
+    it lacks.
     """
-    chosen, notes = list[Metric](), list[str]()
+    chosen, left_out = list[Metric](), dict[str, list[str]]()
     for metric in METRICS.values():
         if asked is not None and metric.name not in asked:
             continue
-        lacking = _lacking(metric, givers, compares=compares, has_texts=texts is not None)
+        lacking = _lacking(metric, givers, compares=compares, has_texts=texts is not None, no_texts=no_texts)
         count, what = (_num_different(texts), "different prompts") if metric.counts_texts else (num_images, "pictures")
         if lacking is None and count < metric.num_least:
             lacking = f"at least {metric.num_least} {what}, but there are {count}"
-            if asked is None:
-                notes.append(f"{metric.title} is left out: it needs {lacking}.")
         if lacking is None:
             chosen.append(metric)
         elif asked is not None:
             raise InputError(f"{metric.name} needs {lacking}; give it, or leave {metric.name} out.")
+        else:
+            left_out.setdefault(lacking, []).append(metric.title)
     if not chosen:
         kinds = ", ".join(givers)
         raise InputError(f"no metric can be computed of features {kinds} alone; give a reference, or other features.")
-    return chosen, tuple(notes)
+    return chosen, tuple(_left_out(titles, lacking) for lacking, titles in left_out.items())
+
+
+def _left_out(titles: Sequence[str], lacking: str) -> str:
+    if len(titles) == 1:
+        return f"{titles[0]} is left out: it needs {lacking}."
+    return f"{', '.join(titles[:-1])} and {titles[-1]} are left out: they need {lacking}."
 
 
 def check_metrics(asked: Sequence[str] | None, givers: Mapping[str, str], *, compares: bool, has_texts: bool) -> None:
     """Raise `InputError` where no set of pictures would do for what is asked, before any is read."""
     for name in asked or ():
-        lacking = _lacking(METRICS[name], givers, compares=compares, has_texts=has_texts)
+        lacking = _lacking(METRICS[name], givers, compares=compares, has_texts=has_texts, no_texts=NO_TEXTS)
         if lacking is not None:
             raise InputError(f"{name} needs {lacking}; give it, or leave {name} out.")
+    # Those of texts may still turn out to have none; that is seen when they are read.
+    if not any(
+        _lacking(metric, givers, compares=compares, has_texts=has_texts, no_texts=NO_TEXTS) is None
+        for metric in METRICS.values()
+    ):
+        kinds = ", ".join(givers)
+        raise InputError(f"no metric can be computed of features {kinds} alone; give a reference, or other features.")
 
 
 def _num_different(texts: Sequence[str] | None) -> int:
@@ -153,13 +168,15 @@ def _num_different(texts: Sequence[str] | None) -> int:
     return len({" ".join(text.lower().split()) for text in texts or ()})
 
 
-def _lacking(metric: Metric, givers: Mapping[str, str], *, compares: bool, has_texts: bool) -> str | None:
+def _lacking(
+    metric: Metric, givers: Mapping[str, str], *, compares: bool, has_texts: bool, no_texts: str
+) -> str | None:
     """What a metric needs and has not, in words; None where it has all."""
     kind = rows_of(metric)
     if kind not in givers:
         return f"{kind} features, of which no network was given"
     if metric.feature == "clip_pair" and not has_texts:
-        return "a CLIP and a caption for each picture"
+        return no_texts
     if metric.compares and not compares:
         return "reference pictures"
     return None

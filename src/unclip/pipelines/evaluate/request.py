@@ -19,7 +19,10 @@ REQUEST_FILE = "settings.json"
 
 
 def check_request(folder: Path, request: Mapping[str, Any]) -> None:
-    """Raise `InputError` where `folder` is no folder, or was begun by another request, with the first difference."""
+    """Raise `InputError` where `folder` is no folder, or was begun by another request, with the first difference.
+
+    `request` may be a part of the whole, of what is known already.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the evaluation with -o.")
     path = folder / REQUEST_FILE
@@ -29,8 +32,11 @@ def check_request(folder: Path, request: Mapping[str, Any]) -> None:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); give another folder.") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no settings of an evaluation; give another folder.")
     # What was written went through JSON, where a tuple is a list.
     asked = json.loads(json.dumps(request))
+    found = {name: value for name, value in found.items() if name in asked}
     labels = [", ".join(label or "one setting" for label in one.get("points", {})) for one in (found, asked)]
     if labels[0] != labels[1]:
         raise InputError(

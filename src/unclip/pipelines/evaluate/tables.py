@@ -154,7 +154,8 @@ def _with_direction(figure: Figure) -> str:
     metric = METRICS.get(figure.name)
     if metric is None or metric.lower_is_better is None:
         return figure.title
-    return f"{figure.title} ({'lower' if metric.lower_is_better else 'higher'} is better)"
+    unit = f"{metric.unit}, " if metric.unit else ""
+    return f"{figure.title} ({unit}{'lower' if metric.lower_is_better else 'higher'} is better)"
 
 
 def _suite_table(name: str, points: Sequence[Point]) -> Table:

@@ -1,6 +1,7 @@
 """One task per stage, and the table that finds them. Knows no loop."""
 
 import torch
+from torch import Tensor
 
 from unclip.training.config import (
     ClipTaskConfig,
@@ -9,6 +10,7 @@ from unclip.training.config import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
+from unclip.training.fit import check_run
 from unclip.training.task import Task
 from unclip.training.tasks.clip import ClipTask
 from unclip.training.tasks.decoder import DecoderTask
@@ -18,14 +20,19 @@ from unclip.training.tasks.upsampler import UpsamplerTask
 __all__ = ["ClipTask", "DecoderTask", "PriorTask", "UpsamplerTask", "make_task"]
 
 
-def make_task(config: TrainConfig, device: torch.device) -> Task:
-    """The task that `config` describes, its network initialised from `config.seed` and moved to `device`."""
+def make_task(config: TrainConfig, device: torch.device, embedded: Tensor | None = None) -> Task:
+    """The task that `config` describes, its network initialised from `config.seed`; frozen ones are on `device`.
+
+    `embedded` are the pictures' embeddings where another process has computed them (`Task.embedded`). Raises
+    `ConfigError` before anything is read where the network does not fit what it is to be trained on.
+    """
+    check_run(config)
     match config.task:
         case ClipTaskConfig():
             return ClipTask.open(config, config.task, device)
         case PriorTaskConfig():
-            return PriorTask.open(config, config.task, device)
+            return PriorTask.open(config, config.task, device, embedded)
         case DecoderTaskConfig():
-            return DecoderTask.open(config, config.task, device)
+            return DecoderTask.open(config, config.task, device, embedded)
         case UpsamplerTaskConfig():
             return UpsamplerTask.open(config, config.task, device)

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
 from unclip.data import PictureSet
 from unclip.images import from_uint8, resize
 from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
 from unclip.training.task import Batch, Passes, Request, Task, TaskLoss
-from unclip.training.tasks.common import load_pictures, read_items, seeded_network, stack_pixels
+from unclip.training.tasks.common import caption_notes, load_pictures, read_items, seeded_network, stack_pixels
 from unclip.training.tasks.texts import Texts, Tokens, choose_captions
 
 __all__ = ["ClipTask", "augment", "degrade"]
@@ -44,14 +45,17 @@ class ClipTask(Task):
     def open(cls, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> "ClipTask":
         """The task on the data that `config` names."""
         pictures = load_pictures(config.data, task.model.image_size)
+        notes = caption_notes(pictures, config.data.folder)
         count = min(len(pictures), VOCABULARY_SAMPLES)
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
         tokenizer = Tokenizer.train(texts, task.model.vocab_size)
         samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task)
-        return cls(task, config.seed, device, samples, tokenizer)
+        opened = cls(task, config.seed, device, samples, tokenizer)
+        opened.notes = notes
+        return opened
 
     def build(self) -> Clip:
-        return seeded_network(lambda: Clip(self.task.model), self.seed, self.device)
+        return seeded_network(lambda: Clip(self.task.model), self.seed)
 
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
         image, text = self._embed(network, batch)
@@ -117,12 +121,20 @@ class ClipTask(Task):
     def _contrast(self, image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:
         return TaskLoss(contrastive_loss(image, text, scale), {"top1": _top1(image, text)})
 
+    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        image, text = self._embed(network, batch)
+        return {"image": image, "text": text}
+
+    def held_out_loss(self, network: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
+        """As in training, each picture is compared with the texts of its whole batch."""
+        return contrastive_loss(rows["image"], rows["text"], logit_scale(network))
+
     def preview(self, network: nn.Module) -> Image.Image | None:
         return None
 
-    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         assert self.tokenizer is not None, "a network without its tokenizer is of no use"
-        save_encoder(folder, state, self.task.model, self.tokenizer)
+        save_encoder(folder, {name: tensor.read() for name, tensor in state.items()}, self.task.model, self.tokenizer)
 
 
 def logit_scale(network: nn.Module) -> Tensor:

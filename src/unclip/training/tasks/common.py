@@ -10,18 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from unclip.clip import TextImageEncoder
-from unclip.data import Item, PictureSet, emoji_items, item_or_next, open_pictures, write_shards
+from unclip.data import (
+    Item,
+    PictureSet,
+    emoji_items,
+    item_or_next,
+    open_pictures,
+    probe_uncaptioned,
+    write_shards,
+)
 from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, diffusion_loss, estimate_x0
+from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.runtime import autocast, forked_random_state, inference_dtype
 from unclip.training.config import DataConfig
-from unclip.training.task import Request
+from unclip.training.task import Request, Stream
 from unclip.training.tasks.drawing import StageConfig, bounded, learns_variance
 
 __all__ = [
-    "LEAST_STD",
     "EmbeddingTable",
+    "caption_notes",
     "denoising_losses",
+    "divisor",
     "draw_self_conditioning",
     "draw_times",
     "embed_pictures",
@@ -33,7 +43,7 @@ __all__ = [
 
 N = TypeVar("N", bound=nn.Module)
 EMBED_BATCH = 256
-# Of a coordinate that is the same in all pictures, which is divided by its deviation.
+# Of a coordinate's size: deviations below are those of rounding.
 LEAST_STD = 1e-6
 
 
@@ -44,6 +54,20 @@ def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
         workers = 1 if config.limit else 2
         write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)
     return open_pictures(config.folder, image_sizes, cache=config.cache)
+
+
+def caption_notes(pictures: PictureSet, location: str, *, is_required: bool = True) -> tuple[str, ...]:
+    """A line about pictures without a caption, where there are some.
+
+    Raises `DataError` where no picture has one and captions are required: there is nothing to learn from.
+    """
+    missing, count = probe_uncaptioned(pictures)
+    if missing and missing == count and is_required:
+        raise DataError(
+            f"none of {count:,} pictures in {location} has a caption; if they stand in another field, write shards "
+            "with them by `unclip data prepare --caption-column FIELD`."
+        )
+    return (f"{missing:,} of {count:,} pictures have no caption; their text is empty.",) if missing else ()
 
 
 class Read(NamedTuple):
@@ -87,8 +111,17 @@ class EmbeddingTable:
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate, at least `LEAST_STD`."""
-        return self.rows.std(dim=0).clamp_min(LEAST_STD)
+        """What each coordinate is divided by; see `divisor`."""
+        return divisor(self.mean, self.rows.std(dim=0, correction=min(1, len(self.rows) - 1)))
+
+
+def divisor(mean: Tensor, std: Tensor) -> Tensor:
+    """The standard deviation of each coordinate, and 1 for those that are the same in all pictures.
+
+    One picture has no deviation at all. Divided by next to nothing, the rounding of an embedding, and any picture that
+    is not like those of the training set, would become numbers of any size.
+    """
+    return torch.where(std > LEAST_STD * mean.abs().clamp_min(1.0), std, torch.ones_like(std))
 
 
 @torch.inference_mode()
@@ -106,10 +139,10 @@ def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int |
     return EmbeddingTable(torch.cat(parts).clone())
 
 
-def seeded_network(build: Callable[[], N], seed: int, device: torch.device) -> N:
+def seeded_network(build: Callable[[], N], seed: int) -> N:
     """Build a network whose initial weights depend on `seed` alone; the caller's random state is untouched."""
     with forked_random_state(seed):
-        return build().to(device)
+        return build()
 
 
 def draw_times(request: Request, num_timesteps: int) -> Tensor:
@@ -122,10 +155,15 @@ def draw_times(request: Request, num_timesteps: int) -> Tensor:
 
 
 def draw_self_conditioning(request: Request, prob: float) -> Tensor:
-    """Whether this step shows the network its own estimate: one draw for the whole batch, (samples,) bool."""
-    generator = request.shared()
-    generator.manual_seed(generator.initial_seed() ^ 1)
-    return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
+    """Whether the network is shown its own estimate, (samples,) bool.
+
+    One draw for a whole batch of training, so that the other batches are spared its cost; of the held-out samples, one
+    each.
+    """
+    generator = request.shared(Stream.SELF_CONDITIONING)
+    if not request.is_held_out:
+        return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
+    return (torch.rand(request.batch_size, generator=generator) < prob)[torch.from_numpy(request.slots)]
 
 
 def denoising_losses(
@@ -145,8 +183,11 @@ def denoising_losses(
     timestep = schedule.timestep(t).float()
     if "self_condition" in batch:
         estimate = torch.zeros_like(x0)
-        if bool(batch["self_condition"][0]):
-            estimate = estimate_x0(bounded(network, model, schedule, conditioning), x_t, t)
+        is_shown = batch["self_condition"]
+        # Processes that share a sharded network make as many passes; held-out samples of one may all be shown nothing.
+        if not network.training or bool(is_shown.any()):
+            estimated = estimate_x0(bounded(network, model, schedule, conditioning), x_t, t)
+            estimate = torch.where(is_shown.view(-1, *[1] * (x0.ndim - 1)), estimated, estimate)
         conditioning = {**conditioning, "self_condition": estimate.float()}
     output = network(x_t, timestep, **conditioning)
     return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learns_variance(model))

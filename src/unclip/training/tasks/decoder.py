@@ -1,6 +1,6 @@
 """Training of the decoder: image embeddings of a frozen CLIP to pictures. Knows no prior."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import save_state
+from unclip.checkpoint import LazyTensor, NetworkWeights, save_network
 from unclip.clip import TextImageEncoder
 from unclip.data import PictureSet
 from unclip.diffusion import make_schedule
@@ -18,10 +18,12 @@ from unclip.errors import ConfigError
 from unclip.evaluation import frechet_distance
 from unclip.images import from_uint8
 from unclip.models import Decoder
-from unclip.runtime import NoiseSource, autocast, inference_dtype
+from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request, Task, TaskLoss
 from unclip.training.tasks.common import (
+    EmbeddingTable,
+    caption_notes,
     denoising_losses,
     draw_self_conditioning,
     draw_times,
@@ -39,6 +41,8 @@ from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_capti
 __all__ = ["DecoderTask"]
 
 NUM_PREVIEWS = 24
+# A Fréchet distance is one of covariances.
+LEAST_COMPARED = 2
 
 
 @runtime_checkable
@@ -52,7 +56,7 @@ class Embeddings(Protocol):
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate."""
+        """What each coordinate is divided by."""
         ...
 
     def image(self, indices: np.ndarray) -> Tensor:
@@ -76,11 +80,17 @@ class DecoderTask(Task):
         """`encoder` reads what `samples` bring no features of."""
         self.task, self.device, self.seed = task, device, seed
         self.samples, self.encoder, self.embeddings = samples, encoder, samples.embeddings
+        self.embedded = self.embeddings.rows if isinstance(self.embeddings, EmbeddingTable) else None
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
     @classmethod
-    def open(cls, config: TrainConfig, task: DecoderTaskConfig, device: torch.device) -> "DecoderTask":
-        """The task on the data that `config` names; raises `ConfigError` where these lack what the decoder reads."""
+    def open(
+        cls, config: TrainConfig, task: DecoderTaskConfig, device: torch.device, embedded: Tensor | None = None
+    ) -> "DecoderTask":
+        """The task on the data that `config` names; pictures are embedded unless `embedded` has their embeddings.
+
+        Raises `ConfigError` where the data lack what the decoder reads.
+        """
         encoder = None if task.clip is None else TextImageEncoder.load(task.clip, device)
         if task.num_drawn and encoder is None:
             raise ConfigError(
@@ -88,19 +98,33 @@ class DecoderTask(Task):
             )
         pictures = load_pictures(config.data, task.model.image_size)
         location = config.data.embeddings
-        stored = None if location is None else AlignedEmbeddings.of(open_stored(location, encoder), pictures.keys)
-        embeddings = stored or _embed(config, task, encoder)
+        stored = None
+        if location is not None:
+            features = open_stored(location, encoder)
+            stored = AlignedEmbeddings.of(features, pictures.keys, config.data.missing_share)
+        embeddings = stored or _embed(config, task, encoder, embedded)
         usable = pictures if stored is None else EmbeddedPictures(pictures, stored)
         samples = DecoderSamples(usable, embeddings, _texts(task, stored, encoder), task)
-        return cls(task, config.seed, device, samples, encoder)
+        opened = cls(task, config.seed, device, samples, encoder)
+        if stored is not None and stored.num_missing:
+            opened.notes += (f"{stored.num_missing:,} of {len(pictures):,} pictures are skipped: no embedding.",)
+        if task.model.text_dim and task.text_drop_prob < 1.0:
+            opened.notes += caption_notes(pictures, config.data.folder, is_required=False)
+        return opened
 
     def build(self) -> Decoder:
-        network = seeded_network(lambda: Decoder(self.task.model), self.seed, self.device)
+        network = seeded_network(lambda: Decoder(self.task.model), self.seed)
         network.embedding_mean.copy_(self.embeddings.mean)
         network.embedding_std.copy_(self.embeddings.std)
         return network
 
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        return TaskLoss(self._losses(network, batch).mean(), {})
+
+    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self._losses(network, batch)}
+
+    def _losses(self, network: nn.Module, batch: Batch) -> Tensor:
         tensors = {**batch.tensors, "x0": from_uint8(batch["pixels"])}
         jitter = self.task.embedding_noise * self.embeddings.std.to(self.device) * batch["jitter"]
         conditioning = {
@@ -108,8 +132,7 @@ class DecoderTask(Task):
             "image_present": batch["image_present"],
             **self._text(batch),
         }
-        losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
-        return TaskLoss(losses.mean(), {})
+        return denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
 
     def _text(self, batch: Batch) -> dict[str, Tensor]:
         if not self.task.model.text_dim:
@@ -117,24 +140,23 @@ class DecoderTask(Task):
         text = text_features(batch, self.encoder)
         return {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
 
-    def figures(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
-        """`frechet_clip`: the distance of `num_drawn` pictures drawn from held-out embeddings to the real ones."""
-        if not self.task.num_drawn:
-            return {}
+    @property
+    def num_compared(self) -> int:
+        return self.task.num_drawn
+
+    def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """CLIP's features of held-out pictures, and of pictures drawn from their embeddings."""
         assert self.encoder is not None, "checked when the run began"
-        real, drawn = [], []
-        for number, batch in enumerate(batches):
-            noise = NoiseSource.from_seeds(range(number * len(batch), (number + 1) * len(batch)))
-            conditioning = {"image_embedding": batch["image_embedding"], **self._text(batch)}
-            pixels = from_uint8(batch["pixels"])
-            shape = tuple(pixels.shape[1:])
-            pictures = draw(network, self.task.model, self.schedule, conditioning, noise, shape, self.device)
-            real.append(self.encoder.encode_image(pixels))
-            drawn.append(self.encoder.encode_image(pictures.clamp(-1, 1)))
-            if sum(map(len, drawn)) >= self.task.num_drawn:
-                break
-        first, second = (torch.cat(rows)[: self.task.num_drawn] for rows in (drawn, real))
-        return {"frechet_clip": frechet_distance(first, second)}
+        conditioning = {"image_embedding": batch["image_embedding"], **self._text(batch)}
+        pictures = draw(network, self.task.model, self.schedule, conditioning, batch["noise"]).clamp(-1, 1)
+        real = self.encoder.encode_image(from_uint8(batch["pixels"]))
+        return {"real": real, "drawn": self.encoder.encode_image(pictures)}
+
+    def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
+        """`frechet_clip`: the distance of `num_drawn` pictures drawn from held-out embeddings to the real ones."""
+        if len(rows["drawn"]) < LEAST_COMPARED:
+            return {}
+        return {"frechet_clip": frechet_distance(rows["drawn"], rows["real"])}
 
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image | None:
@@ -149,11 +171,17 @@ class DecoderTask(Task):
         with autocast(self.device, inference_dtype(self.device)):
             return preview_grid(network, self.task.model, conditioning, batch["pixels"].cpu().numpy(), self.device)
 
-    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
-        save_state(folder / "decoder.safetensors", state, Decoder.__name__, self.task.model, "decoder")
+    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
+        path = folder / "decoder.safetensors"
+        weights = NetworkWeights(Decoder.__name__, self.task.model, state, str(path))
+        save_network(path, weights, "decoder", "float32")
 
 
-def _embed(config: TrainConfig, task: DecoderTaskConfig, encoder: TextImageEncoder | None) -> Embeddings:
+def _embed(
+    config: TrainConfig, task: DecoderTaskConfig, encoder: TextImageEncoder | None, embedded: Tensor | None
+) -> Embeddings:
+    if embedded is not None:
+        return EmbeddingTable(embedded)
     if encoder is not None and task.image_drop_prob < 1.0:
         return embed_pictures(encoder, load_pictures(config.data, encoder.clip.config.image_size))
     if task.image_drop_prob < 1.0:

@@ -15,7 +15,6 @@ from unclip.diffusion import (
     time_grid,
 )
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
-from unclip.runtime import NoiseSource
 
 __all__ = ["NUM_STEPS", "StageConfig", "bounded", "draw", "learns_variance"]
 
@@ -44,16 +43,14 @@ def draw(
     model: StageConfig,
     schedule: DiscreteSchedule,
     conditioning: Mapping[str, Tensor | None],
-    noise: NoiseSource,
-    shape: tuple[int, ...],
-    device: torch.device,
+    noise: Tensor,
 ) -> Tensor:
-    """Samples of `shape` in 16 steps of DPM-Solver++ without guidance, the same for the same noise."""
+    """A sample for each row of `noise`, in 16 steps of DPM-Solver++ without guidance."""
     if not isinstance(model, UpsamplerConfig) and model.self_conditioning:
         denoiser = self_condition(
             lambda x0: bounded(network, model, schedule, {**conditioning, "self_condition": x0}), schedule
         )
     else:
         denoiser = bounded(network, model, schedule, conditioning)
-    *_, last = get_sampler("dpm++").sample(denoiser, noise(shape, device), time_grid(schedule, NUM_STEPS), None)
+    *_, last = get_sampler("dpm++").sample(denoiser, noise, time_grid(schedule, NUM_STEPS), None)
     return last.x_t

@@ -27,8 +27,8 @@ def preview_grid(
 ) -> Image.Image:
     """`real` (uint8, batch first) in the odd rows, samples for `conditioning` in the rows below."""
     schedule = make_schedule(model.schedule, model.num_timesteps)
-    noise = NoiseSource.from_seeds(range(len(real)))
-    drawn = draw(network, model, schedule, conditioning, noise, (3, *real.shape[1:3]), device)
+    noise = NoiseSource.from_seeds(range(len(real)))((3, *real.shape[1:3]), device)
+    drawn = draw(network, model, schedule, conditioning, noise)
     pairs = to_pil(from_uint8(np.asarray(real))), to_pil(drawn)
     columns = min(COLUMNS, len(real))
     rows = []

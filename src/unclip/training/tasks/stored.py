@@ -12,7 +12,7 @@ from torch import Tensor
 from unclip.clip import TextImageEncoder, clip_hash
 from unclip.data import EmbeddingSet, Item, PictureSet
 from unclip.errors import DataError
-from unclip.training.tasks.common import LEAST_STD
+from unclip.training.tasks.common import divisor
 
 __all__ = ["AlignedEmbeddings", "EmbeddedPictures", "next_valid", "open_stored"]
 
@@ -20,17 +20,11 @@ __all__ = ["AlignedEmbeddings", "EmbeddedPictures", "next_valid", "open_stored"]
 def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet:
     """The features at `location`, with those of the empty prompt where a layout of others lacks them.
 
-    Raises `DataError` when another model than `encoder` made them; sets of others do not say which, so there only the
-    size is checked.
+    Raises `DataError` when another model than `encoder` made them; sets of others do not say which.
     """
     stored = EmbeddingSet.open(location)
     if encoder is None:
         return stored
-    if stored.embedding_dim != encoder.embedding_dim:
-        raise DataError(
-            f"{location} holds embeddings of {stored.embedding_dim} numbers, but the CLIP of the run makes "
-            f"{encoder.embedding_dim}; name the CLIP that made them, or embed again."
-        )
     if stored.model_hash:
         own = clip_hash(encoder)
         if own != stored.model_hash:
@@ -66,11 +60,17 @@ class AlignedEmbeddings:
 
     stored: EmbeddingSet
     rows: np.ndarray
+    """The set's number of each picture; -1 where it does not know it."""
 
     @classmethod
-    def of(cls, stored: EmbeddingSet, keys: Sequence[str]) -> "AlignedEmbeddings":
-        """For pictures of these names; raises `DataError` naming the first without features."""
-        return cls(stored, stored.find(keys))
+    def of(cls, stored: EmbeddingSet, keys: Sequence[str], missing_share: float = 0.0) -> "AlignedEmbeddings":
+        """For pictures of these names; raises `DataError` where more than `missing_share` of them have no features."""
+        return cls(stored, stored.find(keys, missing_share))
+
+    @property
+    def num_missing(self) -> int:
+        """Pictures without a row in the set."""
+        return int((self.rows < 0).sum())
 
     @property
     def mean(self) -> Tensor:
@@ -79,12 +79,12 @@ class AlignedEmbeddings:
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate, at least `LEAST_STD`."""
-        return self.stored.std.clamp_min(LEAST_STD)
+        """What each coordinate is divided by; see `divisor`."""
+        return divisor(self.stored.mean, self.stored.std)
 
     def has(self, index: int) -> bool:
         """Whether this picture has an embedding; one that could not be read has none."""
-        return bool(self.stored.valid(self.rows[[index]])[0])
+        return bool(self.rows[index] >= 0 and self.stored.valid(self.rows[[index]])[0])
 
     def image(self, indices: np.ndarray) -> Tensor:
         """The image embeddings of these pictures; raises `DataError` naming the first that has none."""

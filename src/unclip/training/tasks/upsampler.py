@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import save_state
+from unclip.checkpoint import LazyTensor, NetworkWeights, save_network
 from unclip.data import PictureSet
 from unclip.diffusion import make_schedule
 from unclip.errors import ConfigError
@@ -60,13 +60,18 @@ class UpsamplerTask(Task):
         return cls(task, config.seed, device, UpsamplerSamples(pictures, task))
 
     def build(self) -> Upsampler:
-        return seeded_network(lambda: Upsampler(self.task.model), self.seed, self.device)
+        return seeded_network(lambda: Upsampler(self.task.model), self.seed)
 
     def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
+        return TaskLoss(self._losses(network, batch).mean(), {})
+
+    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self._losses(network, batch)}
+
+    def _losses(self, network: nn.Module, batch: Batch) -> Tensor:
         tensors = {**batch.tensors, "x0": from_uint8(batch["pixels"])}
         conditioning = self._conditioning(self._enlarge(batch["low_res"]), batch["augmentation"])
-        losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
-        return TaskLoss(losses.mean(), {})
+        return denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
 
     def _conditioning(self, low_res: Tensor, augmentation: Tensor) -> dict[str, Tensor]:
         told = {"augmentation": augmentation} if self.task.model.noise_conditioning else {}
@@ -90,9 +95,11 @@ class UpsamplerTask(Task):
         real = _middle(stack_pixels(items, model.image_size), size).numpy()
         return preview_grid(network, model, conditioning, real, self.device)
 
-    def export(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         name = f"upsampler_{self.task.model.image_size}"
-        save_state(folder / f"{name}.safetensors", state, Upsampler.__name__, self.task.model, name)
+        path = folder / f"{name}.safetensors"
+        weights = NetworkWeights(Upsampler.__name__, self.task.model, state, str(path))
+        save_network(path, weights, name, "float32")
 
 
 def _check(task: UpsamplerTaskConfig) -> None:
