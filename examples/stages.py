@@ -1,4 +1,4 @@
-"""Each stage alone: text features, an image embedding from the prior, and pictures from the decoder and upsampler.
+"""Each stage alone: an image embedding from the prior, and pictures from the decoder and the upsampler.
 
 python examples/stages.py [FOLDER]
 """
@@ -6,23 +6,17 @@ python examples/stages.py [FOLDER]
 import sys
 from pathlib import Path
 
-import torch
-
 import unclip
 from unclip.images import save_png, to_pil
-from unclip.pipelines import Condition
-from unclip.runtime import NoiseSource
 
 
 def main(folder: Path) -> None:
     """Draw one prompt stage by stage and save the small and the large picture."""
     pipe = unclip.UnClip.load("emoji")
-    noise = NoiseSource.from_seeds([7])
-    with torch.inference_mode():
-        text, null = pipe.clip.encode_text(["a red apple"]), pipe.clip.encode_text([""])
-        image_embedding = pipe.prior.sample(text, null, noise)
-        small = pipe.decoder.sample(image_embedding, Condition(text, null), noise)
-        large = pipe.upsamplers[256].sample(small, noise)
+    print(pipe)
+    image_embedding = pipe.prior.sample("a red apple", seed=7)
+    small = pipe.decoder.sample(image_embedding, seed=7)
+    large = pipe.upsamplers[256].sample(small, seed=7)
     for images, name in ((small, "small"), (large, "large")):
         save_png(to_pil(images)[0], folder / f"apple-{name}.png")
         print(name, tuple(images.shape))

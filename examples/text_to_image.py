@@ -12,18 +12,16 @@ import unclip
 def main(folder: Path) -> None:
     """Draw two prompts twice and save each picture under its prompt and seed."""
     pipe = unclip.UnClip.load("emoji")
-    for prompt in ("a red apple", "zebra, noto style"):
-        result = pipe.text_to_image(
-            [prompt],
-            num_images=2,
-            seed=7,
-            num_steps={"prior": 20, "decoder": 20, "upsampler_256": 4},
-            guidance_scale={"decoder": 2.0},
-        )
-        for image, seed in zip(result.images, result.seeds, strict=True):
-            path = folder / f"{prompt.replace(' ', '-')}-{seed}.png"
-            image.save(path)
-            print(path)
+    result = pipe(
+        ["a red apple", "zebra, noto style"],
+        num_images=2,
+        seed=7,
+        num_steps={"prior": 20, "decoder": 20, "upsampler_256": 4},
+        guidance_scale={"decoder": 2.0},
+        progress=True,
+    )
+    print(result)
+    print(*result.save(folder), sep="\n")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,20 @@ def test_public_names_are_pinned() -> None:
     assert public_names() == GOLDEN.read_text().splitlines()
 
 
+def test_dir_shows_what_there_is_and_each_of_it_is_there() -> None:
+    names = dir(unclip)
+    assert {"UnClip", "Result", "Draft", "UnclipError", "images", "pipelines", "diffusion"} <= set(names)
+    assert names == sorted(set(names))
+    assert all(getattr(unclip, name) is not None for name in names)
+    with pytest.raises(AttributeError, match="has no attribute 'Unclip'"):
+        unclip.Unclip  # noqa: B018
+
+
+def test_parts_are_attributes_without_their_import() -> None:
+    code = "import sys, unclip; dir(unclip); assert 'torch' not in sys.modules; print(unclip.images.to_pil.__name__)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "to_pil"
+
+
 def test_public_names_exist() -> None:
     missing = []
     for entry in public_names():

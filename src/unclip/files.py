@@ -1,8 +1,11 @@
-"""Atomic writes: a file appears whole or not at all. Knows nothing of what the files hold."""
+"""Atomic writes, and names of files: a file appears whole or not at all. Knows nothing of what the files hold."""
 
 import errno
+import itertools
 import os
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +20,13 @@ __all__ = [
     "check_writable",
     "claimed_paths",
     "expand_home",
+    "free_names",
+    "slug",
 ]
 
 # Bytes of a target's name that its temporary file repeats: most file systems hold 255, and more is added.
 MAX_REPEATED = 200
+MAX_SLUG = 40
 
 
 @contextmanager
@@ -150,6 +156,26 @@ def expand_home(path: Path | str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InputError(f"{path}: there is no home folder {Path(path).parts[0]}; write the whole path.") from None
+
+
+def free_names(path: Path) -> Iterator[Path]:
+    """`path`, then with -2, -3, … behind its stem."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}-{number}")
+
+
+def slug(title: str) -> str:
+    """A title as part of a file's name: its words in lower case; what has no words, as emoji, by what Unicode says."""
+    words = re.sub(r"\W+", "-", title.lower()).strip("-")
+    if not words:
+        names = [unicodedata.name(sign, "") for sign in title if unicodedata.category(sign)[0] in "SP"]
+        words = re.sub(r"\W+", "-", "-".join(names).lower()).strip("-")
+    try:
+        os.fsencode(words)
+    except UnicodeEncodeError:  # file names are ASCII here
+        words = re.sub(r"[^\w-]+", "", words, flags=re.ASCII).strip("-")
+    return words[:MAX_SLUG].rstrip("-") or "image"
 
 
 def _temporary(path: Path) -> Path:

@@ -26,7 +26,7 @@ __all__ = [
     "white_of",
 ]
 
-Picture = Image.Image | str | Path
+Picture = Image.Image | str | Path | np.ndarray
 
 MAX_PIXELS = 2**27
 """The most pixels a picture may have (11,585 x 11,585): 400 MB in RGB, and less than where Pillow itself refuses."""
@@ -66,7 +66,8 @@ def open_picture(source: Picture) -> Image.Image:
 
     Of an animation it is the first frame. A picture of Pillow's stays as it is and a new one is returned. 16-bit greys
     become 8-bit ones; colours become sRGB, by the embedded profile if there is one. Of metadata the orientation counts
-    alone: damaged or oversized, it costs no picture. Raises `InputError` for a file that is missing, damaged or no
+    alone: damaged or oversized, it costs no picture. An array is (height, width), or with 1, 3 or 4 channels behind:
+    8-bit whole numbers, or floats in [0, 1]. Raises `InputError` for a file that is missing, damaged or no
     picture, and for one of no pixels or more than `MAX_PIXELS`, which is not decoded.
     """
     original = open_original(source)
@@ -79,11 +80,13 @@ def open_original(source: Picture) -> Image.Image:
 
     That gives the same colours of what is returned here as of `source`.
     """
+    if isinstance(source, np.ndarray):
+        source = _of_array(source)
     if isinstance(source, Image.Image):
         with _explained("the picture"):
             return _upright(source, "the picture")
     if not isinstance(source, str | Path):
-        raise InputError(f"a picture is a PIL image or a path; found a {type(source).__name__}.")
+        raise InputError(f"a picture is a PIL image, a path or an array; found a {type(source).__name__}.")
     with _explained(source), open(source, "rb") as file:
         return _read(file, source)
 
@@ -96,7 +99,9 @@ def read_picture(content: bytes, name: str | Path = "the picture") -> Image.Imag
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
     """One picture or several, each through `open_picture`; raises `InputError` also when there is none."""
-    given = [images] if isinstance(images, Image.Image | str | Path) else list(images)
+    if isinstance(images, Image.Image | str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        return [open_picture(images)]
+    given = list(images)
     if not given:
         raise InputError("no picture was given; give at least one.")
     return [open_picture(image) for image in given]
@@ -109,6 +114,23 @@ def on_white(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def _of_array(pixels: np.ndarray) -> Image.Image:
+    """The picture of an array; raises `InputError` where it is not clear what its numbers mean."""
+    shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)) or 0 in shape:
+        raise InputError(
+            f"an array of shape {pixels.shape} is no picture; give (height, width), or with 1, 3 or 4 channels behind."
+        )
+    if np.issubdtype(pixels.dtype, np.floating) and pixels.min() >= 0.0 and pixels.max() <= 1.0:
+        pixels = np.rint(pixels * 255.0).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise InputError(
+            f"an array of pixels holds 8-bit whole numbers, or floats in [0, 1]; found {pixels.dtype} from "
+            f"{pixels.min():g} to {pixels.max():g}."
+        )
+    return Image.fromarray(pixels.reshape(shape))
 
 
 def _convert(image: Image.Image) -> Image.Image:
@@ -298,7 +320,7 @@ def _wrong_size(name: str | Path, found: str) -> InputError:
 
 
 def _name(source: Picture) -> str:
-    return "the picture" if isinstance(source, Image.Image) else str(source)
+    return "the picture" if isinstance(source, Image.Image | np.ndarray) else str(source)
 
 
 def _times(size: tuple[int, int]) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image
 
-from unclip.cli.output import parse_out, save_images, slug
+from unclip.cli.output import parse_out, save_images
 from unclip.errors import InputError
+from unclip.files import slug
 from unclip.pipelines import Draft
 from unclip.testing import tiny_pipeline
 

@@ -1,5 +1,6 @@
 """What every task keeps: seeds, independence of the batch, progress, stopping half way, low memory, foreign models."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from unclip.errors import InputError
 from unclip.pipelines import EmbeddingBasis, Result, UnClip
@@ -91,6 +93,32 @@ def test_stopping_half_way_leaves_nothing_behind(pipe: UnClip, task: str) -> Non
         drawn(pipe, task, progress=stop)
     assert len(steps) == 2
     assert all(np.array_equal(one, two) for one, two in zip(expected, drawn(pipe, task), strict=True))
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_what_a_task_hands_back_trains_a_layer(pipe: UnClip, task: str) -> None:
+    """Tensors of inference mode cannot be saved for a backward pass."""
+    result = TASKS[task](pipe, seed=7, output_type="pt")
+    outputs = [torch.stack(result.images)]
+    outputs += [] if result.image_embeddings is None else [result.image_embeddings]
+    for output in outputs:
+        layer = nn.Linear(output.shape[-1], 1)
+        layer(output).square().sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.abs().sum() > 0
+        output.mul_(2.0)
+        assert not output.requires_grad
+
+
+@pytest.mark.parametrize("task", EVERY)
+def test_progress_can_be_shown_or_not(pipe: UnClip, task: str, capfd: pytest.CaptureFixture[str]) -> None:
+    quiet, shown = drawn(pipe, task, progress=False), drawn(pipe, task, progress=True)
+    assert all(np.array_equal(one, two) for one, two in zip(quiet, shown, strict=True))
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert lines
+    assert all(re.fullmatch(r"\w+: \d+ steps", line) for line in lines)
 
 
 @pytest.mark.parametrize("task", EVERY)

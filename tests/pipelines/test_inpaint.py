@@ -268,7 +268,7 @@ def latent_model(model: Model) -> UnClip:
 
 def test_a_decoder_of_latents_paints_too(model: Model) -> None:
     pipe = latent_model(model)
-    side, factor = pipe.decoder.image_size, pipe.decoder.downsampling
+    side, factor = pipe.decoder.image_size, pipe.decoder.stage.downsampling
     assert factor > 1
     picture, white = noisy(side, side), np.zeros((side, side), bool)
     white[:, side // 2 + 1 :] = True

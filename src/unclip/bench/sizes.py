@@ -47,7 +47,7 @@ def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> StageS
     )
     chain = chain_to(model, image_size)
     height, width = chain.sizes[0]
-    factor = chain.decoder.downsampling
+    factor = model.need_decoder.downsampling
     sizes["decoder"] = (height // factor, width // factor)
     if "autoencoder" in sizes:
         sizes["autoencoder"] = sizes["decoder"]

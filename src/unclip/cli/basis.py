@@ -26,8 +26,7 @@ def basis(
     device: Device = "auto",
 ) -> None:
     """Fit the components that `probe` keeps; a model's folder may hold the file."""
-    from unclip.cli.output import free_names
-    from unclip.files import check_writable, claimed_paths
+    from unclip.files import check_writable, claimed_paths, free_names
     from unclip.pipelines import UnClip
 
     check_writable([out or Path(DEFAULT_FILE)])

@@ -58,7 +58,7 @@ def draw(
     pipe, result = _run(shared, options, task)
     # A task may keep other seeds than the first ones, and a series has more pictures.
     names = _each(titles, result.seeds)
-    metadata = [_metadata(result, index, pipe.name) for index in range(len(result.seeds))]
+    metadata = [result.metadata(index) for index in range(len(result.seeds))]
     paths = save_images(target, result.images, names, result.seeds, metadata)
     _note_words(shared.model, pipe, result.prompts)
     _report(result, [] if target.is_stdout else paths, pipe.name, time.monotonic() - started, shared.as_json)
@@ -168,17 +168,6 @@ def _run(shared: Shared, options: "DrawOptions", task: "Callable[[UnClip, DrawOp
 
     pipe = UnClip.load(shared.model, shared.device)
     return pipe, task(pipe, options)
-
-
-def _metadata(result: "Result", index: int, model: str) -> dict[str, str]:
-    """What a PNG says about itself: enough to draw it again."""
-    return {
-        "prompt": result.prompts[index],
-        "seed": str(result.seeds[index]),
-        "model": model,
-        "version": __version__,
-        "settings": json.dumps(result.settings, sort_keys=True),
-    }
 
 
 def _report(result: "Result", paths: list[Path], model: str, seconds: float, as_json: bool) -> None:

@@ -5,9 +5,7 @@ Knows paths and what files hold; no task.
 
 import itertools
 import os
-import re
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +13,12 @@ from pathlib import Path
 from PIL import Image
 
 from unclip.errors import InputError, did_you_mean
-from unclip.files import atomic_writes, check_writable, claimed_paths
+from unclip.files import atomic_writes, check_writable, claimed_paths, free_names, slug
 from unclip.images import encode_gif, encode_picture, grid
 from unclip.progress import say
 
-__all__ = ["STDOUT", "Target", "check_writable", "free_names", "parse_out", "save_images"]
+__all__ = ["STDOUT", "Target", "check_writable", "parse_out", "save_images"]
 
-MAX_SLUG = 40
 STDOUT = "-"
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
 STILL = (".png", ".jpg", ".jpeg", ".webp")
@@ -132,26 +129,6 @@ def save_images(
     with claimed_paths(names) as paths:
         atomic_writes(dict(zip(paths, contents, strict=True)))
     return paths
-
-
-def free_names(path: Path) -> Iterator[Path]:
-    """`path`, then with -2, -3, … behind its stem."""
-    yield path
-    for number in itertools.count(2):
-        yield path.with_stem(f"{path.stem}-{number}")
-
-
-def slug(title: str) -> str:
-    """A title as part of a file's name: its words in lower case; what has no words, as emoji, by what Unicode says."""
-    words = re.sub(r"\W+", "-", title.lower()).strip("-")
-    if not words:
-        names = [unicodedata.name(sign, "") for sign in title if unicodedata.category(sign)[0] in "SP"]
-        words = re.sub(r"\W+", "-", "-".join(names).lower()).strip("-")
-    try:
-        os.fsencode(words)
-    except UnicodeEncodeError:  # file names are ASCII here
-        words = re.sub(r"[^\w-]+", "", words, flags=re.ASCII).strip("-")
-    return words[:MAX_SLUG].rstrip("-") or "image"
 
 
 def _numbered(path: Path, first: int) -> Iterator[Path]:

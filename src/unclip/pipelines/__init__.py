@@ -1,6 +1,7 @@
 """A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
 
 from unclip.pipelines.assemble import Assembled, assemble
+from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
 from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.clip_model import open_clip
 from unclip.pipelines.conditioning import Condition
@@ -47,6 +48,9 @@ from unclip.pipelines.variations import image_variations
 __all__ = [
     "BASIS_FILE",
     "Assembled",
+    "BoundDecoder",
+    "BoundPrior",
+    "BoundUpsampler",
     "Canvas",
     "Condition",
     "Conversion",

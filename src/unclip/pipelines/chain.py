@@ -10,13 +10,12 @@ from unclip.pipelines.model import Model
 from unclip.pipelines.options import ImageSize
 from unclip.pipelines.upsampler_stage import UpsamplerStage
 
-__all__ = ["Chain", "chain_to", "show_size"]
+__all__ = ["Chain", "chain_to", "show_size", "width_and_height"]
 
 
 class Chain(NamedTuple):
-    """The decoder and the upsamplers after it, and the (height, width) of what each makes."""
+    """The upsamplers after the decoder, and the (height, width) of what it and each of them makes."""
 
-    decoder: DecoderStage
     upsamplers: list[UpsamplerStage]
     sizes: list[tuple[int, int]]
 
@@ -34,7 +33,7 @@ def chain_to(model: Model, image_size: ImageSize | None) -> Chain:
     """
     decoder, sizes = model.need_decoder, model.image_sizes
     wanted = image_size if image_size is not None else model.image_size or sizes[-1]
-    width, height = _width_and_height(wanted)
+    width, height = width_and_height(wanted)
     side = min(sizes, key=lambda size: abs(math.log(width * height / size**2)))
     upsamplers = [model.upsamplers[size] for size in sizes[1:] if size <= side]
     stages: list[DecoderStage | UpsamplerStage] = [decoder, *upsamplers]
@@ -46,7 +45,7 @@ def chain_to(model: Model, image_size: ImageSize | None) -> Chain:
         )
     _check_divisible(wanted, stages, side)
     made = [(height * stage.image_size // side, width * stage.image_size // side) for stage in stages]
-    return Chain(decoder, upsamplers, made)
+    return Chain(upsamplers, made)
 
 
 def show_size(image_size: ImageSize) -> str:
@@ -54,7 +53,8 @@ def show_size(image_size: ImageSize) -> str:
     return "x".join(map(str, image_size)) if isinstance(image_size, tuple) else str(image_size)
 
 
-def _width_and_height(image_size: object) -> tuple[int, int]:
+def width_and_height(image_size: object) -> tuple[int, int]:
+    """(width, height) of a side or a pair; raises `InputError` where it is neither."""
     sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
     if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
         raise InputError(f"image_size={image_size!r} is no size; give a side in pixels, or (width, height).")
@@ -68,7 +68,7 @@ def _multiple(stages: Sequence[DecoderStage | UpsamplerStage], side: int) -> int
 
 def _check_divisible(image_size: ImageSize, stages: Sequence[DecoderStage | UpsamplerStage], side: int) -> None:
     multiple = _multiple(stages, side)
-    width, height = _width_and_height(image_size)
+    width, height = width_and_height(image_size)
     if width % multiple or height % multiple:
         near = [max(round(side / multiple), 1) * multiple for side in (width, height)]
         raise InputError(

@@ -12,7 +12,7 @@ from unclip.models import Autoencoder, KandinskyDecoder
 from unclip.models.dalle2_pytorch import Dalle2UNet
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.conditioning import AnyDecoder, Condition, Conditioning, decoder_conditioning, with_own_x0
-from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_dtype, sample_steps, trained_schedule
+from unclip.pipelines.sampling import PIXEL_BOUND, describe_stage, last, sample_dtype, sample_steps, trained_schedule
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
@@ -20,7 +20,7 @@ from unclip.shapes import Embeddings, Images, Sample
 __all__ = ["DecoderStage"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DecoderStage:
     """A decoder network and how it is sampled unless a caller says otherwise."""
 
@@ -28,6 +28,9 @@ class DecoderStage:
     defaults: StageSettings
     autoencoder: Autoencoder | None = None
     """What turns its latents into pictures, where it does not draw pixels itself."""
+
+    def __repr__(self) -> str:
+        return f"<DecoderStage: {describe_stage(self.network, self.defaults)}>"
 
     @property
     def schedule(self) -> DiscreteSchedule:

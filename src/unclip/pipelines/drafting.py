@@ -135,7 +135,7 @@ def _until(job: Job, stop_after: str) -> Job:
         raise InputError(f"no stage {stop_after!r} is to come; {did_you_mean(str(stop_after), job.settings)}")
     names = ["prior or decoder", *(upsampler.name for upsampler in job.chain.upsamplers)]
     end = names.index(stop_after) if stop_after in names else 0
-    return replace(job, chain=Chain(job.chain.decoder, job.chain.upsamplers[:end], job.chain.sizes[: end + 1]))
+    return replace(job, chain=Chain(job.chain.upsamplers[:end], job.chain.sizes[: end + 1]))
 
 
 def _rest(model: Model, draft: Draft, chain: Chain) -> Chain:
@@ -149,7 +149,7 @@ def _rest(model: Model, draft: Draft, chain: Chain) -> Chain:
             f"image_size, or a model that makes theirs on the way{_such_as(draft)}."
         )
     place = chain.sizes.index((height, width))
-    return Chain(chain.decoder, chain.upsamplers[place:], chain.sizes[place:])
+    return Chain(chain.upsamplers[place:], chain.sizes[place:])
 
 
 def _check_embeddings(model: Model, draft: Draft) -> None:

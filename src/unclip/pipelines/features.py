@@ -24,7 +24,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Pictures that go through a network together. One on a CPU: bits then do not depend on how many are asked for.
+# Texts or pictures that go through an encoder together. One on a CPU, where bits in float32 depend on their number.
 BATCH_SIZE = {"cpu": 1}
 DEFAULT_BATCH_SIZE = 8
 
@@ -88,7 +88,7 @@ def join_cut(*parts: Mapping[str, str]) -> dict[str, str]:
 
 
 def chunk_size(model: Model) -> int:
-    """How many pictures or prompts go through a network together unless a caller says."""
+    """How many pictures or prompts go through an encoder together."""
     return BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
 
 

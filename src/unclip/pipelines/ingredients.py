@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -20,7 +21,7 @@ from unclip.pipelines.settings import check_prompts
 
 __all__ = ["Ingredient", "TextOrPicture", "embed_ingredients", "encode_ingredients", "read_ingredient"]
 
-TextOrPicture: TypeAlias = Image.Image | Path | str
+TextOrPicture: TypeAlias = Image.Image | Path | str | np.ndarray
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
@@ -38,12 +39,15 @@ class Ingredient(NamedTuple):
 
 
 def read_ingredient(given: TextOrPicture) -> Ingredient:
-    """A PIL image and a path are pictures; so is a text that names a file which is there, and any other is a text.
+    """Read a picture or a text.
+
+    A PIL image, an array and a path are pictures; so is a text that names a file which is there, and any other is a
+    text.
 
     Raises `InputError` for a file that is no picture, for an empty text, and for a text that ends as the name of a
     picture does where there is no such file.
     """
-    if isinstance(given, Image.Image):
+    if isinstance(given, Image.Image | np.ndarray):
         return Ingredient("a picture", open_pictures(given)[0])
     if isinstance(given, Path) or (isinstance(given, str) and os.path.isfile(given)):
         return Ingredient(Path(given).name, open_pictures(given)[0])

@@ -17,9 +17,9 @@ from unclip.images import cover, from_pil
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.features import Features, chunk_size
+from unclip.pipelines.features import Features
 from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.options import DrawOptions, Progress, check_options, silent
+from unclip.pipelines.options import DrawOptions, Progress, check_options, watcher
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
 from unclip.pipelines.sampling import select_text, stage_times
 from unclip.pipelines.settings import StageSettings, check_count, picture_seeds, settle
@@ -27,6 +27,8 @@ from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
 __all__ = ["Batch", "Job", "begin", "count_candidates", "each_result", "run_steps", "settle_options"]
+
+BATCH_SIZE = 8
 
 
 class Batch(NamedTuple):
@@ -163,6 +165,7 @@ class Job:
                 **stages,
             },
             cut=[cut.get(text, "") for text in texts],
+            model=self.model.name,
         )
 
     def _canvases(self, given: Iterable[Canvas] | None) -> Iterable[Canvas]:
@@ -189,21 +192,24 @@ def begin(
     """
     check_options(options)
     chain = chain or chain_to(model, options.get("image_size"))
-    if uses_decoder and is_conditional and not chain.decoder.network.config.embedding_dim:
+    if uses_decoder and is_conditional and not model.need_decoder.network.config.embedding_dim:
         raise InputError(
             f"the decoder of {model.name!r} reads no image embedding, so it draws neither texts nor pictures; use "
             "`unconditional` (unclip generate --unconditional)."
         )
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
-    stages |= {"decoder": chain.decoder} if uses_decoder else {}
+    stages |= {"decoder": model.need_decoder} if uses_decoder else {}
     stages |= {stage.name: stage for stage in chain.upsamplers}
     seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
+    batch_size = options.get("batch_size")
+    default = default_batch_size(model, stages, num_inputs)
+    size = default if batch_size is None else check_count("batch_size", batch_size)
     return Job(
         model=model,
         chain=chain,
         settings=settle_options(stages, options, defaults),
-        batches=_batches(model, num_images, seeds, options.get("batch_size")),
-        report=options.get("progress") or silent,
+        batches=_batches(num_images, seeds, size),
+        report=watcher(options.get("progress")),
         output_type=options.get("output_type", "pil"),
     )
 
@@ -245,7 +251,20 @@ def settle_options(
     return settings
 
 
-def _batches(model: Model, num_images: int, seeds: list[int], batch_size: int | None) -> list[Batch]:
-    size = chunk_size(model) if batch_size is None else check_count("batch_size", batch_size)
+def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int) -> int:
+    """How many pictures go through `stages` together unless a caller says: on a CPU, as many as change no bit.
+
+    There matrix products in float32 differ with the size of a batch, in bfloat16 they do not; and a decoder that reads
+    text pads the texts of a batch to the longest, which moves the sums of its attention.
+    """
+    if model.device.type != "cpu":
+        return BATCH_SIZE
+    formats = model.number_formats(stages)
+    in_bfloat16 = all(formats[name] == "bfloat16" for name in stages)
+    pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.network.config.text_dim > 0
+    return BATCH_SIZE if in_bfloat16 and not pads_texts else 1
+
+
+def _batches(num_images: int, seeds: list[int], size: int) -> list[Batch]:
     rows = [place // num_images for place in range(len(seeds))]
     return Batch(rows, seeds, NoiseSource.from_seeds(seeds)).split(size)

@@ -3,6 +3,7 @@
 Knows pictures and tensors; no stage.
 """
 
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -59,7 +60,7 @@ def open_mask(source: Picture, size: tuple[int, int], kind: str | None = None) -
     Raises `InputError` for another size, for a mask that can be read in both ways, by white for a picture in its place
     (more than a quarter of midtones) and for one whose brightest grey is still dark, by alpha for one without.
     """
-    name = "the mask" if isinstance(source, Image.Image) else f"the mask {source}"
+    name = "the mask" if not isinstance(source, str | Path) else f"the mask {source}"
     if kind not in (None, *get_args(MaskKind)):
         raise InputError(f"there is no mask_kind {kind!r}; {did_you_mean(str(kind), get_args(MaskKind))}")
     picture = open_picture(source)

@@ -6,8 +6,9 @@ from typing import Any, TypeAlias, TypedDict
 from unclip.errors import InputError, did_you_mean
 from unclip.pipelines.result import OutputType, check_output_type
 from unclip.pipelines.settings import PerStage
+from unclip.progress import show_progress
 
-__all__ = ["DrawOptions", "ImageSize", "Progress", "check_options", "silent"]
+__all__ = ["DrawOptions", "ImageSize", "Progress", "check_options", "silent", "watcher"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
@@ -35,10 +36,12 @@ class DrawOptions(TypedDict, total=False):
     output_type: OutputType
     """"pil", "np" (float32, (height, width, 3), [0, 1]) or "pt" (float32, (3, height, width), [-1, 1])."""
     batch_size: int | None
-    """Pictures that go through a network together: by default 1 on a CPU, where it makes every bit of a picture
-    independent of the others, else 8."""
-    progress: Progress | None
-    """Called as progress(stage, steps_done, num_steps); an exception from it stops the drawing."""
+    """Pictures that go through a network together: by default 8, on a CPU where that changes no bit of a picture, else
+    1: in float32, and for several prompts of a decoder that reads text. More is faster there, and differs by rounding.
+    """
+    progress: Progress | bool | None
+    """True shows a bar on stderr where that is a terminal, else a line for each stage; False and None show nothing.
+    A function is called as progress(stage, steps_done, num_steps); an exception from it stops the drawing."""
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -47,6 +50,15 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name not in DrawOptions.__annotations__:
             raise InputError(f"there is no option {name!r}; {did_you_mean(name, DrawOptions.__annotations__)}")
     check_output_type(options.get("output_type", "pil"))
+
+
+def watcher(progress: Progress | bool | None) -> Progress:
+    """The function that progress goes to; raises `InputError` for what is none."""
+    if progress is None or isinstance(progress, bool):
+        return show_progress if progress else silent
+    if not callable(progress):
+        raise InputError(f"progress={progress!r} is not possible; give True, False or a function (stage, done, total).")
+    return progress
 
 
 def silent(stage: str, done: int, total: int) -> None:

@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.pipelines.conditioning import AnyPrior, Conditioning, prior_conditioning, with_own_x0
-from unclip.pipelines.sampling import EMBEDDING_BOUND, last, sample_dtype, sample_steps, trained_schedule
+from unclip.pipelines.sampling import (
+    EMBEDDING_BOUND,
+    describe_stage,
+    last,
+    sample_dtype,
+    sample_steps,
+    trained_schedule,
+)
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
@@ -31,12 +38,15 @@ def best_candidate(
     return candidates[torch.arange(len(candidates), device=candidates.device), scores.argmax(dim=1)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PriorStage:
     """A prior network and how it is sampled unless a caller says otherwise."""
 
     network: AnyPrior
     defaults: StageSettings
+
+    def __repr__(self) -> str:
+        return f"<PriorStage: {describe_stage(self.network, self.defaults)}>"
 
     @property
     def schedule(self) -> DiscreteSchedule:

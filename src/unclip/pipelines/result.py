@@ -1,30 +1,47 @@
 """What a task hands back. Knows pixels in three forms; not how they were made."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from unclip import __version__
 from unclip.errors import InputError, did_you_mean
-from unclip.images import from_pil, to_pil, to_unit
+from unclip.files import atomic_write, atomic_writes, claimed_paths, expand_home, free_names, slug
+from unclip.images import encode_gif, encode_picture, from_pil, grid, to_pil, to_unit
+from unclip.pipelines.settings import StageSettings
 from unclip.shapes import Embeddings
 
-__all__ = ["Drawn", "OutputType", "Result", "check_output_type", "convert", "size_of"]
+__all__ = ["Drawn", "Format", "OutputType", "Result", "check_output_type", "convert", "size_of"]
 
 OutputType = Literal["pil", "np", "pt"]
 Drawn: TypeAlias = Float[Tensor, "_ channels height width"] | Sequence[Image.Image]
 """Pictures that a task made, of one size: a batch in [-1, 1], or PIL pictures where they are large and of 8 bits.
 
 Batches of one task may differ in length, so theirs has no name."""
+Format = Literal["png", "jpg", "webp"]
+SHOWN_PROMPTS, SHOWN_SIDE = 3, 1024
+MAIN_SETTINGS = ("num_steps", "guidance_scale", "sampler")
+USUAL = StageSettings(num_steps=1, sampler="ddim").model_dump(mode="json")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """Pictures and what made them; lists have one entry per picture, prompt by prompt."""
+    """Pictures and what made them; lists have one entry per picture, prompt by prompt.
+
+    It is a sequence of its pictures: `len(result)`, `for image in result`, `result[0]`, and `result[2:4]` is a `Result`
+    of two of them. A notebook shows it as a grid.
+    """
 
     images: list[Any]
     """PIL pictures, float32 arrays (height, width, 3) in [0, 1], or float32 tensors (3, height, width) in [-1, 1]."""
@@ -38,6 +55,125 @@ class Result:
     """Image size, number of candidates and the sampling settings of each stage, ready for JSON."""
     cut: list[str]
     """The end of each picture's prompt that was too long to be read; "" where all of it was."""
+    model: str = ""
+    """The name of the model that drew."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.images)
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Result": ...
+
+    def __getitem__(self, place: int | slice) -> Any:
+        """Give the picture at `place`; of a slice, a result of the pictures there."""
+        if not isinstance(place, slice):
+            return self.images[place]
+        scores = {"scores": self.settings["scores"][place]} if "scores" in self.settings else {}
+        return replace(
+            self,
+            images=self.images[place],
+            prompts=self.prompts[place],
+            seeds=self.seeds[place],
+            image_embeddings=None if self.image_embeddings is None else self.image_embeddings[place],
+            settings=self.settings | scores,
+            cut=self.cut[place],
+        )
+
+    def __repr__(self) -> str:
+        kind, sizes = _kind(self.images), dict.fromkeys(picture_size(image) for image in self.images)
+        size = f" of {' and '.join(f'{width}x{height}' for width, height in sizes)}" if len(sizes) in (1, 2) else ""
+        groups = itertools.groupby(zip(self.prompts, self.seeds, strict=True), key=lambda pair: pair[0])
+        parts = [_seeds_of(prompt, [seed for _, seed in pairs]) for prompt, pairs in groups]
+        more = f" and {len(parts) - SHOWN_PROMPTS} more" if len(parts) > SHOWN_PROMPTS else ""
+        by = f" by {self.model!r}" if self.model else ""
+        return f"<Result: {len(self)} {kind}{size}{by}: {'; '.join(parts[:SHOWN_PROMPTS])}{more}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the pictures as a grid in a notebook, scaled down where it is large."""
+        if not self.images:
+            return None
+        sheet, buffer = self.grid(), io.BytesIO()
+        sheet.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        sheet.save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def pictures(self) -> list[Image.Image]:
+        """The pictures as PIL pictures, whatever `output_type` was."""
+        return [as_pil(image) for image in self.images]
+
+    def grid(self, columns: int | None = None, gap: int = 2) -> Image.Image:
+        """One picture of all, row by row, `gap` white pixels apart; None makes as many columns as rows, or one more.
+
+        Raises `InputError` for a result of no pictures, and for less than one column.
+        """
+        if columns is not None and columns < 1:
+            raise InputError(f"columns={columns} is not possible; give a whole number of at least 1.")
+        return grid(self.pictures(), columns or math.ceil(math.sqrt(len(self))), gap)
+
+    def save(self, target: str | Path, format: Format = "png") -> list[Path]:
+        """Write the pictures, all or none, and return their paths; each file holds its `metadata`.
+
+        `target` is a folder, where a file is called after prompt and seed as the command line does and none is
+        replaced, or a file that ends in .png, .jpg or .webp (numbered from 1 where there are several pictures), or in
+        .gif, an animation of all. `format` is that of the files in a folder. Raises `InputError` for another kind of
+        file, and where it cannot be written.
+        """
+        if not self.images:
+            raise InputError("the result has no pictures to save.")
+        path, pictures = expand_home(target), self.pictures()
+        is_folder = path.is_dir() or str(target).endswith(("/", os.sep)) or not path.suffix
+        if not is_folder and path.suffix.lower() == ".gif":
+            atomic_write(path, encode_gif(pictures, self.metadata(0)))
+            return [path]
+        suffix = f".{format}" if is_folder else path.suffix.lower()
+        contents = [encode_picture(picture, suffix, self.metadata(place)) for place, picture in enumerate(pictures)]
+        if len(pictures) == 1 and not is_folder:
+            atomic_write(path, contents[0])
+            return [path]
+        names: list[Iterable[Path]]
+        if is_folder:
+            stems = [f"{slug(prompt)}-{seed}" for prompt, seed in zip(self.prompts, self.seeds, strict=True)]
+            names = [free_names(path / f"{stem}{suffix}") for stem in stems]
+        else:
+            numbers = range(1, len(pictures) + 1)
+            names = [
+                (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(first)) for first in numbers
+            ]
+        with claimed_paths(names) as paths:
+            atomic_writes(dict(zip(paths, contents, strict=True)))
+        return paths
+
+    def metadata(self, place: int) -> dict[str, str]:
+        """What the file of a picture says about itself: enough to draw it again."""
+        return {
+            "prompt": self.prompts[place],
+            "seed": str(self.seeds[place]),
+            "model": self.model,
+            "version": __version__,
+            "settings": json.dumps(self.settings, sort_keys=True),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A flat dictionary for each picture, as a table takes it: `pandas.DataFrame(result.rows())`.
+
+        Settings of a stage are called `decoder.num_steps` and so on, and are its steps, guidance and sampler and what
+        differs from a stage's usual ones; pixels and embeddings are not among them.
+        """
+        scores = self.settings.get("scores", [])
+        shared = dict(_flat({name: value for name, value in self.settings.items() if name != "scores"}))
+        rows = []
+        for place, image in enumerate(self.images):
+            width, height = picture_size(image)
+            score = {"score": scores[place]} if scores else {}
+            own = {"prompt": self.prompts[place], "seed": self.seeds[place], "width": width, "height": height, **score}
+            rows.append({**own, "model": self.model, "cut": self.cut[place], **shared})
+        return rows
 
 
 def check_output_type(output_type: str) -> None:
@@ -65,3 +201,45 @@ def size_of(images: Drawn) -> tuple[int, int]:
         height, width = images.shape[-2:]
         return width, height
     return images[0].size
+
+
+def picture_size(image: Image.Image | np.ndarray | Tensor) -> tuple[int, int]:
+    """(width, height) of one picture of a result."""
+    if isinstance(image, Image.Image):
+        return image.size
+    height, width = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
+    return int(width), int(height)
+
+
+def as_pil(image: Image.Image | np.ndarray | Tensor) -> Image.Image:
+    """One picture of a result as a PIL picture."""
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, Tensor):
+        return to_pil(image[None])[0]
+    return Image.fromarray(np.rint(image * 255.0).astype(np.uint8))
+
+
+def _kind(images: Sequence[Any]) -> str:
+    first = images[0] if images else None
+    kind = "tensor" if isinstance(first, Tensor) else "array" if isinstance(first, np.ndarray) else "picture"
+    return kind if len(images) == 1 else f"{kind}s"
+
+
+def _seeds_of(prompt: str, seeds: Sequence[int]) -> str:
+    """A prompt with its seeds, as a range where they follow each other."""
+    text = f"{prompt!r} " if prompt else ""
+    if len(seeds) == 1:
+        return f"{text}seed {seeds[0]}"
+    if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{text}seeds {seeds[0]} to {seeds[-1]}"
+    shown = ", ".join(str(seed) for seed in dict.fromkeys(seeds[:4]))
+    return f"{text}seeds {shown}{', ...' if len(seeds) > 4 else ''}"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif not prefix or name in MAIN_SETTINGS or value != USUAL.get(name, value):
+            yield f"{prefix}{name}", value

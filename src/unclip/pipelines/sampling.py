@@ -23,11 +23,13 @@ from unclip.diffusion import (
     time_grid,
     times_from,
 )
-from unclip.models import ScheduleName
+from unclip.models import ScheduleName, count_parameters
 from unclip.pipelines.canvas import BLANK, Canvas
 from unclip.pipelines.settings import StageSettings
 
 __all__ = [
+    "describe_network",
+    "describe_stage",
     "expand_text",
     "last",
     "sample_dtype",
@@ -40,6 +42,7 @@ __all__ = [
 
 # Embeddings are in standard deviations: one further out is noise (Karlo clamps at 10 too). Pixels lie in [-1, 1].
 EMBEDDING_BOUND, PIXEL_BOUND = 10.0, 1.0
+UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
 def trained_schedule(name: ScheduleName, num_timesteps: int, settings: StageSettings) -> DiscreteSchedule:
@@ -105,6 +108,21 @@ def trim_texts(*texts: TextFeatures) -> list[TextFeatures]:
         return list(texts)
     length = max(int(text.mask.sum(dim=1).max()) for text in texts)
     return [TextFeatures(text.embedding, text.hidden[:, :length], text.mask[:, :length]) for text in texts]
+
+
+def describe_network(network: nn.Module) -> str:
+    """The size of a network in a few words: `6.2M parameters in bfloat16`."""
+    count, weight = count_parameters(network), next(network.parameters())
+    unit, name = next(((unit, name) for unit, name in UNITS if count >= unit), (1, ""))
+    held = "read when needed" if weight.is_meta else f"in {str(weight.dtype).removeprefix('torch.')}"
+    return f"{count / unit:.3g}{name} parameters {held}"
+
+
+def describe_stage(network: nn.Module, settings: StageSettings) -> str:
+    """A stage in a few words: its network, and how it is sampled."""
+    guidance = "" if settings.guidance_scale == 1.0 else f", guidance {settings.guidance_scale:g}"
+    steps = "step" if settings.num_steps == 1 else "steps"
+    return f"{describe_network(network)}, {settings.num_steps} {steps} of {settings.sampler}{guidance}"
 
 
 def _sampler(settings: StageSettings) -> Sampler:

@@ -17,7 +17,7 @@ def swap(
     decoder: Model | None = None,
     upsamplers: Model | None = None,
 ) -> Model:
-    """`model` with parts of others; see `UnClip.replace` for the arguments."""
+    """Join `model` with parts of others; see `UnClip.replace` for the arguments."""
     given = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
     donors = {part: donor for part, donor in given.items() if donor is not None}
     for part, donor in donors.items():

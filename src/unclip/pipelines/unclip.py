@@ -1,5 +1,6 @@
 """The face of the package: a loaded model and one method per task. Knows tasks; the work is done in their files."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -9,21 +10,22 @@ import torch
 
 from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
-from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.errors import InputError
+from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
 from unclip.pipelines.drafting import advance, draft, finish
+from unclip.pipelines.embeddings import decode, embed
 from unclip.pipelines.image_to_image import image_to_image
 from unclip.pipelines.inpaint import inpaint
 from unclip.pipelines.interpolate import interpolate
 from unclip.pipelines.mix import mix
-from unclip.pipelines.model import Model
+from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.outpaint import outpaint
-from unclip.pipelines.prior_stage import PriorStage
 from unclip.pipelines.probe import fit_basis, probe
+from unclip.pipelines.sampling import describe_network, describe_stage
 from unclip.pipelines.swap import swap
 from unclip.pipelines.text_diff import text_diff
 from unclip.pipelines.text_to_image import text_to_image
 from unclip.pipelines.unconditional import unconditional
-from unclip.pipelines.upsampler_stage import UpsamplerStage
 from unclip.pipelines.upscale import upscale
 from unclip.pipelines.variations import image_variations
 
@@ -46,9 +48,11 @@ def _task(function: Callable[Concatenate[Model, P], R]) -> "Callable[Concatenate
 class UnClip:
     """A text-to-image model, ready to draw.
 
+    Calling it is `text_to_image`.
+
     >>> pipe = UnClip.load("emoji")
-    >>> result = pipe.text_to_image(["a cat with sunglasses"], num_images=4, seed=7)
-    >>> result.images[0].save("cat.png")
+    >>> result = pipe("a cat with sunglasses", num_images=4, seed=7)
+    >>> result.save("cats/")
     """
 
     def __init__(self, model: Model) -> None:
@@ -89,17 +93,29 @@ class UnClip:
         self,
         *,
         clip: "UnClip | None" = None,
-        prior: "UnClip | None" = None,
-        decoder: "UnClip | None" = None,
-        upsamplers: "UnClip | None" = None,
+        prior: "UnClip | BoundPrior | None" = None,
+        decoder: "UnClip | BoundDecoder | None" = None,
+        upsamplers: "UnClip | Mapping[int, BoundUpsampler] | None" = None,
     ) -> "UnClip":
-        """A model with the named stages of others in the place of its own; nothing is copied, and this one stays.
+        """A model with stages of others in the place of its own; nothing is copied, and this one stays.
 
-        A decoder brings the text encoder that it reads, CLIP the basis of its embeddings. Raises `CheckpointError`
-        where sizes do not fit, naming both, and `InputError` for a model that lacks the stage or is on another device.
+        `decoder=other` and `decoder=other.decoder` are the same. A decoder brings the text encoder that it reads, CLIP
+        the basis of its embeddings. Raises `CheckpointError` where sizes do not fit, naming both, and `InputError` for
+        a model that lacks the stage or is on another device.
         """
-        given = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
-        return UnClip(swap(self.model, **{part: pipe.model for part, pipe in given.items() if pipe is not None}))
+        donors = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
+        return UnClip(swap(self.model, **{part: _donor(part, one) for part, one in donors.items() if one is not None}))
+
+    def __repr__(self) -> str:
+        model = self.model
+        sizes = f": {', '.join(map(str, model.image_sizes))} px" if model.decoder else ""
+        lines = [f"<UnClip {model.name!r} on {model.device}{sizes}"]
+        lines += [f"clip: {describe_network(model.clip.clip)}"] if model.clip else []
+        lines += [f"text_encoder: {describe_network(model.text_encoder.network)}"] if model.text_encoder else []
+        stages: dict[str, Stage | None] = {"prior": model.prior, "decoder": model.decoder}
+        stages |= {f"upsamplers[{size}]": stage for size, stage in model.upsamplers.items()}
+        lines += [f"{name}: {describe_stage(stage.network, stage.defaults)}" for name, stage in stages.items() if stage]
+        return "\n  ".join(lines) + ">"
 
     @property
     def name(self) -> str:
@@ -112,21 +128,24 @@ class UnClip:
         return self.model.need_clip
 
     @property
-    def prior(self) -> PriorStage:
-        """Text features to image embeddings."""
-        return self.model.need_prior
+    def prior(self) -> BoundPrior:
+        """Texts to image embeddings; raises `InputError` where the model has none."""
+        return BoundPrior(self.model, self.model.need_prior)
 
     @property
-    def decoder(self) -> DecoderStage:
-        """Image embeddings to small pictures."""
-        return self.model.need_decoder
+    def decoder(self) -> BoundDecoder:
+        """Image embeddings to small pictures; raises `InputError` where the model has none."""
+        return BoundDecoder(self.model, self.model.need_decoder)
 
     @property
-    def upsamplers(self) -> Mapping[int, UpsamplerStage]:
+    def upsamplers(self) -> Mapping[int, BoundUpsampler]:
         """Small pictures to larger ones, by the size that they make."""
-        return self.model.upsamplers
+        return {size: BoundUpsampler(self.model, stage) for size, stage in self.model.upsamplers.items()}
 
+    __call__ = _task(text_to_image)
     text_to_image = _task(text_to_image)
+    embed = _task(embed)
+    decode = _task(decode)
     draft = _task(draft)
     advance = _task(advance)
     finish = _task(finish)
@@ -141,3 +160,18 @@ class UnClip:
     inpaint = _task(inpaint)
     outpaint = _task(outpaint)
     unconditional = _task(unconditional)
+
+
+def _donor(part: str, donor: "UnClip | BoundPrior | BoundDecoder | Mapping[int, BoundUpsampler]") -> Model:
+    """The model that gives `part`; raises `InputError` for what is neither a model nor that part of one."""
+    match donor:
+        case UnClip():
+            return donor.model
+        case BoundPrior() if part == "prior":
+            return donor.model
+        case BoundDecoder() if part == "decoder":
+            return donor.model
+        case Mapping() if part == "upsamplers" and len({id(upsampler.model) for upsampler in donor.values()}) == 1:
+            stages = {upsampler.image_size: upsampler.stage for upsampler in donor.values()}
+            return dataclasses.replace(next(iter(donor.values())).model, upsamplers=stages)
+    raise InputError(f"{part}={donor!r} gives no {part}; write {part}=other or {part}=other.{part} of another UnClip.")

@@ -22,7 +22,15 @@ from unclip.diffusion import (
 from unclip.images import resize
 from unclip.models import Upsampler
 from unclip.pipelines.canvas import BLANK, Canvas
-from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_dtype, sample_steps, stage_times, trained_schedule
+from unclip.pipelines.sampling import (
+    PIXEL_BOUND,
+    describe_stage,
+    last,
+    sample_dtype,
+    sample_steps,
+    stage_times,
+    trained_schedule,
+)
 from unclip.pipelines.settings import StageSettings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
@@ -36,7 +44,7 @@ TILE_SIZE, HALO = 1024, 32
 LargeImages = Float[Tensor, "batch channels large_height large_width"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UpsamplerStage:
     """An upsampler network and how it is sampled unless a caller says otherwise. It uses no guidance."""
 
@@ -44,6 +52,9 @@ class UpsamplerStage:
     defaults: StageSettings
     last: Upsampler | None = None
     """A second network for the last step alone, such as Karlo's."""
+
+    def __repr__(self) -> str:
+        return f"<UpsamplerStage: {describe_stage(self.network, self.defaults)}>"
 
     @property
     def schedule(self) -> DiscreteSchedule:

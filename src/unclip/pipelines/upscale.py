@@ -15,7 +15,7 @@ from unclip.images import from_uint8, to_uint8
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_pictures
 from unclip.pipelines.job import settle_options
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, check_options, silent
+from unclip.pipelines.options import DrawOptions, check_options, watcher
 from unclip.pipelines.result import Result, convert
 from unclip.pipelines.settings import StageSettings, check_count, image_seeds
 from unclip.pipelines.upsampler_stage import UpsamplerStage
@@ -63,7 +63,7 @@ def upscale(
     pictures = [on_white(picture) for picture in open_pictures(images)]
     plans = [plan_passes(picture.size, size, stage) for picture in pictures]
     total = sum(len(_blocks(wanted)) for plan in plans for wanted in plan) * settings.num_steps
-    done, report = itertools.count(1), options.get("progress") or silent
+    done, report = itertools.count(1), watcher(options.get("progress"))
 
     def tick() -> None:
         report(stage.name, next(done), total)
@@ -84,6 +84,7 @@ def upscale(
             stage.name: settings.model_dump(mode="json"),
         },
         cut=[""] * len(pictures),
+        model=model.name,
     )
 
 
