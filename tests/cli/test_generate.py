@@ -257,10 +257,11 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing(tiny_folder: Path, tmp_pa
     )
     with process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "prior: 50 steps\n"
+        first = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait(timeout=60) == 130
+    assert first.startswith("prior: ")
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
 

@@ -41,6 +41,8 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 SIZE_BYTES = 8
 # Of the data and, in files of ours, of most tensors: that of torch's own memory, so that they can be used in place.
 ALIGNMENT = 64
+# Bytes of a tensor below which it is read, not mapped.
+SMALL = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +136,9 @@ class _OpenFile:
         """Pages as a tensor: memory is taken as they are touched, and given back when they are not needed."""
         if os.fstat(self.descriptor).st_size < offset + num_bytes:
             raise CheckpointError(f"{self.path} was cut short while it was open; fetch it again.")
+        if num_bytes < SMALL:
+            # A mapping holds a descriptor of its own, and a process may have only so many.
+            return torch.frombuffer(bytearray(self.read(offset, num_bytes)), dtype=torch.uint8).view(dtype)
         page = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         # A private copy: who writes to the tensor changes no file.
         pages = mmap.mmap(self.descriptor, offset - page + num_bytes, access=mmap.ACCESS_COPY, offset=page)
