@@ -93,7 +93,7 @@ class VisionTower(nn.Module):
         """Embeddings of pictures that already have the tower's size and statistics."""
         patches = F.conv2d(pixels, self.patch_embedding.weight.to(pixels.dtype), stride=self.patch_embedding.stride)
         patches = patches.flatten(2).transpose(1, 2)  # (B, L - 1, W)
-        first = self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        first = self.class_embedding.expand(len(patches), 1, -1)
         x = self.pre_norm(torch.cat([first, patches], dim=1) + self.position_embedding)  # (B, L, W)
         return self.projection(self.final_norm(self.blocks(x)[:, 0]))
 
