@@ -104,7 +104,7 @@ def test_a_long_prompt_is_drawn_and_the_part_cut_is_named(generate: Program) -> 
 
 
 def test_plain_progress_lines_where_there_is_no_terminal(generate: Program) -> None:
-    done = generate(PROMPT, "-n", "2", "-o", "out.png")
+    done = generate(PROMPT, "-n", "2", "--batch-size", "1", "-o", "out.png")
     assert done.err.splitlines() == ["prior: 6 steps", "decoder: 6 steps", "upsampler_32: 4 steps"]
 
 
@@ -247,6 +247,8 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing(tiny_folder: Path, tmp_pa
             "prior=1,decoder=1000",
             "-n",
             "50",
+            "--batch-size",
+            "1",
             *target(tiny_folder, tmp_path),
         ],
         stdout=subprocess.PIPE,
