@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unclip.errors import ConfigError, InputError
@@ -113,3 +114,8 @@ def test_prompts() -> None:
     for prompts, message in [("", "prompt 0 is empty"), (["a", " \n"], "prompt 1 is empty"), ([], "no prompt")]:
         with pytest.raises(InputError, match=message):
             check_prompts(prompts)
+
+
+def test_whole_numbers_of_other_kinds_are_seeds() -> None:
+    assert image_seeds(np.int64(7), 2) == [7, 8]
+    assert picture_seeds(np.uint8(3), 1, 1) == [3]

@@ -32,7 +32,7 @@ P = ParamSpec("P")
 
 # Hidden: as other commands spell the prompt. Both spellings are accepted wherever there is one.
 PromptOption: TypeAlias = Annotated[str | None, typer.Option("--prompt", hidden=True)]
-NumImages: TypeAlias = Annotated[int, typer.Option("-n", "--num-images", help="Pictures to draw.")]
+NumImages: TypeAlias = Annotated[int, typer.Option("-n", "--num-images", max=100_000, help="Pictures to draw.")]
 Negative: TypeAlias = Annotated[str, typer.Option(help="What guidance leads away from.")]
 StopAfter: TypeAlias = Annotated[str | None, typer.Option(help="prior, decoder, ...: write a file for `finish`.")]
 ModelName: TypeAlias = Annotated[str, typer.Option(help="A shipped model, a folder or a hub id.")]

@@ -2,8 +2,9 @@
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar
 
 import pydantic
 
@@ -95,15 +96,17 @@ def settle(
 
 def check_prompts(prompts: str | Sequence[str]) -> list[str]:
     """One prompt or several as a list; raises `InputError` when there is none or one says nothing."""
+    if isinstance(prompts, bytes) or not isinstance(prompts, Iterable):
+        raise InputError(f"prompts is a {type(prompts).__name__}; give a text, or a list of them.")
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
         raise InputError("no prompt was given; give at least one text.")
-    for index, text in enumerate(texts):
+    for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InputError(f"prompt {index} is a {type(text).__name__}; a prompt is a text.")
+            raise InputError(f"prompt {number} is a {type(text).__name__}; a prompt is a text.")
         if not text.strip():
-            raise InputError(f"prompt {index} is empty; say what to draw.")
-        check_text(f"prompt {index}", text)
+            raise InputError(f"prompt {number} is empty; say what to draw.")
+        check_text(f"prompt {number}", text)
     return texts
 
 
@@ -116,7 +119,7 @@ def check_text(name: str, text: str) -> str:
     return text
 
 
-def image_seeds(seed: int | Sequence[int] | None, num_images: int) -> list[int]:
+def image_seeds(seed: SupportsIndex | Sequence[int] | None, num_images: int) -> list[int]:
     """Seeds of the images of a prompt: image k has `seed` + k, without a seed from a random one below 2^32.
 
     Raises `InputError` for fewer than one image and for a seed that a generator does not take; a sequence is none.
@@ -124,20 +127,21 @@ def image_seeds(seed: int | Sequence[int] | None, num_images: int) -> list[int]:
     check_count("num_images", num_images)
     if seed is None:
         seed = secrets.randbelow(2**32)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED - num_images:
+    first = index(seed) if isinstance(seed, SupportsIndex) and not isinstance(seed, bool) else -1
+    if not 0 <= first <= MAX_SEED - num_images:
         raise InputError(f"seed={seed!r} cannot be used; give a whole number from 0 to 2^63 - num_images.")
-    return [seed + index for index in range(num_images)]
+    return [first + number for number in range(num_images)]
 
 
-def picture_seeds(seed: int | Sequence[int] | None, num_inputs: int, num_images: int) -> list[int]:
+def picture_seeds(seed: SupportsIndex | Sequence[int] | None, num_inputs: int, num_images: int) -> list[int]:
     """The seed of every picture, inputs first: those given, or those of `image_seeds` again for each input.
 
     Raises `InputError` as that does, and for a sequence of another length than `num_inputs` * `num_images`.
     """
-    if seed is None or not isinstance(seed, Sequence):
+    if isinstance(seed, str) or not isinstance(seed, Sequence):
         return image_seeds(seed, num_images) * num_inputs
     wanted = num_inputs * check_count("num_images", num_images)
-    if isinstance(seed, str) or len(seed) != wanted:
+    if len(seed) != wanted:
         raise InputError(f"seed has {len(seed)} numbers, but {wanted} pictures are to be drawn; give one for each.")
     return [image_seeds(one, 1)[0] for one in seed]
 

@@ -72,11 +72,12 @@ def prepare_smoke(config: TrainConfig) -> None:
     if not (reads_clip or reads_shards or reads_embeddings):
         return
     with _one_at_a_time():
+        # Shards first: they need a package that may be missing, and a refused run leaves nothing behind.
+        if (reads_shards or reads_embeddings) and not SHARDS.exists():
+            write_shards(SHARDS, _items(), SIDE, "toy")
         if (reads_clip or reads_embeddings) and not CLIP_FOLDER.exists():
             with atomic_folder(CLIP_FOLDER) as folder:
                 _random_clip().save(folder)
-        if (reads_shards or reads_embeddings) and not SHARDS.exists():
-            write_shards(SHARDS, _items(), SIDE, "toy")
         if reads_embeddings and not EMBEDDINGS.exists():
             with atomic_folder(EMBEDDINGS) as folder:
                 embed(SHARDS, TextImageEncoder.load(CLIP_FOLDER), folder, hidden=True, num_workers=0)
