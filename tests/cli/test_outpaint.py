@@ -39,7 +39,9 @@ def test_by_pixels(outpaint: Program) -> None:
 
 
 def test_by_aspect(outpaint: Program) -> None:
-    done = outpaint("photo.png", "--aspect", "16:9", "--window", "20", "--size", "16", "-n", "2", "--json")
+    done = outpaint(
+        "photo.png", "--aspect", "16:9", "--window", "20", "--size", "16", "-n", "2", "--batch-size", "1", "--json"
+    )
     line = json.loads(done.out)
     assert line["images"] == ["photo-outpainted-7.png", "photo-outpainted-8.png"]
     assert (line["settings"]["image_size"], line["settings"]["window"]) == ([53, 30], 20)
