@@ -254,15 +254,16 @@ def settle_options(
 def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int) -> int:
     """How many pictures go through `stages` together unless a caller says: on a CPU, as many as change no bit.
 
-    There matrix products in float32 differ with the size of a batch, in bfloat16 they do not; and a decoder that reads
-    text pads the texts of a batch to the longest, which moves the sums of its attention.
+    There matrix products in float32 differ with the size of a batch, in bfloat16 they do not with avx512_bf16 (with AMX
+    nobody has tried); and a decoder that reads text pads the texts of a batch to the longest, which moves the sums of
+    its attention.
     """
     if model.device.type != "cpu":
         return BATCH_SIZE
     formats = model.number_formats(stages)
     in_bfloat16 = all(formats[name] == "bfloat16" for name in stages)
     pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.network.config.text_dim > 0
-    return BATCH_SIZE if in_bfloat16 and not pads_texts else 1
+    return BATCH_SIZE if in_bfloat16 and not pads_texts and not torch.cpu._is_amx_tile_supported() else 1
 
 
 def _batches(num_images: int, seeds: list[int], size: int) -> list[Batch]:
