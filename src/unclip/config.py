@@ -7,7 +7,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import pydantic
-from pydantic_core import PydanticSerializationError
 
 from unclip.errors import ConfigError, did_you_mean
 
@@ -29,7 +28,7 @@ class Config(pydantic.BaseModel):
         """JSON, in which half a surrogate, as in names of files that are not UTF-8, is escaped: pydantic refuses it."""
         try:
             return super().model_dump_json(indent=indent)
-        except PydanticSerializationError:
+        except ValueError:
             return json.dumps(self.model_dump(mode="json"), indent=indent)
 
 

@@ -215,6 +215,6 @@ def test_a_second_network_of_an_upsampler_draws_the_last_step_alone(model: Model
     torch.testing.assert_close(two[1], ((two[0] - sigma * eps) / alpha).clamp(-1, 1), atol=1e-5, rtol=1e-5)
 
     UnClip(replace(model, upsamplers={32: replace(stage, last=other)})).save(tmp_path)
-    loaded = UnClip.load(tmp_path, "cpu", torch.float32).upsamplers[32].last
+    loaded = UnClip.load(tmp_path, "cpu", torch.float32).model.upsamplers[32].last
     assert loaded is not None
     assert torch.equal(loaded.unet.conv_in.weight, other.unet.conv_in.weight)

@@ -55,7 +55,7 @@ def drawn(pipe: UnClip, num_images: int = 1, **options: Any) -> Tensor:
 
 def test_the_null_stands_for_the_embedding(bare: UnClip) -> None:
     """By hand: the network told that no embedding is present, sampled without guidance."""
-    network, schedule = bare.decoder.network, bare.decoder.schedule
+    network, schedule = bare.decoder.network, bare.model.need_decoder.schedule
     for seed, picture in zip((7, 8), drawn(bare, 2), strict=True):
         absent = {
             "image_embedding": torch.full((1, DECODER.embedding_dim), 5.0),

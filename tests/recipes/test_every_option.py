@@ -46,6 +46,7 @@ DATA = {
     "limit": 9,
     "every": 4,
     "embeddings": "https://host/embeddings",
+    "missing_share": 0.25,
     "cache": False,
     "shuffle_shards": 6,
     "lanes": 8,

@@ -28,6 +28,8 @@ from unclip.training import Feed, Position, TrainConfig, make_state, make_task, 
 CHANGE, ROOM = 2.0**-20, 8.0
 # Least PSNR of pictures in bfloat16 to those in float64, at full range 2; on a Zen 4 they reach 42, 46 and 37 dB.
 BFLOAT16_PSNR = 30.0
+# The prior's frozen CLIP embeds pictures in bfloat16 where the processor has it: rounding of 2^-8 before anything else.
+LOSS_ROOM = {"emoji-prior": 2.0**-7}
 RECIPES = ("emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
 ISA = ("SSE41", "AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
 PLAIN = ("", "", "none", "1")
@@ -139,7 +141,8 @@ def check(run: Run, reference: Reference) -> None:
     karlo = reference.room["karlo"] + 1e-6
     torch.testing.assert_close(run.tensors["karlo/float32"], reference.tensors["karlo"], rtol=0.0, atol=karlo)
     for name, loss in reference.losses.items():
-        assert run.losses[name] == pytest.approx(loss, rel=1e-6, abs=reference.room[name])
+        room = max(reference.room[name], LOSS_ROOM.get(name, 1e-6) * loss)
+        assert run.losses[name] == pytest.approx(loss, rel=0.0, abs=room)
 
 
 @pytest.mark.parametrize("row", [PLAIN, *OTHER_KERNELS], ids=lambda row: row[0] or row[1] or "plain")
