@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,14 +38,8 @@ class DecoderStage:
 
     def schedule_of(self, settings: StageSettings) -> DiscreteSchedule:
         """The schedule in the precision that `settings` ask for."""
-        config, dtype = self.network.config, settings.schedule_dtype
-        if dtype not in self._schedules:
-            self._schedules.setdefault(dtype, trained_schedule(config.schedule, config.num_timesteps, settings))
-        return self._schedules[dtype]
-
-    @cached_property
-    def _schedules(self) -> dict[str, DiscreteSchedule]:
-        return {}
+        config = self.network.config
+        return trained_schedule(config.schedule, config.num_timesteps, settings.schedule_dtype)
 
     @property
     def image_size(self) -> int:

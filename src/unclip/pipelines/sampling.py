@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,10 @@ EMBEDDING_BOUND, PIXEL_BOUND = 10.0, 1.0
 UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
-def trained_schedule(name: ScheduleName, num_timesteps: int, settings: StageSettings) -> DiscreteSchedule:
-    """The noise schedule that a network was trained on, in the precision that its sampling asks for."""
-    return make_schedule(name, num_timesteps, getattr(torch, settings.schedule_dtype))
+@cache
+def trained_schedule(name: ScheduleName, num_timesteps: int, dtype: str) -> DiscreteSchedule:
+    """The noise schedule that a network was trained on, its table in `dtype`; each is made once."""
+    return make_schedule(name, num_timesteps, getattr(torch, dtype))
 
 
 def stage_times(schedule: DiscreteSchedule, settings: StageSettings, strength: float = 1.0) -> Tensor:
