@@ -6,9 +6,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from tiny_features import write_digits
-from unclip.pipelines import Evaluation
+from unclip.pipelines import Evaluation, UnClip
 from unclip.testing import tiny_model
 
 
@@ -131,3 +132,21 @@ def test_the_report_has_the_command_whoever_runs_it(
     cells = dict(["".join(cell.itertext()) for cell in row] for row in rows if len(row) == 2)
     options = f"--reference {digits} --images {digits} --out {tmp_path / 'out'} --features clip:{judge} --size 32"
     assert cells["command"] == f"unclip evaluate {options}"
+
+
+def test_an_evaluation_draws_what_the_command_and_the_library_draw(
+    unclip: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
+    prompts = ["a red apple", "an old house"]
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts))
+    features = ("--features", f"clip:{tiny_folder}", "--seed", "7", "-o", tmp_path / "run")
+    done = unclip("evaluate", tiny_folder, "--prompts", tmp_path / "prompts.txt", *features)
+    assert done.code == 0, done.err
+    pipe = UnClip.load(tiny_folder)
+    for number, prompt in enumerate(prompts):
+        picture, seed = tmp_path / f"{number}.png", 7 + number
+        assert unclip("generate", prompt, "--seed", seed, "--model", tiny_folder, "-o", picture).code == 0
+        drawn = [tmp_path / "run" / "pictures" / "all" / f"{number:06d}.png", picture]
+        for path in drawn:
+            with Image.open(path) as image:
+                assert image.tobytes() == pipe(prompt, seed=seed)[0].tobytes(), path
