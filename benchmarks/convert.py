@@ -22,9 +22,9 @@ from record import write_result
 from unclip.checkpoint import LazyTensor, NetworkWeights
 from unclip.clip import Tokenizer
 from unclip.config import Config
-from unclip.pipelines import Defaults, ModelSource, model_preset
-from unclip.pipelines.folder import write_model
-from unclip.pipelines.networks import build_on_meta
+from unclip.model import Defaults, ModelSource, model_preset
+from unclip.model.families import build_on_meta
+from unclip.model.folder import write_model
 
 LIMIT = 1.3
 DRAW = """

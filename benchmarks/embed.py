@@ -19,9 +19,8 @@ import torch
 from record import write_result
 
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
-from unclip.data import ShardSet, emoji_items, write_shards
-from unclip.pipelines import embed
-from unclip.pipelines.embed_reading import read_pictures, to_pixels
+from unclip.data import ShardSet, embed, emoji_items, write_shards
+from unclip.data.embed import read_pictures, to_pixels
 from unclip.runtime import autocast, inference_dtype, resolve_device
 
 LIMIT = 0.9

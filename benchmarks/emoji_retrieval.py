@@ -18,8 +18,8 @@ from record import write_result
 
 import unclip
 from unclip.data import ImageTextSet, emoji_items, load_shards, write_emoji_shards
-from unclip.evaluation import retrieval
 from unclip.images import from_uint8
+from unclip.metrics import retrieval
 
 BATCH = 32
 

@@ -21,12 +21,12 @@ import torch
 from record import write_result
 
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
-from unclip.data import emoji_items, write_shards
+from unclip.data import embed, emoji_items, write_shards
 from unclip.errors import InputError
-from unclip.pipelines import embed, open_clip
+from unclip.model import open_clip
 from unclip.recipes import get_recipe
 from unclip.training import Cluster, Feed, Position, TrainConfig, join, make_state, make_task, train_steps
-from unclip.training.log import StepReport
+from unclip.training.logging import StepReport
 
 SOURCE_SIZE = 64
 

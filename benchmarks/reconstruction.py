@@ -20,8 +20,8 @@ from record import write_result
 
 import unclip
 from unclip.data import emoji_items, rasterize
-from unclip.evaluation import psnr
 from unclip.images import cover, from_pil
+from unclip.metrics import psnr
 
 BATCH = 8
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 import unclip
 from unclip.diffusion import Denoiser, Tiling, get_sampler, tiled, time_grid
-from unclip.evaluation import psnr
 from unclip.images import resize
+from unclip.metrics import psnr
 from unclip.pipelines import UpsamplerStage, last
 from unclip.runtime import NoiseSource
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 import unclip
 from unclip.data import ImageTextSet, emoji_items, load_shards, write_shards
-from unclip.evaluation import psnr
 from unclip.images import from_uint8, resize, to_uint8
+from unclip.metrics import psnr
 from unclip.pipelines import UpsamplerStage
 from unclip.runtime import NoiseSource, seeded
 from unclip.training.tasks.degrade import degrade

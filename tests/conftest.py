@@ -3,11 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import jaxtyping
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from unclip.pipelines import Model, UnClip
 
 # Every shape and type annotation of the package becomes a check; this stands before the first import of unclip.
 jaxtyping.install_import_hook("unclip", "annotations.check")
@@ -47,3 +51,21 @@ def karlo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from unclip_pipelines import unclip_folder
 
     return unclip_folder(tmp_path_factory.mktemp("diffusers"))
+
+
+@pytest.fixture(scope="session")
+def pipe() -> "UnClip":
+    """The tiny model in memory, in float32."""
+    from unclip.testing import tiny_pipeline
+
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="session")
+def model(pipe: "UnClip") -> "Model":
+    return pipe.model
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)

@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,11 +19,21 @@ PARTS = sorted(path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or
 
 
 def public_names() -> list[str]:
-    """Every name of every part's `__all__`, as `part.name`, sorted; of the face as `unclip.name`."""
+    """Every public name of every part, as `part.name`, sorted; of the face as `unclip.name`."""
     modules = {"unclip": unclip} | {
         part: importlib.import_module(f"unclip.{part}") for part in PARTS if not part.startswith("__")
     }
-    return sorted(f"{part}.{name}" for part, module in modules.items() for name in module.__all__)
+    return sorted(f"{part}.{name}" for part, module in modules.items() for name in names_of(module))
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """Those of `__all__`; of a part that is a single file, the public functions and classes that it defines."""
+    defined = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_") and callable(value)
+    ]
+    return getattr(module, "__all__", defined)
 
 
 def test_public_names_are_pinned() -> None:

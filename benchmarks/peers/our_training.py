@@ -29,7 +29,7 @@ from unclip.training import (
     make_state,
     train_steps,
 )
-from unclip.training.log import StepReport
+from unclip.training.logging import StepReport
 from unclip.training.tasks.common import denoising_losses, draw_times, seeded_network
 
 __all__ = ["our_steps"]

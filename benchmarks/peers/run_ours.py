@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unclip.checkpoint import LazyTensor, fill
 from unclip.clip import TextFeatures
 from unclip.config import Config
+from unclip.model import StageSettings
 from unclip.models import (
     Decoder,
     DecoderConfig,
@@ -27,7 +28,7 @@ from unclip.models import (
     prior_preset,
     upsampler_preset,
 )
-from unclip.pipelines import Condition, DecoderStage, PriorStage, StageSettings, UpsamplerStage
+from unclip.pipelines import Condition, DecoderStage, PriorStage, UpsamplerStage
 from unclip.runtime import NoiseSource, inference_dtype
 from unclip.training import DecoderTaskConfig, PriorTaskConfig
 
@@ -122,7 +123,8 @@ def decoder_sample(task: Task) -> Work:
 def stage_without(stage: DecoderStage, network: nn.Module, embedding: Tensor, task: Task) -> Tensor:
     """A picture of a decoder that is told of no embedding."""
     from unclip.diffusion import bind, clip_x0
-    from unclip.pipelines.sampling import PIXEL_BOUND, last, sample_steps
+    from unclip.model.settings import PIXEL_BOUND
+    from unclip.pipelines.sampling import last, sample_steps
 
     config = stage.network.config
     conditioning = {"image_embedding": embedding}

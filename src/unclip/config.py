@@ -10,8 +10,6 @@ import pydantic
 
 from unclip.errors import ConfigError, did_you_mean
 
-__all__ = ["Config", "load_config", "override"]
-
 
 class Config(pydantic.BaseModel):
     """A frozen configuration. Fields are keyword-only, unknown ones are refused, a field's docstring is its help."""

@@ -1,19 +1,9 @@
 """The exception tree, and the nearest-name hint that its messages end in. Knows nothing else of the package."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
-
-__all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "DependencyError",
-    "InputError",
-    "NoCaptionsError",
-    "TrainingError",
-    "UnclipError",
-    "did_you_mean",
-]
+from types import ModuleType
 
 
 class UnclipError(Exception):
@@ -54,3 +44,12 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}allowed: {', '.join(names)}."
+
+
+def optional_module(name: str, purpose: str) -> ModuleType:
+    """The module `name`; raises `DependencyError`, which begins with `purpose`, where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise DependencyError(f"{purpose} needs {package}; run: pip install 'unclip[train]'") from None

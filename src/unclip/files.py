@@ -12,18 +12,6 @@ from pathlib import Path
 
 from unclip.errors import InputError
 
-__all__ = [
-    "atomic_folder",
-    "atomic_path",
-    "atomic_write",
-    "atomic_writes",
-    "check_writable",
-    "claimed_paths",
-    "expand_home",
-    "free_names",
-    "slug",
-]
-
 # Bytes of a target's name that its temporary file repeats: most file systems hold 255, and more is added.
 MAX_REPEATED = 200
 MAX_SLUG = 40

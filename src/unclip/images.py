@@ -22,23 +22,6 @@ from unclip.files import atomic_write
 from unclip.pictures import on_white, open_picture
 from unclip.shapes import Images
 
-__all__ = [
-    "cover",
-    "crop_square",
-    "cut",
-    "encode_gif",
-    "encode_picture",
-    "from_pil",
-    "from_uint8",
-    "grid",
-    "resize",
-    "save_gif",
-    "save_png",
-    "to_pil",
-    "to_uint8",
-    "to_unit",
-]
-
 PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 # Of JPEG and WebP: no difference to the eye at a quarter of a PNG's bytes.
 QUALITY = 95

@@ -10,8 +10,6 @@ import torch
 
 from unclip.config import Config
 
-__all__ = ["Machine", "describe_machine"]
-
 PACKAGE = Path(__file__).parent
 
 

@@ -14,18 +14,6 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from unclip.errors import InputError
 
-__all__ = [
-    "MAX_PIXELS",
-    "Picture",
-    "foreign_profile",
-    "on_white",
-    "open_original",
-    "open_picture",
-    "open_pictures",
-    "read_picture",
-    "white_of",
-]
-
 Picture = Image.Image | str | Path | np.ndarray
 
 MAX_PIXELS = 2**27

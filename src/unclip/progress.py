@@ -3,8 +3,6 @@
 import sys
 from contextlib import suppress
 
-__all__ = ["on_terminal", "say", "show_progress"]
-
 BAR_WIDTH = 24
 
 

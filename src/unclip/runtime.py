@@ -10,18 +10,6 @@ from torch import Tensor
 
 from unclip.errors import InputError
 
-__all__ = [
-    "NoiseSource",
-    "at_least_float32",
-    "autocast",
-    "encoder_dtype",
-    "forked_random_state",
-    "inference_dtype",
-    "resolve_device",
-    "seeded",
-    "seeded_generator",
-]
-
 
 def resolve_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" is the first of cuda, mps, cpu that is there. Raises `InputError`."""

@@ -7,8 +7,6 @@ channels, height, width: of a picture. Pixels are float32 in [-1, 1] unless a do
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-__all__ = ["Embeddings", "Hidden", "Images", "Sample", "Timesteps", "TokenIds", "TokenMask"]
-
 Images = Float[Tensor, "batch channels height width"]
 Embeddings = Float[Tensor, "batch dim"]
 Hidden = Float[Tensor, "batch length width"]

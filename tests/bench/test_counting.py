@@ -1,14 +1,13 @@
 """Operations of a sampling against sums by hand, and those of presets against published figures."""
 
 import pytest
-
 from bench_jobs import SETTINGS, stage_job
+
 from unclip.bench import count_stage, preset_subject
 from unclip.clip import clip_preset
+from unclip.model import model_preset
+from unclip.model.families import build_on_meta, count_step
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig, count_bytes, prior_preset
-from unclip.pipelines import model_preset
-from unclip.pipelines.networks import build_on_meta
-from unclip.pipelines.sizes import count_step
 
 PRIOR = PriorConfig(embedding_dim=24, text_dim=40, num_text_tokens=10, width=32, depth=3, num_heads=2)
 

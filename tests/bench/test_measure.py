@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-
 from bench_jobs import SETTINGS, stage_job
+
 from unclip.bench import (
     BatchFigures,
     DevicePeak,
@@ -20,9 +20,9 @@ from unclip.bench import (
 from unclip.bench.measure import measure
 from unclip.bench.weights import fill_network
 from unclip.errors import InputError
+from unclip.model.families import build_on_meta
 from unclip.models import UpsamplerConfig, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
-from unclip.pipelines.networks import build_on_meta
-from unclip.training.step_cost import count_step_cost
+from unclip.training.plan.cost import count_step_cost
 
 CPU = torch.device("cpu")
 PRIOR = prior_preset("tiny")

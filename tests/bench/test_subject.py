@@ -5,10 +5,9 @@ import pytest
 from unclip.bench import change_networks, model_subject, preset_subject, stage_sizes, with_text_tokens
 from unclip.config import Config
 from unclip.errors import CheckpointError, ConfigError, InputError
+from unclip.model import model_preset, model_presets
+from unclip.model.families import build_on_meta, count_step
 from unclip.models import DecoderConfig, PriorConfig, prior_preset
-from unclip.pipelines import model_preset, model_presets
-from unclip.pipelines.networks import build_on_meta
-from unclip.pipelines.sizes import count_step
 
 
 def test_a_models_stages_come_in_the_order_of_drawing() -> None:

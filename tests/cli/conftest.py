@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from unclip.cli.main import run
+from unclip.evaluate import Evaluation, Figure, Point
 from unclip.machine import describe_machine
-from unclip.pipelines.evaluate import Evaluation, Figure, Point
 
 
 class Finished(NamedTuple):

@@ -15,7 +15,7 @@ from unclip.cli.data.check import check
 from unclip.cli.data.prepare import prepare
 from unclip.cli.data.source import num_workers
 from unclip.data import CheckConfig, PrepareConfig, Report, Source, load_shards
-from unclip.data._source import Content
+from unclip.data.sources.base import Content
 
 Program = Callable[..., Any]
 

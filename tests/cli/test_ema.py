@@ -9,7 +9,7 @@ import torch
 
 from unclip.checkpoint import LazyTensor, load_tensors, read_metadata, save_module, save_tensors
 from unclip.models import Prior, prior_preset
-from unclip.training.post_hoc import Snapshot, reconstruct, save_snapshot
+from unclip.training.averages import Snapshot, reconstruct, save_snapshot
 
 Program = Callable[..., Any]
 
@@ -29,8 +29,8 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_it_writes_a_stage_that_a_pipeline_opens(unclip: Program, run: Path, tmp_path: Path) -> None:
-    from unclip.pipelines.folder import open_network
-    from unclip.training.post_hoc import load_snapshots
+    from unclip.model.folder import open_network
+    from unclip.training.averages import load_snapshots
 
     done = unclip("ema", run, "--sigma-rel", "0.08", "-o", tmp_path / "long.safetensors")
     assert (done.code, done.err) == (0, "")

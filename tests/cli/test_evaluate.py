@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from tiny_features import write_digits
-from unclip.pipelines import Evaluation, UnClip
+from unclip.evaluate import Evaluation
+from unclip.pipelines import UnClip
 from unclip.testing import tiny_model
 
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from unclip.data import emoji_items, write_shards
-from unclip.pipelines import BASIS_FILE, EmbeddingBasis, UnClip
+from unclip.model import BASIS_FILE, EmbeddingBasis
+from unclip.pipelines import UnClip
 
 Program = Callable[..., Any]
 FAST = ("--seed", "7", "--steps", "2", "--size", "16")

@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from unclip.cli.progress import show_progress
-from unclip.progress import say
+from unclip.progress import say, show_progress
 
 
 class Terminal(io.StringIO):

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unclip.clip.bpe import learn_merges, merge
+from unclip.clip.tokenizer import learn_merges, merge
 
 
 def learn_slowly(words: dict[tuple[str, ...], int], num_merges: int) -> list[tuple[str, str]]:
@@ -43,7 +43,7 @@ def test_merges_from_the_left() -> None:
 
 def test_does_not_depend_on_the_process_or_the_order_of_words() -> None:
     program = (
-        "from unclip.clip.bpe import learn_merges\n"
+        "from unclip.clip.tokenizer import learn_merges\n"
         "words = {tuple(a + b + c): 2 for a in 'xyz' for b in 'xyz' for c in 'xyz'}\n"
         "print(learn_merges(words, 20), learn_merges(dict(reversed(words.items())), 20))"
     )

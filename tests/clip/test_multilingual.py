@@ -6,10 +6,10 @@ import pytest
 import tokenizers
 import torch
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
+from networks import close, fill, translate
 from torch import Tensor
 from transformers import XLMRobertaTokenizer
 
-from networks import close, fill, translate
 from unclip.clip import (
     MultilingualClip,
     MultilingualConfig,
@@ -18,7 +18,7 @@ from unclip.clip import (
     multilingual_preset,
 )
 from unclip.errors import CheckpointError, ConfigError, InputError
-from unclip.interop.kandinsky_names import multilingual_names
+from unclip.interop.kandinsky import multilingual_names
 from unclip.models import count_parameters
 
 POOLER = {"transformer.pooler.": "unused"}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pictures import picture
 from unclip.data import PictureFormat, fit_picture
-from unclip.data._fit import CROPS, Crop, encode_picture
+from unclip.data.pixels import CROPS, Crop, encode_picture
 from unclip.errors import DataError, InputError
 
 

@@ -86,7 +86,7 @@ def test_the_empty_prompt_must_be_given(tmp_path: Path) -> None:
 def test_statistics_of_a_large_set_come_from_evenly_spread_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unclip.data._foreign_embeddings.MAX_COUNTED", 5)
+    monkeypatch.setattr("unclip.data.foreign_embeddings.MAX_COUNTED", 5)
     embeddings = rows(10)
     write_arrays(tmp_path, "img_emb", {"0": embeddings})
     expected = embeddings[::2].astype(np.float32).mean(axis=0)

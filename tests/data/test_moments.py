@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unclip.data._moments import Moments, merge_all
+from unclip.data.embedding_shards import Moments, merge_all
 
 
 @pytest.mark.parametrize("sizes", [[7], [1, 1, 5], [3, 0, 4], [0, 0, 7]])

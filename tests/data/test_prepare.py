@@ -10,7 +10,7 @@ from PIL import Image
 
 from pictures import encoded, picture
 from unclip.data import PrepareConfig, ShardSet, fit_picture, load_shards, open_source, prepare
-from unclip.data._tar_writer import hash_order
+from unclip.data.tars import hash_order
 from unclip.errors import DataError, InputError
 
 

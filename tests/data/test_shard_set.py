@@ -282,8 +282,8 @@ def test_names_in_latin_1_are_readable_keys(tmp_path: Path) -> None:
 
 
 def test_of_a_large_set_a_thousand_samples_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unclip.data._shard_set.MAX_COUNTED", 9)
-    monkeypatch.setattr("unclip.data._shard_set.NUM_PROBED", 5)
+    monkeypatch.setattr("unclip.data.shard_set.MAX_COUNTED", 9)
+    monkeypatch.setattr("unclip.data.shard_set.NUM_PROBED", 5)
     captioned = {f"{index}.txt": b"a cat" for index in range(0, 10, 4)}
     write_tar(tmp_path / "0.tar", {**{f"{index}.png": WHITE for index in range(10)}, **captioned})
     data = ShardSet.open(tmp_path)

@@ -5,15 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-
 from clip_networks import HUGE, SMALL, OpenAI, equal, load, prompts, reference, refused
 from networks import close
+
 from unclip.checkpoint import LazyTensor, NetworkWeights
 from unclip.clip import ClipConfig, clip_preset
 from unclip.clip.model import normalize_pixels
 from unclip.errors import CheckpointError, ConfigError
-from unclip.interop._clip_names import openai_names
-from unclip.interop.clip import clip_from_open_clip, clip_from_openai
+from unclip.interop.clip import clip_from_open_clip, clip_from_openai, openai_names
 from unclip.interop.rules import to_theirs
 
 HUGE_OPTIONS = {

@@ -13,7 +13,7 @@ from networks import close, lazy, read, same
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, clip_preset
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import ForeignModel
-from unclip.interop._clip_names import openai_names, transformers_names
+from unclip.interop.clip import openai_names, transformers_names
 from unclip.interop.clip_files import import_clip
 from unclip.interop.rules import to_theirs
 

@@ -15,7 +15,7 @@ from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, ClipConfig, clip_preset
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import import_foreign
-from unclip.interop._clip_names import openai_names
+from unclip.interop.clip import openai_names
 from unclip.interop.clip_files import import_clip, picture_resize
 from unclip.interop.rules import to_theirs
 

@@ -15,12 +15,7 @@ from unclip.checkpoint import LazyTensor, write_tensors
 from unclip.clip import ClipConfig, clip_preset
 from unclip.clip.model import normalize_pixels
 from unclip.errors import CheckpointError, ConfigError, InputError
-from unclip.interop.clip import (
-    clip_from_clip_model,
-    clip_from_openai,
-    clip_from_transformers,
-    clip_to_transformers,
-)
+from unclip.interop.clip import clip_from_clip_model, clip_from_openai, clip_from_transformers, clip_to_transformers
 from unclip.interop.sources import Component
 
 

@@ -6,23 +6,22 @@ from typing import Any
 
 import pytest
 import torch
+from dalle2_golden import CASES, changed, group
+from foreign_files import clip_folder
+from networks import close, lazy, read, same
 from packaging.version import Version
 from PIL import Image
 from torch import Tensor
 
-from dalle2_golden import CASES, changed, group
-from foreign_files import clip_folder
-from networks import close, lazy, read, same
 from unclip.checkpoint import LazyTensor
 from unclip.clip import TextFeatures
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.interop.clip_files import import_clip
-from unclip.interop.dalle2_files import import_dalle2
-from unclip.interop.dalle2_pytorch import decoder_from_checkpoint, prior_from_checkpoint
+from unclip.interop.dalle2_files import decoder_from_checkpoint, import_dalle2, prior_from_checkpoint
+from unclip.model.opening import join_foreign
 from unclip.pipelines import Condition, Model
-from unclip.pipelines.opening import join_foreign
-from unclip.pipelines.text_to_image import text_to_image
-from unclip.pipelines.variations import image_variations
+from unclip.pipelines.tasks.text_to_image import text_to_image
+from unclip.pipelines.tasks.variations import image_variations
 
 OTHER = {"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}, "step": torch.ones(1), "epoch": 3}
 

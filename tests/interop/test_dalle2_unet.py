@@ -8,7 +8,7 @@ import torch
 from dalle2_golden import CASES, changed, group
 from networks import close, lazy, read
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
-from unclip.interop.dalle2_pytorch import Imported, decoder_from_checkpoint
+from unclip.interop.dalle2_files import Imported, decoder_from_checkpoint
 from unclip.models import count_parameters
 from unclip.models.dalle2_pytorch import Dalle2UNet, Dalle2UNetConfig, dalle2_decoder_preset
 

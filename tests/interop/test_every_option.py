@@ -8,17 +8,17 @@ import diffusers
 import pytest
 import transformers
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
-
 from networks import lazy
+
 from unclip.checkpoint import NetworkWeights
 from unclip.clip import Clip, clip_preset
 from unclip.errors import ConfigError, UnclipError
-from unclip.interop import kandinsky_configs, schedulers, unclip_configs
-from unclip.interop._clip_names import openai_names
-from unclip.interop.clip import clip_from_open_clip, clip_from_transformers, clip_to_transformers
-from unclip.interop.foreign import ForeignNetwork
+from unclip.interop import kandinsky as kandinsky_configs
+from unclip.interop import schedulers
+from unclip.interop import unclip as unclip_configs
+from unclip.interop.clip import clip_from_open_clip, clip_from_transformers, clip_to_transformers, openai_names
 from unclip.interop.options import IDLE, other_options
-from unclip.interop.rules import to_theirs
+from unclip.interop.rules import ForeignNetwork, to_theirs
 from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
 
 DECODER, PROJECTIONS = unclip_configs.decoder_config_theirs(decoder_preset("karlo"))

@@ -5,23 +5,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-
 from dalle2_golden import CASES
+
 from unclip.config import load_config
 from unclip.errors import UnclipError
-from unclip.interop import kandinsky_configs, schedulers, unclip_configs
-from unclip.interop._dalle2_decoder import unet_config
-from unclip.interop._dalle2_prior import prior_config
+from unclip.interop import kandinsky as kandinsky_configs
+from unclip.interop import schedulers
+from unclip.interop import unclip as unclip_configs
 from unclip.interop.clip import clip_from_transformers
+from unclip.interop.dalle2 import prior_config, unet_config
 from unclip.interop.sources import Component
-from unclip.models import (
-    autoencoder_preset,
-    decoder_preset,
-    kandinsky_decoder_preset,
-    prior_preset,
-    upsampler_preset,
-)
-from unclip.pipelines import StageSettings
+from unclip.model import StageSettings
+from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
 
 NONSENSE = ([], "a", -1, 0, 10**9, None, True, [0], ["a"], {}, 1.5)
 PRIOR = prior_preset("karlo")

@@ -1,30 +1,31 @@
 """Kandinsky's networks, imported from the classes of diffusers and from the names of 2.1's original code."""
 
+import original_names
 import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel, VQModel
+from networks import close, fill, lazy, read, same
 from torch import nn
 
-import original_names
-from networks import close, fill, lazy, read, same
 from unclip.clip import MultilingualClip, multilingual_preset
 from unclip.config import Config
 from unclip.errors import CheckpointError, ConfigError
-from unclip.interop.foreign import ForeignNetwork
 from unclip.interop.kandinsky import (
+    autoencoder_config_theirs,
+    decoder_config_theirs,
     kandinsky_autoencoder,
     kandinsky_decoder,
+    kandinsky_names,
     kandinsky_original_autoencoder,
     kandinsky_original_decoder,
     kandinsky_original_prior,
     kandinsky_prior,
     kandinsky_text_encoder,
+    multilingual_names,
 )
-from unclip.interop.kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
-from unclip.interop.kandinsky_names import kandinsky_names, multilingual_names
-from unclip.interop.movq_names import movq_names
-from unclip.interop.rules import to_theirs
-from unclip.interop.unclip_configs import prior_config_theirs
+from unclip.interop.movq import movq_names
+from unclip.interop.rules import ForeignNetwork, to_theirs
+from unclip.interop.unclip import prior_config_theirs
 from unclip.models import (
     Autoencoder,
     KandinskyDecoder,

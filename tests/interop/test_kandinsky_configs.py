@@ -9,14 +9,14 @@ from diffusers import DDIMScheduler, DDPMScheduler, PriorTransformer, UnCLIPSche
 
 from unclip.config import Config
 from unclip.errors import ConfigError
-from unclip.interop.kandinsky_configs import (
+from unclip.interop.kandinsky import (
     autoencoder_config,
     autoencoder_config_theirs,
     decoder_config,
     decoder_config_theirs,
 )
 from unclip.interop.schedulers import kandinsky_sampling, unclip_sampling
-from unclip.interop.unclip_configs import prior_config, prior_config_theirs
+from unclip.interop.unclip import prior_config, prior_config_theirs
 from unclip.models import PriorConfig, autoencoder_preset, kandinsky_decoder_preset, prior_preset
 
 BIGG = prior_preset("karlo").replace(embedding_dim=1280)

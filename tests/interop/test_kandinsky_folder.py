@@ -9,24 +9,24 @@ from typing import NamedTuple
 import diffusers
 import pytest
 import torch
+from foreign_files import AUTOENCODER, DECODER_WITH_TEXT, Kandinsky, kandinsky, kandinsky_original, openai_clip
+from networks import close, read, same
 from PIL import Image
 from torch import Tensor, nn
 
-from foreign_files import AUTOENCODER, DECODER_WITH_TEXT, Kandinsky, kandinsky, kandinsky_original, openai_clip
-from networks import close, read, same
 from unclip.clip import clip_preset
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import ForeignModel
+from unclip.interop.kandinsky import kandinsky_names, multilingual_names
 from unclip.interop.kandinsky_folder import PIPELINES, import_kandinsky, import_kandinsky_original
-from unclip.interop.kandinsky_names import kandinsky_names, multilingual_names
-from unclip.interop.movq_names import movq_names
+from unclip.interop.movq import movq_names
 from unclip.interop.rules import to_theirs
-from unclip.interop.unclip_names import prior_names
+from unclip.interop.unclip import prior_names
+from unclip.model.opening import join_foreign
 from unclip.pipelines import Condition, Model
 from unclip.pipelines.features import encode
-from unclip.pipelines.opening import join_foreign
-from unclip.pipelines.text_to_image import text_to_image
-from unclip.pipelines.variations import image_variations
+from unclip.pipelines.tasks.text_to_image import text_to_image
+from unclip.pipelines.tasks.variations import image_variations
 from unclip.runtime import forked_random_state
 
 PROMPTS = ["a red apple", "a cat"]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from unclip.interop.movq_names import movq_names, movq_original_names
+from unclip.interop.movq import movq_names, movq_original_names
 from unclip.models import AutoencoderConfig, autoencoder_preset
 
 LEVELS = 4

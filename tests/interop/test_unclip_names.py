@@ -3,16 +3,16 @@
 The names of the original code are checked against diffusers' by undoing the published conversion.
 """
 
+import original_names
 import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from networks import close, fill, lazy, read, same, translate
 from torch import Tensor, nn
 
-import original_names
-from networks import close, fill, lazy, read, same, translate
 from unclip.interop.rules import Names, to_ours
-from unclip.interop.unclip_names import (
+from unclip.interop.unclip import (
     decoder_names,
     decoder_original_names,
     prior_names,

@@ -7,7 +7,7 @@ from torch import nn
 
 from networks import carry_over, close, fill
 from unclip.errors import ConfigError, InputError
-from unclip.interop.movq_names import movq_names
+from unclip.interop.movq import movq_names
 from unclip.models import Autoencoder, AutoencoderConfig, autoencoder_preset, count_parameters
 
 SHALLOW = {"channel_mult": (1, 2), "num_res_blocks": 1, "attention_levels": (1,)}

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from unclip.errors import CheckpointError, InputError
-from unclip.pipelines import Draft, StageSettings, UnClip
+from unclip.model import StageSettings
+from unclip.pipelines import Draft, UnClip
 from unclip.runtime import NoiseSource
 
 PROMPTS = ["a red apple", "a cat"]

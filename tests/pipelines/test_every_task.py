@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 from unclip.errors import InputError
-from unclip.pipelines import EmbeddingBasis, Result, UnClip
+from unclip.model import EmbeddingBasis
+from unclip.pipelines import Result, UnClip
 
 PROMPT = "a red apple"
 

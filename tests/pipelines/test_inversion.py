@@ -11,8 +11,8 @@ from PIL import Image
 
 from unclip import UnClip
 from unclip.data import emoji_items, rasterize
-from unclip.evaluation import psnr
 from unclip.images import cover, from_pil
+from unclip.metrics import psnr
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RECORDED = "results/text_diff.json"

@@ -10,7 +10,7 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.images import from_pil
 from unclip.pictures import open_picture
-from unclip.pipelines.masks import MaskKind, mask_of_alpha, open_mask
+from unclip.pipelines.tasks.painting import MaskKind, mask_of_alpha, open_mask
 
 SIZE = (64, 64)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from unclip.images import resize
-from unclip.pipelines.masks import join, resize_known, resize_mask, soft_edge
+from unclip.pipelines.tasks.painting import join, resize_known, resize_mask, soft_edge
 
 SIZES = [(8, 8), (16, 16), (5, 7), (32, 20), (1, 1)]
 

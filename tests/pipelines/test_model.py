@@ -11,10 +11,11 @@ import torch
 from unclip.checkpoint import read_metadata
 from unclip.diffusion import time_grid
 from unclip.errors import CheckpointError, InputError
+from unclip.model import describe_model, find_model, shipped_models
+from unclip.model.folder import open_model, read_model_config, write_model
 from unclip.models import Upsampler
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig
-from unclip.pipelines import Model, UnClip, describe_model, find_model, shipped_models
-from unclip.pipelines.folder import open_model, read_model_config, write_model
+from unclip.pipelines import Model, UnClip
 from unclip.runtime import NoiseSource
 from unclip.testing import tiny_pipeline
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from unclip.images import save_png
 from unclip.pictures import on_white, open_picture
 from unclip.pipelines import UnClip
-from unclip.pipelines.originals import open_editable, recolour
+from unclip.pipelines.tasks.painting import open_editable, recolour
 
 SIZE = (24, 20)
 QUICK: dict[str, Any] = {"seed": 3, "image_size": 16, "num_steps": 1}

@@ -12,8 +12,9 @@ from PIL import Image
 
 from unclip.checkpoint import save_tensors
 from unclip.errors import CheckpointError, InputError
-from unclip.pipelines import EmbeddingBasis, Model, UnClip, convert
-from unclip.pipelines.embedding_basis import BASIS_FILE
+from unclip.model import EmbeddingBasis, convert
+from unclip.model.basis import BASIS_FILE
+from unclip.pipelines import Model, UnClip
 
 
 @pytest.fixture

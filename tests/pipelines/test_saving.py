@@ -8,7 +8,8 @@ import torch
 
 from unclip.checkpoint import Storage, load_tensors, open_tensors, read_metadata
 from unclip.errors import InputError
-from unclip.pipelines import UnClip, find_model
+from unclip.model import find_model
+from unclip.pipelines import UnClip
 from unclip.testing import tiny_pipeline
 
 

@@ -5,17 +5,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from networks import fill
 from torch import Tensor
 from torch.nn import functional as F
 
-from networks import fill
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, bind, clip_x0, time_grid
 from unclip.errors import ConfigError
-from unclip.interop.unclip_configs import decoder_config_theirs, prior_config_theirs
+from unclip.interop.unclip import decoder_config_theirs, prior_config_theirs
+from unclip.model import StageSettings
 from unclip.models import Decoder, Prior, decoder_preset, prior_preset
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig
-from unclip.pipelines import Condition, DecoderStage, Model, PriorStage, StageSettings
+from unclip.pipelines import Condition, DecoderStage, Model, PriorStage
 from unclip.runtime import NoiseSource
 
 SETTINGS = StageSettings(num_steps=4, sampler="ddim", guidance_scale=1.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unclip.errors import ConfigError, InputError
-from unclip.pipelines import StageSettings, check_prompts, image_seeds
+from unclip.model import StageSettings
+from unclip.pipelines import check_prompts, image_seeds
 from unclip.pipelines.settings import picture_seeds, settle
 
 DEFAULTS = {

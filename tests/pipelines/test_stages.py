@@ -10,8 +10,9 @@ from torch import Tensor
 from unclip.clip import TextFeatures
 from unclip.diffusion import bind, clip_x0, get_sampler, guide, time_grid
 from unclip.images import resize
+from unclip.model import StageSettings
 from unclip.models import Upsampler, UpsamplerConfig
-from unclip.pipelines import Condition, Model, StageSettings, UpsamplerStage, best_candidate, last
+from unclip.pipelines import Condition, Model, UpsamplerStage, best_candidate, last
 from unclip.runtime import NoiseSource
 
 SEEDS = [3, 11]

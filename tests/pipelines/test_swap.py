@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from unclip.errors import CheckpointError, InputError
+from unclip.model import EmbeddingBasis
 from unclip.models import Prior, Upsampler
-from unclip.pipelines import EmbeddingBasis, Model, UnClip
+from unclip.pipelines import Model, UnClip
 from unclip.testing import tiny_pipeline
 
 

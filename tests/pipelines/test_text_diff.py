@@ -13,7 +13,7 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pipelines import Result, UnClip
-from unclip.pipelines.text_diff import angle, default_theta
+from unclip.pipelines.tasks.text_diff import angle, default_theta
 
 SOURCE, TARGET = "a red apple", "an old house near the yellow sun"
 

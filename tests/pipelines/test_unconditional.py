@@ -12,15 +12,10 @@ from torch import Tensor, nn
 
 from unclip.diffusion import bind, clip_x0, get_sampler, time_grid
 from unclip.errors import InputError
-from unclip.models import (
-    Autoencoder,
-    Decoder,
-    KandinskyDecoder,
-    autoencoder_preset,
-    kandinsky_decoder_preset,
-)
+from unclip.model import StageSettings, describe_model
+from unclip.models import Autoencoder, Decoder, KandinskyDecoder, autoencoder_preset, kandinsky_decoder_preset
 from unclip.models.dalle2_pytorch import Dalle2UNet, Dalle2UNetConfig
-from unclip.pipelines import DecoderStage, Model, StageSettings, UnClip, describe_model, last
+from unclip.pipelines import DecoderStage, Model, UnClip, last
 from unclip.runtime import NoiseSource, forked_random_state
 from unclip.testing.tiny import DECODER
 

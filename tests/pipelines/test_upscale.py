@@ -11,7 +11,7 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
 from unclip.pipelines import Model, UnClip, last
-from unclip.pipelines.upscale import BLOCK, OVERLAP, Block, cut_axis, enlarge_part, paste, plan_passes
+from unclip.pipelines.tasks.upscale import BLOCK, OVERLAP, Block, _cut_axis, enlarge_part, paste, plan_passes
 from unclip.runtime import NoiseSource
 
 
@@ -46,7 +46,7 @@ def test_passes(model: Model, found: tuple[int, int], size: int | None, plan: li
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 1024, 1025, 2048, 5000])
 def test_blocks_cover_and_overlap(length: int) -> None:
-    spans = cut_axis(length)
+    spans = _cut_axis(length)
     assert (spans[0][0], spans[-1][1]) == (0, length)
     assert all(0 < end - start <= BLOCK for start, end in spans)
     assert all(one[1] - other[0] == OVERLAP for one, other in itertools.pairwise(spans))

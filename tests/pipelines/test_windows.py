@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unclip.pipelines.windows import Box, window_around, windows_outward
+from unclip.pipelines.tasks.painting import Box, window_around, windows_outward
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from unclip.recipes import Circumstances, Stage, choose, planned_minutes
 from unclip.recipes.choose import defaults_of, with_length
 from unclip.training import TrainConfig
 from unclip.training.config import TaskConfig
-from unclip.training.step_cost import network_of
+from unclip.training.plan.cost import network_of
 
 TWO_CORES, GPU = 4e11, 3e14
 GIVEN = Circumstances(

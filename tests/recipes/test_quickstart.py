@@ -20,7 +20,7 @@ from unclip.errors import ConfigError, DataError, InputError, UnclipError
 from unclip.recipes import Circumstances, Progress, Quickstart, choose, quickstart
 from unclip.recipes.choose import LEAST_STEPS
 from unclip.recipes.own_data import make_shards, read_check
-from unclip.recipes.quickstart_report import too_few_steps, write_report
+from unclip.recipes.report import too_few_steps, write_report
 
 WORDS = ("red", "round", "old", "small", "bright", "wooden", "quiet", "sour", "striped", "soft", "tall", "warm")
 SIDE = 72

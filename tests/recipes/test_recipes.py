@@ -13,7 +13,7 @@ from unclip.errors import ConfigError
 from unclip.models import count_parameters
 from unclip.recipes import RECIPES, frozen_clip, get_recipe, num_pictures, prepare_smoke
 from unclip.training import Plan, make_plan
-from unclip.training.step_cost import network_of
+from unclip.training.plan.cost import network_of
 
 LARGE = sorted(name for name in RECIPES if not name.startswith("emoji/"))
 PLANNED = re.compile(r"Planned: (\d+) x (\w+), (.*)\.$", re.MULTILINE)

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from embedding_files import write_arrays, write_tables
 from shard_files import picture, write_set, write_tar
 from short_runs import ALONE, changed, first_batch, options, small_shards, steps
+
 from unclip.clip import TextImageEncoder
-from unclip.data import EmbeddingSet, ShardSet, emoji_items, open_pictures
+from unclip.data import EmbeddingSet, ShardSet, embed, emoji_items, open_pictures
 from unclip.errors import DataError
-from unclip.pipelines import embed
 from unclip.training import DataConfig, Feed, TrainConfig, make_task, train
 from unclip.training.feed import held_out
 from unclip.training.tasks.common import load_pictures, read_items

@@ -7,15 +7,7 @@ import torch
 
 from unclip.images import to_uint8
 from unclip.runtime import seeded
-from unclip.training.tasks.degrade import (
-    DAMAGES,
-    KERNELS,
-    add_grain,
-    blur_along,
-    compress,
-    degrade,
-    shrink_and_enlarge,
-)
+from unclip.training.tasks.degrade import DAMAGES, KERNELS, add_grain, blur_along, compress, degrade, shrink_and_enlarge
 
 
 def pictures(count: int = 4, side: int = 24) -> torch.Tensor:

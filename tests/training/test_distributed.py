@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from processes import finish, start
 from short_runs import changed
+
 from unclip.checkpoint import load_tensors
 from unclip.training import TrainConfig
 
-WORKER = Path(__file__).parent / "worker.py"
+WORKER = Path(__file__).parents[1] / "helpers" / "training_worker.py"
 NUM_STEPS = 6
 STAGES = ("emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
 VARIANTS = {

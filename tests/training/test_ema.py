@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unclip.errors import ConfigError
-from unclip.training.ema import AverageRule, Averages, ema_decay, power_exponent
+from unclip.training.averages import AverageRule, Averages, ema_decay, power_exponent
 
 WIDTHS = (0.05, 0.1, 0.25)
 

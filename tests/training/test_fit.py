@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from processes import finish, start
 from short_runs import ALONE, changed
+
 from unclip.clip import TextImageEncoder
+from unclip.data import embed
 from unclip.errors import ConfigError, InputError, UnclipError
-from unclip.pipelines import embed
 from unclip.training import TrainConfig, make_plan, make_task, train
 from unclip.training.fit import adopt_sizes, stored_clip
 

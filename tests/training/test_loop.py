@@ -44,7 +44,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 ) -> None:
     config = tiny_recipe(name)
     train(config, tmp_path / "whole")
-    from unclip.training.ema import Averages
+    from unclip.training.averages import Averages
 
     update, calls = Averages.update, []
 

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from unclip.training.loss_scale import LossScale
+from unclip.training.optimizer import LossScale
 
 
 def test_it_halves_at_once_and_doubles_after_2000_finite_steps() -> None:

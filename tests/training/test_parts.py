@@ -9,8 +9,8 @@ import torch
 
 from unclip.data import emoji_items
 from unclip.runtime import seeded
+from unclip.training.averages import ema_decay
 from unclip.training.config import DataConfig, OptimizerConfig
-from unclip.training.ema import ema_decay
 from unclip.training.optimizer import learning_rate, make_optimizers
 from unclip.training.task import Request, Stream
 from unclip.training.tasks.clip import augment, degrade

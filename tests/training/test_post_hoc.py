@@ -11,13 +11,15 @@ from torch import nn
 
 from unclip.checkpoint import LazyTensor, save_tensors
 from unclip.errors import CheckpointError, InputError
-from unclip.training.ema import AverageRule, Averages, power_exponent
-from unclip.training.post_hoc import (
+from unclip.training.averages import (
+    AverageRule,
+    Averages,
     Profile,
     Snapshot,
     fit_profile,
     inner_products,
     load_snapshots,
+    power_exponent,
     reconstruct,
     save_snapshot,
 )

@@ -14,13 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import processor_job
 import pytest
 import torch
-from torch import Tensor, nn
-
-import processor_job
 from processes import ROOT
 from short_runs import ALONE
+from torch import Tensor, nn
+
 from unclip.checkpoint import load_tensors
 from unclip.pipelines import UnClip
 from unclip.training import Feed, Position, TrainConfig, make_state, make_task, train_steps
@@ -74,11 +74,17 @@ def run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[tup
         out = tmp_path_factory.mktemp("row")
         environment = os.environ | {
             "OMP_NUM_THREADS": threads,
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "helpers")]),
         }
         environment |= {"ONEDNN_MAX_CPU_ISA": isa} if isa else {}
         environment |= {"ATEN_CPU_CAPABILITY": aten} if aten else {}
-        command = [sys.executable, str(ROOT / "tests" / "processor_job.py"), str(inputs), str(out), precision]
+        command = [
+            sys.executable,
+            str(ROOT / "tests" / "helpers" / "processor_job.py"),
+            str(inputs),
+            str(out),
+            precision,
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         facts = json.loads((out / "facts.json").read_text())

@@ -5,11 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
 from short_runs import ALONE
+
 from unclip.training import Feed, Position, TrainConfig, make_task, train
-from unclip.training.log import StepReport
-from unclip.training.progress import Reporter
+from unclip.training.logging import Reporter, StepReport
 
 
 def report(step: int, loss: float, skipped: float = 0.0) -> StepReport:

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from processes import finish, start
 from short_runs import ALONE, calls, changed, first_batch, fresh, options, steps
+
 from unclip.errors import TrainingError
 from unclip.training import Feed, TrainConfig, average_stage, make_state, make_task, train
-from unclip.training.ema import ema_decay
+from unclip.training.averages import ema_decay, load_snapshots
 from unclip.training.memory import sharded_blocks
-from unclip.training.post_hoc import load_snapshots
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 RATE = 1e-3
 
 
@@ -136,7 +135,7 @@ def test_a_compiled_network_has_the_same_losses(
         for on in (False, True)
     ]
     (tmp_path / "runs.json").write_text(json.dumps(runs))
-    [(code, errors)] = finish(start([HERE / "worker.py", tmp_path / "runs.json"], 1), timeout=600)
+    [(code, errors)] = finish(start([HERE / "training_worker.py", tmp_path / "runs.json"], 1), timeout=600)
     assert code == 0, errors
     plain, compiled = (json.loads((tmp_path / str(on) / "losses-0.json").read_text()) for on in (False, True))
     assert compiled == pytest.approx(plain, rel=1e-4)

@@ -7,7 +7,7 @@ from torch import nn
 from unclip.clip import clip_preset
 from unclip.models import Prior, PriorConfig, Upsampler, UpsamplerConfig
 from unclip.nn import TransformerBlock
-from unclip.training.saved_bytes import GpuAutocast, SavedBytes, count_saved
+from unclip.training.plan.activations import GpuAutocast, SavedBytes, count_saved
 
 UPSAMPLER = UpsamplerConfig(
     image_size=32, low_res_size=8, base_channels=32, channel_mult=(1, 2), num_res_blocks=1, noise_conditioning=True

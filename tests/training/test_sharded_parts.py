@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from unclip.errors import ConfigError
 from unclip.models import Prior, prior_preset
 from unclip.training import OptimizerConfig
-from unclip.training.ema import AverageRule, Averages
+from unclip.training.averages import AverageRule, Averages
 from unclip.training.memory import checkpoint_activations, sharded_blocks
 from unclip.training.optimizer import Optimizers, make_optimizers
 

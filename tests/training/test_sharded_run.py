@@ -5,9 +5,10 @@ from pathlib import Path
 
 from processes import finish, start
 from short_runs import changed
+
 from unclip.training import TrainConfig
 
-WORKER = Path(__file__).parent / "sharded_worker.py"
+WORKER = Path(__file__).parents[1] / "helpers" / "sharded_worker.py"
 
 
 def test_shards_are_built_embedded_written_and_resumed_by_the_first_process(

@@ -14,7 +14,7 @@ from unclip.data import emoji_items, write_shards
 from unclip.errors import TrainingError
 from unclip.training import Batch, StopFlag, TrainConfig, make_task, train
 from unclip.training.feed import Feed
-from unclip.training.log import RunLog, StepReport
+from unclip.training.logging import RunLog, StepReport
 from unclip.training.tasks import prior as prior_task
 
 Recipe = Callable[[str], TrainConfig]

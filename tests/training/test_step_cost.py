@@ -19,7 +19,7 @@ from unclip.training import (
 )
 from unclip.training.config import TaskConfig
 from unclip.training.optimizer import make_optimizers
-from unclip.training.step_cost import count_state, count_step_cost, optimizer_bytes
+from unclip.training.plan.cost import count_state, count_step_cost, optimizer_bytes
 
 DECODER = DecoderConfig(
     image_size=16,

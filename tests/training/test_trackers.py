@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from unclip.errors import DependencyError
-from unclip.training.log import RunLog, StepReport
-from unclip.training.trackers import open_trackers
+from unclip.training.logging import RunLog, StepReport, open_trackers
 
 SETTINGS = {"name": "emoji/decoder", "batch_size": 8, "optimizer": {"learning_rate": 0.1}}
 GRID = Image.new("RGB", (8, 4), "red")

@@ -11,11 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from unclip.bench.jobs import StageJob
 from unclip.bench.stage import prepare
 from unclip.bench.weights import held_bytes
+from unclip.model.families import build_on_meta, count_step
 from unclip.models import count_flops, count_parameters
-from unclip.pipelines.networks import build_on_meta
-from unclip.pipelines.sizes import count_step
-
-__all__ = ["StageCount", "count_stage"]
 
 META = torch.device("meta")
 

@@ -5,11 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from unclip.config import Config, load_config
-from unclip.pipelines import StageSettings
-from unclip.pipelines.networks import NETWORKS
+from unclip.model import StageSettings
+from unclip.model.families import NETWORKS
 from unclip.training import TrainConfig
-
-__all__ = ["AnyJob", "DType", "Measured", "NetworkShape", "StageJob", "TrainJob"]
 
 DType = Literal["float32", "bfloat16", "float16"]
 

@@ -13,11 +13,9 @@ from unclip.bench.peak import synchronize
 from unclip.bench.stage import prepare
 from unclip.bench.synthetic import Ready, synthetic_task
 from unclip.bench.weights import fill_network
-from unclip.pipelines.networks import build_on_meta
+from unclip.model.families import build_on_meta
 from unclip.runtime import resolve_device
 from unclip.training import Cluster, Feed, Position, make_state, train_steps
-
-__all__ = ["measure"]
 
 T = TypeVar("T")
 

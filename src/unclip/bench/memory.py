@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["PeakMemory"]
-
 STATUS = Path("/proc/self/status")
 
 

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from unclip.config import Config
 
-__all__ = ["DevicePeak", "measure_peak"]
-
 # Square products, smallest first, and convolutions of 3 x 3 as (pictures, channels, side).
 SIDES = (512, 1024, 2048, 4096, 8192, 16384)
 CONVOLUTIONS = ((1, 128, 32), (1, 320, 32), (1, 256, 64), (4, 512, 32), (8, 320, 64), (16, 512, 64))

@@ -14,8 +14,6 @@ from unclip.config import load_config
 from unclip.errors import InputError
 from unclip.runtime import resolve_device
 
-__all__ = ["measure_apart"]
-
 
 def measure_apart(job: StageJob | TrainJob) -> Measured:
     """What `job` takes, so that no other measurement hides its memory.

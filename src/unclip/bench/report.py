@@ -7,8 +7,6 @@ from unclip.bench.peak import DevicePeak
 from unclip.config import Config
 from unclip.machine import Machine
 
-__all__ = ["BatchFigures", "SampleReport", "StageFigures"]
-
 
 class StageFigures(Config):
     """One stage at one batch size. Seconds and operations are those of the whole batch unless they say otherwise."""

@@ -16,10 +16,8 @@ from unclip.bench.sizes import StageSizes, stage_sizes
 from unclip.bench.subject import Subject
 from unclip.errors import InputError, did_you_mean
 from unclip.machine import describe_machine
-from unclip.pipelines import StageSettings
+from unclip.model import StageSettings
 from unclip.runtime import inference_dtype, resolve_device
-
-__all__ = ["bench_sample"]
 
 # CLIP computes in float32 in every pipeline.
 ENCODERS = ("clip", "text_encoder")

@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 
 from unclip.bench.subject import Subject
 from unclip.errors import InputError
+from unclip.model import StageSettings
+from unclip.model.families import LATENT_SIZE, build_on_meta
+from unclip.model.folder import upsampler_names
 from unclip.models import AutoencoderConfig
-from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, StageSettings, UpsamplerStage
+from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, UpsamplerStage
 from unclip.pipelines.chain import chain_to, show_size
-from unclip.pipelines.folder import upsampler_names
-from unclip.pipelines.networks import build_on_meta
-from unclip.pipelines.sizes import LATENT_SIZE
-
-__all__ = ["StageSizes", "stage_sizes"]
 
 # Nothing is sampled here.
 ANY = StageSettings(num_steps=1, sampler="ddpm")

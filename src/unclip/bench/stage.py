@@ -8,13 +8,11 @@ from torch import Tensor
 
 from unclip.bench.jobs import StageJob
 from unclip.clip import Clip, MultilingualClip, TextFeatures
+from unclip.model.families import CLIP_TOKENS
 from unclip.models import Autoencoder, Decoder, KandinskyDecoder, Prior, Upsampler
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2UNet
 from unclip.pipelines import Condition, DecoderStage, PriorStage, UpsamplerStage
-from unclip.pipelines.sizes import CLIP_TOKENS
 from unclip.runtime import NoiseSource, seeded
-
-__all__ = ["Begin", "prepare"]
 
 Begin = Callable[[], Iterator[object]]
 """Begins a sampling: what is done once is done when it returns; each item is then a step."""

@@ -8,6 +8,8 @@ from unclip.clip import clip_preset, multilingual_preset
 from unclip.clip.config import PRESETS as CLIP_PRESETS
 from unclip.config import Config, override
 from unclip.errors import ConfigError, InputError, did_you_mean
+from unclip.model import StageSettings, model_preset, model_presets, open_sources
+from unclip.model.folder import upsampler_names
 from unclip.models import (
     AutoencoderConfig,
     DecoderConfig,
@@ -22,10 +24,6 @@ from unclip.models import (
     upsampler_preset,
 )
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
-from unclip.pipelines import StageSettings, model_preset, model_presets, open_sources
-from unclip.pipelines.folder import upsampler_names
-
-__all__ = ["Subject", "change_networks", "model_subject", "preset_subject", "with_text_tokens"]
 
 BEFORE_UPSAMPLERS = ("clip", "text_encoder", "prior", "decoder", "autoencoder")
 # Of a network that comes without a model, and so without settings.

@@ -22,7 +22,7 @@ from unclip.training import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
-from unclip.training.step_cost import text_length
+from unclip.training.plan.cost import text_length
 from unclip.training.task import SampleSet
 from unclip.training.tasks import ClipTask, DecoderTask, PriorTask, UpsamplerTask
 from unclip.training.tasks.clip import ClipSamples
@@ -30,8 +30,6 @@ from unclip.training.tasks.common import EmbeddingTable
 from unclip.training.tasks.decoder import DecoderSamples
 from unclip.training.tasks.prior import PicturePriorSamples
 from unclip.training.tasks.upsampler import UpsamplerSamples
-
-__all__ = ["Ready", "synthetic_task"]
 
 NUM_SAMPLES = 64
 

@@ -26,9 +26,7 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 from unclip.training.config import TaskConfig
-from unclip.training.step_cost import count_flops_per_image, network_of
-
-__all__ = ["TrainReport", "bench_train", "train_config"]
+from unclip.training.plan.cost import count_flops_per_image, network_of
 
 SYNTHETIC = "synthetic"
 CROPS = 4

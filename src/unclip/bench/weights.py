@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor, fill
-from unclip.pipelines import open_sources
+from unclip.model import open_sources
 from unclip.runtime import seeded
-
-__all__ = ["fill_network", "held_bytes"]
 
 # Numbers that are drawn; larger tensors repeat them. Drawing billions of numbers would take minutes.
 NUM_DRAWN = 2**16

@@ -9,8 +9,6 @@ from unclip.bench.jobs import AnyJob
 from unclip.bench.measure import measure
 from unclip.errors import UnclipError
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Do the job that another process sent; an error of ours goes back as one."""

@@ -1,9 +1,9 @@
 """Weights on disk: safetensors with the configuration in the metadata. Knows modules and tensors, no one network."""
 
-from unclip.checkpoint.network import NetworkWeights
 from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.checkpoint.weights import (
     Checkpoint,
+    NetworkWeights,
     Storage,
     file_hash,
     fill,

@@ -21,8 +21,6 @@ from torch import Tensor
 from unclip.errors import CheckpointError
 from unclip.files import atomic_path
 
-__all__ = ["LazyTensor", "TensorFile", "open_tensors", "write_tensors"]
-
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,

@@ -7,37 +7,34 @@ of two or more dimensions, the rest in float32. What was imported is kept in the
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint.network import NetworkWeights
 from unclip.checkpoint.streaming import ALIGNMENT, LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError
 
-__all__ = [
-    "Checkpoint",
-    "Storage",
-    "file_hash",
-    "fill",
-    "load_tensors",
-    "load_weights",
-    "open_weights",
-    "read_metadata",
-    "save_module",
-    "save_network",
-    "save_state",
-    "save_tensors",
-    "stored_types",
-]
-
 Storage = Literal["float32", "bfloat16", "int8"]
 SCALE = "::scale"
 INT8_MAX = 127.0
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkWeights:
+    """All that is needed to build a network, in our names; none of its tensors has been read."""
+
+    network: str
+    """Name of the class that it is an instance of."""
+    config: Config
+    """What to build it with."""
+    tensors: Mapping[str, LazyTensor]
+    """Its state dict, whole, in the types that are stored."""
+    source: str
+    """Where it comes from, for messages."""
 
 
 class Checkpoint(NamedTuple):

@@ -10,9 +10,8 @@ from unclip.errors import InputError
 from unclip.progress import say
 
 if TYPE_CHECKING:
-    from unclip.pipelines import Assembled
+    from unclip.model import Assembled
 
-__all__ = ["assemble"]
 
 STORAGES = ("float32", "bfloat16", "int8")
 PART = "A run of `unclip train`, its file, or a model"
@@ -30,7 +29,7 @@ def assemble(
     """Join stages that were trained one by one to a model that draws."""
     if storage is not None and storage not in STORAGES:
         raise InputError(f"--storage {storage} is not one of {', '.join(STORAGES)}.")
-    from unclip.pipelines import assemble as assemble_model
+    from unclip.model import assemble as assemble_model
 
     done = assemble_model(
         folder,

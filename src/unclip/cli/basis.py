@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-__all__ = ["basis"]
 
 DEFAULT_FILE = "embedding_basis.safetensors"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -55,7 +54,7 @@ def _opened(found: "Sequence[Path | np.ndarray]") -> "Iterator[Path | Image.Imag
     """One picture after the other, with progress."""
     from PIL import Image
 
-    from unclip.cli.progress import show_progress
+    from unclip.progress import show_progress
 
     for number, picture in enumerate(found, start=1):
         yield picture if isinstance(picture, Path) else Image.fromarray(picture)

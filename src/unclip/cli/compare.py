@@ -10,9 +10,7 @@ import typer
 from unclip.errors import InputError
 
 if TYPE_CHECKING:
-    from unclip.pipelines.evaluate import Evaluation, Speed
-
-__all__ = ["compare", "read_evaluation"]
+    from unclip.evaluate import Evaluation, Speed
 
 
 def compare(
@@ -22,7 +20,7 @@ def compare(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for comparison.html and comparison.md.")],
 ) -> None:
     """Put evaluations and timings on one page: tables, quality against seconds, memory against size."""
-    from unclip.pipelines.evaluate import write_comparison
+    from unclip.evaluate import write_comparison
 
     evaluations, speeds = list["Evaluation"](), list["Speed"]()
     for path in results:
@@ -65,7 +63,7 @@ def _parts(text: str) -> Sequence[str]:
 
 def _evaluation(path: Path, found: Mapping[str, Any]) -> "Evaluation":
     from unclip.config import load_config
-    from unclip.pipelines.evaluate import Evaluation
+    from unclip.evaluate import Evaluation
 
     if "points" not in found:
         raise InputError(f"{path} holds no evaluation; give the results.json of one.")
@@ -75,7 +73,7 @@ def _evaluation(path: Path, found: Mapping[str, Any]) -> "Evaluation":
 def _speeds(path: Path, found: Mapping[str, Any]) -> Iterator["Speed"]:
     """A timing for each batch size of a benchmark."""
     from unclip.config import load_config
-    from unclip.pipelines.evaluate import Speed
+    from unclip.evaluate import Speed
 
     if found.get("image_size") is None:
         raise InputError(f"{path} has timings of {found.get('subject')} without a picture; measure all stages.")

@@ -9,9 +9,8 @@ import typer
 from unclip.errors import InputError
 
 if TYPE_CHECKING:
-    from unclip.pipelines import Conversion
+    from unclip.model import Conversion
 
-__all__ = ["convert"]
 
 STORAGES = ("float32", "bfloat16", "int8")
 
@@ -31,7 +30,7 @@ def convert(
     """
     if storage is not None and storage not in STORAGES:
         raise InputError(f"--storage {storage} is not one of {', '.join(STORAGES)}.")
-    from unclip.pipelines import convert as convert_model
+    from unclip.model import convert as convert_model
 
     done = convert_model(sources, folder, to=to, storage=storage, revision=revision)  # type: ignore[arg-type]
     print(json.dumps(as_record(done)) if as_json else as_text(done))

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unclip import __version__
 from unclip.cli.options import Shared, parse_size
 from unclip.cli.per_stage import parse_per_stage
-from unclip.cli.progress import show_progress
 from unclip.errors import InputError
-from unclip.progress import say
+from unclip.progress import say, show_progress
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from unclip.pipelines import Draft, DrawOptions, Result, UnClip
 
-__all__ = ["draw", "draw_part", "read_pictures", "title_of"]
 
 # What a model that ships has learned: a prompt beyond it draws something else without complaint.
 KNOWN = {"emoji": "emoji alone, and draws whatever is asked as one"}

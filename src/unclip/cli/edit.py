@@ -9,8 +9,6 @@ from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Shared, shares_options
 from unclip.errors import InputError
 
-__all__ = ["edit"]
-
 
 @shares_options(without=("sampler",), is_series=True)
 def edit(

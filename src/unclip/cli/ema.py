@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ema"]
-
 
 def ema(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with ema=power.")],

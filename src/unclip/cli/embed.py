@@ -10,9 +10,8 @@ from unclip.cli.options import Device
 from unclip.errors import InputError
 
 if TYPE_CHECKING:
-    from unclip.pipelines import EmbedReport
+    from unclip.data import EmbedReport
 
-__all__ = ["embed"]
 
 SHOWN = 5
 MAX_WORKERS = 16
@@ -34,8 +33,9 @@ def embed(
     """Compute CLIP's features of pictures and captions; the same command again goes on where it stopped."""
     from functools import partial
 
-    from unclip import pipelines
-    from unclip.cli.progress import show_progress
+    from unclip import data
+    from unclip.model import open_clip
+    from unclip.progress import show_progress
     from unclip.runtime import resolve_device
 
     share = parse_node(node)
@@ -43,9 +43,9 @@ def embed(
     if ray is not None:
         if share != (0, 1):
             raise InputError(f"--node {node} and --ray both divide the work; give one of them.")
-        report = pipelines.embed_on_ray(
+        report = data.embed_on_ray(
             shards,
-            partial(pipelines.open_clip, clip),
+            partial(open_clip, clip),
             out,
             hidden=hidden,
             batch_size=batch_size,
@@ -56,9 +56,9 @@ def embed(
             progress=progress,
         )
     else:
-        report = pipelines.embed(
+        report = data.embed(
             shards,
-            pipelines.open_clip(clip, device),
+            open_clip(clip, device),
             out,
             hidden=hidden,
             batch_size=batch_size,

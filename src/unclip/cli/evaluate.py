@@ -12,15 +12,13 @@ import typer
 from unclip.cli.embed import parse_node
 from unclip.cli.options import Device
 from unclip.cli.per_stage import parse_per_stage
-from unclip.cli.progress import show_progress
 from unclip.errors import InputError, did_you_mean
-from unclip.progress import on_terminal, say
+from unclip.progress import on_terminal, say, show_progress
 
 if TYPE_CHECKING:
-    from unclip.evaluation import FeatureNetwork
-    from unclip.pipelines import Evaluation
+    from unclip.evaluate import Evaluation
+    from unclip.metrics import FeatureNetwork
 
-__all__ = ["evaluate"]
 
 COCO_SIZE = 256
 # What is swept, by the option that sets it, and what its values are.
@@ -68,9 +66,10 @@ def evaluate(
     _check(model, images, prompts, out)
     if card is not None and not card.is_file():
         raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
-    from unclip import pipelines
+    from unclip.evaluate import EvaluateOptions, embed_in_card, evaluate_folders, evaluate_model
+    from unclip.pipelines import UnClip
 
-    options = pipelines.EvaluateOptions(
+    options = EvaluateOptions(
         metrics=_names(metrics),
         size=size,
         seed=seed,
@@ -90,22 +89,22 @@ def evaluate(
         command=command,
     )
     device = _local_device(device)
-    pipe = None if model is None else pipelines.UnClip.load(model, device)
+    pipe = None if model is None else UnClip.load(model, device)
     _check_paths(prompts, reference, images)
     networks = _open_networks(_names(features) or [], weights or [], device, cache)
     try:
         if pipe is None or prompts is None or out is None:
             assert images is not None, "checked above"
-            result = pipelines.evaluate_folders(
+            result = evaluate_folders(
                 images, reference, networks, out, options=options, captions=prompts, progress=_tell
             )
         else:
-            result = pipelines.evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_tell)
+            result = evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_tell)
     except KeyboardInterrupt:
         say("unclip: interrupted; the same command goes on")
         raise
     if card is not None and result is not None:
-        pipelines.embed_in_card(card, result, command=options.command)
+        embed_in_card(card, result, command=options.command)
     _report(result, out, as_json)
 
 
@@ -193,7 +192,7 @@ def _local_device(device: str) -> str:
 def _open_networks(
     names: Sequence[str], weights: Sequence[str], device: str, cache: Path | None
 ) -> "list[FeatureNetwork]":
-    from unclip.pipelines import open_features
+    from unclip.evaluate import open_features
 
     files = _weights(weights, names)
     return [open_features(name, files.get(name), device, cache) for name in names]

@@ -8,8 +8,6 @@ import typer
 from unclip.cli.draw import draw, draw_part
 from unclip.cli.options import Shared, StopAfter, shares_options
 
-__all__ = ["finish"]
-
 
 @shares_options(without=("seed",))
 def finish(

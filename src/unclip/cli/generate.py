@@ -8,8 +8,6 @@ from unclip.cli.draw import draw, draw_part
 from unclip.cli.options import Negative, NumImages, PromptOption, Shared, StopAfter, one_prompt, shares_options
 from unclip.errors import InputError
 
-__all__ = ["generate"]
-
 
 @shares_options()
 def generate(

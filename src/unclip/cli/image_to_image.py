@@ -8,8 +8,6 @@ import typer
 from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Negative, NumImages, PromptOption, Shared, one_prompt, shares_options
 
-__all__ = ["image_to_image"]
-
 
 @shares_options()
 def image_to_image(

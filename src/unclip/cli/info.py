@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from unclip.pipelines import ModelInfo, StageInfo
+    from unclip.model import ModelInfo, StageInfo
 
-__all__ = ["info"]
 
 COLUMNS = "  {:<18} {:>13} {:>11} {:>9} {:>9} {:>9}  {}"
 
@@ -21,7 +20,7 @@ def info(
     GFLOP are those of one step for one picture without guidance (CLIP: of one text). A size is what the weights take
     stored as float32, bfloat16 or int8. What a stage computes in is the best of this machine.
     """
-    from unclip.pipelines import describe_model
+    from unclip.model import describe_model
 
     described = describe_model(model)
     print(described.model_dump_json() if as_json else as_text(described))

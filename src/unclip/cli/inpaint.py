@@ -8,8 +8,6 @@ import typer
 from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Feather, NumImages, Resamples, Shared, one_prompt, shares_options
 
-__all__ = ["inpaint"]
-
 
 @shares_options()
 def inpaint(

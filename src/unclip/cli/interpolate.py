@@ -7,8 +7,6 @@ import typer
 from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Shared, shares_options
 
-__all__ = ["interpolate"]
-
 
 @shares_options(is_series=True)
 def interpolate(

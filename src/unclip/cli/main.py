@@ -40,8 +40,6 @@ from unclip.errors import UnclipError
 from unclip.files import expand_home
 from unclip.progress import say
 
-__all__ = ["main", "run"]
-
 USAGE_EXIT = 2
 INTERRUPT_EXIT = 130
 CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first

@@ -8,8 +8,6 @@ from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import NumImages, Shared, shares_options
 from unclip.errors import InputError
 
-__all__ = ["mix"]
-
 
 @shares_options()
 def mix(

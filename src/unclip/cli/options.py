@@ -13,21 +13,6 @@ import typer
 
 from unclip.errors import InputError
 
-__all__ = [
-    "Device",
-    "Feather",
-    "ModelName",
-    "Negative",
-    "NumImages",
-    "PromptOption",
-    "Resamples",
-    "Shared",
-    "StopAfter",
-    "one_prompt",
-    "parse_size",
-    "shares_options",
-]
-
 P = ParamSpec("P")
 
 # Hidden: as other commands spell the prompt. Both spellings are accepted wherever there is one.

@@ -9,8 +9,6 @@ from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Feather, NumImages, PromptOption, Resamples, Shared, one_prompt, shares_options
 from unclip.errors import InputError
 
-__all__ = ["outpaint"]
-
 Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.")]
 
 

@@ -17,8 +17,6 @@ from unclip.files import atomic_writes, check_writable, claimed_paths, free_name
 from unclip.images import encode_gif, encode_picture, grid
 from unclip.progress import say
 
-__all__ = ["STDOUT", "Target", "check_writable", "parse_out", "save_images"]
-
 STDOUT = "-"
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
 STILL = (".png", ".jpg", ".jpeg", ".webp")

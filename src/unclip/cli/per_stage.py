@@ -5,8 +5,6 @@ from typing import TypeVar
 
 from unclip.errors import InputError
 
-__all__ = ["parse_per_stage"]
-
 T = TypeVar("T")
 
 

@@ -8,7 +8,6 @@ import typer
 if TYPE_CHECKING:
     from unclip.training import Plan
 
-__all__ = ["as_text", "duration", "plan"]
 
 ROW = "  {:<15} {}"
 NAMES = {"compute_copies": "bf16 copies", "clip": "frozen CLIP"}

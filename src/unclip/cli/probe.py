@@ -9,8 +9,6 @@ from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Shared, shares_options
 from unclip.errors import InputError
 
-__all__ = ["probe"]
-
 
 @shares_options(is_series=True)
 def probe(
@@ -22,7 +20,7 @@ def probe(
     """Draw what is left of a picture in the leading components of its embedding."""
     counts = parse_counts(components)
     (picture,) = read_pictures(image)
-    from unclip.pipelines import EmbeddingBasis
+    from unclip.model import EmbeddingBasis
 
     chosen = None if basis is None else EmbeddingBasis.load(basis)
     draw(

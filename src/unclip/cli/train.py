@@ -14,7 +14,6 @@ from unclip.progress import say
 if TYPE_CHECKING:
     from unclip.training import TrainConfig
 
-__all__ = ["train"]
 
 QUICKSTART = "quickstart"
 QUICKSTART_MINUTES = 25.0
@@ -148,8 +147,8 @@ def _quickstart(
         raise InputError("quickstart needs your pictures: unclip train quickstart FOLDER.")
     from functools import partial
 
-    from unclip.cli.progress import show_progress
     from unclip.config import load_config
+    from unclip.progress import show_progress
     from unclip.recipes import Quickstart, quickstart
 
     settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}

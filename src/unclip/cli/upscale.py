@@ -8,8 +8,6 @@ import typer
 from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import Shared, shares_options
 
-__all__ = ["upscale"]
-
 
 @shares_options(without=("size", "guidance", "batch_size"))
 def upscale(

@@ -8,8 +8,6 @@ import typer
 from unclip.cli.draw import draw, read_pictures, title_of
 from unclip.cli.options import NumImages, Shared, one_prompt, shares_options
 
-__all__ = ["variations"]
-
 
 @shares_options()
 def variations(

@@ -1,12 +1,15 @@
 """CLIP: images and texts in one embedding space (arXiv 2103.00020). Knows nothing of diffusion."""
 
 from unclip.clip.config import ClipConfig, clip_preset
-from unclip.clip.encoder import TextImageEncoder, save_encoder
-from unclip.clip.fingerprint import clip_hash
-from unclip.clip.loss import contrastive_loss
-from unclip.clip.model import Clip, TextFeatures
-from unclip.clip.multilingual import MultilingualClip, MultilingualConfig, multilingual_preset
-from unclip.clip.multilingual_encoder import MultilingualEncoder, MultilingualTokenizer
+from unclip.clip.encoder import TextImageEncoder, clip_hash, save_encoder
+from unclip.clip.model import Clip, TextFeatures, contrastive_loss
+from unclip.clip.multilingual import (
+    MultilingualClip,
+    MultilingualConfig,
+    MultilingualEncoder,
+    MultilingualTokenizer,
+    multilingual_preset,
+)
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
 
 __all__ = [

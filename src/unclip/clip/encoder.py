@@ -1,5 +1,6 @@
 """CLIP as the rest of the package sees it: pictures and prompts in, features out. Knows no stage that uses them."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,6 @@ from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError, InputError
 from unclip.images import crop_square, from_pil, resize
 from unclip.shapes import Embeddings, Images
-
-__all__ = ["TextImageEncoder", "check_tokenizer", "save_encoder"]
 
 WEIGHTS_FILE, TOKENIZER_FILE = "clip.safetensors", "tokenizer.json"
 
@@ -125,3 +124,16 @@ class TextImageEncoder:
 
     def _tokenize(self, prompts: Sequence[str]) -> TokenBatch:
         return self.tokenizer.encode(prompts, self.clip.config.context_length)
+
+
+def clip_hash(encoder: TextImageEncoder) -> str:
+    """SHA-256, in hexadecimal, of configuration, tokenizer and weights: equal where features are to be equal.
+
+    Weights count as the float32 numbers that are in memory; other storages of a model (bfloat16, int8) differ.
+    """
+    digest = hashlib.sha256(encoder.clip.config.model_dump_json().encode())
+    digest.update(encoder.tokenizer.to_json().encode())
+    for name, tensor in sorted(encoder.clip.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,32 +1,39 @@
-"""Data: sources of captioned pictures, shards, embeddings, and the emoji set. Knows no model and no training loop."""
+"""Data sets: sources of captioned pictures, shards, embeddings, and the emoji set."""
 
-from unclip.data._caption_stats import CaptionStats, Spread
-from unclip.data._check import CheckConfig, Finding, Report, check
-from unclip.data._embedding_layout import TextRow
-from unclip.data._embedding_shards import (
+from unclip.data.check import CaptionStats, CheckConfig, Finding, Report, Spread, check
+from unclip.data.embed import EmbedReport, embed
+from unclip.data.embed_ray import embed_on_ray
+from unclip.data.embedding_shards import (
     EmbeddedShard,
     ShardHeader,
+    TextRow,
     embedding_files,
     read_header,
     read_keys,
     write_embedding_shard,
     write_statistics,
 )
-from unclip.data._embeddings import EmbeddingSet, TextRows
-from unclip.data._emoji import DESIGNS, SPLITS, EmojiItem, emoji_items, emoji_source
-from unclip.data._fit import PictureFormat, decode_picture, fit_picture
-from unclip.data._image_text_set import ImageTextSet, load_shards
-from unclip.data._order import Order, epoch_order
-from unclip.data._phash import perceptual_hash
-from unclip.data._pictures import Item, PictureSet, item_or_next, open_pictures, probe_uncaptioned
-from unclip.data._prepare import PrepareConfig, Prepared, prepare
-from unclip.data._rasterize import rasterize
-from unclip.data._remote import cache_folder
-from unclip.data._shard_set import ShardSet
-from unclip.data._shards import write_emoji_shards, write_shards
-from unclip.data._source import Broken, Sample, Source
-from unclip.data._sources import CAPTION_KINDS, open_source
-from unclip.data._stats import Stats, stats
+from unclip.data.embeddings import EmbeddingSet, TextRows
+from unclip.data.emoji import (
+    DESIGNS,
+    SPLITS,
+    EmojiItem,
+    emoji_items,
+    emoji_source,
+    rasterize,
+    write_emoji_shards,
+    write_shards,
+)
+from unclip.data.order import Order, epoch_order
+from unclip.data.phash import perceptual_hash
+from unclip.data.pictures import Item, PictureSet, item_or_next, open_pictures, probe_uncaptioned
+from unclip.data.pixels import ImageTextSet, PictureFormat, decode_picture, fit_picture, load_shards
+from unclip.data.prepare import PrepareConfig, Prepared, prepare
+from unclip.data.shard_set import ShardSet
+from unclip.data.sources.base import Broken, Sample, Source
+from unclip.data.sources.open import CAPTION_KINDS, open_source
+from unclip.data.stats import Stats, stats
+from unclip.data.store import cache_folder
 
 __all__ = [
     "CAPTION_KINDS",
@@ -35,6 +42,7 @@ __all__ = [
     "Broken",
     "CaptionStats",
     "CheckConfig",
+    "EmbedReport",
     "EmbeddedShard",
     "EmbeddingSet",
     "EmojiItem",
@@ -58,6 +66,8 @@ __all__ = [
     "cache_folder",
     "check",
     "decode_picture",
+    "embed",
+    "embed_on_ray",
     "embedding_files",
     "emoji_items",
     "emoji_source",

@@ -1,16 +1,13 @@
 """Diffusion: schedules, denoisers, losses, samplers and their wrappers. Mathematics on tensors; it knows no network."""
 
-from unclip.diffusion.clipping import clip_x0, dynamic_threshold
 from unclip.diffusion.ddim import ddim
 from unclip.diffusion.ddpm import ddpm
 from unclip.diffusion.denoiser import BoundDenoiser, Denoiser, bind
 from unclip.diffusion.dpmpp_2m import dpmpp_2m
 from unclip.diffusion.dpmpp_2m_sde import dpmpp_2m_sde
 from unclip.diffusion.guidance import guide
-from unclip.diffusion.handover import hand_over
 from unclip.diffusion.heun import heun
 from unclip.diffusion.inversion import invert
-from unclip.diffusion.known import keep_known, start_known
 from unclip.diffusion.loss import Weighting, diffusion_loss, loss_weight
 from unclip.diffusion.prediction import Prediction, PredictionType
 from unclip.diffusion.process import add_noise, posterior, renoise, training_target
@@ -27,10 +24,18 @@ from unclip.diffusion.schedules import (
     linear_schedule,
     make_schedule,
 )
-from unclip.diffusion.self_conditioning import estimate_x0, self_condition
 from unclip.diffusion.slerp import slerp, weighted_mean
 from unclip.diffusion.tiling import Region, Tiling, tiled
 from unclip.diffusion.time_grid import Spacing, time_grid, times_from
+from unclip.diffusion.wrappers import (
+    clip_x0,
+    dynamic_threshold,
+    estimate_x0,
+    hand_over,
+    keep_known,
+    self_condition,
+    start_known,
+)
 
 __all__ = [
     "SAMPLERS",

@@ -8,13 +8,7 @@ from torch import Tensor
 
 from unclip.diffusion.denoiser import split_variance
 from unclip.diffusion.prediction import Prediction, PredictionType, to_prediction
-from unclip.diffusion.process import (
-    learned_log_variance,
-    posterior,
-    posterior_log_variance,
-    step_beta,
-    training_target,
-)
+from unclip.diffusion.process import learned_log_variance, posterior, posterior_log_variance, step_beta, training_target
 from unclip.diffusion.schedules import DiscreteSchedule, NoiseSchedule, per_sample
 from unclip.shapes import Sample, Timesteps
 

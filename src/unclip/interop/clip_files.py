@@ -19,11 +19,9 @@ from unclip.interop.clip import (
     clip_from_openai,
     clip_from_transformers,
 )
-from unclip.interop.foreign import ForeignModel, ForeignNetwork
 from unclip.interop.options import one_side, require
+from unclip.interop.rules import ForeignModel, ForeignNetwork
 from unclip.interop.sources import STEMS, Component, open_component, open_weights, read_json
-
-__all__ = ["clip_statistics", "clip_stems", "import_clip", "openai_clip", "picture_resize"]
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_STEMS = ("open_clip_model", "open_clip_pytorch_model")

@@ -13,7 +13,6 @@ from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.clip import clip_from_transformers
 from unclip.interop.clip_files import clip_statistics, openai_clip, picture_resize
-from unclip.interop.foreign import ForeignModel, ForeignNetwork
 from unclip.interop.kandinsky import (
     kandinsky_autoencoder,
     kandinsky_decoder,
@@ -24,11 +23,10 @@ from unclip.interop.kandinsky import (
     kandinsky_text_encoder,
 )
 from unclip.interop.options import one_side
+from unclip.interop.rules import ForeignModel, ForeignNetwork
 from unclip.interop.schedulers import ORIGINAL_SAMPLING, kandinsky_sampling, unclip_diffusion, unclip_sampling
 from unclip.interop.sources import Component, open_part, open_weights, read_index, read_json
 from unclip.models import AutoencoderConfig, KandinskyDecoderConfig, PriorConfig, prior_preset
-
-__all__ = ["ORIGINAL_FILES", "PIPELINES", "import_kandinsky", "import_kandinsky_original"]
 
 _TASKS = "Img2Img Inpaint Controlnet ControlnetImg2Img Prior PriorEmb2Emb Combined Img2ImgCombined InpaintCombined"
 # What `import_kandinsky` reads, or else says why it does not.

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError
 from unclip.interop.clip_files import clip_statistics, openai_clip
-from unclip.interop.foreign import ForeignModel, ForeignNetwork, foreign_network
 from unclip.interop.kandinsky import kandinsky_original_prior
-from unclip.interop.rules import under
+from unclip.interop.rules import ForeignModel, ForeignNetwork, foreign_network, under
 from unclip.interop.schedulers import unclip_sampling
 from unclip.interop.sources import ForeignFile, open_weights
+from unclip.interop.unclip import decoder_original_names, upsampler_original_names
 from unclip.interop.unclip_folder import decoder_constants
-from unclip.interop.unclip_names import decoder_original_names, upsampler_original_names
 from unclip.models import (
     Decoder,
     DecoderConfig,
@@ -24,8 +23,6 @@ from unclip.models import (
     prior_preset,
     upsampler_preset,
 )
-
-__all__ = ["import_karlo"]
 
 # By kind of file, a tensor that only this kind has, and the containers of all its tensors.
 _KINDS = {

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from unclip.errors import ConfigError, did_you_mean
 
-__all__ = ["Options", "check_kind", "one_side", "other_options", "read_options", "require", "require_all"]
-
 T = TypeVar("T")
 
 # Options of every transformers config, of any version, that no number of a network in use depends on: its training,

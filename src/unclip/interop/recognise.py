@@ -10,14 +10,12 @@ from pathlib import Path, PurePosixPath
 from unclip.errors import CheckpointError
 from unclip.interop.clip_files import clip_stems, import_clip
 from unclip.interop.dalle2_files import import_dalle2
-from unclip.interop.foreign import ForeignModel
 from unclip.interop.kandinsky_folder import ORIGINAL_FILES, import_kandinsky, import_kandinsky_original
 from unclip.interop.kandinsky_folder import PIPELINES as KANDINSKY
 from unclip.interop.karlo import import_karlo
+from unclip.interop.rules import ForeignModel
 from unclip.interop.sources import open_weights, pick_files, read_index, read_json
 from unclip.interop.unclip_folder import PIPELINES, import_unclip
-
-__all__ = ["import_foreign", "needed_weights"]
 
 INDEX, CONFIG = "model_index.json", "config.json"
 WEIGHTS = (".safetensors", ".ckpt", ".pth", ".pt", ".th", ".bin")

@@ -7,14 +7,6 @@ from unclip.errors import ConfigError, did_you_mean
 from unclip.interop.options import read_options, require, require_all
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
-__all__ = [
-    "ORIGINAL_SAMPLING",
-    "kandinsky_sampling",
-    "unclip_diffusion",
-    "unclip_sampling",
-    "unclip_scheduler",
-]
-
 ORIGINAL_SAMPLING: dict[str, dict[str, Any]] = {
     "prior": {"num_steps": 25, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 10.0},
     "decoder": {"num_steps": 50, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 2.0},

@@ -15,19 +15,7 @@ from torch import Tensor
 
 from unclip.checkpoint import LazyTensor, open_tensors
 from unclip.errors import CheckpointError
-from unclip.interop._pickles import check_archive, load_leaves
-
-__all__ = [
-    "Component",
-    "ForeignFile",
-    "PipelineIndex",
-    "open_component",
-    "open_part",
-    "open_weights",
-    "pick_files",
-    "read_index",
-    "read_json",
-]
+from unclip.interop.pickles import check_archive, load_leaves
 
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"

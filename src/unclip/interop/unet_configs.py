@@ -7,19 +7,6 @@ from unclip.errors import ConfigError
 from unclip.interop.options import require
 from unclip.models import DecoderConfig, KandinskyDecoderConfig, UpsamplerConfig
 
-__all__ = [
-    "PLAIN_UNET_DEFAULTS",
-    "PLAIN_UNET_FIXED",
-    "UNET_BLOCKS",
-    "UNET_DEFAULTS",
-    "UNET_FIXED",
-    "attention_levels",
-    "block_types",
-    "learned_variance",
-    "shape_theirs",
-    "widths",
-]
-
 Shaped: TypeAlias = DecoderConfig | KandinskyDecoderConfig | UpsamplerConfig
 
 UNET_FIXED: dict[str, Any] = {

@@ -4,8 +4,6 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-__all__ = ["Depth", "PredictionType", "ScheduleName"]
-
 # More blocks than this are a mistake, which would be built before anything is compared with it.
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
 

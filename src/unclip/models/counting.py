@@ -9,8 +9,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unclip.checkpoint import Storage
 
-__all__ = ["count_bytes", "count_flops", "count_parameters"]
-
 
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable and frozen parameters, buffers left out."""

@@ -15,8 +15,6 @@ from unclip.nn import LayerNorm32, Linear, TimeEmbedding
 from unclip.runtime import at_least_float32
 from unclip.shapes import Timesteps, TokenMask
 
-__all__ = ["Decoder", "DecoderConfig", "check_text"]
-
 
 class DecoderConfig(Config):
     """Shape of a decoder, and the diffusion that its output belongs to."""

@@ -13,8 +13,6 @@ from unclip.models.unet import UNet, UNetConfig
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding
 from unclip.shapes import Timesteps, TokenMask
 
-__all__ = ["KandinskyDecoder", "KandinskyDecoderConfig"]
-
 
 class KandinskyDecoderConfig(Config):
     """Shape of a decoder of Kandinsky 2.1 or 2.2, and the diffusion that its output belongs to."""

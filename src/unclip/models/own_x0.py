@@ -6,8 +6,6 @@ from torch import Tensor
 from unclip.errors import InputError
 from unclip.shapes import Sample
 
-__all__ = ["own_x0"]
-
 
 # Analog Bits (arXiv 2208.04202), section 3.2: zeros stand for a prediction that does not exist.
 def own_x0(self_conditioning: bool, given: Tensor | None, x_t: Sample) -> Sample | None:

@@ -11,15 +11,6 @@ from unclip.models.movq import AutoencoderConfig
 from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
 
-__all__ = [
-    "autoencoder_preset",
-    "decoder_preset",
-    "kandinsky_decoder_preset",
-    "preset_names",
-    "prior_preset",
-    "upsampler_preset",
-]
-
 C = TypeVar("C", bound=Config)
 
 _PRIORS = {

@@ -13,8 +13,6 @@ from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
 from unclip.runtime import at_least_float32
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
-__all__ = ["Prior", "PriorConfig", "TextCache"]
-
 TextCache = Float[Tensor, "batch depth 2 heads keys head_dim"]
 
 # Tokens that the noisy embedding brings: time, noised image embedding, learned query.

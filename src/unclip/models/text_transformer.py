@@ -10,8 +10,6 @@ from unclip.errors import InputError
 from unclip.nn import TransformerBlock
 from unclip.shapes import Hidden, TokenMask
 
-__all__ = ["TextTransformer", "TextTransformerConfig", "last_token"]
-
 
 class TextTransformerConfig(Config):
     """Shape of a text transformer; it is as wide as the context tokens that it makes."""

@@ -13,8 +13,6 @@ from unclip.errors import ConfigError, InputError, UnclipError
 from unclip.nn import Context, Norm, Resample, ResBlock, SpatialAttention, TimeConditioning, make_norm, zeroed
 from unclip.shapes import Embeddings, Images, TokenMask
 
-__all__ = ["UNet", "UNetConfig", "check_divisible", "check_size"]
-
 
 class UNetConfig(Config):
     """Shape of a U-Net trunk."""

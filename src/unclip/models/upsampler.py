@@ -14,8 +14,6 @@ from unclip.nn import Norm, TimeConditioning, TimeEmbedding
 from unclip.runtime import at_least_float32
 from unclip.shapes import Timesteps
 
-__all__ = ["Upsampler", "UpsamplerConfig"]
-
 # An augmentation level in [0, 1] is embedded on the scale of time steps, so that the sinusoids resolve it.
 _LEVEL_SCALE = 1000.0
 

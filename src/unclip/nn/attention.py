@@ -11,8 +11,6 @@ from unclip.nn.linear import Linear, exact_type
 from unclip.nn.norms import GroupNorm32
 from unclip.shapes import Images, TokenMask
 
-__all__ = ["Context", "SpatialAttention", "attention", "split_heads"]
-
 # Up to this many keys two matmuls beat the fused kernel on a CPU (forward and backward, 2 cores with avx512_bf16: 1.2
 # times faster training of a whole U-Net with 260 keys in bfloat16).
 _PLAIN_KEYS = {torch.bfloat16: 512, torch.float16: 512}

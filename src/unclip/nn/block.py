@@ -6,8 +6,6 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["Block"]
-
 
 class Block(nn.Module):
     """A residual, attention or transformer block; its inputs have no names, so that each call can be repeated."""

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 from unclip.nn.linear import Linear
 from unclip.shapes import Timesteps
 
-__all__ = ["TimeEmbedding", "timestep_embedding"]
-
 
 # Sinusoidal embedding, Transformer section 3.5, in ADM's order (all cosines, then all sines).
 def timestep_embedding(timestep: Timesteps, dim: int, max_period: float = 10_000.0) -> Float[Tensor, "batch {dim}"]:

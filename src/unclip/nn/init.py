@@ -4,8 +4,6 @@ from typing import TypeVar
 
 from torch import nn
 
-__all__ = ["zeroed"]
-
 L = TypeVar("L", nn.Linear, nn.Conv2d)
 
 

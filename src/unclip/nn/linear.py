@@ -9,8 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Linear", "exact_type"]
-
 # MKL sums 5 to 11 rows, but not 8, in an order that depends on the number of threads (torch 2.13, 1 to 4 threads).
 _FEW_ROWS, _ROWS = 12, 4
 

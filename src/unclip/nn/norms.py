@@ -12,8 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["GroupNorm32", "LayerNorm32", "Norm", "PixelNorm32", "make_norm"]
-
 Norm = Literal["group", "pixel"]
 # From this size on torch sums channels-last maps thread by thread, so that statistics depend on their number. Rows of
 # channels-first maps are summed as a whole; training, where a step may differ in its last bits, saves the copy.

@@ -13,8 +13,6 @@ from unclip.nn.linear import Linear
 from unclip.nn.norms import Norm, make_norm
 from unclip.shapes import Embeddings, Images
 
-__all__ = ["ResBlock", "Resample", "TimeConditioning", "resample"]
-
 Resample = Literal["none", "down", "up"]
 TimeConditioning = Literal["adaptive", "additive"]
 

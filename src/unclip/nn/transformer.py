@@ -15,8 +15,6 @@ from unclip.nn.linear import Linear
 from unclip.nn.norms import LayerNorm32
 from unclip.shapes import Hidden
 
-__all__ = ["Activation", "KeysValues", "TransformerBlock"]
-
 Activation = Literal["gelu", "quick_gelu"]
 KeysValues = Float[Tensor, "batch 2 heads _ head_dim"]
 

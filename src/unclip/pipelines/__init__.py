@@ -1,96 +1,50 @@
-"""A model's stages and the tasks they do together. Knows networks, samplers and CLIP; no training and no surface."""
+"""Stages, and the tasks that draw with them; `UnClip` is a loaded model with a method per task."""
 
-from unclip.pipelines.assemble import Assembled, assemble
 from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
-from unclip.pipelines.canvas import Canvas
-from unclip.pipelines.clip_model import open_clip
 from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.convert import Conversion, convert
-from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.draft import Draft
-from unclip.pipelines.embed import EmbedReport, embed
-from unclip.pipelines.embed_cluster import embed_on_ray
-from unclip.pipelines.embedding_basis import BASIS_FILE, EmbeddingBasis
-from unclip.pipelines.evaluate import (
-    EvaluateOptions,
-    Evaluation,
-    Figure,
-    Point,
-    embed_in_card,
-    evaluate_folders,
-    evaluate_model,
-)
-from unclip.pipelines.feature_networks import open_features
-from unclip.pipelines.folder import Defaults, ModelConfig, ModelSource, shipped_models
-from unclip.pipelines.image_to_image import image_to_image
-from unclip.pipelines.info import ModelInfo, StageInfo, describe_model
+from unclip.pipelines.decoder import DecoderStage
 from unclip.pipelines.ingredients import TextOrPicture
-from unclip.pipelines.inpaint import inpaint
-from unclip.pipelines.interpolate import interpolate
-from unclip.pipelines.mix import mix
 from unclip.pipelines.model import Model
-from unclip.pipelines.opening import find_model, open_sources
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
-from unclip.pipelines.outpaint import outpaint
-from unclip.pipelines.presets import ModelPreset, model_preset, model_presets
-from unclip.pipelines.prior_stage import PriorStage, best_candidate
-from unclip.pipelines.probe import fit_basis, probe
+from unclip.pipelines.prior import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
-from unclip.pipelines.sampling import last
-from unclip.pipelines.settings import PerStage, StageSettings, check_prompts, image_seeds
-from unclip.pipelines.text_diff import text_diff
-from unclip.pipelines.text_to_image import text_to_image
+from unclip.pipelines.sampling import Canvas, last
+from unclip.pipelines.settings import PerStage, check_prompts, image_seeds
+from unclip.pipelines.tasks.drafts import Draft
+from unclip.pipelines.tasks.image_to_image import image_to_image
+from unclip.pipelines.tasks.inpaint import inpaint
+from unclip.pipelines.tasks.interpolate import interpolate
+from unclip.pipelines.tasks.mix import mix
+from unclip.pipelines.tasks.outpaint import outpaint
+from unclip.pipelines.tasks.probe import fit_basis, probe
+from unclip.pipelines.tasks.text_diff import text_diff
+from unclip.pipelines.tasks.text_to_image import text_to_image
+from unclip.pipelines.tasks.unconditional import unconditional
+from unclip.pipelines.tasks.variations import image_variations
 from unclip.pipelines.unclip import UnClip
-from unclip.pipelines.unconditional import unconditional
-from unclip.pipelines.upsampler_stage import UpsamplerStage
-from unclip.pipelines.variations import image_variations
+from unclip.pipelines.upsampler import UpsamplerStage
 
 __all__ = [
-    "BASIS_FILE",
-    "Assembled",
     "BoundDecoder",
     "BoundPrior",
     "BoundUpsampler",
     "Canvas",
     "Condition",
-    "Conversion",
     "DecoderStage",
-    "Defaults",
     "Draft",
     "DrawOptions",
-    "EmbedReport",
-    "EmbeddingBasis",
-    "EvaluateOptions",
-    "Evaluation",
-    "Figure",
     "ImageSize",
     "Model",
-    "ModelConfig",
-    "ModelInfo",
-    "ModelPreset",
-    "ModelSource",
     "OutputType",
     "PerStage",
-    "Point",
     "PriorStage",
     "Progress",
     "Result",
-    "StageInfo",
-    "StageSettings",
     "TextOrPicture",
     "UnClip",
     "UpsamplerStage",
-    "assemble",
     "best_candidate",
     "check_prompts",
-    "convert",
-    "describe_model",
-    "embed",
-    "embed_in_card",
-    "embed_on_ray",
-    "evaluate_folders",
-    "evaluate_model",
-    "find_model",
     "fit_basis",
     "image_seeds",
     "image_to_image",
@@ -99,14 +53,8 @@ __all__ = [
     "interpolate",
     "last",
     "mix",
-    "model_preset",
-    "model_presets",
-    "open_clip",
-    "open_features",
-    "open_sources",
     "outpaint",
     "probe",
-    "shipped_models",
     "text_diff",
     "text_to_image",
     "unconditional",

@@ -10,23 +10,22 @@ import torch
 from torch import Tensor
 
 from unclip.errors import InputError
+from unclip.model.settings import StageSettings
 from unclip.models import Upsampler
 from unclip.pictures import Picture
 from unclip.pipelines.chain import Chain, show_size, width_and_height
 from unclip.pipelines.conditioning import AnyDecoder, AnyPrior, Condition
-from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.embeddings import Vectors, decoder_features, read_images, read_prompts, read_vectors
+from unclip.pipelines.decoder import DecoderStage
 from unclip.pipelines.features import Features, encode_prompts
 from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
-from unclip.pipelines.prior_stage import PriorStage
+from unclip.pipelines.prior import PriorStage
 from unclip.pipelines.sampling import describe_stage
-from unclip.pipelines.settings import StageSettings, check_prompts
-from unclip.pipelines.upsampler_stage import LargeImages, UpsamplerStage
+from unclip.pipelines.settings import check_prompts
+from unclip.pipelines.tasks.embeddings import Vectors, decoder_features, read_images, read_prompts, read_vectors
+from unclip.pipelines.upsampler import LargeImages, UpsamplerStage
 from unclip.shapes import Embeddings, Images
-
-__all__ = ["BoundDecoder", "BoundPrior", "BoundUpsampler"]
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from unclip.errors import InputError
-from unclip.pipelines.decoder_stage import DecoderStage
+from unclip.pipelines.decoder import DecoderStage
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import ImageSize
-from unclip.pipelines.upsampler_stage import UpsamplerStage
-
-__all__ = ["Chain", "chain_to", "show_size", "width_and_height"]
+from unclip.pipelines.upsampler import UpsamplerStage
 
 
 class Chain(NamedTuple):

@@ -17,17 +17,6 @@ from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2UNet
 from unclip.pipelines.sampling import expand_text, trim_texts
 from unclip.shapes import Embeddings
 
-__all__ = [
-    "AnyDecoder",
-    "AnyPrior",
-    "Condition",
-    "Conditioning",
-    "decoder_conditioning",
-    "leads_from_text",
-    "prior_conditioning",
-    "with_own_x0",
-]
-
 AnyPrior: TypeAlias = Prior | Dalle2Prior
 AnyDecoder: TypeAlias = Decoder | KandinskyDecoder | Dalle2UNet
 Conditioning: TypeAlias = Mapping[str, Tensor | None]

@@ -12,16 +12,6 @@ from unclip.pipelines.model import Encoder, Model
 from unclip.pipelines.sampling import select_text
 from unclip.shapes import Embeddings
 
-__all__ = [
-    "Features",
-    "chunk_size",
-    "cut_texts",
-    "encode",
-    "encode_pictures",
-    "encode_prompts",
-    "join_cut",
-]
-
 T = TypeVar("T")
 
 # Texts or pictures that go through an encoder together. One on a CPU, where bits in float32 depend on their number.

@@ -19,8 +19,6 @@ from unclip.pipelines.job import Batch, Job
 from unclip.pipelines.model import Model
 from unclip.pipelines.settings import check_prompts
 
-__all__ = ["Ingredient", "TextOrPicture", "embed_ingredients", "encode_ingredients", "read_ingredient"]
-
 TextOrPicture: TypeAlias = Image.Image | Path | str | np.ndarray
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 

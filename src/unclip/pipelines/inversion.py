@@ -10,22 +10,11 @@ from torch import Tensor
 
 from unclip.diffusion import SamplerStep, invert
 from unclip.errors import InputError
-from unclip.pipelines.canvas import Canvas
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.job import Job, run_steps
-from unclip.pipelines.sampling import expand_text, select_text, stage_times
-from unclip.pipelines.upsampler_stage import UpsamplerStage
+from unclip.pipelines.sampling import Canvas, expand_text, select_text, stage_times
+from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.shapes import Embeddings, Sample
-
-__all__ = [
-    "INVERTIBLE",
-    "INVERTIBLE_UPSAMPLER",
-    "check_invertible",
-    "invert_pictures",
-    "invert_upsamplers",
-    "start_from",
-    "wordless",
-]
 
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""

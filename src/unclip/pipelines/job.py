@@ -14,19 +14,17 @@ from torch import Tensor
 from unclip.diffusion import SamplerStep
 from unclip.errors import InputError
 from unclip.images import cover, from_pil
-from unclip.pipelines.canvas import BLANK, Canvas
+from unclip.model.settings import StageSettings
 from unclip.pipelines.chain import Chain, chain_to
-from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.conditioning import Condition, leads_from_text
 from unclip.pipelines.features import Features
 from unclip.pipelines.model import Model, Stage
 from unclip.pipelines.options import DrawOptions, Progress, check_options, watcher
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
-from unclip.pipelines.sampling import select_text, stage_times
-from unclip.pipelines.settings import StageSettings, check_count, picture_seeds, settle
+from unclip.pipelines.sampling import BLANK, Canvas, select_text, stage_times
+from unclip.pipelines.settings import check_count, check_text, picture_seeds, settle
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
-
-__all__ = ["Batch", "Job", "begin", "count_candidates", "each_result", "run_steps", "settle_options"]
 
 BATCH_SIZE = 8
 
@@ -269,3 +267,24 @@ def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: in
 def _batches(num_images: int, seeds: list[int], size: int) -> list[Batch]:
     rows = [place // num_images for place in range(len(seeds))]
     return Batch(rows, seeds, NoiseSource.from_seeds(seeds)).split(size)
+
+
+def check_negative(job: Job, negative_prompt: str) -> None:
+    """Raise `InputError` unless guidance of a stage of the job leads away from `negative_prompt`, or it is empty."""
+    if not isinstance(negative_prompt, str):
+        raise InputError(f"negative_prompt is a {type(negative_prompt).__name__}; it is a text, one for all pictures.")
+    check_text("negative_prompt", negative_prompt)
+    if not negative_prompt:
+        return
+    stages = {"prior": job.model.prior, "decoder": job.model.decoder}
+    ran = {name: stage for name, stage in stages.items() if stage is not None and name in job.settings}
+    scales = {name: job.settings[name].guidance_scale for name, stage in ran.items() if leads_from_text(stage.network)}
+    if not scales:
+        raise InputError(
+            f"nothing in the model {job.model.name!r} that runs here leads away from a text; leave negative_prompt out."
+        )
+    if max(scales.values()) <= 1.0:
+        shown = ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
+        raise InputError(
+            f"negative_prompt needs guidance above 1; guidance_scale is {shown}. Raise it, or leave the prompt out."
+        )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -12,29 +12,20 @@ from torch import nn
 from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
 from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEncoder, Tokenizer
 from unclip.errors import InputError
-from unclip.pipelines.decoder_stage import DecoderStage
-from unclip.pipelines.embedding_basis import EmbeddingBasis
-from unclip.pipelines.fit import Part, check_fit
-from unclip.pipelines.folder import (
-    Defaults,
-    ModelSource,
-    open_stages,
-    upsampler_names,
-    write_model,
-)
-from unclip.pipelines.networks import build_on_meta
-from unclip.pipelines.opening import open_sources
-from unclip.pipelines.prior_stage import PriorStage
-from unclip.pipelines.residence import Residence
-from unclip.pipelines.upsampler_stage import UpsamplerStage
+from unclip.model.basis import EmbeddingBasis
+from unclip.model.checks import Part, check_fit
+from unclip.model.families import ENCODERS, build_on_meta
+from unclip.model.folder import Defaults, ModelSource, open_stages, upsampler_names, write_model
+from unclip.model.opening import open_sources
+from unclip.model.residence import Residence
+from unclip.pipelines.decoder import DecoderStage
+from unclip.pipelines.prior import PriorStage
+from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import encoder_dtype, inference_dtype, resolve_device
-
-__all__ = ["Encoder", "Model", "Stage"]
 
 Stage: TypeAlias = PriorStage | DecoderStage | UpsamplerStage
 Encoder: TypeAlias = TextImageEncoder | MultilingualEncoder
 P = TypeVar("P")
-ENCODERS = ("clip", "text_encoder")
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,3 +265,41 @@ def _networks(part: Encoder | Stage) -> dict[str, nn.Module]:
         case UpsamplerStage():
             last = {} if part.last is None else {f"{part.name}_last": part.last}
             return {part.name: part.network, **last}
+
+
+def swap(
+    model: Model,
+    *,
+    clip: Model | None = None,
+    prior: Model | None = None,
+    decoder: Model | None = None,
+    upsamplers: Model | None = None,
+) -> Model:
+    """Join `model` with parts of others; see `UnClip.replace` for the arguments."""
+    given = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
+    donors = {part: donor for part, donor in given.items() if donor is not None}
+    for part, donor in donors.items():
+        if donor.device != model.device:
+            raise InputError(
+                f"{model.name!r} is on {model.device} and {donor.name!r}, which gives its {part}, on {donor.device}; "
+                "load both on one device."
+            )
+    swapped = replace(
+        model,
+        name=_name(model, donors),
+        clip=model.clip if clip is None else clip.need_clip,
+        basis=(clip or model).basis,
+        prior=model.prior if prior is None else prior.need_prior,
+        num_candidates=(prior or model).num_candidates,
+        decoder=model.decoder if decoder is None else decoder.need_decoder,
+        text_encoder=(decoder or model).text_encoder,
+        upsamplers=(upsamplers or model).upsamplers,
+        residences={key: home for part in (model, *donors.values()) for key, home in part.residences.items()},
+    )
+    return swapped if swapped.image_size in swapped.image_sizes else replace(swapped, image_size=None)
+
+
+def _name(model: Model, donors: Mapping[str, Model]) -> str:
+    """What the model is called from now on: `emoji (decoder of mine)`."""
+    parts = ", ".join(f"{part} of {donor.name}" for part, donor in donors.items())
+    return f"{model.name} ({parts})" if parts else model.name

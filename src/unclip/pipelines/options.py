@@ -8,8 +8,6 @@ from unclip.pipelines.result import OutputType, check_output_type
 from unclip.pipelines.settings import PerStage
 from unclip.progress import show_progress
 
-__all__ = ["DrawOptions", "ImageSize", "Progress", "check_options", "silent", "watcher"]
-
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
 ImageSize: TypeAlias = int | tuple[int, int]

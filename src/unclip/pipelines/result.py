@@ -19,10 +19,8 @@ from unclip import __version__
 from unclip.errors import InputError, did_you_mean
 from unclip.files import atomic_write, atomic_writes, claimed_paths, expand_home, free_names, slug
 from unclip.images import encode_gif, encode_picture, from_pil, grid, to_pil, to_unit
-from unclip.pipelines.settings import StageSettings
+from unclip.model.settings import StageSettings
 from unclip.shapes import Embeddings
-
-__all__ = ["Drawn", "Format", "OutputType", "Result", "check_output_type", "convert", "size_of"]
 
 OutputType = Literal["pil", "np", "pt"]
 Drawn: TypeAlias = Float[Tensor, "_ channels height width"] | Sequence[Image.Image]

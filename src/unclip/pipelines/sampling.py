@@ -1,10 +1,12 @@
-"""Running a sampler on a stage: settings to steps, steps to a result. Knows a `Denoiser` and settings; not networks."""
+"""Run a sampler on a stage: from settings and a start to sampler steps."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from unclip.clip import TextFeatures
@@ -23,25 +25,29 @@ from unclip.diffusion import (
     time_grid,
     times_from,
 )
+from unclip.model.settings import StageSettings
 from unclip.models import ScheduleName, count_parameters
-from unclip.pipelines.canvas import BLANK, Canvas
-from unclip.pipelines.settings import StageSettings
+from unclip.shapes import Sample
 
-__all__ = [
-    "describe_network",
-    "describe_stage",
-    "expand_text",
-    "last",
-    "sample_dtype",
-    "sample_steps",
-    "select_text",
-    "stage_times",
-    "trained_schedule",
-    "trim_texts",
-]
 
-# Embeddings are in standard deviations: one further out is noise (Karlo clamps at 10 too). Pixels lie in [-1, 1].
-EMBEDDING_BOUND, PIXEL_BOUND = 10.0, 1.0
+class Canvas(NamedTuple):
+    """A sampler's start: fresh noise, an x_T, a picture to draw over, or one of which a part stays."""
+
+    x_T: Sample | None = None
+    """The noise to begin with; None draws it."""
+    picture: Sample | None = None
+    """What is there already, in the numbers of the stage: pixels in [-1, 1], or latents."""
+    strength: float = 1.0
+    """Share of the noise that is put on `picture` and taken away again, in (0, 1]; 1 leaves nothing of it (SDEdit)."""
+    mask: Float[Tensor, "_batch 1 _height _width"] | None = None
+    """1 where the stage paints, 0 where `picture` stays; None: it paints everywhere."""
+    num_resamples: int = 1
+    """How often each step is made when a part stays, noise being put back in between (RePaint); 1 is once."""
+
+
+BLANK = Canvas()
+
+
 UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 

@@ -4,64 +4,17 @@ import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
 
-import pydantic
-
-from unclip.config import Config
 from unclip.diffusion import get_sampler
-from unclip.errors import ConfigError, InputError, did_you_mean
-
-__all__ = [
-    "PerStage",
-    "StageSettings",
-    "check_count",
-    "check_fraction",
-    "check_prompts",
-    "check_text",
-    "image_seeds",
-    "picture_seeds",
-    "settle",
-]
+from unclip.errors import InputError, did_you_mean
+from unclip.model.settings import StageSettings
 
 T = TypeVar("T")
 PerStage: TypeAlias = T | Mapping[str, T] | None
 
 # torch.Generator takes no more.
 MAX_SEED = 2**63
-
-
-class StageSettings(Config):
-    """How one stage is sampled."""
-
-    num_steps: int = pydantic.Field(ge=1)
-    """Steps of the sampler."""
-    sampler: str
-    """Name of the sampler: ddpm, ddim, heun, dpm++ or dpm++sde."""
-    spacing: Literal["uniform", "logsnr"] = "uniform"
-    """Steps even in the schedule's table, or even in log-SNR."""
-    guidance_scale: float = pydantic.Field(default=1.0, ge=0.0, allow_inf_nan=False)
-    """Classifier-free guidance; 1 is off. The upsamplers use none."""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Times t between which guidance acts; outside them the unconditional pass is saved."""
-    x0_bound: float | None = pydantic.Field(default=None, gt=0.0)
-    """Largest absolute value of a predicted x0; None is the stage's own: 10 for the prior, 1 for pixels."""
-    schedule_dtype: Literal["float64", "float32"] = "float64"
-    """What the schedule's table is multiplied up in: float32 repeats the rounding of diffusers."""
-    eta: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the posterior's deviation that DDIM draws as noise; 0 is deterministic. Other samplers take none."""
-    augmentation: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
-    """Standard deviation of noise added to an upsampler's small picture, which hides a decoder's flaws; 0 is none."""
-    sigma_min: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
-    """No step ends at less noise than this but the last, which ends at none; 0 makes every step."""
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> "StageSettings":
-        if self.eta > 0.0 and self.sampler != "ddim":
-            raise ConfigError(
-                f"eta={self.eta} is noise of ddim, but the sampler is {self.sampler}; use ddim, or eta=0."
-            )
-        return self
 
 
 def settle(

@@ -12,24 +12,21 @@ from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
 from unclip.errors import InputError
 from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
-from unclip.pipelines.drafting import advance, draft, finish
-from unclip.pipelines.embeddings import decode, embed
-from unclip.pipelines.image_to_image import image_to_image
-from unclip.pipelines.inpaint import inpaint
-from unclip.pipelines.interpolate import interpolate
-from unclip.pipelines.mix import mix
-from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.outpaint import outpaint
-from unclip.pipelines.probe import fit_basis, probe
+from unclip.pipelines.model import Model, Stage, swap
 from unclip.pipelines.sampling import describe_network, describe_stage
-from unclip.pipelines.swap import swap
-from unclip.pipelines.text_diff import text_diff
-from unclip.pipelines.text_to_image import text_to_image
-from unclip.pipelines.unconditional import unconditional
-from unclip.pipelines.upscale import upscale
-from unclip.pipelines.variations import image_variations
-
-__all__ = ["UnClip"]
+from unclip.pipelines.tasks.drafts import advance, draft, finish
+from unclip.pipelines.tasks.embeddings import decode, embed
+from unclip.pipelines.tasks.image_to_image import image_to_image
+from unclip.pipelines.tasks.inpaint import inpaint
+from unclip.pipelines.tasks.interpolate import interpolate
+from unclip.pipelines.tasks.mix import mix
+from unclip.pipelines.tasks.outpaint import outpaint
+from unclip.pipelines.tasks.probe import fit_basis, probe
+from unclip.pipelines.tasks.text_diff import text_diff
+from unclip.pipelines.tasks.text_to_image import text_to_image
+from unclip.pipelines.tasks.unconditional import unconditional
+from unclip.pipelines.tasks.upscale import upscale
+from unclip.pipelines.tasks.variations import image_variations
 
 P = ParamSpec("P")
 R = TypeVar("R")

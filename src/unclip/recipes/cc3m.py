@@ -13,8 +13,6 @@ from unclip.recipes.large import TEXT_WIDTH, VIT_L_14, ema_images, streamed
 from unclip.recipes.smoke import shrink
 from unclip.training import DecoderTaskConfig, OptimizerConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
 
-__all__ = ["NUM_PICTURES", "decoder", "prior", "upsampler_256"]
-
 NUM_PICTURES = 2_900_000
 DATA = streamed("data/cc3m", 256)
 CLIP = Path("models/vit-l-14")

@@ -14,10 +14,10 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
+from unclip.model import Defaults
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
-from unclip.pipelines import Defaults
 from unclip.recipes import emoji
-from unclip.recipes.stages import Stage
+from unclip.recipes.series import Stage
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -28,20 +28,7 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 from unclip.training.config import Precision
-from unclip.training.step_cost import count_flops_per_image
-
-__all__ = [
-    "IMAGE_SIZES",
-    "LEAST_STEPS",
-    "Circumstances",
-    "batch_for",
-    "choose",
-    "defaults_of",
-    "most_images",
-    "planned_minutes",
-    "with_batch",
-    "with_length",
-]
+from unclip.training.plan.cost import count_flops_per_image
 
 SHARDS = "shards"
 IMAGE_SIZES = (256, 128, 64, 32)

@@ -8,8 +8,8 @@ FLOPs are those of one forward pass of one picture; training costs three times a
 from pathlib import Path
 
 from unclip.clip import ClipConfig
+from unclip.model import Defaults, StageSettings
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
-from unclip.pipelines import Defaults, StageSettings
 from unclip.recipes.smoke import CLIP_FOLDER as TOY_CLIP
 from unclip.recipes.smoke import tiny_clip
 from unclip.training import (
@@ -21,8 +21,6 @@ from unclip.training import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
-
-__all__ = ["DEFAULTS", "clip", "decoder", "prior", "upsampler_256", "upsampler_1024"]
 
 ROOT = Path("runs/emoji")
 CLIP_FOLDER = ROOT / "clip"

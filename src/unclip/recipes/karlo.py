@@ -14,8 +14,6 @@ from unclip.recipes.large import ema_images, streamed
 from unclip.recipes.smoke import shrink
 from unclip.training import DecoderTaskConfig, OptimizerConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
 
-__all__ = ["NUM_PICTURES", "decoder", "prior", "upsampler_256"]
-
 NUM_PICTURES = 115_000_000
 NUM_STEPS = 1_000_000
 CLIP = Path("models/vit-l-14")

@@ -13,8 +13,6 @@ from unclip.recipes.large import TEXT_WIDTH, VIT_L_14, ema_images, streamed
 from unclip.recipes.smoke import shrink
 from unclip.training import DecoderTaskConfig, OptimizerConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
 
-__all__ = ["NUM_PICTURES", "decoder", "prior", "upsampler_256", "upsampler_1024"]
-
 NUM_PICTURES = 100_000_000
 CLIP = Path("models/vit-l-14")
 

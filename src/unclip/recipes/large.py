@@ -8,8 +8,6 @@ import math
 
 from unclip.training import DataConfig
 
-__all__ = ["TEXT_WIDTH", "VIT_L_14", "ema_images", "streamed"]
-
 VIT_L_14 = 768
 """Size of the embeddings of OpenAI's CLIP ViT-L/14."""
 TEXT_WIDTH = 768

@@ -9,8 +9,6 @@ from unclip.recipes import cc3m, emoji, karlo, laion, paper
 from unclip.training import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, TrainConfig
 from unclip.training.fit import stored_clip
 
-__all__ = ["RECIPES", "frozen_clip", "get_recipe", "num_pictures"]
-
 RECIPES: dict[str, Callable[..., TrainConfig]] = {
     "emoji/clip": emoji.clip,
     "emoji/prior": emoji.prior,

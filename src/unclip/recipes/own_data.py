@@ -28,8 +28,6 @@ from unclip.errors import DataError, InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.recipes.choose import IMAGE_SIZES, MAX_VOCAB, SHARDS
 
-__all__ = ["CHECK_FILE", "DATA_FILE", "OwnData", "make_shards", "read_check"]
-
 MIN_PICTURES = 8
 LARGE_ENOUGH = 0.9
 """Share of the pictures that must have the size that is drawn; the others are enlarged."""

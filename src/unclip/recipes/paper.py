@@ -22,8 +22,6 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 
-__all__ = ["NUM_PICTURES", "clip", "decoder", "prior", "upsampler_256", "upsampler_1024"]
-
 NUM_PICTURES = 250_000_000
 CLIP = Path("runs/paper/clip")
 

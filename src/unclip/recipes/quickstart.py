@@ -18,7 +18,7 @@ from unclip.config import Config, load_config
 from unclip.data import open_source
 from unclip.errors import InputError, UnclipError
 from unclip.files import atomic_write
-from unclip.pipelines import open_clip
+from unclip.model import open_clip
 from unclip.progress import say
 from unclip.recipes.choose import (
     LEAST_STEPS,
@@ -32,16 +32,13 @@ from unclip.recipes.choose import (
     with_length,
 )
 from unclip.recipes.own_data import CHECK_FILE, DATA_FILE, OwnData, Tell, make_shards, read_check
-from unclip.recipes.quickstart_report import too_few_steps, write_card, write_report
 from unclip.recipes.rates import flops_per_second, images_per_second
-from unclip.recipes.series import assemble, fit_basis
-from unclip.recipes.stages import Fit, Stage, train_stages
+from unclip.recipes.report import too_few_steps, write_card, write_report
+from unclip.recipes.series import Fit, Stage, assemble, fit_basis, train_stages
 from unclip.runtime import inference_dtype, resolve_device
 from unclip.training import StopFlag, TrainConfig, stop_on_signal
 from unclip.training.config import Precision
-from unclip.training.resuming import sole_run
-
-__all__ = ["Quickstart", "quickstart"]
+from unclip.training.state import sole_run
 
 ASKED_FILE, CHOICE_FILE = "quickstart.json", "choice.json"
 MODEL = "model"

@@ -9,9 +9,7 @@ from unclip.recipes import emoji
 from unclip.runtime import autocast, forked_random_state, resolve_device
 from unclip.training import Feed, Position, TrainConfig, join, make_state, make_task, train_steps
 from unclip.training.config import DecoderTaskConfig, Precision
-from unclip.training.step_cost import count_flops_per_image
-
-__all__ = ["flops_per_second", "images_per_second"]
+from unclip.training.plan.cost import count_flops_per_image
 
 SECONDS = 3.0
 BATCH = 32

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer
-from unclip.data import EmojiItem, emoji_items, write_shards
+from unclip.data import EmojiItem, embed, emoji_items, write_shards
 from unclip.files import atomic_folder
 from unclip.models import DecoderConfig, PriorConfig, TextTransformerConfig, UpsamplerConfig
-from unclip.pipelines import embed
 from unclip.runtime import forked_random_state
 from unclip.training import (
     ClipTaskConfig,
@@ -20,8 +19,6 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 from unclip.training.config import TaskConfig
-
-__all__ = ["CLIP_FOLDER", "prepare_smoke", "shrink", "tiny_clip"]
 
 ROOT = Path("runs/smoke")
 SHARDS, CLIP_FOLDER, EMBEDDINGS = ROOT / "shards-32", ROOT / "clip", ROOT / "embeddings"

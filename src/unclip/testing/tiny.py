@@ -10,11 +10,10 @@ from typing import TypeVar
 from torch import nn
 
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
+from unclip.model import StageSettings
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
-from unclip.pipelines import DecoderStage, Model, PriorStage, StageSettings, UnClip, UpsamplerStage
+from unclip.pipelines import DecoderStage, Model, PriorStage, UnClip, UpsamplerStage
 from unclip.runtime import forked_random_state
-
-__all__ = ["TINY_TEXTS", "tiny_model", "tiny_pipeline", "tiny_tokenizer"]
 
 TINY_TEXTS = (
     "a red apple, noto style",

@@ -1,6 +1,6 @@
-"""Training: one loop, a task per stage, exact resuming. Knows every stage; no surface."""
+"""Training: one loop, a task per stage, exact resuming."""
 
-from unclip.training.averaging import average_stage
+from unclip.training.averages import average_stage
 from unclip.training.config import (
     ClipTaskConfig,
     DataConfig,
@@ -12,21 +12,28 @@ from unclip.training.config import (
 )
 from unclip.training.distributed import Cluster, join
 from unclip.training.feed import Feed
-from unclip.training.hardware import GPUS, Gpu, get_gpu
+from unclip.training.fit import check_run
 from unclip.training.loop import make_state, train
-from unclip.training.plan import Disk, Memory, Plan, make_plan
+from unclip.training.plan.gpus import GPUS, Gpu, get_gpu
+from unclip.training.plan.plan import Disk, Memory, Plan, make_plan
 from unclip.training.state import Position
 from unclip.training.step import train_steps
 from unclip.training.stop import StopFlag, stop_on_signal
 from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
 from unclip.training.tasks import make_task
+from unclip.training.tasks.clip import ClipTask
+from unclip.training.tasks.decoder import DecoderTask
+from unclip.training.tasks.prior import PriorTask
+from unclip.training.tasks.upsampler import UpsamplerTask
 
 __all__ = [
     "GPUS",
     "Batch",
+    "ClipTask",
     "ClipTaskConfig",
     "Cluster",
     "DataConfig",
+    "DecoderTask",
     "DecoderTaskConfig",
     "Disk",
     "Feed",
@@ -35,6 +42,7 @@ __all__ = [
     "OptimizerConfig",
     "Plan",
     "Position",
+    "PriorTask",
     "PriorTaskConfig",
     "Request",
     "Samples",
@@ -42,8 +50,10 @@ __all__ = [
     "Task",
     "TaskLoss",
     "TrainConfig",
+    "UpsamplerTask",
     "UpsamplerTaskConfig",
     "average_stage",
+    "check_run",
     "get_gpu",
     "join",
     "make_plan",

@@ -10,19 +10,6 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
-__all__ = [
-    "ClipTaskConfig",
-    "DataConfig",
-    "DecoderTaskConfig",
-    "OptimizerConfig",
-    "Precision",
-    "PriorTaskConfig",
-    "Strategy",
-    "TaskConfig",
-    "TrainConfig",
-    "UpsamplerTaskConfig",
-]
-
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weighting = Literal["uniform", "min_snr", "p2"]

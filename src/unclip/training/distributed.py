@@ -25,9 +25,7 @@ from unclip.errors import ConfigError, TrainingError, UnclipError
 from unclip.runtime import resolve_device
 from unclip.training.config import Strategy
 from unclip.training.memory import sharded_blocks
-from unclip.training.sharded import is_sharded, sharded_like, whole
-
-__all__ = ["Cluster", "join"]
+from unclip.training.optimizer import is_sharded, sharded_like, whole
 
 T = TypeVar("T")
 

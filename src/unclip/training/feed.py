@@ -14,8 +14,6 @@ from unclip.training.distributed import Cluster
 from unclip.training.stop import outlive_first_signal
 from unclip.training.task import Batch, Request, Samples
 
-__all__ = ["PLACE", "Feed", "held_out", "rows_of_pass"]
-
 PLACE = "place"
 """The tensor of a held-out batch that says where its samples belong."""
 

@@ -14,13 +14,11 @@ from unclip.clip import ClipConfig
 from unclip.config import load_config, override
 from unclip.data import EmbeddingSet
 from unclip.errors import ConfigError
-from unclip.pipelines.fit import Part, sizes_of
+from unclip.model.checks import Part, sizes_of
+from unclip.training.averages import AverageRule
 from unclip.training.config import ClipTaskConfig, TrainConfig, UpsamplerTaskConfig
 from unclip.training.distributed import Cluster
-from unclip.training.ema import AverageRule
 from unclip.training.feed import rows_of_pass
-
-__all__ = ["adopt_sizes", "check_options", "check_run", "stored_clip"]
 
 MODEL = "task.model."
 

@@ -8,25 +8,20 @@ from pathlib import Path
 
 from unclip.files import atomic_write
 from unclip.runtime import forked_random_state
+from unclip.training.averages import AverageRule, Averages
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster, join
-from unclip.training.ema import AverageRule, Averages
 from unclip.training.feed import Feed
 from unclip.training.fit import check_options
-from unclip.training.log import RunLog
-from unclip.training.loss_scale import LossScale
+from unclip.training.logging import Reporter, RunLog
 from unclip.training.memory import checkpoint_activations
-from unclip.training.optimizer import make_optimizers
-from unclip.training.progress import Reporter
-from unclip.training.resuming import sole_run
-from unclip.training.state import BEST, Position, TrainState
+from unclip.training.optimizer import LossScale, make_optimizers
+from unclip.training.state import BEST, Position, TrainState, sole_run
 from unclip.training.step import NotFiniteError, nothing_learned, train_steps
 from unclip.training.stop import StopFlag, stop_on_signal
 from unclip.training.task import Task
 from unclip.training.tasks import make_task
 from unclip.training.validation import validate
-
-__all__ = ["make_state", "open_task", "train"]
 
 
 def train(

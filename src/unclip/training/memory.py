@@ -6,8 +6,6 @@ from torch import nn
 
 from unclip.nn import Block
 
-__all__ = ["checkpoint_activations", "sharded_blocks"]
-
 
 def sharded_blocks(network: nn.Module) -> list[Block]:
     """The residual, attention and transformer blocks of a network in its order, none inside another.

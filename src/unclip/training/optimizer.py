@@ -1,8 +1,9 @@
-"""AdamW, or Muon beside it, and the learning rate as a function of images seen. Knows no task."""
+"""Optimizers, loss scaling, and sharded parameters."""
 
 import math
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,52 @@ from torch.optim import AdamW, Optimizer
 from unclip.errors import CheckpointError, ConfigError, DependencyError
 from unclip.training.config import OptimizerConfig
 from unclip.training.memory import sharded_blocks
-from unclip.training.sharded import is_sharded, sharded_like
 
-__all__ = ["Optimizers", "hidden_matrices", "learning_rate", "make_optimizers"]
+FIRST = 2.0**16
+GROWTH_INTERVAL = 2000
+
+
+class LossScale(NamedTuple):
+    """A value and what it was after: two numbers, so `LossScale(*json.loads(json.dumps(scale)))` goes on from it."""
+
+    value: float = FIRST
+    """What the loss is multiplied by and the gradients are divided by; a power of two, so that both are exact."""
+    num_finite: int = 0
+    """Finite steps since it last changed."""
+
+    def after(self, finite: bool) -> "LossScale":
+        """The scale of the next step: half after gradients that are not finite, twice after 2,000 finite steps."""
+        if not finite:
+            return LossScale(self.value / 2)
+        if self.num_finite + 1 == GROWTH_INTERVAL:
+            return LossScale(self.value * 2)
+        return LossScale(self.value, self.num_finite + 1)
+
+
+MODULE = "torch.distributed.tensor"
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds only a part of `tensor`."""
+    module: Any = sys.modules.get(MODULE)
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor; of a sharded one, which all processes have to ask for at once."""
+    parent: Any = tensor
+    return parent.full_tensor() if is_sharded(tensor) else tensor
+
+
+def sharded_like(like: Tensor, value: Tensor) -> Tensor:
+    """This process's part of `value`, which all of them hold, cut as `like` is; `value` itself where that is whole."""
+    if not is_sharded(like) or is_sharded(value) or not value.ndim:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    parent: Any = like
+    return distribute_tensor(value, parent.device_mesh, parent.placements, src_data_rank=None)
+
 
 FINAL_SHARE = 0.01
 

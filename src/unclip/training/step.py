@@ -12,13 +12,10 @@ from unclip.runtime import autocast, forked_random_state, seeded
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
 from unclip.training.feed import Feed
-from unclip.training.log import StepReport
-from unclip.training.optimizer import learning_rate
-from unclip.training.sharded import is_sharded, whole
+from unclip.training.logging import StepReport
+from unclip.training.optimizer import is_sharded, learning_rate, whole
 from unclip.training.state import Position, TrainState
 from unclip.training.task import Batch, Passes, Stream, Task
-
-__all__ = ["NotFiniteError", "nothing_learned", "train_steps"]
 
 
 class NotFiniteError(TrainingError):

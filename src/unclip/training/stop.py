@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopFlag", "outlive_first_signal", "stop_on_signal"]
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

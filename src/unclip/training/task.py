@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from unclip.checkpoint import LazyTensor
 from unclip.runtime import seeded
 
-__all__ = ["Batch", "Request", "SampleSet", "Samples", "Stream", "Task", "TaskLoss"]
-
 
 class Stream(enum.IntEnum):
     """What random numbers are for: no two uses of a run share theirs."""

@@ -12,8 +12,6 @@ from unclip.training.feed import PLACE, Feed
 from unclip.training.state import TrainState
 from unclip.training.task import Batch, Task
 
-__all__ = ["validate"]
-
 
 @torch.no_grad()
 def validate(task: Task, state: TrainState, config: TrainConfig, feed: Feed, cluster: Cluster) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """Bytes and operations as a person reads them. Knows numbers."""
 
-__all__ = ["bytes_text", "flops_text"]
-
 
 def bytes_text(count: float) -> str:
     """12.3 MB, or 4.56 GB."""

@@ -16,10 +16,9 @@ from unclip.progress import say
 
 if TYPE_CHECKING:
     from unclip.bench import SampleReport, StageFigures, Subject
-    from unclip.pipelines import StageSettings
-    from unclip.pipelines.evaluate import Evaluation
+    from unclip.evaluate import Evaluation
+    from unclip.model import StageSettings
 
-__all__ = ["as_text", "sample"]
 
 COLUMNS = "  {:<16} {:>5} {:>6} {:>10} {:>12} {:>12} {:>12} {:>10} {:>8}"
 HEAD = ("stage", "batch", "steps", "set-up s", "s a step", "s an image", "FLOP/image", "memory", "of peak")

@@ -10,8 +10,6 @@ from unclip.errors import InputError
 if TYPE_CHECKING:
     from unclip.bench import Subject
 
-__all__ = ["chosen_subject", "parse_batches"]
-
 
 def chosen_subject(
     preset: str | None, model: str | None, stage: str | None, changes: Sequence[str], text_tokens: int | None

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from unclip.bench import TrainReport
     from unclip.training import TrainConfig
 
-__all__ = ["as_text", "train"]
 
 ROW = "  {:<14} {}"
 

@@ -11,7 +11,6 @@ from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Locatio
 if TYPE_CHECKING:
     from unclip.data import Report
 
-__all__ = ["check"]
 
 NUM_SHOWN = 20
 FINDINGS_EXIT = 1
@@ -36,13 +35,12 @@ def check(
 
     Exit code 0: no more than --max-bad of the samples have a problem; 1: more; 2: wrong input.
     """
-    from unclip.cli.output import check_writable
-    from unclip.cli.progress import show_progress
     from unclip.config import load_config
     from unclip.data import CheckConfig
     from unclip.data import check as find
     from unclip.errors import InputError
-    from unclip.files import atomic_write
+    from unclip.files import atomic_write, check_writable
+    from unclip.progress import show_progress
 
     if not 0 <= max_bad <= 1:
         raise InputError(f"--max-bad {max_bad} is no share; use 0 (none) to 1 (all).")

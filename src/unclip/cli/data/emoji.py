@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["emoji"]
-
 
 def emoji(
     out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
@@ -16,8 +14,8 @@ def emoji(
     """Rasterise the emoji set into WebDataset shards."""
     from functools import partial
 
-    from unclip.cli.progress import show_progress
     from unclip.data import write_emoji_shards
+    from unclip.progress import show_progress
 
     write_emoji_shards(out, image_size, split, progress=partial(show_progress, split, unit="pictures"))
     print(out)

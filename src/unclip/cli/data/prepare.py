@@ -7,8 +7,6 @@ import typer
 
 from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, num_workers, open_and_tell
 
-__all__ = ["prepare"]
-
 
 def prepare(
     source: Location,
@@ -34,10 +32,10 @@ def prepare(
     white square, stretch ignores proportions, none keeps every size. Pictures that are damaged or too small are left
     out and named in skipped.jsonl.
     """
-    from unclip.cli.progress import show_progress
     from unclip.config import load_config
     from unclip.data import PrepareConfig
     from unclip.data import prepare as write
+    from unclip.progress import show_progress
 
     config = load_config(
         PrepareConfig,

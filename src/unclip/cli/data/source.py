@@ -10,7 +10,6 @@ from unclip.progress import say
 if TYPE_CHECKING:
     from unclip.data import Source
 
-__all__ = ["CaptionColumn", "Captions", "ImageColumn", "Location", "Workers", "num_workers", "open_and_tell"]
 
 Location: TypeAlias = Annotated[str, typer.Argument(help="A folder, a table, a .tar, a saved set, or a URL of shards.")]
 Captions: TypeAlias = Annotated[str | None, typer.Option(help="txt, table, folders or none; else it is found out.")]

@@ -10,8 +10,6 @@ from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Locatio
 if TYPE_CHECKING:
     from unclip.data import CaptionStats, Stats
 
-__all__ = ["stats"]
-
 
 def stats(
     source: Location,
@@ -23,9 +21,9 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Show how many pictures there are, their sizes and colours, what the captions are like, and the disk they need."""
-    from unclip.cli.progress import show_progress
     from unclip.data import PrepareConfig
     from unclip.data import stats as count
+    from unclip.progress import show_progress
 
     opened = open_and_tell(source, captions, image_column, caption_column)
     prepared = PrepareConfig(image_size=image_size, allow_upscale=True)

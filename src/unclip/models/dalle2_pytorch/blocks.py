@@ -8,11 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unclip.models.dalle2_pytorch.fmap_attention import CrossAttention
+from unclip.models.dalle2_pytorch.attention import CrossAttention
 from unclip.nn import Block, Linear
 from unclip.shapes import Embeddings, Images
-
-__all__ = ["CrossEmbed", "Downsample", "ResBlock", "Upsample", "downsample", "upsample"]
 
 Downsample = Literal["unshuffle", "conv", "cross_embed"]
 Upsample = Literal["pixel_shuffle", "nearest"]

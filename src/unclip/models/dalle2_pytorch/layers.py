@@ -9,8 +9,6 @@ from torch.nn import functional as F
 
 from unclip.shapes import Sample, Timesteps
 
-__all__ = ["GainNorm", "Sinusoid", "normalized", "rotate"]
-
 
 class GainNorm(nn.Module):
     """Layer normalisation with a gain `g` and no bias, over the last axis or over the channels of a feature map.

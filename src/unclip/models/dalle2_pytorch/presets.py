@@ -3,10 +3,8 @@
 from typing import Any
 
 from unclip.errors import InputError, did_you_mean
+from unclip.models.dalle2_pytorch.config import Dalle2UNetConfig
 from unclip.models.dalle2_pytorch.prior import Dalle2PriorConfig
-from unclip.models.dalle2_pytorch.unet_config import Dalle2UNetConfig
-
-__all__ = ["V1_1_PRIOR", "V1_1_UNET", "dalle2_decoder_preset", "dalle2_prior_preset"]
 
 # What the networks did up to 1.3, where no option says so.
 V1_1_PRIOR: dict[str, Any] = {

@@ -3,13 +3,7 @@
 import torch
 from torch import Tensor
 
-from unclip.training.config import (
-    ClipTaskConfig,
-    DecoderTaskConfig,
-    PriorTaskConfig,
-    TrainConfig,
-    UpsamplerTaskConfig,
-)
+from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
 from unclip.training.fit import check_run
 from unclip.training.task import Task
 from unclip.training.tasks.clip import ClipTask

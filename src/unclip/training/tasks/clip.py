@@ -20,8 +20,6 @@ from unclip.training.task import Batch, Passes, Request, Task, TaskLoss
 from unclip.training.tasks.common import caption_notes, load_pictures, read_items, seeded_network, stack_pixels
 from unclip.training.tasks.texts import Texts, Tokens, choose_captions
 
-__all__ = ["ClipTask", "augment", "degrade"]
-
 # Samples whose captions the vocabulary is learned from.
 VOCABULARY_SAMPLES = 200_000
 

@@ -10,15 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.clip import TextImageEncoder
-from unclip.data import (
-    Item,
-    PictureSet,
-    emoji_items,
-    item_or_next,
-    open_pictures,
-    probe_uncaptioned,
-    write_shards,
-)
+from unclip.data import Item, PictureSet, emoji_items, item_or_next, open_pictures, probe_uncaptioned, write_shards
 from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, diffusion_loss, estimate_x0
 from unclip.errors import DataError
 from unclip.images import from_uint8
@@ -26,20 +18,6 @@ from unclip.runtime import autocast, forked_random_state, inference_dtype
 from unclip.training.config import DataConfig
 from unclip.training.task import Request, Stream
 from unclip.training.tasks.drawing import StageConfig, bounded, learns_variance
-
-__all__ = [
-    "EmbeddingTable",
-    "caption_notes",
-    "denoising_losses",
-    "divisor",
-    "draw_self_conditioning",
-    "draw_times",
-    "embed_pictures",
-    "load_pictures",
-    "read_items",
-    "seeded_network",
-    "stack_pixels",
-]
 
 N = TypeVar("N", bound=nn.Module)
 EMBED_BATCH = 256

@@ -15,8 +15,8 @@ from unclip.clip import TextImageEncoder
 from unclip.data import PictureSet
 from unclip.diffusion import make_schedule
 from unclip.errors import ConfigError
-from unclip.evaluation import frechet_distance
 from unclip.images import from_uint8
+from unclip.metrics import frechet_distance
 from unclip.models import Decoder
 from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
@@ -33,12 +33,9 @@ from unclip.training.tasks.common import (
     seeded_network,
     stack_pixels,
 )
-from unclip.training.tasks.drawing import draw
-from unclip.training.tasks.preview import preview_grid
+from unclip.training.tasks.drawing import draw, preview_grid
 from unclip.training.tasks.stored import AlignedEmbeddings, EmbeddedPictures, open_stored
 from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, text_features
-
-__all__ = ["DecoderTask"]
 
 NUM_PREVIEWS = 24
 # A Fréchet distance is one of covariances.

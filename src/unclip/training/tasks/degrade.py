@@ -18,8 +18,6 @@ from torch import Tensor
 from unclip.images import from_uint8, to_pil
 from unclip.shapes import Images
 
-__all__ = ["add_grain", "blur_along", "compress", "degrade", "shrink_and_enlarge"]
-
 TAPS = 9
 SIGMA = (0.2, 1.5)  # standard deviation of the blur, in pixels
 SCALE = (0.5, 1.0)  # side after shrinking, as a share

@@ -1,8 +1,10 @@
-"""A network under training as a sampler sees it. Knows networks and schedules; no data set and no loop."""
+"""Previews that a run draws."""
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from unclip.diffusion import (
@@ -11,12 +13,13 @@ from unclip.diffusion import (
     bind,
     clip_x0,
     get_sampler,
+    make_schedule,
     self_condition,
     time_grid,
 )
+from unclip.images import from_uint8, grid, to_pil
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
-
-__all__ = ["NUM_STEPS", "StageConfig", "bounded", "draw", "learns_variance"]
+from unclip.runtime import NoiseSource
 
 StageConfig = PriorConfig | DecoderConfig | UpsamplerConfig
 NUM_STEPS = 16
@@ -54,3 +57,27 @@ def draw(
         denoiser = bounded(network, model, schedule, conditioning)
     *_, last = get_sampler("dpm++").sample(denoiser, noise, time_grid(schedule, NUM_STEPS), None)
     return last.x_t
+
+
+COLUMNS = 12
+
+
+def preview_grid(
+    network: nn.Module,
+    model: DecoderConfig | UpsamplerConfig,
+    conditioning: Mapping[str, Tensor],
+    real: np.ndarray,
+    device: torch.device,
+) -> Image.Image:
+    """`real` (uint8, batch first) in the odd rows, samples for `conditioning` in the rows below."""
+    schedule = make_schedule(model.schedule, model.num_timesteps)
+    noise = NoiseSource.from_seeds(range(len(real)))((3, *real.shape[1:3]), device)
+    drawn = draw(network, model, schedule, conditioning, noise)
+    pairs = to_pil(from_uint8(np.asarray(real))), to_pil(drawn)
+    columns = min(COLUMNS, len(real))
+    rows = []
+    for first in range(0, len(real), columns):
+        for pictures in pairs:
+            row = pictures[first : first + columns]
+            rows += row + [Image.new("RGB", row[0].size, "white")] * (columns - len(row))
+    return grid(rows, columns)

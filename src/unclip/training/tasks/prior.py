@@ -14,8 +14,8 @@ from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, PictureSet
 from unclip.diffusion import make_schedule
 from unclip.errors import DataError
-from unclip.evaluation import cosine_figures
 from unclip.images import from_uint8
+from unclip.metrics import cosine_figures
 from unclip.models import Prior
 from unclip.runtime import autocast, inference_dtype
 from unclip.training.config import PriorTaskConfig, TrainConfig
@@ -35,16 +35,7 @@ from unclip.training.tasks.common import (
 )
 from unclip.training.tasks.drawing import draw
 from unclip.training.tasks.stored import next_valid, open_stored
-from unclip.training.tasks.texts import (
-    StoredTexts,
-    Texts,
-    Tokens,
-    choose_captions,
-    split_by_length,
-    text_features,
-)
-
-__all__ = ["PriorTask"]
+from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, split_by_length, text_features
 
 # Pictures whose embeddings give the statistics where each batch's are computed when its turn comes.
 NUM_STATISTICS = 10_000

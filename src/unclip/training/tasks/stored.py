@@ -14,8 +14,6 @@ from unclip.data import EmbeddingSet, Item, PictureSet
 from unclip.errors import DataError
 from unclip.training.tasks.common import divisor
 
-__all__ = ["AlignedEmbeddings", "EmbeddedPictures", "next_valid", "open_stored"]
-
 
 def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet:
     """The features at `location`, with those of the empty prompt where a layout of others lacks them.

@@ -15,8 +15,6 @@ from unclip.clip import TextFeatures, TextImageEncoder, Tokenizer
 from unclip.data import EmbeddingSet
 from unclip.training.task import Batch, Request
 
-__all__ = ["StoredTexts", "Texts", "Tokens", "choose_captions", "split_by_length", "text_features"]
-
 NUM_GROUPS = 4
 NO_CAPTION = -1
 

@@ -27,9 +27,7 @@ from unclip.training.tasks.common import (
     stack_pixels,
 )
 from unclip.training.tasks.degrade import degrade
-from unclip.training.tasks.preview import preview_grid
-
-__all__ = ["UpsamplerTask", "blur"]
+from unclip.training.tasks.drawing import preview_grid
 
 NUM_PREVIEWS = 4
 BLUR_TAPS = 5

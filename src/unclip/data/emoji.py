@@ -1,0 +1,223 @@
+"""The emoji set: its items, rasterized and written as shards."""
+
+import io
+import json
+import lzma
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from unclip.data.parallel import ordered_map
+from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
+from unclip.errors import DataError, DependencyError, InputError, did_you_mean
+from unclip.files import atomic_folder
+
+DESIGNS = ("noto", "twemoji", "fluent", "fluent-flat")
+SPLITS = ("train", "test", "all")
+SOURCE_VARIABLE = "UNCLIP_EMOJI"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmojiItem:
+    """One icon with its words; `captions[0]` is `label`."""
+
+    key: str
+    """`<design>/<name>`, unique."""
+    unicode: str
+    """Code points in hexadecimal, joined by hyphens."""
+    label: str
+    """Name with skin tone, as in "waving hand: dark skin tone"."""
+    concept: str
+    """Label of the base emoji, the class that evaluation counts: "waving hand"."""
+    tags: tuple[str, ...]
+    group: str
+    skin_tones: tuple[str, ...]
+    """None, one, or one per person."""
+    captions: tuple[str, ...]
+    test: bool
+    width: float
+    height: float
+    body: str
+    """The content of the `svg` element, in a view box of `width` by `height`."""
+
+    @property
+    def design(self) -> str:
+        """One of `DESIGNS`."""
+        return self.key.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The icon's name within its design."""
+        return self.key.partition("/")[2]
+
+    def info(self) -> dict[str, Any]:
+        """All that is known of the item but its drawing, as JSON values."""
+        fields = (
+            "key",
+            "design",
+            "name",
+            "unicode",
+            "label",
+            "concept",
+            "tags",
+            "group",
+            "skin_tones",
+            "captions",
+            "test",
+        )
+        values = {field: getattr(self, field) for field in fields}
+        return {field: list(value) if isinstance(value, tuple) else value for field, value in values.items()}
+
+
+def emoji_source(source: Path | str | None = None) -> Path:
+    """The folder of the data set: `source`, or the variable UNCLIP_EMOJI, or `datasets/emoji` of this checkout.
+
+    Raises `DataError` when the folder does not hold the data set.
+    """
+    checkout = Path(__file__).resolve().parents[3] / "datasets" / "emoji"
+    folder = Path(source or os.environ.get(SOURCE_VARIABLE) or checkout)
+    if not (folder / "captions.jsonl.xz").is_file():
+        raise DataError(
+            f"no emoji data set in {folder} (captions.jsonl.xz is missing); work from a clone of the repository, "
+            f"or name its datasets/emoji folder by `source` or {SOURCE_VARIABLE}."
+        )
+    return folder
+
+
+def emoji_items(split: str = "all", source: Path | str | None = None) -> list[EmojiItem]:
+    """The items of a split (one of `SPLITS`), sorted by key.
+
+    All drawings together are 140 MB of text in memory. Raises `InputError` for an unknown split, `DataError` for a
+    missing or damaged file.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split={split!r} is unknown; {did_you_mean(split, SPLITS)}")
+    folder = emoji_source(source)
+    bodies = {f"{design}/{icon.pop('name')}": icon for design in DESIGNS for icon in _icons(folder, design)}
+    records = _read_lines(folder / "captions.jsonl.xz")
+    chosen = [record for record in records if split == "all" or record["test"] == (split == "test")]
+    items = [_item(record, bodies, folder) for record in chosen]
+    return sorted(items, key=lambda item: item.key)
+
+
+def _icons(folder: Path, design: str) -> Iterator[dict[str, Any]]:
+    return _read_lines(folder / "icons" / f"{design}.jsonl.xz")
+
+
+def _item(record: dict[str, Any], bodies: dict[str, dict[str, Any]], folder: Path) -> EmojiItem:
+    if record["key"] not in bodies:
+        raise DataError(f"{folder} has a caption but no icon for {record['key']}; rebuild it with its build.py.")
+    fields: dict[str, Any] = {**record, **bodies[record["key"]]}
+    fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    fields |= {side: float(fields[side]) for side in ("width", "height")}
+    return EmojiItem(**fields)
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with lzma.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}; restore it from the repository.") from None
+
+
+Picture = UInt8[np.ndarray, "height width 3"]
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+
+def rasterize(item: EmojiItem, image_size: int) -> Picture:
+    """Draw `item` on white: uint8 (image_size, image_size, 3); an icon that is not square is centred.
+
+    Raises `InputError` for a size below 1, `DependencyError` without resvg-py, `DataError` when the SVG is invalid.
+    """
+    if image_size < 1:
+        raise InputError(f"image_size={image_size} is not a size; use 1 or more pixels.")
+    svg = svg_document(item, image_size)
+    try:
+        png = _resvg().svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
+    except ValueError as error:
+        raise DataError(f"cannot draw {item.key}: {error}; restore its SVG from the repository.") from None
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def svg_document(item: EmojiItem, image_size: int) -> str:
+    """The item as a whole SVG file that is `image_size` pixels wide and high."""
+    size = f'width="{image_size}" height="{image_size}" viewBox="0 0 {item.width} {item.height}"'
+    return f"<svg {NAMESPACES} {size}>{item.body}</svg>"
+
+
+def _resvg() -> ModuleType:
+    try:
+        import resvg_py
+    except ImportError:
+        raise DependencyError("drawing SVG needs resvg-py; run: pip install 'unclip[train]'") from None
+    return resvg_py
+
+
+Progress = Callable[[int, int], None]
+ITEMS_PER_SHARD = 1000
+
+
+def write_emoji_shards(
+    out: Path | str,
+    image_size: int,
+    split: str = "train",
+    progress: Progress | None = None,
+    *,
+    source: Path | str | None = None,
+    num_workers: int = 2,
+) -> list[Path]:
+    """Draw the emoji of a split into WebDataset shards in the new folder `out`; returns the shards' paths.
+
+    Each sample is `<design>/<name>.png` (image_size x image_size, RGB, on white), `.txt` (the plain caption) and
+    `.json` (all captions, label, concept, design, tags, skin tones). The same call writes the same bytes. `progress`
+    is called with (drawn, total). The folder appears when it is complete or not at all; raises `InputError` when it
+    exists already or cannot be written. With more than one worker a script needs the `if __name__ == "__main__"` guard.
+    """
+    require_new(Path(out))
+    return write_shards(
+        out, emoji_items(split, source), image_size, f"emoji-{split}", progress, num_workers=num_workers
+    )
+
+
+def write_shards(
+    out: Path | str,
+    items: Sequence[EmojiItem],
+    image_size: int,
+    prefix: str,
+    progress: Progress | None = None,
+    *,
+    num_workers: int = 1,
+) -> list[Path]:
+    """`write_emoji_shards` for chosen items; shards are named `<prefix>-000000.tar` and on."""
+    require_new(Path(out))
+    items = [items[index] for index in hash_order([item.key for item in items])]
+    draw = partial(_draw, image_size=image_size)
+    with atomic_folder(out) as folder:
+        samples = _counted(ordered_map(draw, items, num_workers), len(items), progress)
+        names = write_tars(folder, prefix, samples, ITEMS_PER_SHARD)
+    return [Path(out) / name for name in names]
+
+
+def _draw(item: EmojiItem, image_size: int) -> ShardSample:
+    file = io.BytesIO()
+    Image.fromarray(rasterize(item, image_size)).save(file, "PNG", compress_level=6)
+    info = json.dumps(item.info(), ensure_ascii=False, sort_keys=True).encode()
+    return ShardSample(item.key, {"json": info, "png": file.getvalue(), "txt": item.captions[0].encode()})
+
+
+def _counted(samples: Iterable[ShardSample], total: int, progress: Progress | None) -> Iterator[ShardSample]:
+    for index, sample in enumerate(samples, start=1):
+        yield sample
+        if progress is not None:
+            progress(index, total)

@@ -1,0 +1,39 @@
+"""Many texts in little memory. Knows what neither of them means."""
+
+from collections.abc import Iterable, Sequence
+from typing import Self, overload
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+# A lone surrogate, as a broken JSON escape leaves it or a name in a tar that is not UTF-8, is kept.
+ERRORS = "surrogatepass"
+
+
+class Texts(Sequence[str]):
+    """Texts as one run of bytes: a list of millions takes ten times as much, and is copied in each worker."""
+
+    def __init__(self, content: UInt8[np.ndarray, " bytes"], ends: Int64[np.ndarray, " ends"]) -> None:
+        """Texts of which the k-th is `content[ends[k]:ends[k + 1]]`, in UTF-8."""
+        self.content = content
+        self.ends = ends
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """These texts."""
+        encoded = [text.encode(errors=ERRORS) for text in texts]
+        content = np.frombuffer(bytearray(b"".join(encoded)), dtype=np.uint8)
+        return cls(content, np.cumsum([0, *map(len, encoded)], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self.content[self.ends[place] : self.ends[place + 1]].tobytes().decode(errors=ERRORS)

@@ -1,0 +1,178 @@
+"""Stages that were trained one by one, joined to a model folder. Reads headers; copies one tensor after the other."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unclip.checkpoint import NetworkWeights, Storage, read_metadata
+from unclip.config import Config
+from unclip.errors import InputError
+from unclip.files import atomic_folder
+from unclip.model.folder import (
+    CONFIG_FILE,
+    TOKENIZERS,
+    AnyTokenizer,
+    Defaults,
+    ModelSource,
+    open_network,
+    upsampler_names,
+    write_model,
+)
+from unclip.model.opening import check_source, open_sources
+from unclip.model.settings import StageSettings
+from unclip.models import UpsamplerConfig
+
+# Networks that belong to a stage, and come with it from a model.
+COMPANIONS = {"decoder": ("autoencoder", "text_encoder")}
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A model that was written."""
+
+    source: ModelSource
+    """The model, as it was read."""
+    origins: Mapping[str, str]
+    """Where each network is from."""
+    notes: Sequence[str]
+    """What was chosen, and what cannot be checked."""
+    folder: Path
+    num_bytes: int
+
+
+def assemble(
+    folder: str | Path,
+    *,
+    clip: str | Path | None = None,
+    prior: str | Path | None = None,
+    decoder: str | Path | None = None,
+    upsamplers: Sequence[str | Path] = (),
+    storage: Storage | None = None,
+) -> Assembled:
+    """Join stages to a model in a new folder, named after it.
+
+    Each part is the folder of a training run, a stage's file, or a model whose stage is taken. Without `clip`, the CLIP
+    that the prior and the decoder were trained with is taken where their runs say it. A model's stages keep their
+    sampling settings, others get those of their kind. Weights keep their number format unless `storage` says another.
+    Raises `InputError` where the folder exists or a part lacks its stage, and `CheckpointError` for stages that do not
+    fit each other; the folder appears whole or not at all.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; give a folder that does not.")
+    stages = {stage: part for stage, part in (("prior", prior), ("decoder", decoder)) if part is not None}
+    clips = {stage: path for stage, part in stages.items() if (path := _clip_of_run(part)) is not None}
+    notes: list[str] = []
+    if clip is None and len({path.resolve() for path in clips.values()}) == 1:
+        clip = next(iter(clips.values()))
+        notes.append(f"the CLIP is {clip}, which {' and '.join(clips)} were trained with")
+    elif clip is not None:
+        notes += [
+            f"the {stage} was trained with the CLIP {path}, not {clip}; they must be the same but for their storage"
+            for stage, path in clips.items()
+            if path.resolve() != _folder(clip).resolve()
+        ]
+    if clip is not None:
+        stages = {"clip": clip, **stages}
+    sources = [_open_part(stage, part) for stage, part in stages.items()]
+    sources += [_open_part("upsampler", part) for part in upsamplers]
+    if not sources:
+        raise InputError("there is nothing to join; name runs, files or models for clip, prior, decoder or upsampler.")
+    joined = _join(folder.absolute().name, sources)
+    check_source(joined)
+    with atomic_folder(folder) as temporary:
+        write_model(joined, temporary, storage)
+        num_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+    origins = {name: weights.source for name, weights in joined.networks.items()}
+    return Assembled(joined, origins, notes, folder, num_bytes)
+
+
+def _join(name: str, sources: Sequence[ModelSource]) -> ModelSource:
+    networks: dict[str, NetworkWeights] = {}
+    tokenizers: dict[str, AnyTokenizer] = {}
+    settings: dict[str, StageSettings] = {}
+    for source in sources:
+        for stage, weights in source.networks.items():
+            if stage in networks:
+                raise InputError(f"{stage} is there twice: in {networks[stage].source} and in {weights.source}.")
+            networks[stage] = weights
+        tokenizers |= source.tokenizers
+        settings |= source.defaults.stages
+    return ModelSource(name, networks, tokenizers, Defaults(stages=settings))
+
+
+def _open_part(stage: str, part: str | Path) -> ModelSource:
+    """One stage of a run's folder, of a file or of a model; of "upsampler", all that are there."""
+    path = Path(part).expanduser()
+    files = [path] if path.is_file() else sorted(path.glob(f"{stage}*.safetensors"))
+    if path.is_file() or (path.is_dir() and _is_run(path)):
+        files = [file for file in files if _kind(file).startswith(stage)]
+        if not files:
+            raise InputError(f"{part} holds no {stage}; give the folder of its run, its file, or a model that has one.")
+        networks = {kind: open_network(file, kind) for file in files for kind in [_kind(file)]}
+        tokenizers = {
+            name: kind.load(path / file if path.is_dir() else path.with_name(file))
+            for name, (kind, file) in TOKENIZERS.items()
+            if name in networks
+        }
+        run = _run_settings(path if path.is_dir() else path.parent)
+        settings = {name: _settings(weights.config, run) for name, weights in networks.items() if name != "clip"}
+        return ModelSource("", networks, tokenizers, Defaults(stages=settings))
+    source = open_sources([part]).source
+    names = upsampler_names(source.networks) if stage == "upsampler" else [stage]
+    kept = [
+        name
+        for name in source.networks
+        if name in names or name.removesuffix("_last") in names or name in COMPANIONS.get(stage, ())
+    ]
+    if not set(names) & source.networks.keys():
+        raise InputError(f"the model {part} has no {stage}, only {', '.join(source.networks)}; give another.")
+    return ModelSource(
+        "",
+        {name: source.networks[name] for name in kept},
+        {name: tokenizer for name, tokenizer in source.tokenizers.items() if name in kept},
+        Defaults(stages={name: value for name, value in source.defaults.stages.items() if name in kept}),
+    )
+
+
+def _settings(config: Config, run: Mapping[str, Any]) -> StageSettings:
+    """How a stage of its kind is sampled; without guidance where it was not trained for any."""
+    if isinstance(config, UpsamplerConfig):
+        few = config.prediction_type == "x0"
+        return StageSettings(num_steps=2, sampler="dpm++") if few else StageSettings(num_steps=7, sampler="ddpm")
+    if "image_size" in type(config).model_fields:
+        is_guided = run.get("image_drop_prob", 1.0) > 0.0
+        return StageSettings(num_steps=16, sampler="dpm++", guidance_scale=1.5 if is_guided else 1.0)
+    is_guided = run.get("text_drop_prob", 1.0) > 0.0
+    return StageSettings(num_steps=25, sampler="ddpm", guidance_scale=2.5 if is_guided else 1.0)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, or holds a stage and nothing that says what model it is of."""
+    return not (folder / CONFIG_FILE).exists() or bool(_run_settings(folder))
+
+
+def _run_settings(folder: Path) -> Mapping[str, Any]:
+    """The task of the run in a folder, as its settings have it; empty where there is none."""
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    task = content.get("task") if isinstance(content, dict) else None
+    return task if isinstance(task, dict) else {}
+
+
+def _clip_of_run(part: str | Path) -> Path | None:
+    clip = _run_settings(_folder(part)).get("clip")
+    return Path(clip) if clip and (Path(clip) / "clip.safetensors").exists() else None
+
+
+def _folder(part: str | Path) -> Path:
+    path = Path(part).expanduser()
+    return path.parent if path.is_file() else path
+
+
+def _kind(path: Path) -> str:
+    return read_metadata(path).get("kind", "")

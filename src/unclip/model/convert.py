@@ -1,0 +1,117 @@
+"""Models from one layout to another, tensor by tensor: one in memory at a time. Knows folders; draws nothing."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from unclip.checkpoint import Storage
+from unclip.clip import Tokenizer
+from unclip.errors import ConfigError, InputError, did_you_mean
+from unclip.files import atomic_folder
+from unclip.interop import export_unclip, unclip_obstacles
+from unclip.interop.schedulers import unclip_sampling
+from unclip.model.folder import ModelSource, write_model
+from unclip.model.opening import looks_like_repository, open_sources
+from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND, StageSettings
+
+Layout = Literal["unclip", "diffusers"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was done."""
+
+    descriptions: list[str]
+    """What each source was recognised as."""
+    source: ModelSource
+    """The model that was written, as it was read."""
+    dropped: dict[str, str]
+    """Names of tensors and options that were left behind, each with the reason."""
+    folder: Path
+    """Where it was written."""
+    num_bytes: int
+    """Size of what was written."""
+
+
+def convert(
+    sources: str | Path | Sequence[str | Path],
+    folder: str | Path,
+    *,
+    to: Layout | str = "unclip",
+    storage: Storage | None = None,
+    revision: str | None = None,
+) -> Conversion:
+    """Write a model of any layout that is known, or the parts of one joined, to a new folder.
+
+    Sources are as for `UnClip.load`, and single files of original releases; `to` is "unclip" or "diffusers" (an unCLIP
+    folder, which holds models shaped as Karlo; `describe_model(...).not_in_diffusers` says what is in the way of
+    others). Weights keep their number format unless `storage` says another, which only our layout has. The folder
+    appears whole or not at all. Raises `InputError` where it exists already, and like `UnClip.load`.
+    """
+    names = [sources] if isinstance(sources, str | Path) else list(sources)
+    if to not in get_args(Layout):
+        raise InputError(f"unknown layout {to!r} to convert to; {did_you_mean(to, get_args(Layout))}")
+    if storage is not None and to != "unclip":
+        raise InputError(f"storage={storage} belongs to our own layout; leave it out with {to}.")
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; give a folder that does not.")
+    for name in names:
+        if Path(name).is_dir() and Path(name).resolve() in folder.resolve().parents:
+            raise InputError(
+                f"{folder} lies inside {name}, which would hold its own conversion; choose another folder."
+            )
+    opened = open_sources(names, revision)
+    dropped = dict(opened.dropped)
+    if to == "diffusers":
+        dropped |= _unexported(opened.source)
+    with atomic_folder(folder) as temporary:
+        if to == "diffusers":
+            dropped |= _export(opened.source, temporary)
+        else:
+            from_hub = looks_like_repository(str(names[0]))
+            name = opened.source.name if from_hub else folder.absolute().name
+            write_model(replace(opened.source, name=name), temporary, storage)
+        num_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+    return Conversion(opened.descriptions, opened.source, dropped, folder, num_bytes)
+
+
+def _unexported(source: ModelSource) -> dict[str, str]:
+    """What a folder of diffusers has no place for beside the weights: the basis, and how the model draws by default.
+
+    Raises `ConfigError` with all the reasons where the model as a whole has no equal there.
+    """
+    if obstacles := unclip_obstacles({stage: weights.config for stage, weights in source.networks.items()}):
+        raise ConfigError(_refusal(source, "; ".join(obstacles)))
+    dropped = {} if source.basis is None else {"embedding basis": "diffusers has no place for it"}
+    for stage, settings in source.defaults.stages.items():
+        usual = StageSettings(**unclip_sampling({}, re.sub(r"^upsampler_\d+$", "super_res", stage)))
+        given, theirs = settings.model_dump(), usual.model_dump()
+        differing = [f"{name}={given[name]}" for name in theirs if name != "x0_bound" and given[name] != theirs[name]]
+        if differing:
+            dropped[f"{stage}: {', '.join(differing)}"] = "diffusers draws by settings of the call, not of the model"
+    if source.defaults.num_candidates > 1:
+        dropped[f"num_candidates={source.defaults.num_candidates}"] = "diffusers decodes the first embedding"
+    return dropped
+
+
+def _export(source: ModelSource, folder: Path) -> dict[str, str]:
+    bounds = {
+        stage: settings.x0_bound or (EMBEDDING_BOUND if stage == "prior" else PIXEL_BOUND)
+        for stage, settings in source.defaults.stages.items()
+    }
+    tokenizer = source.tokenizers["clip"]
+    assert isinstance(tokenizer, Tokenizer), f"CLIP reads the ids of a {type(tokenizer).__name__}"
+    try:
+        return export_unclip(source.networks, tokenizer, bounds, folder)
+    except ConfigError as error:
+        raise ConfigError(_refusal(source, str(error))) from None
+
+
+def _refusal(source: ModelSource, obstacles: str) -> str:
+    return (
+        f"the model {source.name!r} cannot be said in diffusers' unCLIP layout: {obstacles.removesuffix('.')}; "
+        "keep it in our layout, or train these stages as the preset karlo has them (unclip info karlo)."
+    )

@@ -1,0 +1,189 @@
+"""The model folder: which files it has, what its `config.json` says, where models are found. Knows no task."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import pydantic
+
+from unclip.checkpoint import NetworkWeights, Storage, open_weights, save_network
+from unclip.clip import MultilingualTokenizer, Tokenizer
+from unclip.config import Config, load_config
+from unclip.errors import CheckpointError, ConfigError
+from unclip.files import atomic_write
+from unclip.model.basis import BASIS_FILE, EmbeddingBasis
+from unclip.model.families import NETWORKS
+from unclip.model.settings import StageSettings
+
+CONFIG_FILE = "config.json"
+AnyTokenizer: TypeAlias = Tokenizer | MultilingualTokenizer
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+class Defaults(Config):
+    """What a task uses where a caller says nothing."""
+
+    image_size: int | None = None
+    """Side of the pictures in pixels; None is the largest that the model draws."""
+    num_candidates: int = pydantic.Field(default=2, ge=1)
+    """Image embeddings that the prior draws per picture; the one nearest to the text is decoded (paper: 2)."""
+    stages: Mapping[str, StageSettings]
+    """Sampling settings of every stage but CLIP."""
+
+
+class ModelConfig(Config):
+    """The `config.json` of a model folder."""
+
+    format: Literal["unclip"] = "unclip"
+    """Marks the folder as ours."""
+    version: Literal[1] = 1
+    """Version of the layout."""
+    name: str
+    """What the model is called."""
+    stages: tuple[str, ...]
+    """Its networks, of those that `STAGES` names; each has `<stage>.safetensors`."""
+    defaults: Defaults
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "ModelConfig":
+        unknown = [stage for stage in self.stages if not _networks(stage)]
+        if not self.stages or unknown:
+            raise ValueError(f"stages are {list(self.stages)}; unknown: {unknown}, allowed: {', '.join(STAGES)}")
+        sampled = {stage for stage in self.stages if stage in SAMPLED or re.fullmatch(UPSAMPLER, stage)}
+        if set(self.defaults.stages) != sampled:
+            raise ValueError(f"defaults are given for {sorted(self.defaults.stages)}, the stages are {sorted(sampled)}")
+        return self
+
+    @property
+    def upsamplers(self) -> list[str]:
+        """Names of the upsamplers, smallest first."""
+        return upsampler_names(self.stages)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSource:
+    """A model that is not loaded: all its files are open, none is read."""
+
+    name: str
+    """What the model is called."""
+    networks: Mapping[str, NetworkWeights]
+    """By the names of `ModelConfig.stages`."""
+    tokenizers: Mapping[str, AnyTokenizer]
+    """By the network that reads their ids."""
+    defaults: Defaults
+    basis: EmbeddingBasis | None = None
+    """The principal components of its image embeddings, which a model may come without."""
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `path` is a folder of ours: by its `config.json` or, where that is damaged, by its weights' names."""
+    if any((path / f"{stage}.safetensors").exists() for stage in STAGES):
+        return True
+    try:
+        content = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == "unclip"
+
+
+def shipped_models(shipped: Path = WEIGHTS) -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in shipped.glob(f"*/{CONFIG_FILE}"))
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The checked `config.json` of `folder`; raises `CheckpointError` when it is missing or not ours."""
+    path = folder / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} holds no {CONFIG_FILE}; give the folder of a model.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}); fetch it again.") from None
+    if not isinstance(content, dict) or content.get("format") != "unclip":
+        raise CheckpointError(f"{path} does not describe an unclip model (no 'format': 'unclip').")
+    try:
+        return load_config(ModelConfig, content)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def open_model(folder: Path) -> ModelSource:
+    """The model in a folder of ours; raises `CheckpointError` for what is missing, cut short or of another kind."""
+    config = read_model_config(folder)
+    source, basis = open_stages(config.name, dict.fromkeys(config.stages, folder), config.defaults), folder / BASIS_FILE
+    return replace(source, basis=EmbeddingBasis.load(basis)) if basis.exists() else source
+
+
+def open_stages(name: str, folders: Mapping[str, Path], defaults: Defaults) -> ModelSource:
+    """Join stages of several folders: `folders` says where each is. Raises like `open_model`, and `ConfigError`."""
+    config = load_config(ModelConfig, {"name": name, "stages": tuple(folders), "defaults": defaults})
+    networks = {stage: open_network(folders[stage] / f"{stage}.safetensors", stage) for stage in config.stages}
+    tokenizers: dict[str, AnyTokenizer] = {}
+    for stage, (kind, file) in TOKENIZERS.items():
+        if stage in folders:
+            tokenizers[stage] = kind.load(folders[stage] / file)
+    return ModelSource(name, networks, tokenizers, config.defaults)
+
+
+def open_network(path: Path, stage: str) -> NetworkWeights:
+    """The network in a file of ours, which must be one that `stage` can be; raises `CheckpointError`."""
+    tensors, metadata = open_weights(path)
+    allowed = _networks(stage)
+    kind, network = metadata.get("kind", "no named stage"), metadata.get("network", allowed[0])
+    if kind != stage or network not in allowed or "config" not in metadata:
+        raise CheckpointError(f"{path} holds {kind!r}, not {stage!r}; put the weights of {stage} there.")
+    try:
+        config = load_config(NETWORKS[network].config, json.loads(metadata["config"]))
+    except (ConfigError, ValueError) as error:
+        raise CheckpointError(f"{path} describes no {stage} that can be built: {error}") from None
+    return NetworkWeights(network, config, tensors, str(path))
+
+
+def write_model(source: ModelSource, folder: Path, storage: Storage | None = None) -> None:
+    """Write a model folder, reading and writing one tensor after the other.
+
+    `config.json` comes last, so that a folder without it was cut short.
+    """
+    for stage, weights in source.networks.items():
+        save_network(folder / f"{stage}.safetensors", weights, stage, storage)
+    for stage, tokenizer in source.tokenizers.items():
+        tokenizer.save(folder / TOKENIZERS[stage][1])
+    # A basis that stands there from before would be taken for the model's.
+    (folder / BASIS_FILE).unlink(missing_ok=True)
+    if source.basis is not None:
+        source.basis.save(folder / BASIS_FILE)
+    fields = {"name": source.name, "stages": tuple(source.networks), "defaults": source.defaults}
+    config = load_config(ModelConfig, fields)
+    atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
+
+
+def upsampler_names(stages: Iterable[str]) -> list[str]:
+    """The upsamplers among names of stages, smallest first."""
+    names = [stage for stage in stages if re.fullmatch(UPSAMPLER, stage)]
+    return sorted(names, key=lambda name: int(name.removeprefix("upsampler_")))
+
+
+STAGES = {
+    "clip": ("Clip",),
+    "prior": ("Prior", "Dalle2Prior"),
+    "decoder": ("Decoder", "KandinskyDecoder", "Dalle2UNet"),
+    "autoencoder": ("Autoencoder",),
+    "text_encoder": ("MultilingualClip",),
+    "upsampler_<size>": ("Upsampler",),
+    "upsampler_<size>_last": ("Upsampler",),
+}
+SAMPLED = ("prior", "decoder")
+TOKENIZERS: dict[str, tuple[type[AnyTokenizer], str]] = {
+    "clip": (Tokenizer, "tokenizer.json"),
+    "text_encoder": (MultilingualTokenizer, "text_tokenizer.json"),
+}
+UPSAMPLER = r"upsampler_\d+"
+
+
+def _networks(stage: str) -> tuple[str, ...]:
+    """Classes of networks that a stage can be; the first one is meant where a file does not say."""
+    return STAGES.get(re.sub(r"^upsampler_\d+(?=$|_last$)", "upsampler_<size>", stage), ())

@@ -1,0 +1,109 @@
+"""Whole models by name, at the size they were published or are meant to be trained at. Knows shapes; no weights."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from unclip.clip import clip_preset, multilingual_preset
+from unclip.config import Config
+from unclip.errors import InputError, did_you_mean
+from unclip.model.settings import StageSettings
+from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
+from unclip.models.dalle2_pytorch import dalle2_decoder_preset, dalle2_prior_preset
+
+
+class ModelPreset(NamedTuple):
+    """The shape of every network of a model, and how each is sampled."""
+
+    description: str
+    """What it is and where its numbers come from, in one line."""
+    stages: Mapping[str, Config]
+    """Configuration of each network by the name of its stage."""
+    sampling: Mapping[str, StageSettings]
+    """Sampling settings of the stages that are sampled by themselves."""
+
+
+def model_presets() -> list[str]:
+    """Names of the presets."""
+    return sorted(_PRESETS)
+
+
+def model_preset(name: str) -> ModelPreset:
+    """The model of that name; raises `InputError` that lists the presets when there is none."""
+    if name not in _PRESETS:
+        raise InputError(f"there is no model preset {name!r}; {did_you_mean(name, _PRESETS)}")
+    description, stages = _PRESETS[name]
+    sampling = {
+        stage: StageSettings(num_steps=entry.num_steps, sampler=entry.sampler, guidance_scale=entry.guidance_scale)
+        for stage, entry in stages.items()
+        if entry.num_steps
+    }
+    return ModelPreset(description, {stage: entry.shape(entry.shape_name) for stage, entry in stages.items()}, sampling)
+
+
+class _Stage(NamedTuple):
+    shape: Callable[[str], Config]
+    shape_name: str
+    num_steps: int = 0  # 0: not sampled by itself.
+    guidance_scale: float = 1.0
+    sampler: str = "ddpm"
+
+
+_PRESETS: dict[str, tuple[str, dict[str, _Stage]]] = {
+    "karlo": (
+        "Karlo v1.0.alpha of Kakao Brain; the last upsampling step has a network of its own",
+        {
+            "clip": _Stage(clip_preset, "vit-l-14"),
+            "prior": _Stage(prior_preset, "karlo", 25, 4.0),
+            "decoder": _Stage(decoder_preset, "karlo", 25, 8.0),
+            "upsampler_256": _Stage(upsampler_preset, "karlo", 7),
+            "upsampler_256_last": _Stage(upsampler_preset, "karlo"),
+        },
+    ),
+    # The paper samples the prior with Analytic-DPM, and finds that guiding it hurts; 1.25 is the decoder's in table 2.
+    "dalle2-paper": (
+        "DALL-E 2 as published, arXiv 2204.06125, table 3; its text transformers read CLIP's states, not token ids",
+        {
+            "clip": _Stage(clip_preset, "vit-h-16"),
+            "prior": _Stage(prior_preset, "dalle2-paper", 64),
+            "decoder": _Stage(decoder_preset, "dalle2-paper", 250, 1.25),
+            "upsampler_256": _Stage(upsampler_preset, "dalle2-paper-256", 27, sampler="ddim"),
+            "upsampler_1024": _Stage(upsampler_preset, "dalle2-paper-1024", 15, sampler="ddim"),
+        },
+    ),
+    "reference": (
+        "the model to train with this package: a prior of the paper's depth, a decoder that draws 256 px at once",
+        {
+            "clip": _Stage(clip_preset, "vit-l-14"),
+            "prior": _Stage(prior_preset, "reference", 25, 2.0),
+            "decoder": _Stage(decoder_preset, "reference", 20, 3.0, "dpm++"),
+            "upsampler_1024": _Stage(upsampler_preset, "reference", 4, sampler="dpm++"),
+        },
+    ),
+    "kandinsky-2.1": (
+        "Kandinsky 2.1 of AI Forever, whose decoder reads the prompt in a hundred languages",
+        {
+            "clip": _Stage(clip_preset, "vit-l-14"),
+            "text_encoder": _Stage(multilingual_preset, "kandinsky-2.1"),
+            "prior": _Stage(prior_preset, "karlo", 25, 4.0),
+            "decoder": _Stage(kandinsky_decoder_preset, "kandinsky-2.1", 50, 4.0),
+            "autoencoder": _Stage(autoencoder_preset, "kandinsky-2.2"),
+        },
+    ),
+    "kandinsky-2.2": (
+        "Kandinsky 2.2 of AI Forever, whose decoder reads no text",
+        {
+            "clip": _Stage(clip_preset, "vit-bigg-14"),
+            "prior": _Stage(prior_preset, "kandinsky-2.2", 25, 4.0),
+            "decoder": _Stage(kandinsky_decoder_preset, "kandinsky-2.2", 50, 4.0),
+            "autoencoder": _Stage(autoencoder_preset, "kandinsky-2.2"),
+        },
+    ),
+    "laion-prior": (
+        "LAION's prior, trained with DALLE2-pytorch 1.1; it never saw a text left out, so it takes no guidance",
+        {"clip": _Stage(clip_preset, "vit-l-14"), "prior": _Stage(dalle2_prior_preset, "laion-prior", 64)},
+    ),
+    "laion-decoder": (
+        "LAION's decoder, trained with DALLE2-pytorch 1.1",
+        {"clip": _Stage(clip_preset, "vit-l-14"), "decoder": _Stage(dalle2_decoder_preset, "laion-decoder", 1000, 1.7)},
+    ),
+}

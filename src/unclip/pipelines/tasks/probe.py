@@ -1,0 +1,81 @@
+"""Probing: what a picture's embedding knows, a few principal components at a time. Knows the stages; no prior."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from unclip.errors import InputError
+from unclip.model.basis import EmbeddingBasis
+from unclip.pictures import Picture, open_pictures
+from unclip.pipelines.features import chunk_size, encode
+from unclip.pipelines.job import begin
+from unclip.pipelines.model import Model
+from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.result import Result
+
+
+# Section 4 of unCLIP.
+@torch.no_grad()
+def probe(
+    model: Model,
+    image: Picture,
+    num_components: Sequence[int] | None = None,
+    *,
+    basis: EmbeddingBasis | None = None,
+    **options: Unpack[DrawOptions],
+) -> Result:
+    """Draw what the leading principal components of a picture's embedding hold (paper, section 4).
+
+    One picture for each of `num_components`, all from the same noise; None is 1, 2, 4 and so on up to all of them,
+    which is `image_variations` to rounding. `basis` is by default the model's own, where it comes with one. Raises
+    `InputError` for a number outside 1..CLIP's embedding size, and where there is no basis or one of another size.
+    """
+    (picture,), basis = open_pictures(image), _basis(model, basis)
+    counts = _doubling(basis.embedding_dim) if num_components is None else list(num_components)
+    if not counts:
+        raise InputError("num_components is empty; give at least one number.")
+    for count in counts:
+        basis.check(count)
+    job = begin(model, options, num_inputs=len(counts))
+    features = encode(model, [""] * len(counts), [picture])
+    left = torch.cat([basis.keep(features.pictures, count) for count in counts])
+    embeddings = [left[batch.rows] for batch in job.batches]
+    images = job.draw(embeddings, features.condition)
+    return job.result(images, embeddings, features.cut, num_components=counts)
+
+
+@torch.no_grad()
+def fit_basis(model: Model, pictures: Iterable[Picture]) -> EmbeddingBasis:
+    """The principal components of the embeddings of `pictures`, for `probe`; best of thousands of them.
+
+    Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.
+    """
+    clip, decoder, rest = model.need_clip, model.need_decoder, iter(pictures)
+
+    def embeddings() -> Iterator[Tensor]:
+        while chunk := list(islice(rest, chunk_size(model))):
+            yield decoder.from_clip(clip.encode_pictures(open_pictures(chunk))).cpu()
+
+    with model.resident(clip):
+        found = list(embeddings())
+    return EmbeddingBasis.fit(torch.cat(found) if found else torch.empty(0, clip.embedding_dim))
+
+
+def _basis(model: Model, given: EmbeddingBasis | None) -> EmbeddingBasis:
+    basis, size = given or model.basis, model.need_clip.embedding_dim
+    if basis is None:
+        raise InputError(
+            f"the model {model.name!r} has no basis of its image embeddings; give one, made by UnClip.fit_basis or "
+            "`unclip basis PICTURES`."
+        )
+    if basis.embedding_dim != size:
+        raise InputError(f"the basis is of {basis.embedding_dim} numbers and CLIP's embeddings of {size}; fit another.")
+    return basis
+
+
+def _doubling(size: int) -> list[int]:
+    """1, 2, 4 and so on, and in the end all."""
+    return [*(1 << power for power in range((size - 1).bit_length())), size]

@@ -1,0 +1,161 @@
+"""Upscaling of any picture: the last upsampler sharpens an enlarged copy, block by block. Knows no CLIP, no decoder."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Unpack
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from unclip.errors import InputError
+from unclip.images import from_uint8, to_uint8
+from unclip.model.settings import StageSettings
+from unclip.pictures import MAX_PIXELS, Picture, on_white, open_pictures
+from unclip.pipelines.job import settle_options
+from unclip.pipelines.model import Model
+from unclip.pipelines.options import DrawOptions, check_options, watcher
+from unclip.pipelines.result import Result, convert
+from unclip.pipelines.settings import check_count, image_seeds
+from unclip.pipelines.upsampler import UpsamplerStage
+from unclip.runtime import NoiseSource
+
+# Side of the part of a picture that is in memory as numbers; the rest waits in 8-bit colour.
+BLOCK = 1024
+# Pixels over which a block fades into those before it.
+OVERLAP = 64
+# What is enlarged around a block and cut off again, in pixels of the small picture: the reach of the bicubic kernel.
+MARGIN = 3
+
+Pixels = UInt8[np.ndarray, "_height _width 3"]
+
+
+class Block(NamedTuple):
+    """A part of a picture, in pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@torch.no_grad()
+def upscale(
+    model: Model, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
+) -> Result:
+    """Enlarge pictures of any shape until their longer side has `size` pixels (None: by the upsampler's factor).
+
+    The model's last upsampler sharpens an enlarged copy, in as many passes as its factor asks for (paper, section
+    2.3). It works on blocks of 1024 pixels that fade into each other, so memory does not grow with the picture but
+    for its 8-bit colours. Transparency becomes white. Of the options, `seed`, `num_steps`, `sampler`, `output_type`
+    and `progress` apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more
+    than 2^27 pixels, and a model without upsampler.
+    """
+    check_options(options)
+    if options.get("image_size") is not None:
+        raise InputError("upscale takes the longer side as size, not image_size.")
+    stage = model.need_upsampler
+    settings = settle_options({stage.name: stage}, options)[stage.name]
+    (seed,) = image_seeds(options.get("seed"), 1)
+    pictures = [on_white(picture) for picture in open_pictures(images)]
+    plans = [plan_passes(picture.size, size, stage) for picture in pictures]
+    total = sum(len(_blocks(wanted)) for plan in plans for wanted in plan) * settings.num_steps
+    done, report = itertools.count(1), watcher(options.get("progress"))
+
+    def tick() -> None:
+        report(stage.name, next(done), total)
+
+    with model.resident(stage):
+        for index, plan in enumerate(plans):
+            noise = NoiseSource.from_seeds([seed])
+            for wanted in plan:
+                pictures[index] = _enlarge(stage, settings, pictures[index], wanted, noise, tick)
+    return Result(
+        images=[picture for image in pictures for picture in convert([image], options.get("output_type", "pil"))],
+        prompts=[""] * len(pictures),
+        seeds=[seed] * len(pictures),
+        image_embeddings=None,
+        settings={
+            "image_size": [list(plan[-1]) for plan in plans],
+            "number_formats": model.number_formats([stage.name]),
+            stage.name: settings.model_dump(mode="json"),
+        },
+        cut=[""] * len(pictures),
+        model=model.name,
+    )
+
+
+def plan_passes(found: tuple[int, int], size: int | None, stage: UpsamplerStage) -> list[tuple[int, int]]:
+    """The (width, height) after each pass: the network's own factor as often as it takes, and the rest in the last."""
+    factor = stage.network.config.image_size / stage.network.config.low_res_size
+    longer = max(found)
+    wanted = round(longer * factor) if size is None else check_count("size", size)
+    if wanted <= longer:
+        raise InputError(f"size={wanted} does not enlarge a picture of {found[0]} x {found[1]} pixels; give more.")
+    passes = max(math.ceil(math.log(wanted / longer, factor) - 1e-9), 1)
+    sides = [longer * factor**number for number in range(1, passes)] + [wanted]
+    plan = [(max(round(found[0] * side / longer), 1), max(round(found[1] * side / longer), 1)) for side in sides]
+    if plan[-1][0] * plan[-1][1] > MAX_PIXELS:
+        raise InputError(f"size={wanted} makes {plan[-1][0]} x {plan[-1][1]} pixels; at most {MAX_PIXELS} can be made.")
+    return plan
+
+
+def _blocks(size: tuple[int, int]) -> list[Block]:
+    """Boxes of at most `BLOCK` pixels that cover (width, height), row by row; neighbours share `OVERLAP` pixels."""
+    columns, rows = (_cut_axis(length) for length in size)
+    return [Block(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+
+def _cut_axis(length: int) -> list[tuple[int, int]]:
+    count = max(math.ceil((length - OVERLAP) / (BLOCK - OVERLAP)), 1)
+    starts = [number * (length - OVERLAP) // count for number in range(count)]
+    return [(start, end + OVERLAP) for start, end in itertools.pairwise([*starts, length - OVERLAP])]
+
+
+def _enlarge(
+    stage: UpsamplerStage,
+    settings: StageSettings,
+    picture: Image.Image,
+    size: tuple[int, int],
+    noise: NoiseSource,
+    tick: Callable[[], None],
+) -> Image.Image:
+    """`picture` at (width, height), each block sampled from noise of its own, in turn."""
+    canvas = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+    for box in _blocks(size):
+        blurred = enlarge_part(picture, size, box)
+        height, width = blurred.shape[:2]
+        grid = stage.size_multiple
+        padded = np.pad(blurred, ((0, -height % grid), (0, -width % grid), (0, 0)), "edge")
+        low_res = from_uint8(padded[None]).to(stage.device)
+        for step in stage.steps(low_res, noise, settings, size=padded.shape[:2]):
+            tick()
+            made = step.x_t
+        paste(canvas, box, to_uint8(made)[0, :height, :width])
+    return Image.fromarray(canvas)
+
+
+def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Block) -> Pixels:
+    """The part `box` of the whole picture resized to `size` (bicubic)."""
+    across, down = size[0] / picture.width, size[1] / picture.height
+    reach = (math.ceil(MARGIN * across), math.ceil(MARGIN * down))
+    left, top = max(box.left - reach[0], 0), max(box.top - reach[1], 0)
+    right, bottom = min(box.right + reach[0], size[0]), min(box.bottom + reach[1], size[1])
+    source = (left / across, top / down, right / across, bottom / down)
+    whole = picture.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=source)
+    return np.asarray(whole)[box.top - top : box.bottom - top, box.left - left : box.right - left]
+
+
+def paste(canvas: Pixels, box: Block, block: Pixels) -> None:
+    """Write a block; over its first pixels it fades in, where others were written before it."""
+    rise_x, rise_y = (_rise(start, end) for start, end in ((box.left, box.right), (box.top, box.bottom)))
+    weight = (rise_y[:, None] * rise_x)[..., None]
+    there = canvas[box.top : box.bottom, box.left : box.right]
+    there[:] = np.rint(there + weight * (block.astype(np.float32) - there)).astype(np.uint8)
+
+
+def _rise(start: int, end: int) -> np.ndarray:
+    steps = (np.arange(end - start, dtype=np.float32) + 0.5) / OVERLAP
+    return np.ones_like(steps) if start == 0 else steps.clip(0.0, 1.0)

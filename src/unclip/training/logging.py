@@ -1,0 +1,313 @@
+"""The log of a run, its trackers, and its progress."""
+
+import abc
+import json
+import math
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from unclip.errors import DependencyError, InputError, TrainingError
+from unclip.files import atomic_write
+from unclip.images import save_png
+from unclip.progress import on_terminal, say
+from unclip.training.config import TrainConfig
+from unclip.training.feed import Feed
+from unclip.training.state import Position
+
+TrackerName = Literal["tensorboard", "wandb"]
+
+
+class StepReport(NamedTuple):
+    """One optimiser step."""
+
+    step: int
+    images_seen: int
+    loss: float
+    metrics: Mapping[str, float]
+    seconds: float
+    skipped: tuple[str, ...] = ()
+    """Samples that this process could not read, with the reason."""
+
+    def with_metrics(self, metrics: Mapping[str, float]) -> "StepReport":
+        """The same step with more numbers."""
+        return self._replace(metrics={**self.metrics, **metrics})
+
+
+class RunLog:
+    """Appends to `folder/log.jsonl`, one line a step, and mirrors numbers and pictures to the trackers called so.
+
+    On resuming, lines after the checkpoint's step are dropped, so that each step stands there once. `notes` say what
+    could not be opened. `settings` is the run's configuration, for trackers that show it. Raises as `open_trackers`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int,
+        trackers: Sequence[TrackerName] = ("tensorboard",),
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.path = folder / "log.jsonl"
+        self.step = resume_step
+        require_trackers(trackers)
+        try:
+            kept = _lines_until(self.path, resume_step)
+            images_seen = int(json.loads(kept[-1])["images_seen"]) if kept else 0
+            atomic_write(self.path, "".join(line + "\n" for line in kept))
+            self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
+            self.file = self.path.open("a")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def write(self, report: StepReport) -> None:
+        """Write one step; raises `InputError` when the disk is full."""
+        self.step = report.step
+        numbers = {"loss": report.loss, **report.metrics}
+        line = {"step": report.step, "images_seen": report.images_seen, **numbers}
+        # Under a name of its own: "skipped" among the numbers says whether the step was.
+        damaged = {"damaged": report.skipped} if report.skipped else {}
+        try:
+            self.file.write(json.dumps(line | damaged) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        for tracker in self.trackers:
+            tracker.scalars(numbers, report.step, report.images_seen)
+
+    def picture(self, image: Image.Image, images_seen: int) -> None:
+        """Write one sample grid to `folder/samples/`."""
+        save_png(image, self.folder / "samples" / f"{images_seen:09d}.png")
+        for tracker in self.trackers:
+            tracker.picture(image, self.step, images_seen)
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self.file.close()
+        for tracker in self.trackers:
+            tracker.close()
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The whole lines of the log until `step`."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+
+
+PROJECT, ID_FILE = "unclip", "wandb-run-id"
+
+
+class Tracker(abc.ABC):
+    """One service that mirrors a run."""
+
+    @abc.abstractmethod
+    def scalars(self, values: Mapping[str, float], step: int, images_seen: int) -> None:
+        """Take numbers by name, which stand at `images_seen`; steps never fall, but one may have several calls."""
+
+    @abc.abstractmethod
+    def picture(self, image: Image.Image, step: int, images_seen: int) -> None:
+        """Take a grid of samples."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class Trackers(NamedTuple):
+    """What could be opened, and a note for each that could not."""
+
+    opened: list[Tracker]
+    notes: list[str]
+
+
+def require_trackers(names: Sequence[TrackerName]) -> None:
+    """Raise `DependencyError` for Weights & Biases that is not installed, before a run writes anything."""
+    if "wandb" in names and find_spec("wandb") is None:
+        raise DependencyError("trackers has wandb, which is not installed; pip install 'unclip[train]'.")
+
+
+def open_trackers(
+    names: Sequence[TrackerName], folder: Path, images_seen: int, settings: Mapping[str, Any] | None = None
+) -> Trackers:
+    """The trackers called `names` for the run in `folder`, which goes on after `images_seen` images.
+
+    `settings` is what Weights & Biases shows as the run's configuration; its `name` is the run's. TensorBoard may be
+    missing, which is a note; raises `DependencyError` where Weights & Biases is, and `TrainingError` where it does not
+    start.
+    """
+    opened: list[Tracker] = []
+    notes: list[str] = []
+    for name in dict.fromkeys(names):
+        if name == "wandb":
+            opened.append(WandbTracker(folder, settings or {}))
+            continue
+        try:
+            opened.append(TensorboardTracker(folder, images_seen))
+        except ImportError:
+            notes.append("tensorboard is not installed, so log.jsonl is all there is; pip install 'unclip[train]'.")
+    return Trackers(opened, notes)
+
+
+class TensorboardTracker(Tracker):
+    """Event files in `folder/tensorboard`; on resuming, what lies after the checkpoint is hidden."""
+
+    def __init__(self, folder: Path, images_seen: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen + 1)
+
+    def scalars(self, values: Mapping[str, float], step: int, images_seen: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, images_seen)
+
+    def picture(self, image: Image.Image, step: int, images_seen: int) -> None:
+        self.writer.add_image("samples", np.asarray(image.convert("RGB")), images_seen, dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandbTracker(Tracker):
+    """A run of Weights & Biases, files in `folder/wandb`; the id in `folder` makes a resumed run the same run.
+
+    WANDB_MODE and the other variables of wandb hold. Steps that a resumed run makes again are dropped there, being
+    equal.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        require_trackers(["wandb"])
+        import wandb
+
+        self.wandb = wandb
+        try:
+            self.run = wandb.init(
+                project=PROJECT,
+                name=str(settings.get("name", folder.name)),
+                id=_run_id(folder),
+                resume="allow",
+                dir=str(folder),
+                config=dict(settings),
+                settings=wandb.Settings(silent=True, console="off"),
+            )
+        except wandb.Error as error:
+            raise TrainingError(
+                f"Weights & Biases does not start ({error}); log in with `wandb login`, set WANDB_MODE=offline, or "
+                "leave wandb out of trackers."
+            ) from None
+        self.run.define_metric("images_seen")
+        self.run.define_metric("*", step_metric="images_seen")
+
+    def scalars(self, values: Mapping[str, float], step: int, images_seen: int) -> None:
+        self.run.log({**values, "images_seen": images_seen}, step=step)
+
+    def picture(self, image: Image.Image, step: int, images_seen: int) -> None:
+        self.run.log({"samples": self.wandb.Image(image), "images_seen": images_seen}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _run_id(folder: Path) -> str:
+    path = folder / ID_FILE
+    if not path.exists():
+        atomic_write(path, uuid.uuid4().hex)
+    return path.read_text().strip()
+
+
+LINE_SECONDS = 15.0
+
+
+class Reporter:
+    """Shows images seen, loss, images per second and the time left."""
+
+    def __init__(self, config: TrainConfig, position: Position, minutes: float | None, *, quiet: bool = False) -> None:
+        self.config, self.quiet = config, quiet
+        self.named: set[str] = set()
+        self.skipped_steps = 0
+        self.start = position.images_seen
+        self.started = time.monotonic()
+        self.budget = None if minutes is None else 60.0 * minutes
+        self.average: float | None = None
+        self.last_line = 0.0
+        self.bar = self._make_bar() if on_terminal() and not quiet else None
+
+    def step(self, report: StepReport) -> None:
+        """Show one step."""
+        if self.quiet:
+            return
+        self.skipped_steps += bool(report.metrics.get("skipped"))
+        if math.isfinite(report.loss):
+            self.average = report.loss if self.average is None else 0.98 * self.average + 0.02 * report.loss
+        elapsed = time.monotonic() - self.started
+        rate = (report.images_seen - self.start) / elapsed
+        loss = "not finite" if self.average is None else f"{self.average:.4f}"
+        text = f"loss {loss}  {rate:.1f} images/s  {_clock(self._left(report, rate, elapsed))} left"
+        if self.bar is not None:
+            progress, task = self.bar
+            progress.update(task, completed=report.images_seen, description=f"{self.config.name}  {text}")
+        elif elapsed - self.last_line >= LINE_SECONDS or report.images_seen == self.config.num_images:
+            self.last_line = elapsed
+            self.warn(f"step {report.step}  {report.images_seen:,} images  {text}")
+
+    def note(self, text: str) -> None:
+        """Show one line between steps."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Show one line between steps, also in processes that are quiet: what they alone know."""
+        say(f"{self.config.name}  {text}")
+
+    def damaged(self, names: Sequence[str]) -> None:
+        """Name samples that could not be read, each once; every process names its own."""
+        for name in names:
+            if name not in self.named:
+                self.named.add(name)
+                self.warn(f"skipped a sample: {name}")
+
+    def end(self, position: Position, out: Path, feed: Feed) -> None:
+        """Show what came of a run: where its weights are, what was skipped, and what was held out."""
+        path = out / f"{self.config.stage}.safetensors"
+        self.note(f"{position.images_seen:,} images in {position.step:,} steps; the averaged weights are in {path}")
+        skipped = {"samples that could not be read": len(self.named), "steps that were not finite": self.skipped_steps}
+        if any(skipped.values()):
+            self.note("skipped " + " and ".join(f"{number} {what}" for what, number in skipped.items() if number))
+        trained, apart = len(feed.trained_on), len(feed.samples.source.keys) - len(feed.trained_on)
+        share = f"data.validation_share={self.config.data.validation_share:g}"
+        self.note(f"trained on {trained:,} samples, {apart:,} held out ({share})")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            with suppress(OSError, ValueError):  # a terminal that is gone takes nothing, and costs no run
+                self.bar[0].stop()
+
+    def _left(self, report: StepReport, rate: float, elapsed: float) -> float:
+        left = (self.config.num_images - report.images_seen) / rate
+        return left if self.budget is None else min(left, self.budget - elapsed)
+
+    def _make_bar(self) -> tuple[Any, Any]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        progress = Progress(*columns, console=Console(stderr=True))
+        with suppress(OSError, ValueError):
+            progress.start()
+        return progress, progress.add_task(self.config.name, total=self.config.num_images, completed=self.start)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

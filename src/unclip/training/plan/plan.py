@@ -1,0 +1,285 @@
+"""What a training run will cost before it starts: arithmetic on counts. Knows a recipe and data sheets; runs nothing.
+
+Time is operations divided by a stated share of the GPUs' peak. Memory adds up what a step holds at once, so that it is
+an upper bound where gradients fill while activations go.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import get_args
+
+from unclip.clip import ClipConfig
+from unclip.config import Config
+from unclip.errors import InputError
+from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, Strategy, TrainConfig, UpsamplerTaskConfig
+from unclip.training.fit import check_run
+from unclip.training.plan.cost import StepCost, count_step_cost, text_length
+from unclip.training.plan.gpus import Gpu, get_gpu
+
+RESERVED_SHARE = 0.1
+"""Share of a GPU's memory left to the driver, convolution workspaces and fragmentation."""
+JPEG_BYTES_PER_PIXEL = 0.41
+"""LAION-400M at 256 px: 270 MB for 10,000 samples (laion-prepro, laion400m/README.md)."""
+CAPTION_TOKENS = 20
+"""Mean length of a caption whose states are stored: an assumption, start and end included."""
+FLOAT16_BYTES = 2
+DAY = 86_400.0
+
+
+class Memory(Config):
+    """Bytes on one GPU."""
+
+    weights: int
+    """Parameters and buffers, float32."""
+    gradients: int
+    optimizer: int
+    averages: int
+    """The moving averages of the weights."""
+    clip: int
+    """The frozen CLIP, float32."""
+    gathered: int
+    """Whole weights of other GPUs' shards: of two blocks and what is in none, or of all where they are kept."""
+    compute_copies: int
+    """Autocast's copies of the weights in the type of the forward pass."""
+    communication: int
+    """Gradients on their way to other GPUs: DDP's buckets, one block of FSDP's."""
+    activations: int
+    """What a micro batch keeps for the way back."""
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return sum(self.model_dump().values())
+
+
+class Disk(Config):
+    """Bytes of the data on disk and of the run's checkpoints."""
+
+    pictures: int
+    """Shards of JPEG at `source_size`."""
+    cache: int
+    """Decoded pictures beside the shards; 0 where each is decoded when its turn comes."""
+    embeddings: int
+    """Stored features in float16, one caption of 20 tokens a picture; 0 where none are read."""
+    checkpoints: int
+    """Weights, averages and optimiser of those that are kept, and of the best."""
+
+
+class Plan(Config):
+    """A run on some GPUs: its size, time, price and memory."""
+
+    recipe: str
+    gpu: Gpu
+    num_gpus: int
+    utilisation: float
+    """Share of the GPU's peak that is assumed."""
+    precision: str
+    strategy: Strategy
+    parameters: int
+    """Of the trained network."""
+    clip_parameters: int
+    """Of the frozen CLIP in memory."""
+    forward_flops: int
+    """One forward pass of one image, two per multiply-add."""
+    flops_per_image: int
+    """One image of training: all passes, and CLIP's where its features are not stored."""
+    flops_once: int
+    """For all pictures together when the run starts: CLIP embeddings that are not stored."""
+    batch_size: int
+    micro_batch_size: int
+    """Images of one forward pass on one GPU."""
+    accumulation: int
+    """Forward passes of a GPU in one step."""
+    num_images: int
+    num_steps: int
+    images_per_second: float
+    """All GPUs together."""
+    days: float
+    gpu_hours: float
+    price: float | None
+    """Of one GPU for an hour, in dollars."""
+    dollars: float | None
+    memory: Mapping[Strategy, Memory]
+    """On one GPU under each strategy."""
+    fits: bool
+    """Whether the chosen strategy leaves a tenth of the memory free."""
+    advice: str
+    """The smallest change that makes it fit; empty where it fits."""
+    num_pictures: int
+    disk: Disk
+    notes: tuple[str, ...]
+
+
+def make_plan(
+    config: TrainConfig,
+    *,
+    num_pictures: int,
+    num_gpus: int = 1,
+    gpu: str = "h100",
+    utilisation: float = 0.4,
+    price: float | None = None,
+    clip: ClipConfig | None = None,
+) -> Plan:
+    """The plan of `config` on `num_gpus` GPUs called `gpu`, at `utilisation` (0 to 1) of their dense peak.
+
+    `num_pictures` is the size of the data set; `price` is dollars for an hour of one GPU; `clip` is the shape of the
+    frozen CLIP, for recipes that store no embeddings. Raises `InputError` for an unknown GPU, for numbers that are no
+    plan, and for a CLIP that is needed and not given; `ConfigError` for a CLIP that the network does not fit.
+    """
+    _check(config, num_gpus, utilisation, price, num_pictures)
+    check_run(config, clip)
+    device, cost = get_gpu(gpu), count_step_cost(config, clip)
+    share = math.ceil(config.batch_size / num_gpus)
+    micro = min(config.micro_batch_size or share, share)
+    peak = device.float32_flops if config.precision == "float32" else device.half_flops
+    flops = cost.flops_per_image(config.activation_checkpointing)
+    speed = num_gpus * peak * utilisation / flops
+    seconds = config.num_images / speed + cost.tower.flops_once * num_pictures / (num_gpus * peak * utilisation)
+    gpu_hours = seconds * num_gpus / 3600
+    strategies: tuple[Strategy, ...] = get_args(Strategy)
+    memory = {strategy: predict_memory(cost, config, strategy, num_gpus, micro) for strategy in strategies}
+    room = round((1 - RESERVED_SHARE) * device.memory)
+    fits = memory[config.strategy].total <= room
+    return Plan(
+        recipe=config.name,
+        gpu=device,
+        num_gpus=num_gpus,
+        utilisation=utilisation,
+        precision=config.precision,
+        strategy=config.strategy,
+        parameters=cost.parameters,
+        clip_parameters=cost.tower.parameters,
+        forward_flops=cost.forward_flops,
+        flops_per_image=flops,
+        flops_once=cost.tower.flops_once * num_pictures,
+        batch_size=config.batch_size,
+        micro_batch_size=micro,
+        accumulation=math.ceil(share / micro),
+        num_images=config.num_images,
+        num_steps=math.ceil(config.num_images / config.batch_size),
+        images_per_second=speed,
+        days=seconds / DAY,
+        gpu_hours=gpu_hours,
+        price=price,
+        dollars=None if price is None else gpu_hours * price,
+        memory=memory,
+        fits=fits,
+        advice="" if fits else _advice(cost, config, num_gpus, micro, room),
+        num_pictures=num_pictures,
+        disk=_disk(cost, config, num_pictures),
+        notes=tuple(_notes(config, device)),
+    )
+
+
+def predict_memory(cost: StepCost, config: TrainConfig, strategy: Strategy, num_gpus: int, micro: int) -> Memory:
+    """Bytes on one of `num_gpus` GPUs at a micro batch.
+
+    "ddp" holds everything, and the gradients again in the buckets that travel. "fsdp" divides weights, gradients,
+    optimiser and averages, from the moment when they are built, and gathers float32 weights: what is in no block, and
+    two blocks at a time (one ahead); "fsdp_zero2" keeps all that it gathered until the way back is done. Under each,
+    autocast's copies are kept whole from the way there to the way back.
+    """
+    state = cost.state
+    largest_unit = max(state.largest_block, state.outside_blocks)
+    sharded = strategy != "ddp" and num_gpus > 1
+    parts = num_gpus if sharded else 1
+    gathered = (
+        min(state.outside_blocks + 2 * state.largest_block, state.gradients) if strategy == "fsdp" else state.gradients
+    )
+    return Memory(
+        weights=math.ceil(state.weights / parts),
+        gradients=math.ceil(state.gradients / parts),
+        optimizer=math.ceil(state.optimizer / parts),
+        averages=math.ceil(state.averages / parts),
+        clip=cost.tower.bytes,
+        gathered=gathered if sharded else 0,
+        compute_copies=state.half_copies,
+        communication=0 if num_gpus == 1 else (largest_unit if sharded else state.gradients),
+        activations=cost.saved(micro, config.activation_checkpointing),
+    )
+
+
+def _check(config: TrainConfig, num_gpus: int, utilisation: float, price: float | None, num_pictures: int) -> None:
+    if not 1 <= num_gpus <= config.batch_size:
+        raise InputError(
+            f"{num_gpus} GPUs cannot share a batch of {config.batch_size}; use 1 to {config.batch_size}, "
+            "or a larger batch_size."
+        )
+    if not 0 < utilisation <= 1:
+        raise InputError(f"utilisation={utilisation} is not a share of the peak; use a number above 0, at most 1.")
+    if price is not None and not 0 <= price < math.inf:
+        raise InputError(f"price={price} is not dollars for an hour; use a number from 0.")
+    if num_pictures < 1:
+        raise InputError(f"{num_pictures} pictures are no data set; use at least 1.")
+
+
+def _advice(cost: StepCost, config: TrainConfig, num_gpus: int, micro: int, room: int) -> str:
+    """The first change, in order of what it costs, that fits with some micro batch."""
+    for checkpointing, strategy in _changes(config, num_gpus):
+        changed = config.replace(activation_checkpointing=checkpointing, strategy=strategy)
+        for exponent in range(micro.bit_length()):
+            smaller = math.ceil(micro / 2**exponent)
+            if predict_memory(cost, changed, strategy, num_gpus, smaller).total <= room:
+                return _as_options(config, changed, smaller, micro)
+    return "no micro batch, checkpointing or sharding fits it here; use more GPUs, or ones with more memory"
+
+
+def _changes(config: TrainConfig, num_gpus: int) -> Iterator[tuple[bool, Strategy]]:
+    sharded: tuple[Strategy, ...] = ("fsdp_zero2", "fsdp") if num_gpus > 1 else ()
+    for strategy in dict.fromkeys((config.strategy, *sharded)):
+        for checkpointing in dict.fromkeys((config.activation_checkpointing, True)):
+            yield checkpointing, strategy
+
+
+def _as_options(config: TrainConfig, changed: TrainConfig, smaller: int, micro: int) -> str:
+    options = []
+    if smaller != micro:
+        options.append(f"--set micro_batch_size={smaller}")
+    if changed.activation_checkpointing != config.activation_checkpointing:
+        options.append("--set activation_checkpointing=true")
+    if changed.strategy != config.strategy:
+        options.append(f"--strategy {changed.strategy}")
+    return " ".join(options)
+
+
+def _disk(cost: StepCost, config: TrainConfig, num_pictures: int) -> Disk:
+    data, state = config.data, cost.state
+    checkpoint = state.weights + state.averages + state.optimizer
+    return Disk(
+        pictures=round(JPEG_BYTES_PER_PIXEL * data.source_size**2) * num_pictures,
+        cache=3 * sum(side**2 for side in _sides(config)) * num_pictures if data.cache else 0,
+        embeddings=0 if data.embeddings is None else _embedding_bytes(config) * num_pictures,
+        checkpoints=checkpoint * (config.keep_checkpoints + 1),
+    )
+
+
+def _sides(config: TrainConfig) -> tuple[int, ...]:
+    """Sides of the pictures that a run reads."""
+    match config.task:
+        case PriorTaskConfig():
+            return ()
+        case UpsamplerTaskConfig(model=shape):
+            return shape.image_size, shape.low_res_size
+        case task:
+            return (task.model.image_size,)
+
+
+def _embedding_bytes(config: TrainConfig) -> int:
+    """One picture's stored features: image and text embedding, and the text's states where they are read."""
+    task = config.task
+    if not isinstance(task, PriorTaskConfig | DecoderTaskConfig):
+        return 0
+    shape = task.model
+    hidden = min(CAPTION_TOKENS, text_length(shape)) * (
+        shape.embedding_dim if shape.text_dim is None else shape.text_dim
+    )
+    return FLOAT16_BYTES * (2 * shape.embedding_dim + hidden)
+
+
+def _notes(config: TrainConfig, gpu: Gpu) -> Iterator[str]:
+    if config.precision == "bfloat16" and not gpu.has_bfloat16:
+        yield f"{gpu.name} has no bfloat16; train with --set precision=float16"
+    if isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) and text_length(config.task.model):
+        yield "counted with texts of full length; shorter ones cost less"
+    if config.optimizer.name == "muon" and config.strategy != "ddp":
+        yield "muon needs whole matrices; train with --strategy ddp"
