@@ -3,12 +3,12 @@
 import math
 
 import pytest
-from unclip.training.plan.plan import predict_memory
 
 from unclip.errors import InputError
 from unclip.models import UpsamplerConfig
 from unclip.training import GPUS, DataConfig, OptimizerConfig, Plan, TrainConfig, UpsamplerTaskConfig, make_plan
 from unclip.training.plan.cost import count_step_cost
+from unclip.training.plan.plan import predict_memory
 
 MODEL = UpsamplerConfig(image_size=256, low_res_size=64, base_channels=64, channel_mult=(1, 2), num_res_blocks=1)
 CONFIG = TrainConfig(
