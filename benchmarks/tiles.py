@@ -40,7 +40,7 @@ def main() -> None:
     if arguments.draw is not None:
         print(draw(arguments.draw))
         return
-    stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
+    stage = unclip.UnClip.load("emoji").upsamplers[1024].stage
     result = {
         "tiled_against_one_pass_db": round(
             float(psnr(*(enlarge(stage, rings(256), tiling) for tiling in (TILING, None)))), 1
@@ -93,7 +93,7 @@ def measure(size: int) -> dict[str, float]:
 
 def draw(size: int) -> float:
     """Seconds for one picture."""
-    stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
+    stage = unclip.UnClip.load("emoji").upsamplers[1024].stage
     started = time.monotonic()
     with torch.inference_mode():
         run_to_end(stage.steps(rings(size // 4), NoiseSource.from_seeds([SEED]), stage.defaults, size=(size, size)))

@@ -124,7 +124,7 @@ def stage_without(stage: DecoderStage, network: nn.Module, embedding: Tensor, ta
     """A picture of a decoder that is told of no embedding."""
     from unclip.diffusion import bind, clip_x0
     from unclip.model.settings import PIXEL_BOUND
-    from unclip.pipelines.sampling import run_to_end, sample_steps
+    from unclip.pipelines.stage import run_to_end, sample_steps
 
     config = stage.network.config
     conditioning = {"image_embedding": embedding}

@@ -107,7 +107,7 @@ def test_it_is_the_stages_by_hand(pipe: UnClip, model: Model, picture: Image.Ima
     small_white[..., 5] = 1.0
     small_known = resize(known * (1 - white), 16) / resize(1 - white, 16).clamp(min=0.1)
     start = Start(picture=small_known.clamp(-1.0, 1.0), mask=small_white, num_resamples=2)
-    decoder, upsampler = model.need_decoder, model.upsamplers[32]
+    decoder, upsampler = model.need_decoder, model.need_upsampler
     small = decoder.finish(run_to_end(decoder.steps(seen, Condition(text, text), noise, decoder.defaults, start=start)))
     start = Start(picture=known, mask=white)
     large = run_to_end(upsampler.steps(small, noise, upsampler.defaults, start=start)).clamp(-1.0, 1.0)
@@ -263,7 +263,7 @@ def latent_model(model: Model) -> UnClip:
         )
         autoencoder = Autoencoder(autoencoder_preset("tiny"))
     stage = DecoderStage(network.eval(), model.need_decoder.defaults, autoencoder.eval())
-    return UnClip(Model("latent", model.need_clip, model.need_prior, stage, {}))
+    return UnClip("latent", model.encoders, {"prior": model.need_prior, "decoder": stage})
 
 
 def test_a_decoder_of_latents_paints_too(model: Model) -> None:

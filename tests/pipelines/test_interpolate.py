@@ -70,8 +70,8 @@ def test_pictures_end_in_their_reconstructions_bit_for_bit(
 
 def test_a_text_and_a_picture_end_in_both(pipe: UnClip, model: Model, picture: Image.Image) -> None:
     """The text's end is text_to_image with the settings of inversion; the picture's shares its upsampler noise."""
-    settings = model.decoder.defaults.replace(**INVERTIBLE)
-    same = UnClip(replace(model, decoder=replace(model.decoder, defaults=settings)))
+    settings = model.need_decoder.defaults.replace(**INVERTIBLE)
+    same = replace(model, stages={**model.stages, "decoder": replace(model.need_decoder, defaults=settings)})
     options: dict[str, Any] = {"num_steps": {"decoder": 2}}
     there, back = way(pipe, A, picture, **options), way(pipe, picture, A, 2, **options)
     assert torch.equal(there[0], same.text_to_image(A, seed=7, output_type="pt", **options).images[0])
@@ -86,14 +86,14 @@ def test_the_way_is_the_great_circle(pipe: UnClip, model: Model, picture: Image.
     noise = NoiseSource.from_seeds([7])
     text, null = (pipe.clip.encode_text(prompts) for prompts in ([A, B], [""]))
     told = [type(text)(*(value[row : row + 1] for value in text)) for row in (0, 1)]
-    settings = model.prior.defaults.replace(sampler="ddim")
-    a = model.prior.sample(told[0], null, noise.copy(), settings, num_candidates=2)
-    b = model.prior.sample(told[1], null, noise, settings, num_candidates=2)
+    settings = model.need_prior.defaults.replace(sampler="ddim")
+    a = model.need_prior.sample(told[0], null, noise.copy(), settings, num_candidates=2)
+    b = model.need_prior.sample(told[1], null, noise, settings, num_candidates=2)
     torch.testing.assert_close(result.image_embeddings, torch.cat([slerp(a, b, f / 3) for f in range(4)]))
-    small = model.decoder.sample(
-        slerp(a, b, 1 / 3), Condition(told[0], null), noise, model.decoder.defaults.replace(sampler="ddim")
+    small = model.need_decoder.sample(
+        slerp(a, b, 1 / 3), Condition(told[0], null), noise, model.need_decoder.defaults.replace(sampler="ddim")
     )
-    large = model.upsamplers[32].sample(small, noise).clamp(-1.0, 1.0)
+    large = model.need_upsampler.sample(small, noise).clamp(-1.0, 1.0)
     torch.testing.assert_close(result.images[1], large[0], atol=1e-4, rtol=1e-4)
     assert result.seeds == [7] * 4
     assert result.prompts == [A, A, B, B]

@@ -32,10 +32,9 @@ def filled(build: Callable[[], nn.Module]) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def alone(network: Any, autoencoder: Autoencoder | None = None, **parts: Any) -> UnClip:
-    """A model of a decoder and nothing else but `parts`."""
-    clip = parts.pop("clip", None)
-    return UnClip(Model("alone", clip, None, DecoderStage(network, SETTINGS, autoencoder), {}, **parts))
+def alone(network: Any, autoencoder: Autoencoder | None = None, **encoders: Any) -> UnClip:
+    """A model of a decoder and nothing else but `encoders`."""
+    return UnClip("alone", encoders, {"decoder": DecoderStage(network, SETTINGS, autoencoder)})
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def drawn(pipe: UnClip, num_images: int = 1, **options: Any) -> Tensor:
 
 def test_the_null_stands_for_the_embedding(bare: UnClip) -> None:
     """By hand: the network told that no embedding is present, sampled without guidance."""
-    network, schedule = bare.decoder.network, bare.model.need_decoder.schedule
+    network, schedule = bare.decoder.network, bare.need_decoder.schedule
     for seed, picture in zip((7, 8), drawn(bare, 2), strict=True):
         absent = {
             "image_embedding": torch.full((1, DECODER.embedding_dim), 5.0),
@@ -102,7 +101,7 @@ def test_other_decoders_draw_of_nothing_too(model: Model) -> None:
         assert not torch.allclose(one, two, atol=0.01)
     config = kandinsky_decoder_preset("tiny").replace(embedding_dim=model.need_clip.embedding_dim, num_image_tokens=4)
     latent = filled(lambda: KandinskyDecoder(config)), filled(lambda: Autoencoder(autoencoder_preset("tiny")))
-    one, two = drawn(alone(*latent, clip=model.clip), 2)
+    one, two = drawn(alone(*latent, clip=model.need_clip), 2)
     assert not torch.allclose(one, two, atol=0.01)
     with pytest.raises(InputError, match="the model 'alone' has no CLIP"):
         drawn(alone(*latent))
@@ -117,11 +116,11 @@ def dalle2(embedding_dim: int) -> Dalle2UNetConfig:
 
 def test_a_decoder_that_can_read_no_embedding_says_so_to_other_tasks(model: Model, tmp_path: Path) -> None:
     stage = DecoderStage(filled(lambda: Dalle2UNet(dalle2(0))), SETTINGS)
-    unread = replace(model, decoder=stage, upsamplers={}, prior=None)
+    unread = replace(model, stages={"decoder": stage})
     with pytest.raises(InputError, match=r"the decoder of 'tiny' reads no image embedding.*use `unconditional`"):
-        UnClip(unread).image_variations(Image.new("RGB", (16, 16), "red"))
-    assert drawn(UnClip(unread)).shape == (1, 3, 16, 16)
-    UnClip(unread).save(tmp_path)
+        unread.image_variations(Image.new("RGB", (16, 16), "red"))
+    assert drawn(unread).shape == (1, 3, 16, 16)
+    unread.save(tmp_path)
     assert [stage.name for stage in describe_model(tmp_path).stages] == ["clip", "decoder"]
 
 

@@ -36,12 +36,12 @@ def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> StageS
     if "decoder" not in networks:
         return _without_decoder(sizes, networks, image_size)
     upsamplers = [UpsamplerStage(networks[name], ANY) for name in upsampler_names(networks)]
+    prior = [PriorStage(networks["prior"], ANY)] if "prior" in networks else []
+    decoder = DecoderStage(networks["decoder"], ANY, networks.get("autoencoder"))
     model = Model(
         name=subject.name,
-        clip=None,
-        prior=PriorStage(networks["prior"], ANY) if "prior" in networks else None,
-        decoder=DecoderStage(networks["decoder"], ANY, networks.get("autoencoder")),
-        upsamplers={stage.image_size: stage for stage in upsamplers},
+        encoders={},
+        stages={stage.name: stage for stage in (*prior, decoder, *upsamplers)},
         image_size=subject.image_size if upsamplers or "autoencoder" in networks else None,
     )
     chain = chain_to(model, image_size)

@@ -13,6 +13,7 @@ from unclip.model.families_kandinsky import AUTOENCODER, KANDINSKY_DECODER, MULT
 from unclip.model.family import (
     Condition,
     Conditioning,
+    ExampleShape,
     Family,
     Size,
     example_step,
@@ -55,8 +56,8 @@ def _clip_sizes(config: ClipConfig) -> list[Size]:
     ]
 
 
-def _clip_example(config: ClipConfig, batch: int, _size: object, _num_tokens: int) -> Conditioning:
-    return {"ids": torch.empty(batch, config.context_length, dtype=torch.int64)}
+def _clip_example(config: ClipConfig, shape: ExampleShape) -> Conditioning:
+    return {"ids": torch.empty(shape.batch, config.context_length, dtype=torch.int64)}
 
 
 def _prior_sizes(config: PriorConfig) -> list[Size]:
@@ -69,12 +70,12 @@ def _prior_sizes(config: PriorConfig) -> list[Size]:
     ]
 
 
-def _prior_example(config: PriorConfig, batch: int, _size: object, _num_tokens: int) -> Conditioning:
+def _prior_example(config: PriorConfig, shape: ExampleShape) -> Conditioning:
     return {
-        "x_t": torch.empty(batch, config.embedding_dim),
-        "timestep": torch.empty(batch),
-        "text_embedding": torch.empty(batch, config.text_embedding_dim or config.embedding_dim),
-        **example_text(batch, config.num_text_tokens, config.text_dim or config.embedding_dim),
+        "x_t": torch.empty(shape.batch, config.embedding_dim),
+        "timestep": torch.empty(shape.batch),
+        "text_embedding": torch.empty(shape.batch, config.text_embedding_dim or config.embedding_dim),
+        **example_text(shape.batch, config.num_text_tokens, config.text_dim or config.embedding_dim),
     }
 
 
@@ -101,15 +102,15 @@ def _decoder_sizes(config: DecoderConfig) -> list[Size]:
     ]
 
 
-def _decoder_example(config: DecoderConfig, batch: int, size: tuple[int, int] | None, num_tokens: int) -> Conditioning:
-    length = config.text_transformer.num_text_tokens if config.text_transformer else num_tokens
-    embedding = torch.empty(batch, config.embedding_dim)
+def _decoder_example(config: DecoderConfig, shape: ExampleShape) -> Conditioning:
+    length = config.text_transformer.num_text_tokens if config.text_transformer else shape.num_tokens
+    embedding = torch.empty(shape.batch, config.embedding_dim)
     return {
-        **example_step(batch, config.in_channels, size or (config.image_size, config.image_size)),
+        **example_step(config, shape),
         "image_embedding": embedding,
-        "image_present": torch.empty(batch, dtype=torch.bool),
+        "image_present": torch.empty(shape.batch, dtype=torch.bool),
         "text_embedding": embedding if config.text_dim else None,
-        **example_text(batch, length, config.text_dim),
+        **example_text(shape.batch, length, config.text_dim),
     }
 
 
@@ -125,13 +126,13 @@ def _condition_decoder(network: Decoder, image_embedding: Embeddings, condition:
     ]
 
 
-def _upsampler_example(config: UpsamplerConfig, batch: int, size: tuple[int, int] | None, _tokens: int) -> Conditioning:
-    # What it enlarges has the network's own factor; a crop of another size is enlarged already.
-    small = (config.low_res_size, config.low_res_size) if size is None else size
+def _upsampler_example(config: UpsamplerConfig, shape: ExampleShape) -> Conditioning:
+    # Pictures of another size are crops, as in training, whose small ones are enlarged already.
+    small = (config.low_res_size, config.low_res_size) if shape.size is None else shape.size
     return {
-        **example_step(batch, config.in_channels, size or (config.image_size, config.image_size)),
-        "low_res": torch.empty(batch, config.in_channels, *small),
-        "augmentation": torch.empty(batch) if config.noise_conditioning else None,
+        **example_step(config, shape),
+        "low_res": torch.empty(shape.batch, config.in_channels, *small),
+        "augmentation": torch.empty(shape.batch) if config.noise_conditioning else None,
     }
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unclip.clip import TextFeatures
-from unclip.model.family import Condition, Conditioning, Family, Size, example_step, example_text
+from unclip.model.family import Condition, Conditioning, ExampleShape, Family, Size, example_step, example_text
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
 from unclip.shapes import Embeddings
 
@@ -17,12 +17,12 @@ def _prior_sizes(config: Dalle2PriorConfig) -> list[Size]:
     ]
 
 
-def _prior_example(config: Dalle2PriorConfig, batch: int, _size: object, _num_tokens: int) -> Conditioning:
+def _prior_example(config: Dalle2PriorConfig, shape: ExampleShape) -> Conditioning:
     return {
-        "x_t": torch.empty(batch, config.embedding_dim),
-        "timestep": torch.empty(batch),
-        "text_embedding": torch.empty(batch, config.embedding_dim),
-        **example_text(batch, config.num_text_tokens, config.embedding_dim * config.reads_text_hidden),
+        "x_t": torch.empty(shape.batch, config.embedding_dim),
+        "timestep": torch.empty(shape.batch),
+        "text_embedding": torch.empty(shape.batch, config.embedding_dim),
+        **example_text(shape.batch, config.num_text_tokens, config.embedding_dim * config.reads_text_hidden),
     }
 
 
@@ -35,13 +35,11 @@ def _condition_prior(network: Dalle2Prior, text: TextFeatures, null: TextFeature
     return [{**inputs, "text_present": flags} for flags in (present if config.learned_nulls else None, ~present)]
 
 
-def _decoder_example(
-    config: Dalle2UNetConfig, batch: int, size: tuple[int, int] | None, _num_tokens: int
-) -> Conditioning:
+def _decoder_example(config: Dalle2UNetConfig, shape: ExampleShape) -> Conditioning:
     return {
-        **example_step(batch, config.in_channels, size or (config.image_size, config.image_size)),
-        "image_embedding": torch.empty(batch, config.embedding_dim) if config.embedding_dim else None,
-        **example_text(batch, config.num_text_tokens, config.text_dim),
+        **example_step(config, shape),
+        "image_embedding": torch.empty(shape.batch, config.embedding_dim) if config.embedding_dim else None,
+        **example_text(shape.batch, config.num_text_tokens, config.text_dim),
     }
 
 

@@ -7,6 +7,7 @@ from unclip.model.family import (
     LATENT_SIZE,
     Condition,
     Conditioning,
+    ExampleShape,
     Family,
     Size,
     example_step,
@@ -28,15 +29,13 @@ def _decoder_sizes(config: KandinskyDecoderConfig) -> list[Size]:
     ]
 
 
-def _decoder_example(
-    config: KandinskyDecoderConfig, batch: int, size: tuple[int, int] | None, num_tokens: int
-) -> Conditioning:
+def _decoder_example(config: KandinskyDecoderConfig, shape: ExampleShape) -> Conditioning:
     text_dim = config.text_embedding_dim or config.embedding_dim
     return {
-        **example_step(batch, config.in_channels, size or (config.image_size, config.image_size)),
-        "image_embedding": torch.empty(batch, config.embedding_dim),
-        "text_embedding": torch.empty(batch, text_dim) if config.text_dim else None,
-        **example_text(batch, num_tokens, config.text_dim),
+        **example_step(config, shape),
+        "image_embedding": torch.empty(shape.batch, config.embedding_dim),
+        "text_embedding": torch.empty(shape.batch, text_dim) if config.text_dim else None,
+        **example_text(shape.batch, shape.num_tokens, config.text_dim),
     }
 
 
@@ -56,15 +55,13 @@ def _condition_decoder(
     ]
 
 
-def _autoencoder_example(
-    config: AutoencoderConfig, batch: int, size: tuple[int, int] | None, _num_tokens: int
-) -> Conditioning:
-    return {"latents": torch.empty(batch, config.latent_channels, *(size or (LATENT_SIZE, LATENT_SIZE)))}
+def _autoencoder_example(config: AutoencoderConfig, shape: ExampleShape) -> Conditioning:
+    return {"latents": torch.empty(shape.batch, config.latent_channels, *(shape.size or (LATENT_SIZE, LATENT_SIZE)))}
 
 
-def _text_example(_config: MultilingualConfig, batch: int, _size: object, num_tokens: int) -> Conditioning:
-    shape = (batch, num_tokens)
-    return {"ids": torch.empty(shape, dtype=torch.int64), "mask": torch.empty(shape, dtype=torch.bool)}
+def _text_example(config: MultilingualConfig, shape: ExampleShape) -> Conditioning:
+    size = (shape.batch, shape.num_tokens)
+    return {"ids": torch.empty(size, dtype=torch.int64), "mask": torch.empty(size, dtype=torch.bool)}
 
 
 KANDINSKY_DECODER = Family(

@@ -20,6 +20,16 @@ CLIP_TOKENS = 77
 LATENT_SIZE = 64
 
 
+class ExampleShape(NamedTuple):
+    """How large the example inputs of a network are."""
+
+    batch: int = 1
+    size: tuple[int, int] | None = None
+    """(height, width) of what the network makes; None is the size it was trained at."""
+    num_tokens: int = CLIP_TOKENS
+    """Length of texts that the network's own shape does not limit."""
+
+
 class Size(NamedTuple):
     """A size of something that passes between parts."""
 
@@ -60,8 +70,8 @@ class Family:
     """What its networks do in a model."""
     sizes: Callable[[Any], Sequence[Size]]
     """What a configuration reads and makes, by size; 0 stands for what it does not read."""
-    example: Callable[[Any, int, tuple[int, int] | None, int], Conditioning]
-    """Keyword inputs of one step, empty tensors; see `example_inputs`."""
+    example: Callable[[Any, ExampleShape], Conditioning]
+    """Keyword inputs of one step of a configuration, as empty tensors; see `example_inputs`."""
     method: Literal["forward", "encode_tokens", "decode"] = "forward"
     """The method that makes a step."""
     condition_prior: Callable[[Any, TextFeatures, TextFeatures, int], Sequence[Conditioning]] | None = None
@@ -82,13 +92,9 @@ class Family:
     def example_inputs(
         self, config: Config, batch: int = 1, size: tuple[int, int] | None = None, num_tokens: int = CLIP_TOKENS
     ) -> Conditioning:
-        """Keyword inputs of one step on the meta device.
-
-        `size` is the (height, width) of what the network makes; None is the size it was trained at. `num_tokens` is the
-        length of texts that its own shape does not limit.
-        """
+        """Keyword inputs of one step on the meta device; arguments are as in `ExampleShape`."""
         with torch.device("meta"):
-            return self.example(config, batch, size, num_tokens)
+            return self.example(config, ExampleShape(batch, size, num_tokens))
 
     def leads_from_text(self, config: Any) -> bool:
         """Whether guidance leads away from a text, so that a negative prompt has an effect."""
@@ -127,6 +133,7 @@ def example_text(batch: int, length: int, width: int) -> dict[str, Tensor]:
     return {"text_hidden": torch.empty(batch, length, width), "text_mask": torch.empty(batch, length, dtype=torch.bool)}
 
 
-def example_step(batch: int, channels: int, size: tuple[int, int]) -> dict[str, Tensor]:
+def example_step(config: Any, shape: ExampleShape) -> dict[str, Tensor]:
     """The noisy pictures and the time of an example."""
-    return {"x_t": torch.empty(batch, channels, *size), "timestep": torch.empty(batch)}
+    size = shape.size or (config.image_size, config.image_size)
+    return {"x_t": torch.empty(shape.batch, config.in_channels, *size), "timestep": torch.empty(shape.batch)}

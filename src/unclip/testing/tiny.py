@@ -12,7 +12,7 @@ from torch import nn
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
 from unclip.model import StageSettings
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
-from unclip.pipelines import DecoderStage, Model, PriorStage, UnClip, UpsamplerStage
+from unclip.pipelines import DecoderStage, PriorStage, UnClip, UpsamplerStage
 from unclip.runtime import forked_random_state
 
 TINY_TEXTS = (
@@ -70,14 +70,12 @@ def tiny_pipeline(*, seed: int = 0) -> UnClip:
     """The tiny model in memory, float32 on the CPU."""
     tokenizer = tiny_tokenizer()
     upsampler = UpsamplerStage(_random(lambda: Upsampler(UPSAMPLER), seed + 3), _settings(2, sampler="ddim"))
+    prior = PriorStage(_random(lambda: Prior(PRIOR), seed + 1), _settings(3, guidance_scale=2.0))
+    decoder = DecoderStage(_random(lambda: Decoder(DECODER), seed + 2), _settings(3, guidance_scale=3.0))
     return UnClip(
-        Model(
-            name="tiny",
-            clip=TextImageEncoder(_random(lambda: Clip(CLIP), seed), tokenizer),
-            prior=PriorStage(_random(lambda: Prior(PRIOR), seed + 1), _settings(3, guidance_scale=2.0)),
-            decoder=DecoderStage(_random(lambda: Decoder(DECODER), seed + 2), _settings(3, guidance_scale=3.0)),
-            upsamplers={upsampler.image_size: upsampler},
-        )
+        name="tiny",
+        encoders={"clip": TextImageEncoder(_random(lambda: Clip(CLIP), seed), tokenizer)},
+        stages={stage.name: stage for stage in (prior, decoder, upsampler)},
     )
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
+from unclip.model.family import Condition
 from unclip.pictures import Picture, open_pictures
-from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, encode, encode_pictures, encode_prompts
 from unclip.pipelines.inputs import Input, TextOrPicture, read_input
 from unclip.pipelines.job import begin, check_negative
@@ -52,8 +52,8 @@ def embed(
     seen = iter(encode_pictures(model, pictures) if pictures else ())
     read = iter(encode_prompts(model, texts)[0].embedding if texts else ())
     rows = torch.stack([next(read if one.picture is None else seen) for one in items])
-    if model.decoder is not None:
-        rows = model.decoder.from_clip(rows)
+    if "decoder" in model.stages:
+        rows = model.need_decoder.from_clip(rows)
     rows = F.normalize(rows, dim=-1) if normalize else rows
     return rows[0] if is_one else rows
 
@@ -128,7 +128,7 @@ def read_images(images: Picture | Sequence[Picture] | Tensor) -> Images:
 def decoder_features(model: Model, prompts: Sequence[str], negative_prompt: str = "") -> Features:
     """What the decoder is told besides embeddings; where it reads none of it, no CLIP is needed."""
     decoder = model.need_decoder
-    if model.clip is not None or any(prompts) or decoder.needs_null_image or decoder.network.config.text_dim:
+    if "clip" in model.encoders or any(prompts) or decoder.needs_null_image or decoder.network.config.text_dim:
         return encode(model, prompts, negative_prompt=negative_prompt)
     dim = decoder.network.config.embedding_dim
 

@@ -16,8 +16,8 @@ from unclip.pipelines.job import Job, begin, check_negative
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
-from unclip.pipelines.sampling import Start
 from unclip.pipelines.settings import check_prompts
+from unclip.pipelines.stage import Start
 
 
 @torch.no_grad()

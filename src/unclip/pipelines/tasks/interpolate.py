@@ -21,8 +21,8 @@ from unclip.pipelines.job import Batch, Job, begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
-from unclip.pipelines.sampling import Start, select_text
 from unclip.pipelines.settings import check_count, image_seeds
+from unclip.pipelines.stage import Start
 from unclip.runtime import NoiseSource
 from unclip.shapes import Sample
 
@@ -68,7 +68,7 @@ def interpolate(
     between = [_between(list(embeddings), fractions[batch.rows]) for batch in job.batches]
     starts = [Start(x_T=_between(x_T, fractions[batch.rows])) for batch in job.batches]
     nearer = [int(fraction > 0.5) for fraction in fractions]
-    condition = features.condition._replace(text=select_text(features.condition.text, nearer))
+    condition = features.condition.select(nearer)
     images = job.upsample(job.decode(between, condition, starts))
     told = [ends[end].text for end in nearer]
     names = [end.name for end in ends]
@@ -95,7 +95,7 @@ def _invert(job: Job, features: Features, ends: Sequence[Input], embeddings: Ten
     if not rows:
         return []
     pictures = [end.picture for end in ends if end.picture is not None]
-    told = features.condition._replace(text=select_text(features.condition.text, rows))
+    told = features.condition.select(rows)
     return list(invert_pictures(job, pictures, embeddings[rows, 0], told).split(1))
 
 

@@ -19,7 +19,6 @@ from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
-from unclip.pipelines.sampling import select_text
 
 
 @torch.no_grad()
@@ -49,7 +48,7 @@ def mix(
     embeddings = [weighted_mean(vectors, weights) for vectors in found]
     # A decoder that reads text is told one: that of the heaviest part which has one.
     told = max(range(len(weights)), key=lambda row: (bool(inputs[row].text), weights[row]))
-    condition = features.condition._replace(text=select_text(features.condition.text, [told]))
+    condition = features.condition.select([told])
     images = job.draw(embeddings, condition)
     names = [[one.name, weight] for one, weight in zip(inputs, weights, strict=True)]
     return job.result(images, embeddings, features.cut, [inputs[told].text], parts=names, num_candidates=candidates)

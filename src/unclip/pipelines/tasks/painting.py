@@ -16,11 +16,11 @@ from torch import Tensor
 
 from unclip.errors import InputError, did_you_mean
 from unclip.images import from_pil, resize
+from unclip.model.family import Condition
 from unclip.pictures import Picture, foreign_profile, open_original, open_picture, white_of
-from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, encode
 from unclip.pipelines.job import Job
-from unclip.pipelines.sampling import FROM_NOISE, Start
+from unclip.pipelines.stage import FROM_NOISE, Start
 from unclip.shapes import Images, Sample
 
 # Palettes and two levels have no room for new colours; a wider mode has the same ones.

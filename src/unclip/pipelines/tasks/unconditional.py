@@ -6,7 +6,7 @@ import torch
 
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
-from unclip.pipelines.conditioning import Condition
+from unclip.model.family import Condition
 from unclip.pipelines.features import encode
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model

@@ -20,7 +20,6 @@ from unclip.pipelines.inversion import (
     invert_pictures,
     invert_upsamplers,
     starts_from_noise,
-    without_text,
 )
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
@@ -80,7 +79,7 @@ def image_variations(
         embeddings = [slerp(*ends, text_weight) for ends in zip(embeddings, imagined, strict=True)]
     x_T: dict[str, Sample] = {}
     if eta is not None:
-        condition = without_text(features.condition, len(pictures))
+        condition = features.condition.without_text(len(pictures))
         x_T["decoder"] = invert_pictures(job, pictures, features.pictures, condition)
     if exact:
         x_T |= invert_upsamplers(job, pictures)
@@ -92,7 +91,7 @@ def _defaults(model: Model, eta: float | None, exact: bool) -> dict[str, dict[st
     """Settings of the stages that begin at the noise of the picture."""
     if eta is None:
         return {}
-    upsamplers = [stage.name for stage in model.upsamplers.values()] if exact else []
+    upsamplers = [stage.name for stage in model.upsampler_stages.values()] if exact else []
     return {"decoder": {**INVERTIBLE, "eta": eta}} | {name: {**INVERTIBLE_UPSAMPLER, "eta": eta} for name in upsamplers}
 
 
