@@ -15,10 +15,11 @@ from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
 from unclip.model.settings import StageSettings
 from unclip.pipelines.chain import Chain, chain_to, show_size
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode, join_cut
 from unclip.pipelines.job import Batch, Job, begin, check_negative, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, ImageSize
+from unclip.pipelines.options import DrawOptions, ImageSize, NegativePrompt, NumCandidates, NumImages, Option, Prompts
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts, image_seeds
 from unclip.runtime import NoiseSource
@@ -151,15 +152,19 @@ def _show(values: Tensor) -> str:
     return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
 
 
-@torch.no_grad()
+StopAfter = Annotated[str, Option("prior, decoder, ...: write a file for `finish`.")]
+Unfinished = Annotated[Draft, Option("Pictures that were stopped between stages.", "draft")]
+
+
+@task()
 def draft(
     model: Model,
-    prompts: str | Sequence[str],
-    num_images: int = 1,
+    prompts: Prompts,
+    num_images: NumImages = 1,
     *,
-    stop_after: str,
-    num_candidates: int | None = None,
-    negative_prompt: str = "",
+    stop_after: StopAfter,
+    num_candidates: NumCandidates = None,
+    negative_prompt: NegativePrompt = "",
     **options: Unpack[DrawOptions],
 ) -> Draft:
     """Begin `num_images` pictures of each prompt and stop after "prior", "decoder" or "upsampler_256".
@@ -193,8 +198,8 @@ def draft(
     )
 
 
-@torch.no_grad()
-def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
+@task(unused=("seed",))
+def advance(model: Model, draft: Unfinished, *, stop_after: StopAfter, **options: Unpack[DrawOptions]) -> Draft:
     """Take a draft as far as another stage; errors and `options` are as for `finish`."""
     job = _resume(model, draft, options)
     images, cut = _run(_until(job, stop_after), draft)
@@ -211,8 +216,8 @@ def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[Dr
     )
 
 
-@torch.no_grad()
-def finish(model: Model, draft: Draft, **options: Unpack[DrawOptions]) -> Result:
+@task(unused=("seed",))
+def finish(model: Model, draft: Unfinished, **options: Unpack[DrawOptions]) -> Result:
     """Run the stages that a draft has before it.
 
     Any model goes on with a draft whose embeddings its decoder reads or whose pictures have a size that it makes;

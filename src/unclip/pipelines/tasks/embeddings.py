@@ -1,7 +1,7 @@
 """Image embeddings as people have them: from texts and pictures, as tensors and arrays, and back to pictures."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, Unpack
+from typing import Annotated, Any, TypeAlias, Unpack
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
 from unclip.pictures import Picture, open_pictures
 from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.description import task
 from unclip.pipelines.features import Features, encode, encode_pictures, encode_prompts
 from unclip.pipelines.ingredients import Ingredient, TextOrPicture, read_ingredient
 from unclip.pipelines.job import begin, check_negative
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Embeddings, Images
@@ -27,12 +28,15 @@ Vectors: TypeAlias = Tensor | np.ndarray
 """One embedding (dim,), or one a row (embeddings, dim)."""
 
 
-@torch.no_grad()
+@task()
 def embed(
     model: Model,
-    inputs: TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor],
+    inputs: Annotated[
+        TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor],
+        Option("Texts and pictures to embed.", "text or picture"),
+    ],
     *,
-    normalize: bool = False,
+    normalize: Annotated[bool, Option("Give embeddings the length 1.")] = False,
 ) -> Float[Tensor, "*inputs dim"]:
     """Embed texts and pictures with CLIP: (dim,) for one, (inputs, dim) for a sequence, float32 on the model's device.
 
@@ -58,14 +62,14 @@ def embed(
     return rows[0] if is_one else rows
 
 
-@torch.no_grad()
+@task()
 def decode(
     model: Model,
-    image_embedding: Vectors,
-    num_images: int = 1,
+    image_embedding: Annotated[Vectors, Option("Image embeddings to draw, one a row.", "embedding")],
+    num_images: NumImages = 1,
     *,
-    prompt: str | Sequence[str] = "",
-    negative_prompt: str = "",
+    prompt: Annotated[str | Sequence[str], Option("Texts for a decoder that reads them.")] = "",
+    negative_prompt: NegativePrompt = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` pictures of each image embedding, (dim,) or (embeddings, dim), by decoder and upsamplers.

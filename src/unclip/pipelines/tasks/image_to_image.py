@@ -4,31 +4,39 @@ Knows the stages of a model; not how networks or samplers work.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
-import torch
 from PIL import Image
 
 from unclip.errors import InputError
 from unclip.pictures import Picture, open_pictures
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
 from unclip.pipelines.job import Job, begin, check_negative
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.sampling import Canvas
 from unclip.pipelines.settings import check_prompts
 
 
-@torch.no_grad()
+@task()
 def image_to_image(
     model: Model,
-    images: Picture | Sequence[Picture],
-    prompt: str | None = None,
-    num_images: int = 1,
+    images: Annotated[Picture | Sequence[Picture], Option("The picture to draw over.", "picture")],
+    prompt: Annotated[str | None, Option("What to draw; without it, what CLIP sees in it.")] = None,
+    num_images: NumImages = 1,
     *,
-    strength: float = 0.7,
-    negative_prompt: str = "",
+    strength: Annotated[
+        float,
+        Option(
+            "Above 0, which keeps the picture, up to 1, which does not.",
+            above=0,
+            most=1,
+            meaning="0.3 keeps most of a picture, 1 nothing",
+        ),
+    ] = 0.7,
+    negative_prompt: NegativePrompt = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` pictures over each picture, of `prompt` or, without one, of what CLIP sees in it (SDEdit).

@@ -1,26 +1,25 @@
 """Inpainting: a part of a picture is painted anew and the rest stays. Knows the mask and the window; not the stages."""
 
-from typing import Unpack
+from typing import Annotated, Literal, Unpack
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
 from unclip.pictures import Picture, on_white, open_picture
+from unclip.pipelines.description import task
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumImages, Option
 from unclip.pipelines.result import Drawn, Result
 from unclip.pipelines.settings import check_count, check_prompts
 from unclip.pipelines.tasks.painting import (
-    FEATHER,
-    NUM_RESAMPLES,
     Box,
-    MaskKind,
+    Feather,
     MaskPicture,
+    NumResamples,
     describe,
     embed,
     insert,
@@ -32,17 +31,21 @@ from unclip.pipelines.tasks.painting import (
 )
 
 
-@torch.no_grad()
+@task()
 def inpaint(
     model: Model,
-    image: Picture,
-    mask: Picture | None = None,
-    prompt: str | None = None,
-    num_images: int = 1,
+    image: Annotated[Picture, Option("The picture to paint in.", "picture")],
+    mask: Annotated[
+        Picture | None, Option("White, or transparent, where to paint; else the picture's clear part.", "mask")
+    ] = None,
+    prompt: Annotated[str | None, Option("What to paint; without it, the same.")] = None,
+    num_images: NumImages = 1,
     *,
-    mask_kind: MaskKind | None = None,
-    feather: int = FEATHER,
-    num_resamples: int = NUM_RESAMPLES,
+    mask_kind: Annotated[
+        Literal["white", "alpha"] | None, Option("Paint by the mask's white or alpha; else by what it looks like.")
+    ] = None,
+    feather: Feather = 4,
+    num_resamples: NumResamples = 2,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Paint a part of a picture anew, `num_images` times; every other pixel stays, bit for bit.

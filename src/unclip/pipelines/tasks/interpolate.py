@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import torch
 from torch import Tensor
 
 from unclip.diffusion import slerp
+from unclip.pipelines.description import task
 from unclip.pipelines.features import Features
 from unclip.pipelines.ingredients import (
     Ingredient,
@@ -19,7 +20,7 @@ from unclip.pipelines.ingredients import (
 from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures
 from unclip.pipelines.job import Batch, Job, begin, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumCandidates, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.sampling import Canvas, select_text
 from unclip.pipelines.settings import check_count, image_seeds
@@ -27,14 +28,14 @@ from unclip.runtime import NoiseSource
 from unclip.shapes import Sample
 
 
-@torch.no_grad()
+@task(is_series=True)
 def interpolate(
     model: Model,
-    a: TextOrPicture,
-    b: TextOrPicture,
-    frames: int = 9,
+    a: Annotated[TextOrPicture, Option("Where to begin: a text or a picture.", "text or picture")],
+    b: Annotated[TextOrPicture, Option("Where to end: a text or a picture.", "text or picture")],
+    frames: Annotated[int, Option("Pictures, both ends included.", least=2)] = 9,
     *,
-    num_candidates: int | None = None,
+    num_candidates: NumCandidates = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `frames` pictures, at least 2, on the way from `a` to `b`: texts or pictures (paper, section 3.2).

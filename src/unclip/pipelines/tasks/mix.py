@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Unpack
-
-import torch
+from typing import Annotated, Unpack
 
 from unclip.diffusion import weighted_mean
 from unclip.errors import InputError
+from unclip.pipelines.description import task
 from unclip.pipelines.ingredients import (
     Ingredient,
     TextOrPicture,
@@ -17,18 +16,21 @@ from unclip.pipelines.ingredients import (
 )
 from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumCandidates, NumImages, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.sampling import select_text
 
 
-@torch.no_grad()
+@task()
 def mix(
     model: Model,
-    parts: Sequence[tuple[TextOrPicture, float]],
-    num_images: int = 1,
+    parts: Annotated[
+        Sequence[tuple[TextOrPicture, float]],
+        Option("Texts and pictures, each with its weight.", "weighted parts"),
+    ],
+    num_images: NumImages = 1,
     *,
-    num_candidates: int | None = None,
+    num_candidates: NumCandidates = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` pictures of texts and pictures at once: `[("a cat", 0.7), ("dog.png", 0.3)]`.

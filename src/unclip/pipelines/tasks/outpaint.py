@@ -3,24 +3,24 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Unpack
+from typing import Annotated, NamedTuple, Unpack
 
-import torch
 from PIL import Image
 
 from unclip.errors import InputError
 from unclip.images import to_pil
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_picture
 from unclip.pipelines.chain import show_size
+from unclip.pipelines.description import task
 from unclip.pipelines.job import Job, begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumImages, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_count, check_prompts
 from unclip.pipelines.tasks.painting import (
-    FEATHER,
-    NUM_RESAMPLES,
     Box,
+    Feather,
+    NumResamples,
     describe,
     embed,
     open_editable,
@@ -30,6 +30,7 @@ from unclip.pipelines.tasks.painting import (
 )
 
 MAX_WINDOWS = 10_000
+Margin = Annotated[int, Option("Pixels to add on this side.", least=0)]
 
 
 class Margins(NamedTuple):
@@ -41,21 +42,21 @@ class Margins(NamedTuple):
     bottom: int
 
 
-@torch.no_grad()
+@task()
 def outpaint(
     model: Model,
-    image: Picture,
-    prompt: str | None = None,
-    num_images: int = 1,
+    image: Annotated[Picture, Option("The picture to continue.", "picture")],
+    prompt: Annotated[str | None, Option("What the whole shows; without it, as in the picture.")] = None,
+    num_images: NumImages = 1,
     *,
-    left: int = 0,
-    right: int = 0,
-    top: int = 0,
-    bottom: int = 0,
-    aspect: tuple[int, int] | None = None,
-    window: int | None = None,
-    feather: int = FEATHER,
-    num_resamples: int = NUM_RESAMPLES,
+    left: Margin = 0,
+    right: Margin = 0,
+    top: Margin = 0,
+    bottom: Margin = 0,
+    aspect: Annotated[tuple[int, int] | None, Option("WIDTH:HEIGHT to extend to, such as 16:9.", "size")] = None,
+    window: Annotated[int | None, Option("Side of the squares that are painted in turn.", least=1)] = None,
+    feather: Feather = 4,
+    num_resamples: NumResamples = 2,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Paint what lies beyond the borders of a picture, `num_images` times; the picture itself stays, bit for bit.

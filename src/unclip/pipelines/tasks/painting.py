@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from unclip.pictures import Picture, foreign_profile, open_original, open_pictur
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, encode
 from unclip.pipelines.job import Job
+from unclip.pipelines.options import Option
 from unclip.pipelines.sampling import BLANK, Canvas
 from unclip.shapes import Images, Sample
 
@@ -328,8 +329,8 @@ def _times(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-FEATHER = 4
-NUM_RESAMPLES = 2
+Feather = Annotated[int, Option("Pixels inside its border over which what is painted fades in.", least=0)]
+NumResamples = Annotated[int, Option("How often the decoder makes each step, for a better fit.", least=1)]
 
 
 def embed(job: Job, prompt: str | None, picture: Image.Image) -> tuple[list[Tensor], Features]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import torch
 from torch import Tensor
@@ -10,21 +10,24 @@ from torch import Tensor
 from unclip.errors import InputError
 from unclip.model.basis import EmbeddingBasis
 from unclip.pictures import Picture, open_pictures
+from unclip.pipelines.description import task
 from unclip.pipelines.features import chunk_size, encode
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, Option
 from unclip.pipelines.result import Result
 
 
 # Section 4 of unCLIP.
-@torch.no_grad()
+@task(is_series=True)
 def probe(
     model: Model,
-    image: Picture,
-    num_components: Sequence[int] | None = None,
+    image: Annotated[Picture, Option("The picture to look into.", "picture")],
+    num_components: Annotated[
+        Sequence[int] | None, Option("How many to keep: 1,4,16; else 1, 2, 4 up to all.", least=1)
+    ] = None,
     *,
-    basis: EmbeddingBasis | None = None,
+    basis: Annotated[EmbeddingBasis | None, Option("A file of `unclip basis`; else the model's own.", "basis")] = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw what the leading principal components of a picture's embedding hold (paper, section 4).
@@ -47,8 +50,10 @@ def probe(
     return job.result(images, embeddings, features.cut, num_components=counts)
 
 
-@torch.no_grad()
-def fit_basis(model: Model, pictures: Iterable[Picture]) -> EmbeddingBasis:
+@task()
+def fit_basis(
+    model: Model, pictures: Annotated[Iterable[Picture], Option("The pictures to fit.", "picture")]
+) -> EmbeddingBasis:
     """The principal components of the embeddings of `pictures`, for `probe`; best of thousands of them.
 
     Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.

@@ -1,7 +1,7 @@
 """Text diffs: a picture moves along the way from one text to another. Knows the stages of a model, no prior."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import torch
 from jaxtyping import Float
@@ -12,11 +12,12 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pictures import Picture, open_picture
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
 from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures, start_from, wordless
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_fraction, check_prompts
 from unclip.shapes import Embeddings
@@ -30,14 +31,22 @@ SAME = 1e-5
 Directions = Float[Tensor, "1 dim"]
 
 
-@torch.no_grad()
+@task(is_series=True, unused=("sampler",))
 def text_diff(
     model: Model,
-    image: Picture,
-    source: str,
-    target: str,
+    image: Annotated[Picture, Option("The picture to move.", "picture")],
+    source: Annotated[str, Option("A text that says what it shows.")],
+    target: Annotated[str, Option("A text that says what it shall show.")],
     *,
-    theta: float | Sequence[float] | None = None,
+    theta: Annotated[
+        float | Sequence[float] | None,
+        Option(
+            "How far to go, 0 to 1, else by the texts; several, as 0,0.2,0.4, make a strip.",
+            least=0,
+            most=1,
+            meaning="0 is the picture itself, 0.25 to 0.5 are usual",
+        ),
+    ] = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw a picture moved from the text `source` towards `target`, once for each `theta` (paper, section 3.3).

@@ -1,7 +1,6 @@
 """Best of n: the pictures that CLIP finds nearest to their text. Knows CLIP and a job; not how pictures are drawn."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Annotated, Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -10,10 +9,11 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.images import to_pil
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
 from unclip.pipelines.job import Job, begin, check_negative, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumCandidates, NumImages, Option, Prompts
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_count, check_prompts
 
@@ -58,15 +58,15 @@ def _scores(job: Job, text: TextFeatures, images: list[Tensor]) -> list[float]:
     return scores
 
 
-@torch.no_grad()
+@task()
 def text_to_image(
     model: Model,
-    prompts: str | Sequence[str],
-    num_images: int = 1,
+    prompts: Prompts,
+    num_images: NumImages = 1,
     *,
-    num_candidates: int | None = None,
-    best_of: int | None = None,
-    negative_prompt: str = "",
+    num_candidates: NumCandidates = None,
+    best_of: Annotated[int | None, Option("Pictures to draw, of which CLIP keeps the nearest.", least=1)] = None,
+    negative_prompt: NegativePrompt = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` pictures of each prompt, in the order of the prompts; `options` are `DrawOptions`.

@@ -7,15 +7,16 @@ import torch
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumImages
 from unclip.pipelines.result import Result
 
 
-@torch.no_grad()
-def unconditional(model: Model, num_images: int = 1, **options: Unpack[DrawOptions]) -> Result:
+@task(unused=("guidance_scale",))
+def unconditional(model: Model, num_images: NumImages = 1, **options: Unpack[DrawOptions]) -> Result:
     """Draw `num_images` pictures without a text or a picture, from a decoder that was trained without conditions.
 
     Any decoder draws: in place of the image embedding stands the null that it learned, which it always saw where it was

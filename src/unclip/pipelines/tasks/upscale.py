@@ -3,10 +3,9 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Unpack
+from typing import Annotated, NamedTuple, Unpack
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -14,9 +13,10 @@ from unclip.errors import InputError
 from unclip.images import from_uint8, to_uint8
 from unclip.model.settings import StageSettings
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_pictures
+from unclip.pipelines.description import task
 from unclip.pipelines.job import settle_options
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, check_options, watcher
+from unclip.pipelines.options import DrawOptions, Option, check_options, watcher
 from unclip.pipelines.result import Result, convert
 from unclip.pipelines.settings import check_count, image_seeds
 from unclip.pipelines.upsampler import UpsamplerStage
@@ -41,9 +41,12 @@ class Block(NamedTuple):
     bottom: int
 
 
-@torch.no_grad()
+@task(unused=("image_size", "guidance_scale", "batch_size"))
 def upscale(
-    model: Model, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
+    model: Model,
+    images: Annotated[Picture | Sequence[Picture], Option("The picture, of any size and shape.", "picture")],
+    size: Annotated[int | None, Option("Longer side in pixels; else by the upsampler's factor.", least=1)] = None,
+    **options: Unpack[DrawOptions],
 ) -> Result:
     """Enlarge pictures of any shape until their longer side has `size` pixels (None: by the upsampler's factor).
 

@@ -4,14 +4,13 @@ Knows the stages of a model; not how networks or samplers work.
 """
 
 from collections.abc import Sequence
-from typing import Any, Unpack
-
-import torch
+from typing import Annotated, Any, Unpack
 
 from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pictures import Picture, open_pictures
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
 from unclip.pipelines.inversion import (
     INVERTIBLE,
@@ -24,22 +23,38 @@ from unclip.pipelines.inversion import (
 )
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumImages, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_fraction, check_prompts
 from unclip.shapes import Sample
 
 
-@torch.no_grad()
+@task()
 def image_variations(
     model: Model,
-    images: Picture | Sequence[Picture],
-    num_images: int = 1,
+    images: Annotated[Picture | Sequence[Picture], Option("The picture to vary.", "picture")],
+    num_images: NumImages = 1,
     *,
-    eta: float | None = None,
-    exact: bool = False,
-    prompt: str | None = None,
-    text_weight: float = 0.5,
+    eta: Annotated[
+        float | None,
+        Option(
+            "Begin at the picture's own noise: 0 gives it back, up to 1 varies it.",
+            least=0,
+            most=1,
+            meaning="0 reconstructs the picture, 1 keeps only what CLIP saw",
+        ),
+    ] = None,
+    exact: Annotated[bool, Option("With `eta`: upsamplers begin at its noise too.")] = False,
+    prompt: Annotated[str | None, Option("A text to lead to.")] = None,
+    text_weight: Annotated[
+        float,
+        Option(
+            "How far to it: 0 is the picture alone, 1 the text.",
+            least=0,
+            most=1,
+            meaning="0 is the picture alone, 1 the prompt",
+        ),
+    ] = 0.5,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` variations of each picture: others of which CLIP would say the same (paper, section 3.1).
