@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unclip.cli.inpaint import inpaint as command
+from unclip.cli.tasks import inpaint as command
 from unclip.pipelines import UnClip
 
 Program = Callable[..., Any]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unclip.cli.outpaint import outpaint as command
+from unclip.cli.tasks import outpaint as command
 from unclip.pipelines import UnClip
 
 Program = Callable[..., Any]

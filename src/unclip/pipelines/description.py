@@ -44,7 +44,7 @@ class Described:
 
     def check(self, value: Any) -> None:
         """Raise `InputError` for a number out of bounds and for a choice that there is not."""
-        if value is None and self.default is None:
+        if self.kind not in ("integer", "number", "choice") or (value is None and self.default is None):
             return
         if self.takes_several and isinstance(value, list | tuple):
             if not value:

@@ -49,7 +49,7 @@ class Draft:
     model: str = ""
     """What the model that began is called."""
     negative_prompt: str = ""
-    """What guidance leads away from."""
+    """The prompt that guidance leads away from."""
     image_size: ImageSize | None = None
     """The size that was asked for; None is the model's own."""
     num_candidates: int | None = None
