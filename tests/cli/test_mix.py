@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from unclip.cli.mix import parse_part
+from unclip.cli.tasks import parse_part
 
 Program = Callable[..., Any]
 
