@@ -132,7 +132,7 @@ def test_progress_counts_two_ends_and_all_frames_and_can_stop(pipe: UnClip, pict
     [
         (A, 1, {}, "frames=1 is not possible"),
         ("", 3, {}, "prompt 0 is empty"),
-        ("nowhere.PNG", 3, {}, r"nowhere\.PNG is called like a picture, but there is no such file"),
+        ("nowhere.PNG", 3, {}, r"nowhere\.PNG is named like a picture, but there is no such file"),
         (Path("nowhere"), 3, {}, "nowhere cannot be read"),
         (A, 3, {"num_images": 2}, "there is no option 'num_images'"),
         (A, 3, {"num_candidates": 0}, "num_candidates=0"),

@@ -1,6 +1,6 @@
 """A whole model of a few hundred thousand random weights: every file and code path of a real one, in milliseconds.
 
-Knows the stages' configurations. Its pictures are noise, but other prompts, seeds and settings give other noise.
+Its pictures are noise, but other prompts, seeds and settings give other noise.
 """
 
 from collections.abc import Callable
@@ -57,9 +57,9 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_model(folder: str | Path, *, seed: int = 0) -> Path:
-    """Write the tiny model to `folder` as a real one is written, and return it; weights depend on `seed` alone.
+    """Write the folder of the tiny model and return it; weights depend on `seed` alone.
 
-    It draws 16 and 32 px, reads 16 tokens, and has everything a model can have: text in prior and decoder, learned
+    It draws 16 and 32 px, reads 16 tokens, and has every feature of a model: text in prior and decoder, learned
     variance, noise conditioning of the upsampler.
     """
     tiny_pipeline(seed=seed).save(folder)
@@ -84,7 +84,7 @@ def _settings(num_steps: int, *, guidance_scale: float = 1.0, sampler: str = "dd
 
 
 def _random(build: Callable[[], N], seed: int) -> N:
-    """Build a network from `seed` alone; what starts at zero is drawn too, else tests would be blind to it."""
+    """Build a network from `seed` alone; weights that start at zero are drawn too, else tests would not see them."""
     with forked_random_state(seed):
         network = build()
         for parameter in network.parameters():

@@ -47,7 +47,7 @@ def interpolate(
     Between two texts the ends are what `text_to_image` draws with the same seed and options. A picture brings the
     noise that leads back to it: unless `options` say otherwise, the decoder then samples by DDIM in 25 steps
     without guidance, and the end is its reconstruction of the picture. Raises `InputError` as `text_to_image` does, for
-    a file that is no picture, for a text called like a picture's file that is not there, and for a sampler of the
+    a file that is no picture, for a text named like a picture's file that is not there, and for a sampler of the
     decoder other than ddim where an end is a picture.
     """
     ends = [read_input(end) for end in (a, b)]
