@@ -62,12 +62,7 @@ def evaluate(
         if prompts is not None or reference is not None:
             raise InputError("--coco brings prompts and reference; leave out --prompts and --reference.")
         prompts, reference, size = coco[0], coco[1], size or COCO_SIZE
-    if (model is None) == (images is None):
-        raise InputError("give either a model to draw with, or --images FOLDER.")
-    if model is not None and prompts is None:
-        raise InputError(f"{model} draws prompts; give --prompts FILE, or --coco CAPTIONS.json FOLDER.")
-    if model is not None and out is None:
-        raise InputError("drawn pictures are kept, so that an interrupted run can resume; name one with -o FOLDER.")
+    _check_subject(model, images, prompts, out)
     if card is not None and not card.is_file():
         raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
     from unclip.evaluate import EvaluateOptions, embed_in_card, evaluate_folders, evaluate_model
@@ -107,12 +102,19 @@ def evaluate(
     except KeyboardInterrupt:
         say("unclip: interrupted; the same command goes on")
         raise
-    if result is None:
-        say("chunks of other processes are not there yet; the last of them writes the results")
-        return
-    if card is not None:
+    if card is not None and result is not None:
         embed_in_card(card, result, command=options.command)
     _print_result(result, out, as_json)
+
+
+def _check_subject(model: str | None, images: str | None, prompts: str | None, out: Path | None) -> None:
+    """Raise `InputError` unless there is either a model with prompts and a folder, or a folder of pictures."""
+    if (model is None) == (images is None):
+        raise InputError("give either a model to draw with, or --images FOLDER.")
+    if model is not None and prompts is None:
+        raise InputError(f"{model} draws prompts; give --prompts FILE, or --coco CAPTIONS.json FOLDER.")
+    if model is not None and out is None:
+        raise InputError("drawn pictures are kept, so that an interrupted run can resume; name one with -o FOLDER.")
 
 
 def _command_line(values: Mapping[str, object]) -> str:
@@ -201,8 +203,11 @@ def _show_progress(stage: str, done: int, total: int) -> None:
         show_progress(stage, done, total, "done")
 
 
-def _print_result(result: "Evaluation", out: Path | None, as_json: bool) -> None:
+def _print_result(result: "Evaluation | None", out: Path | None, as_json: bool) -> None:
     """Print a line for each figure of each point, and for the measures of single stages."""
+    if result is None:
+        say("chunks of other processes are not there yet; the last of them writes the results")
+        return
     if as_json:
         print(result.model_dump_json())
         return

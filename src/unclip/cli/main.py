@@ -112,10 +112,10 @@ def _fail(message: str) -> int:
 # Shells replace ~ at the start of a word alone, and not where no such user is.
 def _expand_home(argument: str) -> str:
     """The argument with the home folder that `~/…`, `--option=~…` or `key=~…` stands for."""
-    found = re.fullmatch(r"((?:-*[\w.-]+=)?)(~[\w.-]*(?:/.*)?)", argument, flags=re.DOTALL)
-    if found is None or not (found[1] or "/" in found[2]):
+    match = re.fullmatch(r"((?:-*[\w.-]+=)?)(~[\w.-]*(?:/.*)?)", argument, flags=re.DOTALL)
+    if match is None or not (match[1] or "/" in match[2]):
         return argument
-    return found[1] + str(expand_home(found[2]))
+    return match[1] + str(expand_home(match[2]))
 
 
 def _as_typed(message: str, arguments: Sequence[str]) -> str:

@@ -23,9 +23,7 @@ from unclip.pipelines.result import Result
 def probe(
     model: Model,
     image: Annotated[Picture, Option("The picture to look into.", "picture")],
-    num_components: Annotated[
-        Sequence[int] | None, Option("How many to keep: 1,4,16; else 1, 2, 4 up to all.", least=1)
-    ] = None,
+    num_components: Annotated[Sequence[int] | None, Option("How many to keep: 1,4,16; else 1, 2, 4 up to all.")] = None,
     *,
     basis: Annotated[EmbeddingBasis | None, Option("A file of `unclip basis`; else the model's own.", "basis")] = None,
     **options: Unpack[DrawOptions],
