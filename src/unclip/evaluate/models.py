@@ -195,7 +195,8 @@ def _notes(model: Model, prompts: Prompts, networks: Networks, sizes: tuple[int,
     if cut:
         notes.append(f"{len(cut)} prompts are longer than the model reads; their ends had no part in the drawing.")
     judge = networks.clip
-    if judge is not None and model.clip is not None and clip_hash(judge.encoder) == clip_hash(model.clip):
+    has_clip = "clip" in model.encoders
+    if judge is not None and has_clip and clip_hash(judge.encoder) == clip_hash(model.need_clip):
         notes.append(
             f"The judge {judge.name} is the model's own CLIP: figures by it are circular, and flatter the model."
         )

@@ -20,14 +20,13 @@ from unclip.evaluate.prompts import FEWEST, PictureSet, read_picture
 from unclip.files import atomic_write
 from unclip.images import cover, crop_square, from_pil, resize, to_pil
 from unclip.metrics import cosine_figures, diversity, psnr, recall_at_1
+from unclip.model.family import select_text
 from unclip.model.settings import StageSettings
 from unclip.pictures import Picture, on_white, open_pictures
 from unclip.pipelines.features import chunk_size, encode, encode_pictures, encode_prompts
-from unclip.pipelines.inversion import wordless
 from unclip.pipelines.job import Batch, count_candidates, each_result, run_steps
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import Progress, silent
-from unclip.pipelines.sampling import select_text
 from unclip.pipelines.settings import check_count, image_seeds
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import NoiseSource, seeded
@@ -99,7 +98,7 @@ def round_trip(
         steps = (
             decoder.steps(
                 features.pictures[batch.rows],
-                wordless(features.condition, len(batch.rows)),
+                features.condition.without_text(len(batch.rows)),
                 batch.noise,
                 settings or decoder.defaults,
             )
@@ -138,8 +137,8 @@ def upsampler_consistency(
     a model without upsampler, and for fewer than 2 pictures.
     """
     images, figures = _open(pictures), dict[str, float]()
-    for size in sorted({model.need_upsampler.image_size, *model.upsamplers}):
-        stage = model.upsamplers[size]
+    for size in sorted({model.need_upsampler.image_size, *model.upsampler_stages}):
+        stage = model.upsampler_stages[size]
         batches = _batches(model, len(images), seed, batch_size)
         wanted = (settings or {}).get(stage.name, stage.defaults)
         with model.resident(stage):
@@ -265,12 +264,13 @@ def run_suites(
 
 def _missing(model: Model) -> dict[str, str]:
     """The suites that cannot be, and the parts that each lacks."""
-    parts: dict[str, dict[str, object]] = {
-        "prior": {"CLIP": model.clip, "prior": model.prior},
-        "round_trip": {"CLIP": model.clip, "decoder": model.decoder},
-        "upsampler": {"upsampler": model.upsamplers or None},
+    clip, prior, decoder = "clip" in model.encoders, "prior" in model.stages, "decoder" in model.stages
+    parts: dict[str, dict[str, bool]] = {
+        "prior": {"CLIP": clip, "prior": prior},
+        "round_trip": {"CLIP": clip, "decoder": decoder},
+        "upsampler": {"upsampler": bool(model.upsampler_stages)},
     }
-    lacks = {name: [what for what, part in needed.items() if part is None] for name, needed in parts.items()}
+    lacks = {name: [what for what, is_present in needed.items() if not is_present] for name, needed in parts.items()}
     return {name: " and no ".join(found) for name, found in lacks.items() if found}
 
 
