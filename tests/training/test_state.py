@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from short_runs import ALONE, changed
 from torch import nn
 
-from short_runs import ALONE, changed
 from unclip.checkpoint import load_tensors
 from unclip.data import emoji_items, write_shards
 from unclip.errors import TrainingError
@@ -102,7 +102,7 @@ def test_steps_that_were_all_skipped_are_an_error_and_leave_no_weights(
     def not_a_number(task: prior_task.PriorTask, batch: Batch) -> torch.Tensor:
         return torch.full((len(batch), task.task.model.embedding_dim), torch.nan)
 
-    monkeypatch.setattr(prior_task.PriorTask, "_embedding", not_a_number)
+    monkeypatch.setattr(prior_task.PriorTask, "_image_embedding", not_a_number)
     with pytest.raises(TrainingError, match=r"none of the 3 steps had a finite gradient; .* nothing was saved"):
         train(prior.replace(checkpoint_images=8), tmp_path, device="cpu")
     assert names(tmp_path) == []

@@ -15,7 +15,7 @@ from unclip.bench.synthetic import Ready, synthetic_task
 from unclip.bench.weights import fill_network
 from unclip.model.families import build_on_meta
 from unclip.runtime import resolve_device
-from unclip.training import Cluster, Feed, Position, make_state, train_steps
+from unclip.training import Cluster, Trainer
 
 T = TypeVar("T")
 
@@ -59,11 +59,10 @@ def _measure_training(job: TrainJob) -> Measured:
     _wake(cluster.device, getattr(torch, job.config.precision))
     memory = PeakMemory(cluster.device)
     task = synthetic_task(job.config, cluster.device)
-    state = make_state(task, job.config, cluster)
-    feed = Feed(Ready(task.samples), job.config, cluster)
-    steps = train_steps(task, state, Position(), job.config, feed, cluster)
-    next(steps)
-    seconds = [_timed(steps.__next__, cluster.device)[0] for _ in range(job.repeats)]
+    task.samples = Ready(task.samples)
+    trainer = Trainer.open(job.config, cluster, task)
+    trainer.step()
+    seconds = [_timed(trainer.step, cluster.device)[0] for _ in range(job.repeats)]
     return Measured(seconds=tuple(seconds), indices=tuple(range(1, len(seconds) + 1)), peak_memory_bytes=memory.peak())
 
 

@@ -26,9 +26,9 @@ from unclip.training.plan.cost import text_length
 from unclip.training.task import SampleSet
 from unclip.training.tasks import ClipTask, DecoderTask, PriorTask, UpsamplerTask
 from unclip.training.tasks.clip import ClipSamples
-from unclip.training.tasks.common import EmbeddingTable
 from unclip.training.tasks.decoder import DecoderSamples
-from unclip.training.tasks.prior import PicturePriorSamples
+from unclip.training.tasks.prior import PriorSamples
+from unclip.training.tasks.samples import Embeddings
 from unclip.training.tasks.upsampler import UpsamplerSamples
 
 NUM_SAMPLES = 64
@@ -45,8 +45,8 @@ def synthetic_task(config: TrainConfig, device: torch.device) -> Task:
             width = shape.text_dim or shape.embedding_dim
             texts = NoiseTexts(shape.text_embedding_dim or shape.embedding_dim, text_length(shape), width)
             table = _table(shape.embedding_dim)
-            samples = PicturePriorSamples(NoisePictures(()), table, texts, task, None)
-            return PriorTask(task, seed, device, samples, (table.mean, table.std), None)
+            samples = PriorSamples(NoisePictures(()), table, texts, task)
+            return PriorTask(task, seed, device, samples, table, None)
         case DecoderTaskConfig(model=decoder):
             words = NoiseTexts(decoder.embedding_dim, text_length(decoder), decoder.text_dim)
             pictures, table = NoisePictures((decoder.image_size,)), _table(decoder.embedding_dim)
@@ -147,5 +147,5 @@ class NoiseTokens:
         return {"text_ids": ids, "text_length": torch.full((rows,), length)}
 
 
-def _table(embedding_dim: int) -> EmbeddingTable:
-    return EmbeddingTable(torch.randn(NUM_SAMPLES, embedding_dim, generator=seeded(1)))
+def _table(embedding_dim: int) -> Embeddings:
+    return Embeddings.of_table(torch.randn(NUM_SAMPLES, embedding_dim, generator=seeded(1)))

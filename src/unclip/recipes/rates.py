@@ -7,7 +7,7 @@ import torch
 from unclip.models import Decoder
 from unclip.recipes import emoji
 from unclip.runtime import autocast, forked_random_state, resolve_device
-from unclip.training import Feed, Position, TrainConfig, join, make_state, make_task, train_steps
+from unclip.training import TrainConfig, Trainer, init_cluster
 from unclip.training.config import DecoderTaskConfig, Precision
 from unclip.training.plan.cost import count_flops_per_image
 
@@ -48,15 +48,12 @@ def images_per_second(config: TrainConfig, device: str, seconds: float = SECONDS
     Steps are timed for `seconds`, 3 at most.
     """
     longest = min(seconds, SECONDS)
-    with join(device) as cluster:
-        task = make_task(config, cluster.device)
-        state = make_state(task, config, cluster)
-        feed = Feed(task.samples, config, cluster)
-        steps = train_steps(task, state, Position(), config, feed, cluster)
-        next(steps)
-        next(steps)
+    with init_cluster(device) as cluster:
+        trainer = Trainer.open(config, cluster)
+        trainer.step()
+        trainer.step()
         started, count = time.monotonic(), 0
         while count < 1 or (count < MAX_STEPS and time.monotonic() - started < longest):
-            next(steps)
+            trainer.step()
             count += 1
         return config.batch_size * count / (time.monotonic() - started)
