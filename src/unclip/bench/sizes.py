@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from unclip.bench.subject import Subject
 from unclip.errors import InputError
 from unclip.model import StageSettings
-from unclip.model.families import LATENT_SIZE, build_on_meta
+from unclip.model.families import build_on_meta
+from unclip.model.family import LATENT_SIZE
 from unclip.model.folder import upsampler_names
 from unclip.models import AutoencoderConfig
 from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, UpsamplerStage
