@@ -117,23 +117,25 @@ class Optimizers:
         for name, tensor in tensors.items():
             owner, _, field = name.rpartition(".")
             fields.setdefault(owner, {})[field] = tensor
+        states: dict[str, dict[int, dict[str, Tensor]]] = {}
         unknown = set(fields)
         for kind, optimizer in self.optimizers.items():
             # In the order of torch's indices.
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             owners = [f"{kind}.{self.names[parameter]}" for parameter in parameters]
             unknown -= set(owners)
-            state = {
+            states[kind] = {
                 index: {field: shard_like(parameters[index], value) for field, value in fields[owner].items()}
                 for index, owner in enumerate(owners)
                 if owner in fields
             }
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         if unknown:
             raise CheckpointError(
                 f"the checkpoint has optimiser state for {min(unknown)}, which this run does not train by that "
                 "optimiser; resume with the model and the optimizer.name that wrote it."
             )
+        for kind, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": states[kind]})
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, num_images: int) -> float:

@@ -26,7 +26,7 @@ from unclip.diffusion import (
 from unclip.images import from_uint8, grid, to_pil
 from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND, StageSettings
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
-from unclip.pipelines.sampling import last, sample_steps
+from unclip.pipelines.sampling import run_to_end, sample_steps
 from unclip.runtime import forked_random_state
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
 from unclip.training.task import Batch, Request, Samples, Stream, Task
@@ -140,7 +140,7 @@ def clip_precision(device: torch.device) -> Iterator[None]:
 @torch.no_grad()
 def sample(denoiser: Denoiser, schedule: DiscreteSchedule, x_T: Tensor) -> Tensor:
     """Sample x_0 from the noise `x_T` as a pipeline's stage does, with a `denoiser` of that stage and `SAMPLING`."""
-    return last(sample_steps(denoiser, schedule, SAMPLING, lambda: x_T))
+    return run_to_end(sample_steps(denoiser, schedule, SAMPLING, lambda: x_T))
 
 
 def preview_grid(real: np.ndarray, drawn: Tensor) -> Image.Image:

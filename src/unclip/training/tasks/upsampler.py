@@ -13,7 +13,7 @@ from unclip.data import PictureSet
 from unclip.errors import ConfigError
 from unclip.images import from_uint8, resize
 from unclip.models import Upsampler
-from unclip.pipelines import UpsamplerStage, last
+from unclip.pipelines import UpsamplerStage, run_to_end
 from unclip.runtime import NoiseSource
 from unclip.training.config import TrainConfig, UpsamplerTaskConfig
 from unclip.training.task import Batch, Request
@@ -84,7 +84,7 @@ class UpsamplerTask(DiffusionTask):
 
         low_res = from_uint8(middle(model.low_res_size, size // self.factor)).to(self.device)
         stage, noise = UpsamplerStage(cast(Upsampler, network), SAMPLING), NoiseSource.from_seeds(range(len(items)))
-        drawn = last(stage.steps(low_res, noise, SAMPLING, size=(size, size)))
+        drawn = run_to_end(stage.steps(low_res, noise, SAMPLING, size=(size, size)))
         return preview_grid(middle(model.image_size, size).numpy(), drawn)
 
 
