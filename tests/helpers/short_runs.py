@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import nn
 
 from unclip.config import Config
 from unclip.data import emoji_items, write_shards
-from unclip.training import Batch, Cluster, Feed, Task, TaskLoss, TrainConfig, Trainer, make_task
-from unclip.training.logging import StepReport
+from unclip.training import Batch, Cluster, Feed, StopFlag, Task, TaskLoss, TrainConfig, Trainer, make_task
+from unclip.training.logging import RunLog, StepReport
 
 ALONE = Cluster(0, 1, torch.device("cpu"))
 
@@ -94,3 +95,16 @@ def calls(module: nn.Module) -> Iterator[list[dict[str, Any]]]:
         yield seen
     finally:
         handle.remove()
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> StopFlag:
+    """A flag that is set when the log gets the line of that step, as a signal would set it."""
+    flag, write = StopFlag(), RunLog.write
+
+    def write_and_stop(log: RunLog, report: StepReport) -> None:
+        write(log, report)
+        if report.step == step:
+            flag.name = "SIGTERM"
+
+    monkeypatch.setattr(RunLog, "write", write_and_stop)
+    return flag

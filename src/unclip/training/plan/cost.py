@@ -85,7 +85,7 @@ class StepCost(NamedTuple):
 
 
 def count_flops_per_image(config: TrainConfig, clip: ClipConfig | None = None) -> int:
-    """Count the operations of one image of training; raises as `count_step_cost`, which counts more and takes longer."""
+    """Count the operations of one image of training, faster than `count_step_cost`; raises as that does."""
     passes = 1 + BACKWARD + config.activation_checkpointing + _estimates(config.task)
     return round(passes * _forward_flops(config.task)) + _tower(config, clip).flops_per_image
 
@@ -170,7 +170,7 @@ def _estimates(task: TaskConfig) -> float:
 
 
 def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
-    """Count the frozen CLIP of a task. With stored embeddings it stays in memory, to check them, and computes nothing."""
+    """Count the frozen CLIP of a task; with stored embeddings it computes nothing, but stays to check them."""
     task, stored = config.task, config.data.embeddings is not None
     if not isinstance(task, PriorTaskConfig | DecoderTaskConfig) or task.clip is None or (clip is None and stored):
         return TowerCost(0, 0, 0, 0)
