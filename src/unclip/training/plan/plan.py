@@ -45,7 +45,7 @@ class Memory(Config):
     communication: int
     """Gradients on their way to other GPUs: DDP's buckets, one block of FSDP's."""
     activations: int
-    """What a micro batch keeps for the way back."""
+    """What a micro batch keeps for the backward pass."""
 
     @property
     def total(self) -> int:
@@ -59,9 +59,9 @@ class Disk(Config):
     pictures: int
     """Shards of JPEG at `source_size`."""
     cache: int
-    """Decoded pictures beside the shards; 0 where each is decoded when its turn comes."""
+    """Decoded pictures beside the shards; 0 if each is decoded for its batch."""
     embeddings: int
-    """Stored features in float16, one caption of 20 tokens a picture; 0 where none are read."""
+    """Stored features in float16, one caption of 20 tokens a picture; 0 if none are read."""
     checkpoints: int
     """Weights, averages and optimiser of those that are kept, and of the best."""
 
@@ -105,7 +105,7 @@ class Plan(Config):
     fits: bool
     """Whether the chosen strategy leaves a tenth of the memory free."""
     advice: str
-    """The smallest change that makes it fit; empty where it fits."""
+    """The smallest change that makes it fit; empty if it fits."""
     host_memory: int
     """Main memory of the first process of a run, in bytes: a checkpoint, which is read whole to resume."""
     num_pictures: int

@@ -1,4 +1,4 @@
-"""Damage small pictures at random as they are found damaged.
+"""Damage small pictures at random, as pictures found elsewhere are damaged.
 
 After BSRGAN (Zhang et al. 2021, section 3): blur, resizing, noise and JPEG compression in random order, which is how
 unCLIP's second upsampler is trained (paper, section 2.3). Here they are milder and each leaves most pictures out, since
@@ -71,8 +71,9 @@ def blur(images: Images, sigma_1: Tensor, sigma_2: Tensor, angle: Tensor, taps: 
 def shrink_and_enlarge(images: Images, scale: float, down: str, up: str) -> Images:
     """Resize to `scale` of each side with the kernel `down`, and back with `up` (of `KERNELS`)."""
     height, width = images.shape[2:]
-    small = _interpolate(images, (max(round(height * scale), 1), max(round(width * scale), 1)), down)
-    return _interpolate(small, (height, width), up)
+    size = max(round(height * scale), 1), max(round(width * scale), 1)
+    small = F.interpolate(images, size, mode=down, antialias=down != "area")
+    return F.interpolate(small, (height, width), mode=up, antialias=up != "area")
 
 
 # Gaussian noise, BSRGAN section 3.3: independent in each channel, or the same grey in all.
@@ -85,20 +86,13 @@ def add_grain(images: Images, sigma: float, grey: bool, generator: torch.Generat
 # JPEG compression noise, BSRGAN section 3.3.
 def compress(images: Images, quality: int) -> Images:
     """Write each picture as JPEG of that quality, and read it."""
-    return torch.cat([_compress_one(picture, quality) for picture in to_pil(images)])
-
-
-def _compress_one(picture: Image.Image, quality: int) -> Tensor:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
-    with Image.open(file) as read:
-        return from_uint8(np.asarray(read)[None])
-
-
-def _interpolate(images: Tensor, size: tuple[int, int], kernel: str) -> Tensor:
-    if kernel == "area":
-        return F.interpolate(images, size, mode="area")
-    return F.interpolate(images, size, mode=kernel, align_corners=False, antialias=True)
+    compressed = []
+    for picture in to_pil(images):
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=quality)
+        with Image.open(file) as read:
+            compressed.append(from_uint8(np.asarray(read)[None]))
+    return torch.cat(compressed)
 
 
 def _random_blur(image: Tensor, generator: torch.Generator) -> Tensor:
