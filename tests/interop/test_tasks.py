@@ -75,7 +75,7 @@ def test_little_strength_keeps_a_picture_and_all_of_it_nothing(pipe: UnClip) -> 
         "image_size": size,
         "output_type": "pt",
     }
-    seen = pipe.model.decoder.finish(pipe.model.decoder.start(from_pil([cover(PICTURE, size)])))[0]
+    seen = pipe.model.decoder.finish(pipe.model.decoder.encode(from_pil([cover(PICTURE, size)])))[0]
     little, half, full = (
         pipe.image_to_image(PICTURE, "a cat", strength=strength, **options).images[0] for strength in (1e-3, 0.5, 1.0)
     )

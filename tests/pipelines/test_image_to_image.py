@@ -11,7 +11,7 @@ from PIL import Image
 from unclip.diffusion import add_noise, get_sampler, times_from
 from unclip.errors import InputError
 from unclip.images import cover, from_pil
-from unclip.pipelines import Condition, Model, UnClip, last
+from unclip.pipelines import Condition, Model, UnClip, run_to_end
 from unclip.pipelines.sampling import stage_times
 from unclip.runtime import NoiseSource
 
@@ -57,7 +57,7 @@ def test_it_is_sdedit_by_hand(pipe: UnClip, model: Model, picture: Image.Image) 
     assert len(times) == 4
     x_t = add_noise(stage.schedule, from_pil([cover(picture, (16, 16))]), noise((3, 16, 16)), times[0])
     denoiser = stage.denoiser(z, Condition(text, null), settings)
-    small = last(get_sampler(settings.sampler).sample(denoiser, x_t, times, lambda: noise((3, 16, 16))))
+    small = run_to_end(get_sampler(settings.sampler).sample(denoiser, x_t, times, lambda: noise((3, 16, 16))))
     large = model.upsamplers[32].sample(small.clamp(-1.0, 1.0), noise).clamp(-1.0, 1.0)
     torch.testing.assert_close(result.images[0], large[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(result.image_embeddings, z)

@@ -13,8 +13,8 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.pipelines import Condition, Model, Result, UnClip
 from unclip.pipelines.features import encode
-from unclip.pipelines.ingredients import read_ingredient
-from unclip.pipelines.inversion import INVERTIBLE, invert_pictures, start_from
+from unclip.pipelines.inputs import read_input
+from unclip.pipelines.inversion import INVERTIBLE, invert_pictures, starts_from_noise
 from unclip.pipelines.job import begin
 from unclip.runtime import NoiseSource
 
@@ -42,7 +42,7 @@ def reconstructed(model: Model, picture: Image.Image, **options: Any) -> Result:
         features = encode(model, [""], [picture])
         x_T = {"decoder": invert_pictures(job, [picture], features.pictures, features.condition)}
         embeddings = [features.pictures]
-        images = job.draw(embeddings, features.condition, start_from(job, x_T))
+        images = job.draw(embeddings, features.condition, starts_from_noise(job, x_T))
         return job.result(images, embeddings, features.cut)
 
 
@@ -169,12 +169,12 @@ def test_what_is_a_picture_and_what_a_text(
     monkeypatch.chdir(tmp_path)
     picture.save("a.png")
     for given, name in ((picture, "a picture"), (tmp_path / "a.png", "a.png"), ("a.png", "a.png")):
-        found = read_ingredient(given)
+        found = read_input(given)
         assert (found.name, found.text) == (name, "")
         assert found.picture is not None
         assert found.picture.size == (30, 20)
     for text in ("a cat", "x" * 5000, "a cat.\0png?", "a fox.pn"):
-        assert read_ingredient(text) == (text, None)
+        assert read_input(text) == (text, None)
     Path("a cat").write_text("no picture")
     with pytest.raises(InputError, match="a cat is not a picture that can be read"):
-        read_ingredient("a cat")
+        read_input("a cat")

@@ -12,7 +12,7 @@ from unclip.diffusion import bind, clip_x0, get_sampler, guide, time_grid
 from unclip.images import resize
 from unclip.model import StageSettings
 from unclip.models import Upsampler, UpsamplerConfig
-from unclip.pipelines import Condition, Model, UpsamplerStage, best_candidate, last
+from unclip.pipelines import Condition, Model, UpsamplerStage, best_candidate, run_to_end
 from unclip.runtime import NoiseSource
 
 SEEDS = [3, 11]
@@ -56,7 +56,7 @@ def test_prior_is_the_sampler_on_full_features(model: Model) -> None:
 
         start = draw()
         steps = get_sampler("ddpm").sample(denoiser, start, time_grid(model.prior.schedule, 4), draw)
-        expected = model.prior.network.unstandardize(last(steps))
+        expected = model.prior.network.unstandardize(run_to_end(steps))
         torch.testing.assert_close(drawn[row : row + 1], expected, atol=1e-5, rtol=1e-4)
 
 
@@ -134,7 +134,7 @@ def test_upsampler_draws_its_augmentation_after_the_start(model: Model, generato
     start, damage = torch.randn(1, 3, 32, 32, generator=noise), torch.randn(1, 3, 16, 16, generator=noise)
     denoiser = stage.denoiser(low_res + 0.2 * damage, stage.defaults.replace(augmentation=0.2))
     steps = get_sampler("ddim").sample(denoiser, start, time_grid(stage.schedule, settings.num_steps), None)
-    torch.testing.assert_close(drawn, last(steps))
+    torch.testing.assert_close(drawn, run_to_end(steps))
 
 
 def test_a_deterministic_upsampler_draws_only_its_start(model: Model) -> None:
@@ -160,11 +160,11 @@ def local_stage(image_size: int = 1024) -> UpsamplerStage:
 def test_a_large_picture_drawn_by_tiles_is_the_one_of_a_single_pass(generator: torch.Generator) -> None:
     stage, low_res = local_stage(), torch.rand(1, 3, 4, 272, generator=generator) * 2 - 1
     assert (stage.tiling.tile_size, stage.tiling.halo) == (1024, 32)
-    tiled = last(stage.steps(low_res, NoiseSource.from_seeds([4]), stage.defaults, size=(16, 1088)))
+    tiled = run_to_end(stage.steps(low_res, NoiseSource.from_seeds([4]), stage.defaults, size=(16, 1088)))
     noise = torch.Generator().manual_seed(4)
     start, damage = torch.randn(1, 3, 16, 1088, generator=noise), torch.randn(1, 3, 4, 272, generator=noise)
     denoiser = stage.denoiser(resize(low_res + 0.1 * damage, (16, 1088)), stage.defaults.replace(augmentation=0.1))
-    expected = last(get_sampler("ddim").sample(denoiser, start, time_grid(stage.schedule, 2), None))
+    expected = run_to_end(get_sampler("ddim").sample(denoiser, start, time_grid(stage.schedule, 2), None))
     torch.testing.assert_close(tiled, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -15,7 +15,7 @@ from unclip.errors import InputError
 from unclip.model import StageSettings, describe_model
 from unclip.models import Autoencoder, Decoder, KandinskyDecoder, autoencoder_preset, kandinsky_decoder_preset
 from unclip.models.dalle2_pytorch import Dalle2UNet, Dalle2UNetConfig
-from unclip.pipelines import DecoderStage, Model, UnClip, last
+from unclip.pipelines import DecoderStage, Model, UnClip, run_to_end
 from unclip.runtime import NoiseSource, forked_random_state
 from unclip.testing.tiny import DECODER
 
@@ -59,7 +59,7 @@ def test_the_null_stands_for_the_embedding(bare: UnClip) -> None:
         config = network.config
         denoiser = clip_x0(bind(network, schedule, config.prediction_type, absent, config.learned_variance), 1.0)
         start = NoiseSource.from_seeds([seed])((3, 16, 16))
-        expected = last(get_sampler("ddim").sample(denoiser, start, time_grid(schedule, 3), None))
+        expected = run_to_end(get_sampler("ddim").sample(denoiser, start, time_grid(schedule, 3), None))
         torch.testing.assert_close(picture, expected[0].clamp(-1.0, 1.0))
 
 
@@ -86,7 +86,7 @@ def test_a_decoder_that_reads_text_is_told_the_empty_prompt(pipe: UnClip, model:
     config, schedule, noise = network.config, model.need_decoder.schedule, NoiseSource.from_seeds([7])
     denoiser = clip_x0(bind(network, schedule, config.prediction_type, told, config.learned_variance), 1.0)
     steps = get_sampler("ddpm").sample(denoiser, noise((3, 16, 16)), time_grid(schedule, 3), lambda: noise((3, 16, 16)))
-    torch.testing.assert_close(found[0], last(steps)[0].clamp(-1.0, 1.0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[0], run_to_end(steps)[0].clamp(-1.0, 1.0), atol=1e-5, rtol=1e-4)
 
 
 def test_upsamplers_go_on(pipe: UnClip) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
-from unclip.pipelines import Model, UnClip, last
+from unclip.pipelines import Model, UnClip, run_to_end
 from unclip.pipelines.tasks.upscale import BLOCK, OVERLAP, Block, _cut_axis, enlarge_part, paste, plan_passes
 from unclip.runtime import NoiseSource
 
@@ -26,7 +26,7 @@ def test_one_block_is_the_stage_on_the_enlarged_picture(pipe: UnClip, model: Mod
     noise = NoiseSource.from_seeds([5])
     stage = model.upsamplers[32]
     with torch.inference_mode():
-        by_hand = last(stage.steps(from_pil([large]), noise, stage.defaults, size=(24, 40)))
+        by_hand = run_to_end(stage.steps(from_pil([large]), noise, stage.defaults, size=(24, 40)))
     assert pipe.upscale(small, 40, seed=5).images[0].tobytes() == to_pil(by_hand)[0].tobytes()
 
 

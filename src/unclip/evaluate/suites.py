@@ -23,7 +23,7 @@ from unclip.metrics import cosine_figures, diversity, psnr, recall_at_1
 from unclip.model.settings import StageSettings
 from unclip.pictures import Picture, on_white, open_pictures
 from unclip.pipelines.features import chunk_size, encode, encode_pictures, encode_prompts
-from unclip.pipelines.inversion import wordless
+from unclip.pipelines.inversion import without_text
 from unclip.pipelines.job import Batch, count_candidates, each_result, run_steps
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import Progress, silent
@@ -99,7 +99,7 @@ def round_trip(
         steps = (
             decoder.steps(
                 features.pictures[batch.rows],
-                wordless(features.condition, len(batch.rows)),
+                without_text(features.condition, len(batch.rows)),
                 batch.noise,
                 settings or decoder.defaults,
             )

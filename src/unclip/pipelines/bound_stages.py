@@ -85,7 +85,7 @@ class BoundPrior:
         candidates = count_candidates(self.model, num_candidates)
         text, null = encode_prompts(self.model, texts)
         features = Features(text, null, text.embedding[:0], Condition(text, null), {})
-        return torch.cat(job.imagine(features, candidates)).float()
+        return torch.cat(job.sample_prior(features, candidates)).float()
 
     def __repr__(self) -> str:
         return _describe("prior", self.model, self.stage)
@@ -221,7 +221,7 @@ class BoundUpsampler:
         )
         chain = Chain([stage], [(height, width), large[::-1]])
         job = begin(self.model, options, num_inputs=len(low_res), uses_decoder=False, chain=chain)
-        return torch.cat(job.enlarge([low_res[batch.rows] for batch in job.batches])).float()
+        return torch.cat(job.upsample([low_res[batch.rows] for batch in job.batches])).float()
 
     def __repr__(self) -> str:
         return _describe(self.name, self.model, self.stage)

@@ -11,7 +11,15 @@ from unclip.model.settings import PIXEL_BOUND, StageSettings
 from unclip.models import Autoencoder, KandinskyDecoder
 from unclip.models.dalle2_pytorch import Dalle2UNet
 from unclip.pipelines.conditioning import AnyDecoder, Condition, Conditioning, decoder_conditioning, with_own_x0
-from unclip.pipelines.sampling import BLANK, Canvas, describe_stage, last, sample_dtype, sample_steps, trained_schedule
+from unclip.pipelines.sampling import (
+    FROM_NOISE,
+    Start,
+    describe_stage,
+    run_to_end,
+    sample_dtype,
+    sample_steps,
+    trained_schedule,
+)
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
 
@@ -93,9 +101,9 @@ class DecoderStage:
         settings: StageSettings,
         *,
         size: tuple[int, int] | None = None,
-        canvas: Canvas = BLANK,
+        start: Start = FROM_NOISE,
     ) -> Iterator[SamplerStep]:
-        """Sampler steps from what is on the canvas; `finish` makes pictures of the `x_t` of the last.
+        """Sampler steps from what is `start`; `finish` makes pictures of the `x_t` of the last.
 
         `size` is the (height, width) of the pictures in pixels, multiples of `size_multiple`; None is `image_size`.
         """
@@ -105,9 +113,9 @@ class DecoderStage:
             return noise(shape, device, sample_dtype(self.network))
 
         denoiser = self.denoiser(image_embedding, condition, settings)
-        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, canvas)
+        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, start)
 
-    def start(self, images: Images) -> Sample:
+    def encode(self, images: Images) -> Sample:
         """Pictures in [-1, 1] in the numbers that the network denoises: themselves, or their latents."""
         return images if self.autoencoder is None else self.autoencoder.encode(images).float()
 
@@ -124,4 +132,4 @@ class DecoderStage:
         settings: StageSettings | None = None,
     ) -> Images:
         """Pictures (batch, 3, image_size, image_size) in [-1, 1] for image embeddings (batch, dim) at CLIP's scale."""
-        return self.finish(last(self.steps(image_embedding, condition, noise, settings or self.defaults)))
+        return self.finish(run_to_end(self.steps(image_embedding, condition, noise, settings or self.defaults)))

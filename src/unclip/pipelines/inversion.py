@@ -12,7 +12,7 @@ from unclip.diffusion import SamplerStep, invert
 from unclip.errors import InputError
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.job import Job, run_steps
-from unclip.pipelines.sampling import Canvas, expand_text, select_text, stage_times
+from unclip.pipelines.sampling import Start, expand_text, select_text, stage_times
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.shapes import Embeddings, Sample
 
@@ -60,7 +60,7 @@ def invert_pictures(job: Job, pictures: Sequence[Image.Image], embeddings: Embed
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
         told = condition._replace(text=select_text(condition.text, rows))
         denoiser = decoder.denoiser(embeddings[rows], told, settings)
-        return invert(denoiser, decoder.start(job.see(pictures, rows, job.chain.sizes[0])), times)
+        return invert(denoiser, decoder.encode(job.pixels(pictures, rows, job.chain.sizes[0])), times)
 
     with job.model.resident(decoder):
         return _climb_all(job, "inversion", len(pictures), climb)
@@ -76,14 +76,14 @@ def invert_upsamplers(job: Job, pictures: Sequence[Image.Image]) -> dict[str, Sa
     return {upsampler.name: _invert_upsampler(job, upsampler, pictures, *sizes) for upsampler, sizes in steps}
 
 
-def wordless(condition: Condition, rows: int) -> Condition:
+def without_text(condition: Condition, rows: int) -> Condition:
     """What a decoder is told of `rows` pictures that have no text."""
     return condition._replace(text=expand_text(condition.null, rows))
 
 
-def start_from(job: Job, x_T: Mapping[str, Sample]) -> dict[str, list[Canvas]]:
-    """Canvases for the batches of a job by stage; an x_T has a row for each input."""
-    return {stage: [Canvas(x_T=noise[batch.rows]) for batch in job.batches] for stage, noise in x_T.items()}
+def starts_from_noise(job: Job, x_T: Mapping[str, Sample]) -> dict[str, list[Start]]:
+    """Starts for the batches of a job by stage; an x_T has a row for each input."""
+    return {stage: [Start(x_T=noise[batch.rows]) for batch in job.batches] for stage, noise in x_T.items()}
 
 
 def _invert_upsampler(
@@ -93,8 +93,8 @@ def _invert_upsampler(
     times = stage_times(upsampler.schedule_of(settings), settings)
 
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
-        denoiser = upsampler.tiled_denoiser(job.see(pictures, rows, small), large, settings)
-        return invert(denoiser, job.see(pictures, rows, large), times, UPSAMPLER_REFINEMENTS)
+        denoiser = upsampler.tiled_denoiser(job.pixels(pictures, rows, small), large, settings)
+        return invert(denoiser, job.pixels(pictures, rows, large), times, UPSAMPLER_REFINEMENTS)
 
     with job.model.resident(upsampler):
         return _climb_all(job, f"inversion of {upsampler.name}", len(pictures), climb)
@@ -103,4 +103,4 @@ def _invert_upsampler(
 def _climb_all(job: Job, stage: str, count: int, climb: Callable[[list[int]], Iterator[SamplerStep]]) -> Tensor:
     rows = [list(range(count))[first : first + job.batch_size] for first in range(0, count, job.batch_size)]
     # Laid out as drawn noise is: pictures have their channels last, and kernels for that order round differently.
-    return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.report)).contiguous()
+    return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.progress)).contiguous()

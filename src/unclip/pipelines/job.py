@@ -19,10 +19,10 @@ from unclip.pipelines.chain import Chain, chain_to
 from unclip.pipelines.conditioning import Condition, leads_from_text
 from unclip.pipelines.features import Features
 from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.options import DrawOptions, Progress, check_options, watcher
+from unclip.pipelines.options import DrawOptions, Progress, check_options, progress_function
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
-from unclip.pipelines.sampling import BLANK, Canvas, select_text, stage_times
-from unclip.pipelines.settings import check_count, check_text, picture_seeds, settle
+from unclip.pipelines.sampling import FROM_NOISE, Start, select_text, stage_times
+from unclip.pipelines.settings import check_count, check_text, picture_seeds, resolve_settings
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
@@ -55,7 +55,7 @@ class Job:
     chain: Chain
     settings: Mapping[str, StageSettings]
     batches: list[Batch]
-    report: Progress
+    progress: Progress
     output_type: OutputType
 
     @property
@@ -70,7 +70,7 @@ class Job:
         """How many pictures go through a network together."""
         return len(self.batches[0].rows)
 
-    def imagine(self, features: Features, num_candidates: int = 1) -> list[Tensor]:
+    def sample_prior(self, features: Features, num_candidates: int = 1) -> list[Tensor]:
         """An image embedding from the prior for each picture, its row of `features.text` being the prompt."""
         prior = self.model.need_prior
         texts = [select_text(features.text, batch.rows) for batch in self.batches]
@@ -79,34 +79,34 @@ class Job:
                 prior.steps(text, features.null, batch.noise, self.settings["prior"], num_candidates)
                 for text, batch in zip(texts, self.batches, strict=True)
             )
-            results = run_steps("prior", steps, len(self.batches), self.report)
+            results = run_steps("prior", steps, len(self.batches), self.progress)
             return [prior.finish(x_0, text) for x_0, text in zip(results, texts, strict=True)]
 
     def decode(
-        self, embeddings: list[Tensor], condition: Condition, canvases: Iterable[Canvas] | None = None
+        self, embeddings: list[Tensor], condition: Condition, starts: Iterable[Start] | None = None
     ) -> list[Tensor]:
         """The decoder's pictures in [-1, 1] of the image embeddings of each batch."""
         decoder, size = self.model.need_decoder, self.chain.sizes[0]
 
-        def steps(embedding: Tensor, batch: Batch, canvas: Canvas) -> Iterator[SamplerStep]:
+        def steps(embedding: Tensor, batch: Batch, start: Start) -> Iterator[SamplerStep]:
             told = condition._replace(text=select_text(condition.text, batch.rows))
-            return decoder.steps(embedding, told, batch.noise, self.settings["decoder"], size=size, canvas=canvas)
+            return decoder.steps(embedding, told, batch.noise, self.settings["decoder"], size=size, start=start)
 
         with self.model.resident(decoder):
-            given = zip(embeddings, self.batches, self._canvases(canvases), strict=True)
-            samplers = (steps(embedding, batch, canvas) for embedding, batch, canvas in given)
-            return [decoder.finish(x_0) for x_0 in run_steps("decoder", samplers, len(self.batches), self.report)]
+            given = zip(embeddings, self.batches, self._starts(starts), strict=True)
+            samplers = (steps(embedding, batch, start) for embedding, batch, start in given)
+            return [decoder.finish(x_0) for x_0 in run_steps("decoder", samplers, len(self.batches), self.progress)]
 
-    def enlarge(self, images: list[Tensor], canvases: Mapping[str, Iterable[Canvas]] | None = None) -> list[Tensor]:
-        """Pictures of the decoder after every upsampler; `canvases` are by the upsampler's name."""
+    def upsample(self, images: list[Tensor], starts: Mapping[str, Iterable[Start]] | None = None) -> list[Tensor]:
+        """Pictures of the decoder after every upsampler; `starts` are by the upsampler's name."""
         for upsampler, size in zip(self.chain.upsamplers, self.chain.sizes[1:], strict=True):
-            settings, given = self.settings[upsampler.name], self._canvases((canvases or {}).get(upsampler.name))
+            settings, given = self.settings[upsampler.name], self._starts((starts or {}).get(upsampler.name))
             with self.model.resident(upsampler):
                 steps = (
-                    upsampler.steps(low_res, batch.noise, settings, size=size, canvas=canvas)
-                    for low_res, batch, canvas in zip(images, self.batches, given, strict=True)
+                    upsampler.steps(low_res, batch.noise, settings, size=size, start=start)
+                    for low_res, batch, start in zip(images, self.batches, given, strict=True)
                 )
-                made = run_steps(upsampler.name, steps, len(self.batches), self.report)
+                made = run_steps(upsampler.name, steps, len(self.batches), self.progress)
             images = [large.clamp(-1.0, 1.0) for large in made]
         return images
 
@@ -114,17 +114,17 @@ class Job:
         self,
         embeddings: list[Tensor],
         condition: Condition,
-        canvases: Mapping[str, Iterable[Canvas]] | None = None,
+        starts: Mapping[str, Iterable[Start]] | None = None,
     ) -> list[Tensor]:
-        """Pictures in [-1, 1] of the image embeddings through every stage; `canvases` are by its name."""
-        given = canvases or {}
-        return self.enlarge(self.decode(embeddings, condition, given.get("decoder")), given)
+        """Pictures in [-1, 1] of the image embeddings through every stage; `starts` are by stage name."""
+        given = starts or {}
+        return self.upsample(self.decode(embeddings, condition, given.get("decoder")), given)
 
-    def see(self, pictures: Sequence[Image.Image], rows: Sequence[int], size: tuple[int, int]) -> Images:
+    def pixels(self, pictures: Sequence[Image.Image], rows: Sequence[int], size: tuple[int, int]) -> Images:
         """The pictures of these rows in [-1, 1], cut and scaled to (height, width)."""
         return from_pil([cover(pictures[row], size[::-1]) for row in rows]).to(self.model.device)
 
-    def keep(self, places: Sequence[int]) -> "Job":
+    def select(self, places: Sequence[int]) -> "Job":
         """A job that goes on with the pictures at `places` alone, in that order."""
         return replace(self, batches=self.pictures.select(places).split(self.batch_size))
 
@@ -166,8 +166,8 @@ class Job:
             model=self.model.name,
         )
 
-    def _canvases(self, given: Iterable[Canvas] | None) -> Iterable[Canvas]:
-        return [BLANK] * len(self.batches) if given is None else given
+    def _starts(self, given: Iterable[Start] | None) -> Iterable[Start]:
+        return [FROM_NOISE] * len(self.batches) if given is None else given
 
 
 def begin(
@@ -205,9 +205,9 @@ def begin(
     return Job(
         model=model,
         chain=chain,
-        settings=settle_options(stages, options, defaults),
+        settings=resolve_options(stages, options, defaults),
         batches=_batches(num_images, seeds, size),
-        report=watcher(options.get("progress")),
+        progress=progress_function(options.get("progress")),
         output_type=options.get("output_type", "pil"),
     )
 
@@ -217,27 +217,27 @@ def count_candidates(model: Model, num_candidates: int | None) -> int:
     return model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
 
 
-def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress) -> list[Tensor]:
+def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, progress: Progress) -> list[Tensor]:
     """The results of `count` samplers run one after the other, steps reported over all of them."""
-    return list(each_result(stage, samplers, count, report))
+    return list(each_result(stage, samplers, count, progress))
 
 
 def each_result(
-    stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress
+    stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, progress: Progress
 ) -> Iterator[Tensor]:
     """Like `run_steps`, each result when it is there, so that not all have to be in memory."""
     for number, steps in enumerate(samplers):
         for step in steps:
-            report(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
+            progress(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
         yield step.x_t
 
 
-def settle_options(
+def resolve_options(
     stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, StageSettings]:
     """Settings of `stages`: what `options` ask for, else the task's `defaults`, else the model's."""
     own = defaults or {}
-    settings = settle(
+    settings = resolve_settings(
         {name: stage.defaults.replace(**own.get(name, {})) for name, stage in stages.items()},
         [name for name in stages if name not in ("prior", "decoder")],
         num_steps=options.get("num_steps"),

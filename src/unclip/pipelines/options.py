@@ -50,7 +50,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     check_output_type(options.get("output_type", "pil"))
 
 
-def watcher(progress: Progress | bool | None) -> Progress:
+def progress_function(progress: Progress | bool | None) -> Progress:
     """The function that progress goes to; raises `InputError` for what is none."""
     if progress is None or isinstance(progress, bool):
         return show_progress if progress else silent

@@ -12,7 +12,7 @@ from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
 from unclip.model.settings import EMBEDDING_BOUND, StageSettings
 from unclip.pipelines.conditioning import AnyPrior, Conditioning, prior_conditioning, with_own_x0
-from unclip.pipelines.sampling import describe_stage, last, sample_dtype, sample_steps, trained_schedule
+from unclip.pipelines.sampling import describe_stage, run_to_end, sample_dtype, sample_steps, trained_schedule
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
 
@@ -101,4 +101,4 @@ class PriorStage:
         num_candidates: int = 1,
     ) -> Embeddings:
         """Image embeddings (batch, dim) for text features, at CLIP's own scale."""
-        return self.finish(last(self.steps(text, null, noise, settings or self.defaults, num_candidates)), text)
+        return self.finish(run_to_end(self.steps(text, null, noise, settings or self.defaults, num_candidates)), text)

@@ -30,7 +30,7 @@ from unclip.models import ScheduleName, count_parameters
 from unclip.shapes import Sample
 
 
-class Canvas(NamedTuple):
+class Start(NamedTuple):
     """A sampler's start: fresh noise, an x_T, a picture to draw over, or one of which a part stays."""
 
     x_T: Sample | None = None
@@ -45,7 +45,7 @@ class Canvas(NamedTuple):
     """How often each step is made when a part stays, noise being put back in between (RePaint); 1 is once."""
 
 
-BLANK = Canvas()
+FROM_NOISE = Start()
 
 
 UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
@@ -73,26 +73,26 @@ def sample_steps(
     schedule: DiscreteSchedule,
     settings: StageSettings,
     draw: Callable[[], Tensor],
-    canvas: Canvas = BLANK,
+    start: Start = FROM_NOISE,
 ) -> Iterator[SamplerStep]:
     """The steps of the sampler that `settings` name, down to t = 0; `x_t` of the last one is the result.
 
-    `draw` gives noise in the shape of the sample: once for the start unless `canvas` brings its x_T, then once per step
+    `draw` gives noise in the shape of the sample: once for the start unless `start` brings its x_T, then once per step
     that needs it. Raises `InputError` for an unknown sampler, and for more steps than the schedule has.
     """
-    times = stage_times(schedule, settings, canvas.strength)
-    x_T = draw() if canvas.x_T is None else canvas.x_T
-    if canvas.picture is not None and canvas.strength < 1.0:
-        x_T = add_noise(schedule, canvas.picture, x_T, times[0])
-    if canvas.mask is None:
+    times = stage_times(schedule, settings, start.strength)
+    x_T = draw() if start.x_T is None else start.x_T
+    if start.picture is not None and start.strength < 1.0:
+        x_T = add_noise(schedule, start.picture, x_T, times[0])
+    if start.mask is None:
         return _sampler(settings)(denoiser, x_T, times, draw)
-    assert canvas.picture is not None, "a mask says which part of a picture stays"
-    x_T = start_known(schedule, canvas.picture, canvas.mask, x_T, times[0]) if canvas.strength == 1.0 else x_T
-    kept = keep_known(denoiser, canvas.picture, canvas.mask)
-    return repaint(_sampler(settings), kept, x_T, times, draw, canvas.num_resamples)
+    assert start.picture is not None, "a mask says which part of a picture stays"
+    x_T = start_known(schedule, start.picture, start.mask, x_T, times[0]) if start.strength == 1.0 else x_T
+    kept = keep_known(denoiser, start.picture, start.mask)
+    return repaint(_sampler(settings), kept, x_T, times, draw, start.num_resamples)
 
 
-def last(steps: Iterator[SamplerStep]) -> Tensor:
+def run_to_end(steps: Iterator[SamplerStep]) -> Tensor:
     """Run a sampler to its end and return its result."""
     (step,) = deque(steps, maxlen=1)
     return step.x_t

@@ -17,7 +17,7 @@ PerStage: TypeAlias = T | Mapping[str, T] | None
 MAX_SEED = 2**63
 
 
-def settle(
+def resolve_settings(
     defaults: Mapping[str, StageSettings],
     unguided: Sequence[str] = (),
     *,

@@ -12,10 +12,10 @@ from unclip.images import resize
 from unclip.model.settings import PIXEL_BOUND, StageSettings
 from unclip.models import Upsampler
 from unclip.pipelines.sampling import (
-    BLANK,
-    Canvas,
+    FROM_NOISE,
+    Start,
     describe_stage,
-    last,
+    run_to_end,
     sample_dtype,
     sample_steps,
     stage_times,
@@ -111,7 +111,7 @@ class UpsamplerStage:
         settings: StageSettings,
         *,
         size: tuple[int, int] | None = None,
-        canvas: Canvas = BLANK,
+        start: Start = FROM_NOISE,
     ) -> Iterator[SamplerStep]:
         """Sampler steps over pixels; the `x_t` of the last is the picture in [-1, 1].
 
@@ -125,15 +125,15 @@ class UpsamplerStage:
         def draw() -> Tensor:
             return noise(shape, device, sample_dtype(self.network))
 
-        canvas = canvas if canvas.x_T is not None else canvas._replace(x_T=draw())
+        start = start if start.x_T is not None else start._replace(x_T=draw())
         if settings.augmentation > 0.0:
             low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
         denoiser = self.tiled_denoiser(low_res, (height, width), settings)
-        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, canvas)
+        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, start)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
         """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
-        return last(self.steps(low_res, noise, settings or self.defaults))
+        return run_to_end(self.steps(low_res, noise, settings or self.defaults))
 
     def _bind(self, network: Upsampler, low_res: Images, settings: StageSettings) -> Denoiser:
         config, schedule = network.config, self.schedule_of(settings)

@@ -122,9 +122,9 @@ def _stage_line(figures: "StageFigures") -> str:
 def _settled(
     subject: "Subject", steps: str | None, guidance: str | None, sampler: str | None
 ) -> "dict[str, StageSettings]":
-    from unclip.pipelines.settings import settle
+    from unclip.pipelines.settings import resolve_settings
 
-    return settle(
+    return resolve_settings(
         subject.settings,
         [name for name in subject.settings if name.startswith("upsampler_")],
         num_steps=parse_per_stage("--steps", steps, int),

@@ -173,7 +173,7 @@ def draft(
     candidates = count_candidates(model, num_candidates)
     part = _until(job, stop_after)
     features = encode(model, texts, negative_prompt=negative_prompt)
-    embeddings = job.imagine(features, candidates)
+    embeddings = job.sample_prior(features, candidates)
     images = None if stop_after == "prior" else torch.cat(part.draw(embeddings, features.condition)).cpu()
     pictures, (done, to_come) = job.pictures, _shares(job.settings, stop_after)
     return Draft(
@@ -254,7 +254,7 @@ def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
 def _run(job: Job, draft: Draft) -> tuple[list[Tensor], Mapping[str, str]]:
     """The pictures of each batch in the end, and what was cut of texts up to there."""
     if draft.images is not None:
-        return job.enlarge(job.split(draft.images)), draft.cut
+        return job.upsample(job.split(draft.images)), draft.cut
     features = encode(job.model, draft.prompts, negative_prompt=draft.negative_prompt)
     return job.draw(job.split(draft.image_embeddings), features.condition), join_cut(draft.cut, features.cut)
 

@@ -15,7 +15,7 @@ from unclip.images import from_pil, to_pil
 from unclip.pictures import Picture, open_pictures
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, encode, encode_pictures, encode_prompts
-from unclip.pipelines.ingredients import Ingredient, TextOrPicture, read_ingredient
+from unclip.pipelines.inputs import Input, TextOrPicture, read_input
 from unclip.pipelines.job import begin, check_negative
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
@@ -46,12 +46,12 @@ def embed(
     given, is_one = _as_list(inputs)
     if not given:
         raise InputError("there is nothing to embed; give at least one text or picture.")
-    ingredients = [_read_input(one) for one in given]
-    pictures = [one.picture for one in ingredients if one.picture is not None]
-    texts = [one.text for one in ingredients if one.picture is None]
+    items = [_read_input(one) for one in given]
+    pictures = [one.picture for one in items if one.picture is not None]
+    texts = [one.text for one in items if one.picture is None]
     seen = iter(encode_pictures(model, pictures) if pictures else ())
     read = iter(encode_prompts(model, texts)[0].embedding if texts else ())
-    rows = torch.stack([next(read if one.picture is None else seen) for one in ingredients])
+    rows = torch.stack([next(read if one.picture is None else seen) for one in items])
     if model.decoder is not None:
         rows = model.decoder.from_clip(rows)
     rows = F.normalize(rows, dim=-1) if normalize else rows
@@ -150,8 +150,8 @@ def _as_list(inputs: TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor]) 
     return list(inputs), False
 
 
-def _read_input(one: TextOrPicture | Tensor) -> Ingredient:
-    return read_ingredient(to_pil(read_images(one))[0] if isinstance(one, Tensor) else one)
+def _read_input(one: TextOrPicture | Tensor) -> Input:
+    return read_input(to_pil(read_images(one))[0] if isinstance(one, Tensor) else one)
 
 
 def _check_range(images: Tensor) -> Images:

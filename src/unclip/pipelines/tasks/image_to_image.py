@@ -16,7 +16,7 @@ from unclip.pipelines.job import Job, begin, check_negative
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
-from unclip.pipelines.sampling import Canvas
+from unclip.pipelines.sampling import Start
 from unclip.pipelines.settings import check_prompts
 
 
@@ -48,17 +48,17 @@ def image_to_image(
         embeddings = [features.pictures[batch.rows] for batch in job.batches]
     else:
         features = encode(model, prompts, negative_prompt=negative_prompt)
-        embeddings = job.imagine(features, model.num_candidates)
+        embeddings = job.sample_prior(features, model.num_candidates)
         told["num_candidates"] = model.num_candidates
-    small = job.decode(embeddings, features.condition, _canvases(job, pictures, strength))
-    return job.result(job.enlarge(small), embeddings, features.cut, prompts, **told)
+    small = job.decode(embeddings, features.condition, _starts(job, pictures, strength))
+    return job.result(job.upsample(small), embeddings, features.cut, prompts, **told)
 
 
 # Made as they are asked for, when the decoder's weights are in memory: pictures become latents by some of them.
-def _canvases(job: Job, pictures: list[Image.Image], strength: float) -> Iterator[Canvas]:
+def _starts(job: Job, pictures: list[Image.Image], strength: float) -> Iterator[Start]:
     for batch in job.batches:
-        seen = job.see(pictures, batch.rows, job.chain.sizes[0])
-        yield Canvas(picture=job.model.need_decoder.start(seen), strength=strength)
+        seen = job.pixels(pictures, batch.rows, job.chain.sizes[0])
+        yield Start(picture=job.model.need_decoder.encode(seen), strength=strength)
 
 
 def _check_strength(strength: float) -> float:

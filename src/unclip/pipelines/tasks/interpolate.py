@@ -9,19 +9,19 @@ from torch import Tensor
 
 from unclip.diffusion import slerp
 from unclip.pipelines.features import Features
-from unclip.pipelines.ingredients import (
-    Ingredient,
+from unclip.pipelines.inputs import (
+    Input,
     TextOrPicture,
-    embed_ingredients,
-    encode_ingredients,
-    read_ingredient,
+    embed_inputs,
+    encode_inputs,
+    read_input,
 )
 from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures
 from unclip.pipelines.job import Batch, Job, begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
 from unclip.pipelines.result import Result
-from unclip.pipelines.sampling import Canvas, select_text
+from unclip.pipelines.sampling import Start, select_text
 from unclip.pipelines.settings import check_count, image_seeds
 from unclip.runtime import NoiseSource
 from unclip.shapes import Sample
@@ -49,7 +49,7 @@ def interpolate(
     a file that is no picture, for a text called like a picture's file that is not there, and for a sampler of the
     decoder other than ddim where an end is a picture.
     """
-    ends, fractions = [read_ingredient(end) for end in (a, b)], _fractions(frames)
+    ends, fractions = [read_input(end) for end in (a, b)], _fractions(frames)
     has_text, has_picture = any(end.text for end in ends), any(end.picture for end in ends)
     defaults = {"decoder": INVERTIBLE} if has_picture else {}
     image_seeds(options.get("seed"), 1)  # refuses a sequence, of which all but the first would go unused
@@ -57,19 +57,19 @@ def interpolate(
     check_invertible(job, list(defaults))
     candidates = count_candidates(model, num_candidates)
 
-    features, seeds = encode_ingredients(model, ends), job.batches[0].seeds[:1]
+    features, seeds = encode_inputs(model, ends), job.batches[0].seeds[:1]
     noise = NoiseSource.from_seeds(seeds)
     start = replace(job, batches=[Batch([0], seeds, noise)])
-    (embeddings,) = embed_ingredients(start, features, ends, candidates)
+    (embeddings,) = embed_inputs(start, features, ends, candidates)
     x_T = _start_noise(start, features, ends, embeddings)
 
     # What noise is drawn from here on is the same for all frames.
     job = replace(job, batches=[batch._replace(noise=_repeat(noise, len(batch.rows))) for batch in job.batches])
     between = [_between(list(embeddings), fractions[batch.rows]) for batch in job.batches]
-    canvases = [Canvas(x_T=_between(x_T, fractions[batch.rows])) for batch in job.batches]
+    starts = [Start(x_T=_between(x_T, fractions[batch.rows])) for batch in job.batches]
     nearer = [int(fraction > 0.5) for fraction in fractions]
     condition = features.condition._replace(text=select_text(features.condition.text, nearer))
-    images = job.enlarge(job.decode(between, condition, canvases))
+    images = job.upsample(job.decode(between, condition, starts))
     told = [ends[end].text for end in nearer]
     names = [end.name for end in ends]
     return job.result(images, between, features.cut, told, frames=frames, between=names, num_candidates=candidates)
@@ -81,7 +81,7 @@ def _fractions(frames: int) -> Tensor:
 
 
 # Of a picture the x_T of unCLIP section 3.1; of a text what the decoder draws first.
-def _start_noise(job: Job, features: Features, ends: Sequence[Ingredient], embeddings: Tensor) -> list[Sample]:
+def _start_noise(job: Job, features: Features, ends: Sequence[Input], embeddings: Tensor) -> list[Sample]:
     """The noise, a row each, that the decoder makes the two ends from."""
     (batch,), shape = job.batches, job.model.need_decoder.sample_shape(job.chain.sizes[0])
     inverted = iter(_invert(job, features, ends, embeddings))
@@ -89,7 +89,7 @@ def _start_noise(job: Job, features: Features, ends: Sequence[Ingredient], embed
     return [drawn[0] if end.text else next(inverted) for end in ends]
 
 
-def _invert(job: Job, features: Features, ends: Sequence[Ingredient], embeddings: Tensor) -> list[Sample]:
+def _invert(job: Job, features: Features, ends: Sequence[Input], embeddings: Tensor) -> list[Sample]:
     """The noise that leads back to each of the pictures."""
     rows = [row for row, end in enumerate(ends) if end.picture is not None]
     if not rows:

@@ -8,12 +8,12 @@ import torch
 
 from unclip.diffusion import weighted_mean
 from unclip.errors import InputError
-from unclip.pipelines.ingredients import (
-    Ingredient,
+from unclip.pipelines.inputs import (
+    Input,
     TextOrPicture,
-    embed_ingredients,
-    encode_ingredients,
-    read_ingredient,
+    embed_inputs,
+    encode_inputs,
+    read_input,
 )
 from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model
@@ -40,24 +40,22 @@ def mix(
 
     Raises `InputError` as `interpolate` does, for weights that are not finite or all 0, and where parts cancel.
     """
-    ingredients, weights = _read(parts)
-    has_text = any(ingredient.text for ingredient in ingredients)
+    inputs, weights = _read(parts)
+    has_text = any(one.text for one in inputs)
     job = begin(model, options, num_images=num_images, uses_prior=has_text)
     candidates = count_candidates(model, num_candidates)
-    features = encode_ingredients(model, ingredients)
-    found = embed_ingredients(job, features, ingredients, candidates)
+    features = encode_inputs(model, inputs)
+    found = embed_inputs(job, features, inputs, candidates)
     embeddings = [weighted_mean(vectors, weights) for vectors in found]
     # A decoder that reads text is told one: that of the heaviest part which has one.
-    told = max(range(len(weights)), key=lambda row: (bool(ingredients[row].text), weights[row]))
+    told = max(range(len(weights)), key=lambda row: (bool(inputs[row].text), weights[row]))
     condition = features.condition._replace(text=select_text(features.condition.text, [told]))
     images = job.draw(embeddings, condition)
-    names = [[ingredient.name, weight] for ingredient, weight in zip(ingredients, weights, strict=True)]
-    return job.result(
-        images, embeddings, features.cut, [ingredients[told].text], parts=names, num_candidates=candidates
-    )
+    names = [[one.name, weight] for one, weight in zip(inputs, weights, strict=True)]
+    return job.result(images, embeddings, features.cut, [inputs[told].text], parts=names, num_candidates=candidates)
 
 
-def _read(parts: Sequence[tuple[TextOrPicture, float]]) -> tuple[list[Ingredient], list[float]]:
+def _read(parts: Sequence[tuple[TextOrPicture, float]]) -> tuple[list[Input], list[float]]:
     if not parts:
         raise InputError("there is nothing to mix; give at least one text or picture with its weight.")
     if not all(isinstance(part, tuple | list) and len(part) == 2 for part in parts):
@@ -68,4 +66,4 @@ def _read(parts: Sequence[tuple[TextOrPicture, float]]) -> tuple[list[Ingredient
     weights = [float(weight) for _, weight in parts]
     if not any(weights):
         raise InputError("all weights are 0; give one part another.")
-    return [read_ingredient(given) for given, _ in parts], weights
+    return [read_input(given) for given, _ in parts], weights

@@ -188,6 +188,6 @@ def _part(job: Job, index: int, count: int) -> Job:
     """The job for one window of `count`: progress goes on from window to window."""
 
     def report(stage: str, done: int, total: int) -> None:
-        job.report(stage, index * total + done, count * total)
+        job.progress(stage, index * total + done, count * total)
 
-    return dataclasses.replace(job, report=report)
+    return dataclasses.replace(job, progress=report)

@@ -20,7 +20,7 @@ from unclip.pictures import Picture, foreign_profile, open_original, open_pictur
 from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.features import Features, encode
 from unclip.pipelines.job import Job
-from unclip.pipelines.sampling import BLANK, Canvas
+from unclip.pipelines.sampling import FROM_NOISE, Start
 from unclip.shapes import Images, Sample
 
 # Palettes and two levels have no room for new colours; a wider mode has the same ones.
@@ -336,7 +336,7 @@ def embed(job: Job, prompt: str | None, picture: Image.Image) -> tuple[list[Tens
     """Image embeddings for each batch, the prior's of a prompt or else CLIP's, and the features that they are of."""
     if prompt is not None:
         features = encode(job.model, [prompt])
-        return job.imagine(features, job.model.num_candidates), features
+        return job.sample_prior(features, job.model.num_candidates), features
     features = encode(job.model, [""], [picture])
     return [features.pictures[batch.rows] for batch in job.batches], features
 
@@ -371,28 +371,28 @@ def paint(
     pictures = [from_pil(batch).to(device) for batch in windows]
     mask = (from_pil([known])[:, :1] < 0.0).float().to(device)
 
-    at_decoder = _canvases(pictures, mask, (height, width), latents, decoder.start, num_resamples)
+    at_decoder = _starting_points(pictures, mask, (height, width), latents, decoder.encode, num_resamples)
     later = {
-        stage.name: _canvases(pictures, mask, size, size)
+        stage.name: _starting_points(pictures, mask, size, size)
         for stage, size in zip(job.chain.upsamplers, job.chain.sizes[1:], strict=True)
     }
-    drawn = job.enlarge(job.decode(embeddings, condition, at_decoder), later)
+    drawn = job.upsample(job.decode(embeddings, condition, at_decoder), later)
     at_home = (resize(images, (known.height, known.width)).clamp(-1.0, 1.0) for images in drawn)
     return [join(picture, images, mask, feather).cpu() for picture, images in zip(pictures, at_home, strict=True)]
 
 
-def _canvases(
+def _starting_points(
     pictures: list[Tensor],
     mask: Mask,
     size: tuple[int, int],
     seen: tuple[int, int],
     start: Callable[[Images], Sample] = lambda images: images,
     num_resamples: int = 1,
-) -> Iterator[Canvas]:
+) -> Iterator[Start]:
     """For each batch what is known at `size`; blank where nothing is. `seen` is the size that the network works at."""
     hole = resize_mask(mask, seen)
     for picture in pictures:
         if bool(hole.all()):
-            yield BLANK
+            yield FROM_NOISE
         else:
-            yield Canvas(picture=start(resize_known(picture, mask, size)), mask=hole, num_resamples=num_resamples)
+            yield Start(picture=start(resize_known(picture, mask, size)), mask=hole, num_resamples=num_resamples)

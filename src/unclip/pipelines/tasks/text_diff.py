@@ -13,7 +13,7 @@ from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pictures import Picture, open_picture
 from unclip.pipelines.features import encode
-from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures, start_from, wordless
+from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures, starts_from_noise, without_text
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions
@@ -61,11 +61,11 @@ def text_diff(
     z_d = difference(z_t0, z_t) * z_i.norm(dim=-1)
     thetas = thetas or [default_theta(angle(z_t0, z_t), angle(z_i, z_d))]
 
-    x_T = invert_pictures(job, [picture], z_i, wordless(features.condition, 1))
-    canvases = start_from(job, {"decoder": x_T.expand(count, *x_T.shape[1:])})
+    x_T = invert_pictures(job, [picture], z_i, without_text(features.condition, 1))
+    starts = starts_from_noise(job, {"decoder": x_T.expand(count, *x_T.shape[1:])})
     fractions = torch.tensor(thetas, dtype=torch.float64)
     embeddings = job.split(slerp(z_i.expand(count, -1), z_d.expand(count, -1), fractions))
-    images = job.draw(embeddings, wordless(features.condition, count), canvases)
+    images = job.draw(embeddings, without_text(features.condition, count), starts)
     return job.result(images, embeddings, features.cut, texts[1:] * count, source=source, theta=thetas)
 
 

@@ -43,7 +43,7 @@ def keep_best(job: Job, num_images: int, text: TextFeatures, embeddings: list[Te
     for row in dict.fromkeys(rows):
         own = [place for place in range(len(rows)) if rows[place] == row]
         places += sorted(own, key=lambda place: -scores[place])[:num_images]
-    kept = job.keep(places)
+    kept = job.select(places)
     embeddings, images = (kept.split(torch.cat(values)[places]) for values in (embeddings, images))
     return Best(kept, embeddings, images, [round(scores[place], 4) for place in places])
 
@@ -54,7 +54,7 @@ def _scores(job: Job, text: TextFeatures, images: list[Tensor]) -> list[float]:
         for index, (batch, pictures) in enumerate(zip(job.batches, images, strict=True)):
             seen = clip.encode_pictures(to_pil(pictures))
             scores += F.cosine_similarity(seen, text.embedding[batch.rows]).tolist()
-            job.report("clip", index + 1, len(job.batches))
+            job.progress("clip", index + 1, len(job.batches))
     return scores
 
 
@@ -91,9 +91,9 @@ def text_to_image(
     candidates = count_candidates(model, num_candidates)
     told: dict[str, Any] = {"num_candidates": candidates, "negative_prompt": negative_prompt}
     features = encode(model, texts, negative_prompt=negative_prompt)
-    embeddings = job.imagine(features, candidates)
+    embeddings = job.sample_prior(features, candidates)
     images = job.decode(embeddings, features.condition)
     if best_of is not None:
         job, embeddings, images, scores = keep_best(job, num_images, features.text, embeddings, images)
         told |= {"best_of": best_of, "scores": scores}
-    return job.result(job.enlarge(images), embeddings, features.cut, texts, **told)
+    return job.result(job.upsample(images), embeddings, features.cut, texts, **told)

@@ -14,9 +14,9 @@ from unclip.errors import InputError
 from unclip.images import from_uint8, to_uint8
 from unclip.model.settings import StageSettings
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_pictures
-from unclip.pipelines.job import settle_options
+from unclip.pipelines.job import resolve_options
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, check_options, watcher
+from unclip.pipelines.options import DrawOptions, check_options, progress_function
 from unclip.pipelines.result import Result, convert
 from unclip.pipelines.settings import check_count, image_seeds
 from unclip.pipelines.upsampler import UpsamplerStage
@@ -57,12 +57,12 @@ def upscale(
     if options.get("image_size") is not None:
         raise InputError("upscale takes the longer side as size, not image_size.")
     stage = model.need_upsampler
-    settings = settle_options({stage.name: stage}, options)[stage.name]
+    settings = resolve_options({stage.name: stage}, options)[stage.name]
     (seed,) = image_seeds(options.get("seed"), 1)
     pictures = [on_white(picture) for picture in open_pictures(images)]
     plans = [plan_passes(picture.size, size, stage) for picture in pictures]
     total = sum(len(_blocks(wanted)) for plan in plans for wanted in plan) * settings.num_steps
-    done, report = itertools.count(1), watcher(options.get("progress"))
+    done, report = itertools.count(1), progress_function(options.get("progress"))
 
     def tick() -> None:
         report(stage.name, next(done), total)

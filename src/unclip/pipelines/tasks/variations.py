@@ -19,8 +19,8 @@ from unclip.pipelines.inversion import (
     check_invertible,
     invert_pictures,
     invert_upsamplers,
-    start_from,
-    wordless,
+    starts_from_noise,
+    without_text,
 )
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
@@ -76,15 +76,15 @@ def image_variations(
     features = encode(model, prompts or [""] * len(pictures), pictures)
     embeddings = [features.pictures[batch.rows] for batch in job.batches]
     if prompts is not None:
-        imagined = job.imagine(features, model.num_candidates)
+        imagined = job.sample_prior(features, model.num_candidates)
         embeddings = [slerp(*ends, text_weight) for ends in zip(embeddings, imagined, strict=True)]
     x_T: dict[str, Sample] = {}
     if eta is not None:
-        condition = wordless(features.condition, len(pictures))
+        condition = without_text(features.condition, len(pictures))
         x_T["decoder"] = invert_pictures(job, pictures, features.pictures, condition)
     if exact:
         x_T |= invert_upsamplers(job, pictures)
-    drawn = job.draw(embeddings, features.condition, start_from(job, x_T))
+    drawn = job.draw(embeddings, features.condition, starts_from_noise(job, x_T))
     return job.result(drawn, embeddings, features.cut, prompts, **told)
 
 

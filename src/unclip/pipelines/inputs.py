@@ -23,7 +23,7 @@ TextOrPicture: TypeAlias = Image.Image | Path | str | np.ndarray
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
-class Ingredient(NamedTuple):
+class Input(NamedTuple):
     """A text, or a picture that was opened."""
 
     name: str
@@ -36,7 +36,7 @@ class Ingredient(NamedTuple):
         return self.name if self.picture is None else ""
 
 
-def read_ingredient(given: TextOrPicture) -> Ingredient:
+def read_input(given: TextOrPicture) -> Input:
     """Read a picture or a text.
 
     A PIL image, an array and a path are pictures; so is a text that names a file which is there, and any other is a
@@ -46,43 +46,43 @@ def read_ingredient(given: TextOrPicture) -> Ingredient:
     picture does where there is no such file.
     """
     if isinstance(given, Image.Image | np.ndarray):
-        return Ingredient("a picture", open_pictures(given)[0])
+        return Input("a picture", open_pictures(given)[0])
     if isinstance(given, Path) or (isinstance(given, str) and os.path.isfile(given)):
-        return Ingredient(Path(given).name, open_pictures(given)[0])
+        return Input(Path(given).name, open_pictures(given)[0])
     (text,) = check_prompts([given])
     if text.lower().endswith(PICTURE_SUFFIXES):
         raise InputError(
             f"{text} is called like a picture, but there is no such file; give one that is there, or a text."
         )
-    return Ingredient(text)
+    return Input(text)
 
 
-def encode_ingredients(model: Model, ingredients: Sequence[Ingredient]) -> Features:
-    """Features with a row of text for each ingredient, empty for pictures, and an embedding for each picture."""
-    pictures = [ingredient.picture for ingredient in ingredients if ingredient.picture is not None]
-    return encode(model, [ingredient.text for ingredient in ingredients], pictures)
+def encode_inputs(model: Model, inputs: Sequence[Input]) -> Features:
+    """Features with a row of text for each one, empty for pictures, and an embedding for each picture."""
+    pictures = [one.picture for one in inputs if one.picture is not None]
+    return encode(model, [one.text for one in inputs], pictures)
 
 
-def embed_ingredients(
-    job: Job, features: Features, ingredients: Sequence[Ingredient], num_candidates: int
-) -> list[Float[Tensor, "ingredients _batch dim"]]:
-    """For each batch, the image embedding of every ingredient: CLIP's of a picture, the prior's of a text.
+def embed_inputs(
+    job: Job, features: Features, inputs: Sequence[Input], num_candidates: int
+) -> list[Float[Tensor, "inputs _batch dim"]]:
+    """For each batch, the image embedding of every one: CLIP's of a picture, the prior's of a text.
 
     Each text is imagined from the noise that it would be alone with, and the batch's own noise goes on after one of
-    them: so what one ingredient gives does not depend on the others.
+    them: so what one one gives does not depend on the others.
     """
-    texts = [row for row, ingredient in enumerate(ingredients) if ingredient.text]
+    texts = [row for row, one in enumerate(inputs) if one.text]
     batches = [
         Batch([row] * len(batch.rows), batch.seeds, batch.noise if row == texts[-1] else batch.noise.copy())
         for batch in job.batches
         for row in texts
     ]
-    imagined = iter(replace(job, batches=batches).imagine(features, num_candidates) if texts else [])
+    imagined = iter(replace(job, batches=batches).sample_prior(features, num_candidates) if texts else [])
 
     def embed(batch: Batch) -> Tensor:
         seen = iter(features.pictures)
         rows = len(batch.rows)
-        found = [next(imagined) if one.text else next(seen).expand(rows, -1) for one in ingredients]
+        found = [next(imagined) if one.text else next(seen).expand(rows, -1) for one in inputs]
         return torch.stack(found)
 
     return [embed(batch) for batch in job.batches]
