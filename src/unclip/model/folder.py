@@ -15,7 +15,7 @@ from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.files import atomic_write
 from unclip.model.basis import BASIS_FILE, EmbeddingBasis
-from unclip.model.families import NETWORKS
+from unclip.model.families import FAMILIES
 from unclip.model.settings import StageSettings
 
 CONFIG_FILE = "config.json"
@@ -137,7 +137,7 @@ def open_network(path: Path, stage: str) -> NetworkWeights:
     if kind != stage or network not in allowed or "config" not in metadata:
         raise CheckpointError(f"{path} holds {kind!r}, not {stage!r}; put the weights of {stage} there.")
     try:
-        config = load_config(NETWORKS[network].config, json.loads(metadata["config"]))
+        config = load_config(FAMILIES[network].config, json.loads(metadata["config"]))
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"{path} describes no {stage} that can be built: {error}") from None
     return NetworkWeights(network, config, tensors, str(path))
