@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from unclip.bench.peak import timed
 from unclip.bench.stage import StageJob, prepare
-from unclip.bench.synthetic import synthetic_trainer
+from unclip.bench.synthetic import synthetic_steps
 from unclip.checkpoint import LazyTensor, fill
 from unclip.config import Config, load_config
 from unclip.errors import InputError, UnclipError
@@ -62,8 +62,10 @@ def measure_apart(job: StageJob | TrainJob) -> Measurement:
 
     Raises `InputError` if it does not fit into memory.
     """
-    is_stage = isinstance(job, StageJob)
-    title = f"{job.stage} at batch {job.batch}" if is_stage else f"training {job.config.name} at batch {job.config.batch_size}"
+    if isinstance(job, StageJob):
+        title = f"{job.stage} at batch {job.batch}"
+    else:
+        title = f"training {job.config.name} at batch {job.config.batch_size}"
     if resolve_device(job.device).type != "cpu":
         try:
             return measure(job)
@@ -89,7 +91,8 @@ def answer() -> None:
     """Measure the job on standard input, in a process of its own; the figures or the error go to standard output."""
     job = json.loads(sys.stdin.read())
     try:
-        measurement = measure(load_config(StageJob if job["kind"] == "stage" else TrainJob, job))
+        is_stage = job["kind"] == "stage"
+        measurement = measure(load_config(StageJob, job) if is_stage else load_config(TrainJob, job))
         print(measurement.model_dump_json())
     except UnclipError as error:
         print(json.dumps({"error": str(error)}))
@@ -126,9 +129,9 @@ def _measure_stage(job: StageJob) -> Measurement:
 def _measure_training(job: TrainJob) -> Measurement:
     device = resolve_device(job.device)
     memory = PeakMemory(device, getattr(torch, job.config.precision))
-    trainer = synthetic_trainer(job.config, Cluster(0, 1, device))
-    trainer.step()
-    seconds = [timed(trainer.step, device)[0] for _ in range(job.repeats)]
+    steps = synthetic_steps(job.config, Cluster(0, 1, device))
+    next(steps)
+    seconds = [timed(steps.__next__, device)[0] for _ in range(job.repeats)]
     return Measurement(
         seconds=tuple(seconds), indices=tuple(range(1, len(seconds) + 1)), peak_memory_bytes=memory.peak()
     )
@@ -164,7 +167,7 @@ class PeakMemory:
         if self.device.type == "mps":
             # The driver keeps what was freed, so what it holds now is the most that it held.
             return torch.mps.driver_allocated_memory()
-        # Not getrusage where this is known: its mark outlives the start of a program, so a child would show its parent's.
+        # Not getrusage where this exists: its mark outlives the start of a program, so a child would show its parent's.
         if STATUS.exists():
             (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{mark}:"))
             return int(line.split()[1]) * 1024

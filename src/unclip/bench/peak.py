@@ -50,9 +50,7 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> DevicePeak:
 
     products = {side: 2 * side**3 for side in SIDES}
     convolutions = {shape: 18 * shape[0] * shape[1] ** 2 * shape[2] ** 2 for shape in CONVOLUTIONS}
-    return DevicePeak(
-        matmul=_best(device, products, matmul), convolution=_best(device, convolutions, convolution)
-    )
+    return DevicePeak(matmul=_best(device, products, matmul), convolution=_best(device, convolutions, convolution))
 
 
 def _best(device: torch.device, sizes: Mapping[Any, int], prepare: Callable[[Any], Callable[[], Tensor]]) -> float:

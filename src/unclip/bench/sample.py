@@ -20,6 +20,8 @@ from unclip.model.families import ENCODERS
 from unclip.pipelines import ImageSize
 from unclip.runtime import inference_dtype, resolve_device
 
+DTYPES: tuple[DType, ...] = get_args(DType)
+
 
 class StageFigures(Config):
     """One stage at one batch size. Seconds and operations are those of the whole batch unless they say otherwise."""
@@ -198,9 +200,10 @@ def bench_sample(
     anything is measured, for invalid sizes and settings, and `InputError` if a stage does not fit into memory.
     """
     place = resolve_device(device)
-    wanted = dtype or str(inference_dtype(place)).removeprefix("torch.")
-    if wanted not in get_args(DType):
-        raise InputError(f"dtype={dtype!r} is not a number format to draw in; {did_you_mean(wanted, get_args(DType))}")
+    name = dtype or str(inference_dtype(place)).removeprefix("torch.")
+    chosen = next((known for known in DTYPES if known == name), None)
+    if chosen is None:
+        raise InputError(f"dtype={dtype!r} is not a number format to draw in; {did_you_mean(name, DTYPES)}")
     sizes, width = stage_sizes(subject, image_size)
     settings, candidates = settings or subject.settings, num_candidates or subject.num_candidates
     shapes = {name: NetworkShape.of(config) for name, config in subject.networks.items()}
@@ -215,7 +218,7 @@ def bench_sample(
             batch=batch,
             num_candidates=candidates,
             # CLIP computes in float32 in every pipeline.
-            dtype="float32" if stage in ENCODERS else wanted,
+            dtype="float32" if stage in ENCODERS else chosen,
             device=str(place),
             repeats=repeats,
             model=subject.model,
@@ -225,7 +228,9 @@ def bench_sample(
     ]
     # All are counted before any is measured, so that invalid ones are reported at once.
     counts = [count_stage(job) for job in jobs]
-    peaks = {name: measure_peak(place, getattr(torch, name)) for name in sorted({job.dtype for job in jobs})}
+    peaks: dict[str, DevicePeak] = {
+        name: measure_peak(place, getattr(torch, name)) for name in sorted({job.dtype for job in jobs})
+    }
     figures = []
     for number, (job, count) in enumerate(zip(jobs, counts, strict=True)):
         tell(f"{job.stage}, batch {job.batch}", number, len(jobs))
@@ -238,7 +243,7 @@ def bench_sample(
         image_size=width,
         num_candidates=candidates,
         device=str(place),
-        dtype=wanted,
+        dtype=chosen,
         peaks=peaks,
         batches=tuple(BatchFigures(batch=batch, stages=stages) for batch, stages in by_batch.items()),
         machine=describe_machine(place),

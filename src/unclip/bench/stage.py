@@ -13,9 +13,9 @@ from unclip.clip import ClipConfig, MultilingualConfig, TextFeatures
 from unclip.config import Config, load_config
 from unclip.model import StageSettings
 from unclip.model.families import FAMILIES, build_on_meta, count_step, family_of
-from unclip.model.family import CLIP_TOKENS, Condition
+from unclip.model.family import CLIP_TOKENS
 from unclip.models import count_flops, count_parameters
-from unclip.pipelines import DecoderStage, PriorStage, UpsamplerStage
+from unclip.pipelines import Condition, DecoderStage, PriorStage, UpsamplerStage
 from unclip.runtime import NoiseSource, seeded
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -96,10 +96,10 @@ def count_stage(job: StageJob) -> StageCount:
             steps = begin()
         setup = int(counter.get_total_flops())
         if job.settings is None:
-            flops = (count_flops(lambda: next(steps)),)
+            totals = [0, count_flops(lambda: next(steps))]
         else:
             totals = [0, *(sum(map(sum, passes)) for _ in steps)]
-            flops = tuple(after - before for before, after in pairwise(totals))
+    flops = tuple(after - before for before, after in pairwise(totals))
     return StageCount(setup, flops, forward, num_parameters, weight_bytes)
 
 
@@ -158,8 +158,9 @@ def prepare(job: StageJob, networks: Sequence[Any], device: torch.device) -> Cal
             condition = Condition(text(batch), text(1), image[:1])
             return lambda: decoder.steps(image, condition, noise(), settings, size=job.size)
     assert job.size is not None, "an upsampler makes pictures of some size"
-    upsampler, factor = UpsamplerStage(network, settings, *networks[1:]), network.config.image_size // network.config.low_res_size
-    low_res = normal(batch, network.config.in_channels, job.size[0] // factor, job.size[1] // factor).clamp(-1.0, 1.0)
+    upsampler, shape = UpsamplerStage(network, settings, *networks[1:]), network.config
+    factor = shape.image_size // shape.low_res_size
+    low_res = normal(batch, shape.in_channels, job.size[0] // factor, job.size[1] // factor).clamp(-1.0, 1.0)
     return lambda: upsampler.steps(low_res, noise(), settings, size=job.size)
 
 

@@ -70,7 +70,7 @@ class Subject:
         return [stage for stage in BEFORE_UPSAMPLERS if stage in self.networks] + upsampler_names(self.networks)
 
     def only(self, stage: str | None) -> "Subject":
-        """Return the subject with one stage alone; None is all. Raises `InputError` for a stage that it does not have."""
+        """Return the subject with one stage alone; None is all. Raises `InputError` for an unknown stage."""
         if stage is None:
             return self
         if stage not in self.stages:

@@ -52,17 +52,18 @@ def synthetic_task(config: TrainConfig, device: torch.device) -> Task:
     task, seed = config.task, config.seed
     match task:
         case ClipTaskConfig(model=clip):
-            return ClipTask(task, seed, device, ClipSamples(NoisePictures(clip.image_size), noise_tokens(clip), task), None)
+            samples = ClipSamples(NoisePictures(clip.image_size), noise_tokens(clip), task)
+            return ClipTask(task, seed, device, samples, None)
         case PriorTaskConfig(model=prior):
             table, width = _table(prior.embedding_dim), prior.text_dim or prior.embedding_dim
             texts = noise_texts(prior.text_embedding_dim or prior.embedding_dim, text_length(prior), width)
-            samples = PicturePriorSamples(NoisePictures(), table, texts, task, None)
-            return PriorTask(task, seed, device, samples, (table.mean, table.std), None)
+            read = PicturePriorSamples(NoisePictures(), table, texts, task, None)
+            return PriorTask(task, seed, device, read, (table.mean, table.std), None)
         case DecoderTaskConfig(model=decoder):
             texts = noise_texts(decoder.embedding_dim, text_length(decoder), decoder.text_dim)
             pictures, table = NoisePictures(decoder.image_size), _table(decoder.embedding_dim)
-            read = DecoderSamples(pictures, table, texts if decoder.text_dim else None, task)
-            return DecoderTask(task, seed, device, read, None)
+            drawn = DecoderSamples(pictures, table, texts if decoder.text_dim else None, task)
+            return DecoderTask(task, seed, device, drawn, None)
         case UpsamplerTaskConfig(model=upsampler):
             pictures = NoisePictures(upsampler.image_size, upsampler.low_res_size)
             return UpsamplerTask(task, seed, device, UpsamplerSamples(pictures, task))
@@ -113,9 +114,7 @@ class NoisePictures:
 def noise_texts(embedding_dim: int, length: int, width: int) -> Texts:
     """Make features of texts that all have `length` tokens; without tokens the embedding alone."""
 
-    def texts(
-        indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def texts(indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[str, Tensor]:
         rows, generator = len(indices), seeded(0)
         tensors = {"text_embedding": torch.randn(rows, embedding_dim, generator=generator)}
         if length:
@@ -132,9 +131,7 @@ def noise_texts(embedding_dim: int, length: int, width: int) -> Texts:
 def noise_tokens(clip: ClipConfig) -> Texts:
     """Make ids of texts that fill CLIP's context."""
 
-    def texts(
-        indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def texts(indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[str, Tensor]:
         ids = torch.randint(0, clip.end_token, (len(indices), clip.context_length), generator=seeded(0))
         ids[:, -1] = clip.end_token
         return {"text_ids": ids, "text_length": torch.full((len(indices),), clip.context_length)}
