@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from unclip.bench import train_config
-from unclip.bench.synthetic import Ready, synthetic_task
+from unclip.bench.synthetic import Ready, synthetic_task, synthetic_trainer
 from unclip.clip import clip_preset
 from unclip.config import Config
 from unclip.models import decoder_preset, prior_preset, upsampler_preset
-from unclip.training import Cluster, Feed, Trainer
+from unclip.training import Cluster, Feed
 
 CPU = torch.device("cpu")
 
@@ -27,10 +27,7 @@ CPU = torch.device("cpu")
 )
 def test_a_step_changes_every_kind_of_network(stage: str, network: Config) -> None:
     config = train_config(f"tiny/{stage}", network).replace(batch_size=4, micro_batch_size=2, precision="float32")
-    cluster = Cluster(0, 1, CPU)
-    task = synthetic_task(config, CPU)
-    task.samples = Ready(task.samples)
-    trainer = Trainer.open(config, cluster, task)
+    trainer = synthetic_trainer(config, Cluster(0, 1, CPU))
     before = [parameter.clone() for parameter in trainer.state.network.parameters()]
     reports = [trainer.step() for _ in range(2)]
     assert [report.images_seen for report in reports] == [4, 8]
