@@ -36,7 +36,7 @@ NUM_SAMPLES = 64
 
 
 def synthetic_trainer(config: TrainConfig, cluster: Cluster) -> Trainer:
-    """Make a trainer on noise: pictures, embeddings and texts of full length that lie ready; no CLIP computes features."""
+    """Make a trainer on noise that lies ready: pictures, embeddings and texts of full length, without a CLIP."""
     task = synthetic_task(config, cluster.device)
     task.samples = Ready(task.samples)
     return Trainer.open(config, cluster, task)
