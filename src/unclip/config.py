@@ -1,4 +1,4 @@
-"""The base of every configuration, and typed overrides by dotted name. Knows no particular configuration."""
+"""The base of every configuration; typed overrides and differences by dotted name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -51,6 +51,20 @@ def override(config: C, changes: Mapping[str, str]) -> C:
     for name, text in changes.items():
         _set(values, config, name, text)
     return load_config(type(config), values)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings by dotted name: `{"decoder": {"num_steps": 25}}` has "decoder.num_steps"."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Values of nested settings that differ, as (before, now) by dotted name; one that is missing counts as None."""
+    old, new = flatten(before), flatten(now)
+    return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
 
 
 def _set(values: dict[str, Any], config: pydantic.BaseModel, name: str, text: str) -> None:

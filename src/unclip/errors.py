@@ -34,6 +34,15 @@ class TrainingError(UnclipError):
     """A training run cannot start or go on."""
 
 
+class DownloadError(UnclipError):
+    """A file cannot be fetched from the network."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        """The status of the HTTP answer, such as 404; None where there was none."""
+
+
 class DependencyError(UnclipError):
     """A package of an optional extra is not installed."""
 

@@ -1,20 +1,29 @@
-"""Atomic writes, and names of files: a file appears whole or not at all. Knows nothing of what the files hold."""
+"""Atomic writes, downloads, and names of files: a file appears whole or not at all."""
 
 import errno
+import http.client
 import itertools
 import os
 import re
 import shutil
+import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from unclip.errors import InputError
+from unclip.errors import DownloadError, InputError
 
 # Bytes of a target's name that its temporary file repeats: most file systems hold 255, and more is added.
 MAX_REPEATED = 200
 MAX_SLUG = 40
+TIMEOUT_SECONDS = 60.0
+PIECE_BYTES = 1 << 20
+GONE = (403, 404, 410)
+"""HTTP statuses of a file that does not exist: object stores answer 403 where listing is not allowed."""
 
 
 @contextmanager
@@ -111,6 +120,54 @@ def atomic_write(path: Path | str, content: bytes | str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    pauses: Sequence[float] = (),
+    progress: Callable[[int, int], None] | None = None,
+    check: Callable[[Path], None] | None = None,
+) -> None:
+    """Fetch `url` over HTTP to `path` atomically.
+
+    A failed download is tried again after each of `pauses` (seconds), unless the server says that there is no such
+    file. `progress` is called with the bytes so far and in all (0 where the server does not say); `check` gets the
+    temporary file and refuses its content by raising. Raises `DownloadError` with the reason, and `InputError` where
+    `path` cannot be written.
+    """
+    for pause in (*pauses, None):
+        try:
+            with atomic_path(path) as temporary:
+                with temporary.open("wb") as file:
+                    for piece in _http_pieces(url, progress):
+                        file.write(piece)
+                if check is not None:
+                    check(temporary)
+            return
+        except DownloadError as error:
+            if pause is None or error.status in GONE:
+                raise
+            time.sleep(pause)
+
+
+def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
+    """The content of `url`. A generator, so that errors of the network are told from those of the disk."""
+    try:
+        with urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS) as response:
+            length, done = int(response.headers.get("Content-Length") or 0), 0
+            while piece := response.read(PIECE_BYTES):
+                done += len(piece)
+                if progress is not None:
+                    progress(done, length)
+                yield piece
+        if done < length:  # a connection that closes early is no error to urllib
+            raise ConnectionError(f"broke off after {done} of {length} bytes")
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+        status = error.code if isinstance(error, urllib.error.HTTPError) else None
+        raise DownloadError(reason.splitlines()[0], status) from None
 
 
 def check_writable(paths: Iterable[Path]) -> None:

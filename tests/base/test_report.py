@@ -27,13 +27,13 @@ def texts(page: str, tag: str) -> list[str]:
 
 @pytest.fixture
 def report() -> Report:
-    made = Report(f"About {HOSTILE}")
-    made.heading("Losses")
-    made.text(HOSTILE)
-    made.table(("name", "count", "value"), [(HOSTILE, 12345, 0.1234567), ("b", 1, 2.0)])
-    made.plot("loss", [Line("train", [1, 2, 3], [3.0, 2.0, 1.5]), Line("held out", [2.0], [2.5])], "seen", "loss")
-    made.pictures([picture(1), picture(2, 200, 120)], [HOSTILE, "second"])
-    return made
+    page = Report(f"About {HOSTILE}")
+    page.heading("Losses")
+    page.text(HOSTILE)
+    page.table(("name", "count", "value"), [(HOSTILE, 12345, 0.1234567), ("b", 1, 2.0)])
+    page.plot("loss", [Line("train", [1, 2, 3], [3.0, 2.0, 1.5]), Line("held out", [2.0], [2.5])], "seen", "loss")
+    page.pictures([picture(1), picture(2, 200, 120)], [HOSTILE, "second"])
+    return page
 
 
 def test_the_page_is_well_formed_and_holds_every_text(report: Report) -> None:
@@ -139,13 +139,13 @@ def test_intervals_are_bars_inside_the_frame() -> None:
     assert 0 <= high < low <= 260
 
 
-def test_a_long_legend_wraps_and_no_two_lines_look_alike() -> None:
+def test_every_line_has_its_place_in_the_legend_and_no_two_look_alike() -> None:
     lines = [Line(f"a line with a long name, {number}", [0.0, 1.0], [number, number]) for number in range(12)]
     svg = svg_plot(lines, "x", "y")
     height = float(tree(svg).attrib["height"])
     places = [(float(text.attrib["x"]), float(text.attrib["y"])) for text in inside(svg, "text") if "long" in text.text]  # type: ignore[operator]
     assert len(set(places)) == 12
-    assert all(x + 6.5 * 27 <= 640 + 48 and y < height - 230 for x, y in places)
+    assert all(x + 6.5 * 27 <= 640 and y < height - 230 for x, y in places)
     looks = [(line.attrib["stroke"], line.attrib.get("stroke-dasharray")) for line in inside(svg, "polyline")]
     assert len(set(looks)) == 12
 

@@ -1,11 +1,11 @@
 """Weights on disk: safetensors with the configuration in the metadata. Knows modules and tensors, no one network."""
 
+from unclip.checkpoint.hashing import file_hash, networks_hash, state_hash
 from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors
 from unclip.checkpoint.weights import (
     Checkpoint,
     NetworkWeights,
     Storage,
-    file_hash,
     fill,
     load_tensors,
     load_weights,
@@ -28,6 +28,7 @@ __all__ = [
     "fill",
     "load_tensors",
     "load_weights",
+    "networks_hash",
     "open_tensors",
     "open_weights",
     "read_metadata",
@@ -35,6 +36,7 @@ __all__ = [
     "save_network",
     "save_state",
     "save_tensors",
+    "state_hash",
     "stored_types",
     "write_tensors",
 ]

@@ -4,7 +4,6 @@ Three storages: float32; bfloat16; int8 with one float32 scale per output channe
 of two or more dimensions, the rest in float32. What was imported is kept in the types that it came in.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -144,12 +143,6 @@ def stored_types(tensors: Mapping[str, LazyTensor]) -> str:
 
 def _storage_of(stored: Mapping[str, LazyTensor]) -> str:
     return "int8" if any(name.endswith(SCALE) for name in stored) else stored_types(stored)
-
-
-def file_hash(path: Path | str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check(module: nn.Module, found: Mapping[str, tuple[int, ...]], source: Path | str) -> None:

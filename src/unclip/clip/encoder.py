@@ -1,6 +1,5 @@
 """CLIP as the rest of the package sees it: pictures and prompts in, features out. Knows no stage that uses them."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unclip.checkpoint import Storage, fill, open_weights, save_state
+from unclip.checkpoint import Storage, fill, open_weights, save_state, state_hash
 from unclip.clip.config import ClipConfig
 from unclip.clip.model import PIXEL_MEAN, Clip, TextFeatures
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
@@ -131,9 +130,5 @@ def clip_hash(encoder: TextImageEncoder) -> str:
 
     Weights count as the float32 numbers that are in memory; other storages of a model (bfloat16, int8) differ.
     """
-    digest = hashlib.sha256(encoder.clip.config.model_dump_json().encode())
-    digest.update(encoder.tokenizer.to_json().encode())
-    for name, tensor in sorted(encoder.clip.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    description = encoder.clip.config.model_dump_json() + encoder.tokenizer.to_json()
+    return state_hash(description, encoder.clip.state_dict())

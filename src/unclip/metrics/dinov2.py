@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unclip.checkpoint import state_hash
 from unclip.config import Config
 from unclip.errors import ConfigError, did_you_mean
 from unclip.images import resize
-from unclip.metrics.features import Features, Pictures, as_pixels, fingerprint_of
+from unclip.metrics.features import Features, Pictures, as_pixels
 from unclip.nn import LayerNorm32, attention, split_heads
 from unclip.shapes import Embeddings, Hidden, Images
 
@@ -195,8 +196,8 @@ class DinoFeatures:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights, configuration and preparation."""
-        words = f"{self.PREPARATION} {self.network.config.model_dump_json()}"
-        return fingerprint_of(self.network.state_dict(), words)
+        description = f"{self.PREPARATION} {self.network.config.model_dump_json()}"
+        return state_hash(description, self.network.state_dict())
 
     @torch.no_grad()
     def __call__(self, images: Pictures) -> Features:

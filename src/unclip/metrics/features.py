@@ -1,7 +1,7 @@
 """Feature networks, and rows of features."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32, Int16, UInt8
 from torch import Tensor, nn
 
+from unclip.checkpoint import state_hash
 from unclip.clip import TextImageEncoder, clip_hash
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
@@ -58,15 +59,6 @@ def as_pixels(images: Pictures, device: torch.device) -> Float32[Tensor, "batch 
     """Pixels in [-1, 1] on `device`; raises `InputError` like `check_pictures`."""
     check_pictures(images)
     return from_uint8(images.to(device).permute(0, 2, 3, 1))
-
-
-def fingerprint_of(tensors: Mapping[str, Tensor], preparation: str) -> str:
-    """SHA-256, in hexadecimal, of tensors by name as float32 numbers, and of the words that describe preparation."""
-    digest = hashlib.sha256(preparation.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 class ClipFeatures:
@@ -126,7 +118,7 @@ class ModuleFeatures:
     def fingerprint(self) -> str:
         """SHA-256 of the weights, the module's printed form and the preparation; code is not part of it."""
         state = {name: value for name, value in self.module.state_dict().items() if isinstance(value, Tensor)}
-        return fingerprint_of(state, f"{self.PREPARATION} {self.image_size} {self.module}")
+        return state_hash(f"{self.PREPARATION} {self.image_size} {self.module}", state)
 
     @torch.no_grad()
     def __call__(self, images: Pictures) -> Features:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unclip.metrics.features import Features, Pictures, check_pictures, fingerprint_of
+from unclip.checkpoint import state_hash
+from unclip.metrics.features import Features, Pictures, check_pictures
 from unclip.shapes import Images
 
 Maps = Float[Tensor, "batch _channels _height _width"]
@@ -252,7 +253,7 @@ class InceptionFeatures:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights and preparation."""
-        return fingerprint_of(self.network.state_dict(), self.PREPARATION)
+        return state_hash(self.PREPARATION, self.network.state_dict())
 
     @torch.no_grad()
     def __call__(self, images: Pictures) -> Features:
