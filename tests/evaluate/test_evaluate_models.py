@@ -16,7 +16,7 @@ from tiny_features import PROMPTS, options, rows_of, tiny_network, write_digits
 from unclip.data import emoji_items, write_shards
 from unclip.errors import InputError
 from unclip.evaluate import Evaluation, evaluate_folders, evaluate_model
-from unclip.evaluate.options import choose_metrics
+from unclip.evaluate.options import choose_metrics, count_different
 from unclip.images import crop_square
 from unclip.metrics import ClipFeatures, clip_score, diversity, frechet_distance
 from unclip.pipelines import UnClip
@@ -170,12 +170,12 @@ def test_a_chunk_that_is_not_whole_is_made_again(pipe: UnClip, real: Path, tmp_p
 
 
 def test_repeated_prompts_leave_out_what_needs_different_ones() -> None:
-    givers, prompts = {"clip": "judge"}, ["A cat", "a  cat", "a dog"] * 40
-    chosen, notes = choose_metrics(None, givers, compares=False, texts=prompts, num_images=120)
+    kinds, count = ["clip"], count_different(["A cat", "a  cat", "a dog"] * 40)
+    chosen, notes = choose_metrics(None, kinds, compares=False, num_images=120, num_texts=count)
     assert [metric.name for metric in chosen] == ["clip_score"]
     assert notes[-1] == "R-precision is left out: it needs at least 100 different prompts, but there are 2."
     with pytest.raises(InputError, match=r"r_precision needs at least 100 different prompts, but there are 2"):
-        choose_metrics(["r_precision"], givers, compares=False, texts=prompts, num_images=120)
+        choose_metrics(["r_precision"], kinds, compares=False, num_images=120, num_texts=count)
 
 
 def test_a_sweep_has_a_point_for_each_value(pipe: UnClip, real: Path, tmp_path: Path) -> None:

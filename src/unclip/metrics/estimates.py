@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
     std: float
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """The ends between which a figure lies at some level of confidence."""
 
     low: float
@@ -30,7 +30,7 @@ class Interval(NamedTuple):
 
 def bootstrap(
     function: Callable[..., float], *rows: Rows, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval:
+) -> ConfidenceInterval:
     """The middle `level` of `function` over sets drawn with replacement from `rows`, around its value at `rows`.
 
     The rows of several sets are pairs and are drawn together; what shall stay fixed stands in `function`. A set with
@@ -67,8 +67,8 @@ def drawn_counts(size: int, num_resamples: int, seed: int) -> Counts:
 
 
 # Percentile interval, Efron 1979, of values that are shifted as `bootstrap` says.
-def interval_of(values: Float[Tensor, " _values"], level: float) -> Interval:
+def interval_of(values: Float[Tensor, " _values"], level: float) -> ConfidenceInterval:
     """The interval of a figure, the first value, by its values at drawn sets, the others."""
     shifted = values[1:] - values[1:].mean() + values[0]
     low, high = shifted.quantile(shifted.new_tensor([(1 - level) / 2, (1 + level) / 2])).tolist()
-    return Interval(low, high)
+    return ConfidenceInterval(low, high)

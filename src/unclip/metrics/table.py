@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from unclip.errors import InputError, did_you_mean
 from unclip.metrics.clip import NUM_CANDIDATES, check_pairs, clip_score, r_precision
-from unclip.metrics.estimates import Interval, check_resampling, drawn_counts, interval_of
+from unclip.metrics.estimates import ConfidenceInterval, check_resampling, drawn_counts, interval_of
 from unclip.metrics.features import Rows, blocks, check_dims, check_pair, check_rows, means
 from unclip.metrics.frechet import frechet_distance
 from unclip.metrics.gaussian import Gaussian
@@ -27,11 +27,11 @@ Function = Callable[[Tensor, Other, Tensor], Tensor]
 """From drawn rows, other rows and the counts of sets drawn from the first: (figures, sets)."""
 
 
-class Measured(NamedTuple):
+class MetricValue(NamedTuple):
     """A figure, and where that of other draws of as many pictures lies; None where no set was redrawn."""
 
     value: float
-    interval: Interval | None
+    interval: ConfidenceInterval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def measure(
     num_resamples: int | None = None,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Measured]:
+) -> dict[str, MetricValue]:
     """The figures of one set of rows, with intervals over drawing its rows again; the reference stays as it is.
 
     Work that figures share is done once, and all sets are redrawn in one pass over the pairs. Without `num_resamples`
@@ -92,7 +92,7 @@ def measure(
     if len({metric.feature for metric in metrics}) > 1:
         kinds = ", ".join(f"{metric.name} of {metric.feature}" for metric in metrics)
         raise InputError(f"metrics of different features cannot share rows: {kinds}; measure them apart.")
-    found: dict[str, Measured] = {}
+    found: dict[str, MetricValue] = {}
     known: dict[tuple[Function, int], Tensor] = {}
     for metric in metrics:
         _check(metric, drawn, other)
@@ -103,7 +103,7 @@ def measure(
             counts = drawn_counts(len(drawn), number, seed).to(drawn.device)
             known[metric.function, number] = metric.function(drawn, other, counts).cpu()
         values = known[metric.function, number][metric.figure]
-        found[metric.name] = Measured(values[0].item(), interval_of(values, level) if number else None)
+        found[metric.name] = MetricValue(values[0].item(), interval_of(values, level) if number else None)
     return found
 
 
