@@ -1,11 +1,10 @@
-"""Metrics of pictures and embeddings. They read tensors; how pictures were made is not known here."""
+"""Metrics of pictures and embeddings, as tensors: how pictures were made does not matter here."""
 
 from unclip.metrics.clip import COSINE_FIGURES, clip_score, cosine_figures, diversity, r_precision, recall_at_1
 from unclip.metrics.dinov2 import DinoConfig, DinoFeatures, DinoV2, dino_config
 from unclip.metrics.estimates import ConfidenceInterval, Estimate, bootstrap
 from unclip.metrics.features import ClipFeatures, FeatureNetwork, ModuleFeatures
-from unclip.metrics.frechet import frechet_distance
-from unclip.metrics.gaussian import Gaussian
+from unclip.metrics.frechet import Gaussian, frechet_distance
 from unclip.metrics.inception import Inception, InceptionFeatures
 from unclip.metrics.inception_score import inception_score
 from unclip.metrics.kernel import kernel_distance, kernel_distance_of_subsets, mmd
