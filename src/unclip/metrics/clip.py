@@ -29,7 +29,8 @@ def r_precision(
     """Compute how probably each picture is closer to its own text than to `num_candidates` - 1 random other texts.
 
     The probability is over all draws of different texts, so neither a seed nor the order of rows matters, and the mean
-    over rows is what published figures estimate. Equal rows of texts are one text. Raises like `clip_score`, and `InputError` for fewer different texts than candidates.
+    over rows is what published figures estimate. Equal rows of texts are one text. Raises like `clip_score`, and
+    `InputError` for fewer different texts than candidates.
     """
     check_pairs(image_embeddings, text_embeddings)
     texts, own = torch.unique(double(text_embeddings), dim=0, return_inverse=True)

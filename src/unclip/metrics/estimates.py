@@ -31,7 +31,7 @@ class ConfidenceInterval(NamedTuple):
 def bootstrap(
     function: Callable[..., float], *rows: Rows, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> ConfidenceInterval:
-    """Compute the middle `level` of `function` over sets drawn with replacement from `rows`, around its value at `rows`.
+    """Compute the middle `level` of `function` over sets drawn with replacement from `rows`, around `function(*rows)`.
 
     The rows of several sets are pairs and are drawn together; a fixed set belongs into `function`. A set with repeated
     rows is farther from any other than its source is, so distances come out larger: all values are shifted alike, to

@@ -91,7 +91,7 @@ class ClipFeatures:
         return {"clip": self.encoder.encode_pictures(pictures)}
 
     def texts(self, prompts: Sequence[str]) -> Float[Tensor, "prompts dim"]:
-        """Compute text embeddings (prompts, embedding_dim), not normalised; ends that do not fit the context are cut."""
+        """Compute text embeddings (prompts, embedding_dim), not normalised; ends beyond the context are cut."""
         return self.encoder.encode_text(prompts).embedding
 
 

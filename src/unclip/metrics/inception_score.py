@@ -10,7 +10,7 @@ from unclip.metrics.features import Counts, Rows, blocks, check_rows, once
 
 
 def inception_score(logits: Rows, num_splits: int = 1) -> Estimate:
-    """Compute exp of the mean divergence of a picture's classes from those of all, in [1, classes]; mean over the splits.
+    """Compute exp of the mean divergence of a picture's classes from those of all, in [1, classes], mean over splits.
 
     Splits are consecutive rows of almost equal number; published figures have 10, and the score falls with the rows of
     a split. One split does not depend on the order. Raises `InputError` for fewer rows than splits and for NaN or

@@ -74,7 +74,7 @@ SIGMA, SCALE = 10.0, 1000.0
 def mmd(first: Rows, second: Rows, sigma: float = SIGMA, scale: float = SCALE) -> float:
     """Compute `scale` times the squared MMD under exp(-|x - y|^2 / (2 sigma^2)), over all pairs, in float64.
 
-    CMMD is this distance of CLIP embeddings of length 1. Pairs of a row with itself count, as in the published code: equal sets
+    CMMD is this of CLIP embeddings of length 1. Pairs of a row with itself count, as in the published code: equal sets
     have 0, and sets of n and m rows of one distribution have on average 1/n + 1/m times `scale` times the kernel's mean
     gap between such pairs and others. Raises `InputError` for no rows, for NaN or infinite features, for features of
     different sizes and for a `sigma` that is not positive.

@@ -28,7 +28,7 @@ class ManifoldMetrics(NamedTuple):
 
 
 def manifold_metrics(real: Rows, drawn: Rows, k: int = DEFAULT_K) -> ManifoldMetrics:
-    """Compute the four figures; a picture's reach is the distance to its k-th neighbour in its own set, border excluded.
+    """Compute the four figures; a picture's reach is the distance to its k-th neighbour in its set, border excluded.
 
     Distances are taken in float64, in blocks. Equal sets without repeated rows have 1 in all four. Raises `InputError`
     for fewer than k + 1 rows, for NaN or infinite features, and for features of different sizes.

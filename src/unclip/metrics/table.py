@@ -66,8 +66,8 @@ class Metric:
     def compute(self, drawn: Rows, other: Rows | Gaussian | None = None) -> float:
         """Compute the figure of the drawn rows; `other` is reference rows, the rows of the prompts, or None.
 
-        A Fréchet distance takes its reference as a `Gaussian` too. Raises `InputError` for an `other` that is missing or
-        not read, for too few rows, NaN or infinite features, and sets that do not fit each other.
+        A Fréchet distance takes its reference as a `Gaussian` too. Raises `InputError` for an `other` that is missing
+        or not read, for too few rows, NaN or infinite features, and sets that do not fit each other.
         """
         return measure([self.name], drawn, other, num_resamples=0)[self.name].value
 
