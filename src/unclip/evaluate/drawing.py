@@ -55,6 +55,11 @@ class Drawing:
         """Number of pictures."""
         return len(self.prompts) * self.options.images_per_prompt
 
+    @property
+    def samples(self) -> range:
+        """The places of the pictures that pages show, the first ones."""
+        return range(min(NUM_SAMPLES, self.num_images))
+
     def sample_path(self, place: int) -> Path:
         """Return the file of a kept picture, relative to `out`."""
         return Path("pictures", self.name, f"{place:06}.png")
@@ -83,7 +88,7 @@ class Drawing:
             images += [image if image.width == self.size else crop_square(image, self.size) for image in result.images]
             prompts += result.prompts
         seeds = [options.seed + items.start * count + place for place in range(len(images))]
-        num_kept = self.num_images if options.keep_pictures else NUM_SAMPLES
+        num_kept = self.num_images if options.keep_pictures else len(self.samples)
         for place, image in enumerate(images[: max(num_kept - items.start * count, 0)]):
             metadata = {"prompt": prompts[place], "seed": str(seeds[place]), "model": self.model.name}
             save_png(image, self.out / self.sample_path(items.start * count + place), metadata)

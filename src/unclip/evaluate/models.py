@@ -10,7 +10,7 @@ from unclip.checkpoint import networks_hash
 from unclip.clip import clip_hash
 from unclip.errors import InputError
 from unclip.evaluate.chunks import check_request, write_request
-from unclip.evaluate.drawing import NUM_SAMPLES, Drawing, draw_share
+from unclip.evaluate.drawing import Drawing, draw_share
 from unclip.evaluate.features import (
     Networks,
     RowSource,
@@ -178,8 +178,7 @@ def _evaluate(
     progress: Progress,
 ) -> Point:
     """Compute the result of one setting, all of whose chunks exist."""
-    options, chunks = drawing.options, drawing.chunks
-    places = range(min(NUM_SAMPLES, drawing.num_images))
+    options, chunks, places = drawing.options, drawing.chunks, drawing.samples
     return Point(
         label=drawing.label,
         settings=drawing.described(),
