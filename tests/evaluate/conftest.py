@@ -21,7 +21,7 @@ def judge() -> ClipFeatures:
 def finished(pipe: UnClip, judge: ClipFeatures, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root = tmp_path_factory.mktemp("evaluation")
     reference = write_digits(root / "reference", range(7))
-    asked = options(root, pictures_per_chunk=2)
+    asked = options(root, pictures_per_chunk=2, batch_size=1)
     found = evaluate_model(pipe, PROMPTS, reference, [tiny_network(), judge], root / "out", options=asked)
     assert found is not None
     return Finished(root, found)

@@ -133,7 +133,7 @@ def test_a_process_draws_its_share_alone(
     pipe: UnClip, judge: ClipFeatures, finished: Finished, real: Path, tmp_path: Path
 ) -> None:
     networks = [tiny_network(), judge]
-    shares = [options(tmp_path, pictures_per_chunk=2, node=(number, 2)) for number in range(2)]
+    shares = [options(tmp_path, pictures_per_chunk=2, batch_size=1, node=(number, 2)) for number in range(2)]
     assert evaluate_model(pipe, PROMPTS, real, networks, tmp_path / "out", options=shares[0]) is None
     assert len(list((tmp_path / "out" / "features" / "all").iterdir())) == 2
     # A machine whose cache lacks the other's share of the reference computes it in the end.
@@ -146,7 +146,7 @@ def test_a_finished_evaluation_draws_no_more_and_takes_other_metrics(
     pipe: UnClip, judge: ClipFeatures, finished: Finished, tmp_path: Path
 ) -> None:
     network, copy = tiny_network(), finished.copy(tmp_path / "copy")
-    asked = options(copy.root, pictures_per_chunk=2, metrics=["kid", "fid", "clip_score"], bootstrap=10)
+    asked = options(copy.root, pictures_per_chunk=2, batch_size=1, metrics=["kid", "fid", "clip_score"], bootstrap=10)
     again = evaluate_model(pipe, PROMPTS, copy.reference, [network, judge], copy.out, options=asked)
     assert network.module.num_seen == 0
     assert values(again)[0].keys() == {"kid", "fid", "clip_score"}
@@ -159,7 +159,7 @@ def test_a_chunk_that_is_not_whole_is_made_again(
     network, copy = tiny_network(), finished.copy(tmp_path / "copy")
     path = copy.out / "features/all/chunk-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    asked = options(copy.root, pictures_per_chunk=2)
+    asked = options(copy.root, pictures_per_chunk=2, batch_size=1)
     again = evaluate_model(pipe, PROMPTS, copy.reference, [network, judge], copy.out, options=asked)
     assert values(again) == values(finished.evaluation)
     assert network.module.num_seen == 2

@@ -28,13 +28,13 @@ def test_another_request_is_refused_with_the_difference(
         (tiny_pipeline(seed=8), PROMPTS, finished.reference, {}, "model="),
     ]
     for model, prompts, reference, given, message in cases:
-        asked = options(tmp_path, pictures_per_chunk=2, **given)
+        asked = options(tmp_path, pictures_per_chunk=2, batch_size=1, **given)
         with pytest.raises(InputError, match=rf"out holds an evaluation with {message}"):
             evaluate_model(model, prompts, reference, networks, out, options=asked)
-    swept = options(tmp_path, pictures_per_chunk=2, sweep={"num_steps.decoder": [2, 4]})
+    swept = options(tmp_path, pictures_per_chunk=2, batch_size=1, sweep={"num_steps.decoder": [2, 4]})
     with pytest.raises(InputError, match=r"evaluation of one setting, but decoder steps 2, decoder steps 4 is"):
         evaluate_model(pipe, PROMPTS, finished.reference, networks, out, options=swept)
-    asked = options(tmp_path, pictures_per_chunk=2)
+    asked = options(tmp_path, pictures_per_chunk=2, batch_size=1)
     with pytest.raises(InputError, match=r"features\.tiny-inception="):
         evaluate_model(pipe, PROMPTS, finished.reference, [tiny_network(seed=1), judge], out, options=asked)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
