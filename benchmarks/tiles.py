@@ -23,7 +23,7 @@ import unclip
 from unclip.diffusion import Denoiser, Tiling, get_sampler, tiled, time_grid
 from unclip.images import resize
 from unclip.metrics import psnr
-from unclip.pipelines import UpsamplerStage, last
+from unclip.pipelines import UpsamplerStage, run_to_end
 from unclip.runtime import NoiseSource
 
 SIZES = (1024, 2048)
@@ -40,7 +40,7 @@ def main() -> None:
     if arguments.draw is not None:
         print(draw(arguments.draw))
         return
-    stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
+    stage = unclip.UnClip.load("emoji").upsamplers[1024].stage
     result = {
         "tiled_against_one_pass_db": round(
             float(psnr(*(enlarge(stage, rings(256), tiling) for tiling in (TILING, None)))), 1
@@ -66,7 +66,7 @@ def enlarge(stage: UpsamplerStage, low_res: Tensor, tiling: Tiling | None) -> Te
     if tiling is not None:
         denoiser = tiled(lambda region: stage.denoiser(large[(..., *region)]), stage.schedule, tiling)
     times = time_grid(stage.schedule, stage.defaults.num_steps, stage.defaults.spacing)
-    return last(get_sampler(stage.defaults.sampler).sample(denoiser, x_T, times, None)).clamp(-1.0, 1.0)
+    return run_to_end(get_sampler(stage.defaults.sampler).sample(denoiser, x_T, times, None)).clamp(-1.0, 1.0)
 
 
 def seams(stage: UpsamplerStage) -> dict[str, float]:
@@ -93,10 +93,10 @@ def measure(size: int) -> dict[str, float]:
 
 def draw(size: int) -> float:
     """Seconds for one picture."""
-    stage = unclip.UnClip.load("emoji").model.upsamplers[1024]
+    stage = unclip.UnClip.load("emoji").upsamplers[1024].stage
     started = time.monotonic()
     with torch.inference_mode():
-        last(stage.steps(rings(size // 4), NoiseSource.from_seeds([SEED]), stage.defaults, size=(size, size)))
+        run_to_end(stage.steps(rings(size // 4), NoiseSource.from_seeds([SEED]), stage.defaults, size=(size, size)))
     return round(time.monotonic() - started, 2)
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/emoji/shards-1024-test"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/upsampler_quality.json"))
     arguments = parser.parse_args()
-    stage = unclip.UnClip.load(arguments.model).model.upsamplers[1024]
+    stage = unclip.UnClip.load(arguments.model).upsamplers[1024].stage
     if not arguments.shards.exists():
         items = emoji_items("test")
         write_shards(arguments.shards, items[:: len(items) // arguments.num_images], 1024, "emoji-test")

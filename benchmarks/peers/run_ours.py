@@ -124,13 +124,13 @@ def stage_without(stage: DecoderStage, network: nn.Module, embedding: Tensor, ta
     """A picture of a decoder that is told of no embedding."""
     from unclip.diffusion import bind, clip_x0
     from unclip.model.settings import PIXEL_BOUND
-    from unclip.pipelines.sampling import last, sample_steps
+    from unclip.pipelines.stage import run_to_end, sample_steps
 
     config = stage.network.config
     conditioning = {"image_embedding": embedding}
     bound = bind(network, stage.schedule, config.prediction_type, conditioning, config.learned_variance)
     draw = partial(noise(task), (config.in_channels, config.image_size, config.image_size), embedding.device)
-    return last(sample_steps(clip_x0(bound, PIXEL_BOUND), stage.schedule, stage.defaults, draw)).clamp(-1.0, 1.0)
+    return run_to_end(sample_steps(clip_x0(bound, PIXEL_BOUND), stage.schedule, stage.defaults, draw)).clamp(-1.0, 1.0)
 
 
 class Unconditional(nn.Module):

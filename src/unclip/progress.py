@@ -1,4 +1,4 @@
-"""Lines on stderr for whoever watches. They are best effort: a stderr that is closed, full or missing costs no work."""
+"""Show progress on stderr. It is best effort: a stderr that is closed, full or missing stops no work."""
 
 import sys
 from contextlib import suppress
@@ -7,7 +7,7 @@ BAR_WIDTH = 24
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Write to stderr if it takes the text; characters that it has not are escaped."""
+    """Write to stderr if it is open; characters that its encoding lacks are escaped."""
     stream = sys.stderr
     # None where a program has no console: `print` would take that for stdout.
     if stream is None:
@@ -18,7 +18,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches stderr."""
+    """Whether stderr is a terminal."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed
@@ -26,7 +26,7 @@ def on_terminal() -> bool:
 
 
 def show_progress(stage: str, done: int, total: int, unit: str = "steps") -> None:
-    """Show that `done` of `total` steps, or what the `unit` says, of `stage` are made.
+    """Show that `done` of `total` steps (or another `unit`) of `stage` are done.
 
     A terminal gets a bar, anything else a line once the stage is finished.
     """

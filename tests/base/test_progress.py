@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from unclip.pipelines.options import silent, watcher
+from unclip.pipelines.options import progress_function, silent
 from unclip.progress import show_progress
 
 
@@ -42,6 +42,6 @@ def test_a_stderr_that_takes_nothing_costs_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_progress_may_be() -> None:
-    assert watcher(True) is show_progress
-    assert watcher(None) is watcher(False) is silent
-    assert watcher(print) is print
+    assert progress_function(True) is show_progress
+    assert progress_function(None) is progress_function(False) is silent
+    assert progress_function(print) is print

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from pictures import encoded, picture
 from shard_files import write_tar
-from unclip.cli.data.check import check
-from unclip.cli.data.prepare import prepare
-from unclip.cli.data.source import num_workers
+
+from unclip.cli.data import check, num_workers, prepare
 from unclip.data import CheckConfig, PrepareConfig, Report, Source, load_shards
 from unclip.data.sources.base import Content
 

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 import unclip as package
-from unclip.pipelines import UnClip
 from unclip.testing import tiny_pipeline
 
 Program = Callable[..., Any]
@@ -291,8 +290,8 @@ def test_without_a_prompt_a_decoder_alone_draws(
     unclip: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    whole = tiny_pipeline().model
-    UnClip(dataclasses.replace(whole, prior=None, upsamplers={})).save("half")
+    whole = tiny_pipeline()
+    dataclasses.replace(whole, stages={"decoder": whole.need_decoder}).save("half")
     done = unclip("generate", "--unconditional", "-n", "2", "--seed", "7", "--model", "half")
     assert (done.code, done.out) == (0, "unconditional-7.png\nunconditional-8.png\n")
     with Image.open("unconditional-7.png") as image:

@@ -1,6 +1,5 @@
 """`unclip inpaint`: the file it writes, three ways to say what and where, and wrong inputs in one line."""
 
-import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-
-from unclip.cli.inpaint import inpaint as command
-from unclip.pipelines import UnClip
 
 Program = Callable[..., Any]
 
@@ -77,12 +73,6 @@ def test_what_a_mask_selects_is_said(inpaint: Program) -> None:
     assert notes("cutout.png") == clear
     assert notes("photo.png", "cutout.png") == clear
     assert notes("photo.png", "cutout.png", "--mask-is", "alpha") == clear
-
-
-def test_defaults_are_those_of_the_library() -> None:
-    typed, library = (inspect.signature(function).parameters for function in (command, UnClip.inpaint))
-    assert typed["feather"].default == library["feather"].default
-    assert typed["resamples"].default == library["num_resamples"].default
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from unclip.cli.mix import parse_part
+from unclip.cli.tasks import parse_part
 
 Program = Callable[..., Any]
 
@@ -46,7 +46,7 @@ def test_the_weight_stands_after_the_last_sign() -> None:
         (["a cat=nan"], "the weight nan of a cat"),
         (["a cat=0", "a dog=0"], "all weights are 0"),
         (["=1"], "prompt 0 is empty"),
-        (["a cat", "nowhere.jpg=0.5"], "nowhere.jpg is called like a picture"),
+        (["a cat", "nowhere.jpg=0.5"], "nowhere.jpg is named like a picture"),
         ([], "Missing argument"),
     ],
 )

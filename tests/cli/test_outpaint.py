@@ -1,6 +1,5 @@
 """`unclip outpaint`: the file it writes, by pixels and by aspect, and wrong inputs in one line."""
 
-import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-
-from unclip.cli.outpaint import outpaint as command
-from unclip.pipelines import UnClip
 
 Program = Callable[..., Any]
 
@@ -47,12 +43,6 @@ def test_by_aspect(outpaint: Program) -> None:
     assert (line["settings"]["image_size"], line["settings"]["window"]) == ([53, 30], 20)
     # Four windows of two pictures, 5 steps each: one line for a stage, when all of them are done.
     assert done.err.splitlines() == ["decoder: 40 steps"]
-
-
-def test_defaults_are_those_of_the_library() -> None:
-    typed, library = (inspect.signature(function).parameters for function in (command, UnClip.outpaint))
-    assert typed["feather"].default == library["feather"].default
-    assert typed["resamples"].default == library["num_resamples"].default
 
 
 @pytest.mark.parametrize(

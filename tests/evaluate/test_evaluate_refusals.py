@@ -73,7 +73,7 @@ def test_wrong_places_leave_nothing(pipe: UnClip, model: Model, real: Path, tmp_
     (tmp_path / "no.json").write_text('{"annotations": [{"id": 1, "bbox": []}]}')
     (tmp_path / "cut.json").write_text('{"annotations": ')
     (tmp_path / "empty.txt").write_text("\n\n")
-    bare = UnClip(replace(model, upsamplers={}))
+    bare = replace(model, stages={name: model.stages[name] for name in ("prior", "decoder")})
     cases: list[tuple[UnClip, object, Path | None, str, dict[str, object], str]] = [
         (pipe, PROMPTS, real, "file", {}, "file is a file; give a folder"),
         (pipe, tmp_path / "no.json", real, "out", {}, "annotation 1 has no caption"),

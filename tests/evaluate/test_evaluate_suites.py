@@ -15,10 +15,9 @@ from unclip.evaluate import SUITES, prior_suite, prompt_diversity, round_trip, r
 from unclip.images import from_pil, resize, to_pil
 from unclip.metrics import cosine_figures, psnr
 from unclip.model import StageSettings
+from unclip.model.family import select_text
 from unclip.models import Upsampler
-from unclip.pipelines import Model, UpsamplerStage
-from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.sampling import select_text
+from unclip.pipelines import Condition, Model, UpsamplerStage
 from unclip.runtime import NoiseSource, forked_random_state, seeded
 
 SEED = 7
@@ -68,7 +67,7 @@ def test_the_prior_suite_takes_settings_and_candidates(model: Model, real: list[
 
 
 def test_the_prior_suite_needs_no_decoder(model: Model, real: list[Image.Image]) -> None:
-    alone = replace(model, decoder=None, upsamplers={})
+    alone = replace(model, stages={"prior": model.need_prior})
     assert prior_suite(alone, CAPTIONS, real, seed=SEED) == prior_suite(model, CAPTIONS, real, seed=SEED)
 
 
@@ -116,7 +115,7 @@ def test_an_upsampler_that_draws_grey_has_the_psnr_of_grey(model: Model) -> None
     for parameter in network.parameters():
         parameter.requires_grad_(False).zero_()
     stage = UpsamplerStage(network.eval(), StageSettings(num_steps=2, sampler="ddim"))
-    grey = replace(model, upsamplers={32: stage})
+    grey = replace(model, stages={**model.stages, "upsampler_32": stage})
     pictures = [Image.new("RGB", (20, 20), colour) for colour in ("black", "white")]
     found = upsampler_consistency(grey, pictures, seed=SEED)
     assert found["upsampler_32"] == pytest.approx(6.0206, abs=1e-3)
@@ -147,7 +146,7 @@ def test_progress_counts_every_step(model: Model, real: list[Image.Image]) -> No
 
 
 def test_suites_without_their_parts_are_noted_or_refused_by_name(model: Model, real: list[Image.Image]) -> None:
-    bare = replace(model, prior=None, upsamplers={})
+    bare = replace(model, stages={"decoder": model.need_decoder})
     found = run_suites(bare, CAPTIONS, real, seed=SEED)
     assert list(found.figures) == ["round_trip"]
     assert found.notes == (

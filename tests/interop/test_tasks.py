@@ -15,7 +15,7 @@ from unclip.images import cover, from_pil
 from unclip.interop import import_foreign
 from unclip.model.opening import join_foreign
 from unclip.models.dalle2_pytorch import Dalle2Prior
-from unclip.pipelines import Draft, Model, UnClip
+from unclip.pipelines import Draft, UnClip
 from unclip.runtime import forked_random_state
 
 PICTURE = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
@@ -48,7 +48,7 @@ def paths_of(kind: str, folder: Path) -> list[Path]:
 @pytest.fixture(scope="module", params=["karlo", "kandinsky 2.1", "kandinsky 2.2", "dalle2_pytorch"])
 def pipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> UnClip:
     paths = paths_of(request.param, tmp_path_factory.mktemp("foreign"))
-    return UnClip(Model.from_source(join_foreign(request.param, import_foreign(paths)), "cpu", torch.float32))
+    return UnClip.from_source(join_foreign(request.param, import_foreign(paths)), "cpu", torch.float32)
 
 
 def wide(side: int) -> tuple[int, int]:
@@ -57,7 +57,7 @@ def wide(side: int) -> tuple[int, int]:
 
 
 def test_shapes_that_are_not_square(pipe: UnClip) -> None:
-    width, height = wide(pipe.model.image_sizes[-1])
+    width, height = wide(pipe.image_sizes[-1])
     for size in ((width, height), (height, width)):
         result = pipe.text_to_image("a red apple", seed=1, num_steps=2, image_size=size, output_type="pt")
         assert result.images[0].shape == (3, size[1], size[0])
@@ -75,7 +75,7 @@ def test_little_strength_keeps_a_picture_and_all_of_it_nothing(pipe: UnClip) -> 
         "image_size": size,
         "output_type": "pt",
     }
-    seen = pipe.model.decoder.finish(pipe.model.decoder.start(from_pil([cover(PICTURE, size)])))[0]
+    seen = pipe.need_decoder.finish(pipe.need_decoder.encode(from_pil([cover(PICTURE, size)])))[0]
     little, half, full = (
         pipe.image_to_image(PICTURE, "a cat", strength=strength, **options).images[0] for strength in (1e-3, 0.5, 1.0)
     )

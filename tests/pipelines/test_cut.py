@@ -100,7 +100,7 @@ def with_second_encoder(model: Model, context_length: int) -> Model:
     )  # fmt: skip
     with forked_random_state(0):
         encoder = MultilingualEncoder(MultilingualClip(config).eval(), MultilingualTokenizer(backend))
-    return dataclasses.replace(model, text_encoder=encoder)
+    return dataclasses.replace(model, encoders={**model.encoders, "text_encoder": encoder})
 
 
 @pytest.mark.parametrize("context_length", [12, 60, 400])
@@ -109,15 +109,14 @@ def test_of_two_encoders_the_longer_end_is_named(model: Model, context_length: i
     two = with_second_encoder(model, context_length)
     words = "a cat with a hat"  # CLIP reads all of it
     found = cut_texts(two, [words, LONG, words])
-    assert two.text_encoder is not None
-    by_clip, by_second = model.need_clip.cut_text([LONG])[0], two.text_encoder.cut_text([LONG])[0]
+    by_clip, by_second = model.need_clip.cut_text([LONG])[0], two.encoders["text_encoder"].cut_text([LONG])[0]
     assert by_second == LONG[context_length - 2 :].strip()
     expected = {LONG: max(by_clip, by_second, key=len)}
     assert found == expected | ({words: "a hat"} if context_length == 12 else {})
 
 
 def test_what_the_second_encoder_cuts_is_told_of_a_drawing(model: Model) -> None:
-    pipe = UnClip(with_second_encoder(model, 12))
+    pipe = with_second_encoder(model, 12)
     result = pipe.text_to_image("a red apple", negative_prompt="a blue heart", **QUICK)
     assert result.settings["cut"] == {"a red apple": "e", "a blue heart": "rt"}
     assert result.cut == ["e"]

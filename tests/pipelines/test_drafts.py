@@ -110,7 +110,7 @@ def test_own_embeddings_are_drawn(pipe: UnClip, begun: Draft, whole: torch.Tenso
 
 def test_another_model_goes_on_with_its_own_settings(pipe: UnClip) -> None:
     begun = pipe.draft("a cat", stop_after="prior", seed=7, num_steps=1)
-    settings = [UnClip(replace(pipe.model, name=name)).finish(begun).settings for name in ("tiny", "other")]
+    settings = [replace(pipe, name=name).finish(begun).settings for name in ("tiny", "other")]
     assert [[found[stage]["num_steps"] for stage in STAGES] for found in settings] == [[1, 1, 1], [1, 3, 2]]
     assert [found.get("begun_by") for found in settings] == [None, "tiny"]
 

@@ -127,7 +127,7 @@ def test_low_memory_draws_the_same_and_holds_nothing_after(tiny_folder: Path, ta
     held, light = (UnClip.load(tiny_folder, "cpu", torch.float32, low_memory=low) for low in (False, True))
     for one, two in zip(drawn(held, task), drawn(light, task), strict=True):
         assert np.array_equal(one, two)
-    networks = light.model.residences
+    networks = light.residences
     assert networks
     assert all(parameter.device.type == "meta" for network in networks for parameter in network.parameters())
 

@@ -28,7 +28,7 @@ def picture(side: int = 16) -> Image.Image:
 
 
 def clip_of(pipe: UnClip) -> TextImageEncoder:
-    return pipe.model.need_clip
+    return pipe.need_clip
 
 
 def test_calling_the_model_is_text_to_image(pipe: UnClip) -> None:
@@ -107,19 +107,19 @@ def test_stages_by_seed_are_the_stages_by_noise(pipe: UnClip, model: Model) -> N
     noise = NoiseSource.from_seeds([3, 3])
     small = pipe.decoder.sample(embeddings, seed=3)
     torch.testing.assert_close(
-        small, model.decoder.sample(embeddings, Condition(texts, null), noise), atol=1e-4, rtol=1e-3
+        small, model.need_decoder.sample(embeddings, Condition(texts, null), noise), atol=1e-4, rtol=1e-3
     )
     assert pipe.decoder.sample(embeddings[0], 3, seed=3).shape == (3, 3, 16, 16)
     large = pipe.upsamplers[32].sample(small, seed=3)
     noise = NoiseSource.from_seeds([3, 3])
-    torch.testing.assert_close(large, model.upsamplers[32].sample(small, noise).clamp(-1.0, 1.0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(large, model.need_upsampler.sample(small, noise).clamp(-1.0, 1.0), atol=1e-4, rtol=1e-3)
 
 
 def test_decode_is_decoder_and_upsampler_from_one_generator(pipe: UnClip, model: Model) -> None:
     embedding, noise = pipe.embed(picture()), NoiseSource.from_seeds([7])
     empty = clip_of(pipe).encode_text([""])
-    small = model.decoder.sample(embedding[None], Condition(empty, empty), noise)
-    large = model.upsamplers[32].sample(small, noise).clamp(-1.0, 1.0)
+    small = model.need_decoder.sample(embedding[None], Condition(empty, empty), noise)
+    large = model.need_upsampler.sample(small, noise).clamp(-1.0, 1.0)
     result = pipe.decode(embedding, seed=7, output_type="pt")
     torch.testing.assert_close(result[0], large[0])
     torch.testing.assert_close(pipe.decode(embedding, seed=7, image_size=16, output_type="pt")[0], small[0])
@@ -149,9 +149,9 @@ def test_a_decoder_that_reads_text_is_told_the_prompt(pipe: UnClip) -> None:
 
 
 def test_a_prior_alone_and_a_decoder_alone_can_be_sampled(pipe: UnClip, model: Model) -> None:
-    prior = UnClip(replace(model, decoder=None, upsamplers={}))
+    prior = replace(pipe, stages={"prior": model.need_prior})
     assert torch.equal(prior.prior.sample(PROMPT, seed=1), pipe.prior.sample(PROMPT, seed=1))
-    upsampler = UnClip(replace(model, clip=None, prior=None, decoder=None))
+    upsampler = replace(pipe, encoders={}, stages={"upsampler_32": model.need_upsampler})
     small = from_pil([picture()])
     assert torch.equal(upsampler.upsamplers[32].sample(small, seed=1), pipe.upsamplers[32].sample(small, seed=1))
     for missing, call in (("decoder", lambda: prior.decoder), ("prior", lambda: upsampler.prior)):
@@ -223,7 +223,7 @@ def test_stages_with_low_memory_are_the_same(tiny_folder: Path, name: str) -> No
 
 
 def test_a_stage_of_another_model_is_swapped_in(pipe: UnClip) -> None:
-    other = UnClip(replace(tiny_pipeline(seed=1).model, name="other"))
+    other = replace(tiny_pipeline(seed=1), name="other")
     by_model = pipe.replace(prior=other, decoder=other, upsamplers=other)
     by_stage = pipe.replace(prior=other.prior, decoder=other.decoder, upsamplers=other.upsamplers)
     assert by_stage.name == by_model.name == "tiny (prior of other, decoder of other, upsamplers of other)"
@@ -239,7 +239,7 @@ def test_what_is_printed_is_short(pipe: UnClip, tiny_folder: Path) -> None:
     lines = repr(pipe).splitlines()
     assert lines[0] == "<UnClip 'tiny' on cpu: 16, 32 px"
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["clip", "prior", "decoder", "upsamplers[32]"]
-    stages = [pipe.prior, pipe.decoder, pipe.upsamplers[32], pipe.model.prior, pipe.model.decoder, *lines[1:]]
+    stages = [pipe.prior, pipe.decoder, pipe.upsamplers[32], *pipe.stages.values(), *lines[1:]]
     assert all(len(repr(stage)) < 120 for stage in stages)
     assert "parameters in float32, 3 steps of" in repr(pipe.prior)
     assert "parameters read when needed" in repr(light.decoder)

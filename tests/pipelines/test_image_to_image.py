@@ -11,8 +11,8 @@ from PIL import Image
 from unclip.diffusion import add_noise, get_sampler, times_from
 from unclip.errors import InputError
 from unclip.images import cover, from_pil
-from unclip.pipelines import Condition, Model, UnClip, last
-from unclip.pipelines.sampling import stage_times
+from unclip.pipelines import Condition, Model, UnClip, run_to_end
+from unclip.pipelines.stage import stage_times
 from unclip.runtime import NoiseSource
 
 
@@ -50,15 +50,19 @@ def test_the_less_strength_the_nearer_the_picture(pipe: UnClip, picture: Image.I
 def test_it_is_sdedit_by_hand(pipe: UnClip, model: Model, picture: Image.Image) -> None:
     """Algorithm 1: forward process to t_0, then the sampler down its grid from there; the upsampler as ever."""
     result = pipe.image_to_image(picture, "a cat", strength=0.6, seed=7, num_steps={"decoder": 5}, output_type="pt")
-    noise, text, null = NoiseSource.from_seeds([7]), model.clip.encode_text(["a cat"]), model.clip.encode_text([""])
-    z = model.prior.sample(text, null, noise, num_candidates=2)
-    stage, settings = model.decoder, model.decoder.defaults.replace(num_steps=5)
+    noise, text, null = (
+        NoiseSource.from_seeds([7]),
+        model.need_clip.encode_text(["a cat"]),
+        model.need_clip.encode_text([""]),
+    )
+    z = model.need_prior.sample(text, null, noise, num_candidates=2)
+    stage, settings = model.need_decoder, model.need_decoder.defaults.replace(num_steps=5)
     times = times_from(stage_times(stage.schedule, settings), 0.6)
     assert len(times) == 4
     x_t = add_noise(stage.schedule, from_pil([cover(picture, (16, 16))]), noise((3, 16, 16)), times[0])
     denoiser = stage.denoiser(z, Condition(text, null), settings)
-    small = last(get_sampler(settings.sampler).sample(denoiser, x_t, times, lambda: noise((3, 16, 16))))
-    large = model.upsamplers[32].sample(small.clamp(-1.0, 1.0), noise).clamp(-1.0, 1.0)
+    small = run_to_end(get_sampler(settings.sampler).sample(denoiser, x_t, times, lambda: noise((3, 16, 16))))
+    large = model.need_upsampler.sample(small.clamp(-1.0, 1.0), noise).clamp(-1.0, 1.0)
     torch.testing.assert_close(result.images[0], large[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(result.image_embeddings, z)
 

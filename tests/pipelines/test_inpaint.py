@@ -11,7 +11,7 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.images import from_pil, resize
 from unclip.models import Autoencoder, KandinskyDecoder, autoencoder_preset, kandinsky_decoder_preset
-from unclip.pipelines import Canvas, Condition, DecoderStage, Model, UnClip, last
+from unclip.pipelines import Condition, DecoderStage, Model, Start, UnClip, run_to_end
 from unclip.runtime import NoiseSource, forked_random_state
 
 PROMPT = "a red apple"
@@ -106,11 +106,11 @@ def test_it_is_the_stages_by_hand(pipe: UnClip, model: Model, picture: Image.Ima
     # 11 white columns of 32: the sixth of 16 is half known, so it is painted.
     small_white[..., 5] = 1.0
     small_known = resize(known * (1 - white), 16) / resize(1 - white, 16).clamp(min=0.1)
-    canvas = Canvas(picture=small_known.clamp(-1.0, 1.0), mask=small_white, num_resamples=2)
-    decoder, upsampler = model.need_decoder, model.upsamplers[32]
-    small = decoder.finish(last(decoder.steps(seen, Condition(text, text), noise, decoder.defaults, canvas=canvas)))
-    canvas = Canvas(picture=known, mask=white)
-    large = last(upsampler.steps(small, noise, upsampler.defaults, canvas=canvas)).clamp(-1.0, 1.0)
+    start = Start(picture=small_known.clamp(-1.0, 1.0), mask=small_white, num_resamples=2)
+    decoder, upsampler = model.need_decoder, model.need_upsampler
+    small = decoder.finish(run_to_end(decoder.steps(seen, Condition(text, text), noise, decoder.defaults, start=start)))
+    start = Start(picture=known, mask=white)
+    large = run_to_end(upsampler.steps(small, noise, upsampler.defaults, start=start)).clamp(-1.0, 1.0)
     torch.testing.assert_close(result.images[0], torch.where(white == 0, known, large)[0], atol=1e-5, rtol=1e-5)
 
 
@@ -263,7 +263,7 @@ def latent_model(model: Model) -> UnClip:
         )
         autoencoder = Autoencoder(autoencoder_preset("tiny"))
     stage = DecoderStage(network.eval(), model.need_decoder.defaults, autoencoder.eval())
-    return UnClip(Model("latent", model.need_clip, model.need_prior, stage, {}))
+    return UnClip("latent", model.encoders, {"prior": model.need_prior, "decoder": stage})
 
 
 def test_a_decoder_of_latents_paints_too(model: Model) -> None:

@@ -13,8 +13,8 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.pipelines import Condition, Model, Result, UnClip
 from unclip.pipelines.features import encode
-from unclip.pipelines.ingredients import read_ingredient
-from unclip.pipelines.inversion import INVERTIBLE, invert_pictures, start_from
+from unclip.pipelines.inputs import read_input
+from unclip.pipelines.inversion import INVERTIBLE, invert_pictures, starts_from_noise
 from unclip.pipelines.job import begin
 from unclip.runtime import NoiseSource
 
@@ -42,7 +42,7 @@ def reconstructed(model: Model, picture: Image.Image, **options: Any) -> Result:
         features = encode(model, [""], [picture])
         x_T = {"decoder": invert_pictures(job, [picture], features.pictures, features.condition)}
         embeddings = [features.pictures]
-        images = job.draw(embeddings, features.condition, start_from(job, x_T))
+        images = job.draw(embeddings, features.condition, starts_from_noise(job, x_T))
         return job.result(images, embeddings, features.cut)
 
 
@@ -70,8 +70,8 @@ def test_pictures_end_in_their_reconstructions_bit_for_bit(
 
 def test_a_text_and_a_picture_end_in_both(pipe: UnClip, model: Model, picture: Image.Image) -> None:
     """The text's end is text_to_image with the settings of inversion; the picture's shares its upsampler noise."""
-    settings = model.decoder.defaults.replace(**INVERTIBLE)
-    same = UnClip(replace(model, decoder=replace(model.decoder, defaults=settings)))
+    settings = model.need_decoder.defaults.replace(**INVERTIBLE)
+    same = replace(model, stages={**model.stages, "decoder": replace(model.need_decoder, defaults=settings)})
     options: dict[str, Any] = {"num_steps": {"decoder": 2}}
     there, back = way(pipe, A, picture, **options), way(pipe, picture, A, 2, **options)
     assert torch.equal(there[0], same.text_to_image(A, seed=7, output_type="pt", **options).images[0])
@@ -86,14 +86,14 @@ def test_the_way_is_the_great_circle(pipe: UnClip, model: Model, picture: Image.
     noise = NoiseSource.from_seeds([7])
     text, null = (pipe.clip.encode_text(prompts) for prompts in ([A, B], [""]))
     told = [type(text)(*(value[row : row + 1] for value in text)) for row in (0, 1)]
-    settings = model.prior.defaults.replace(sampler="ddim")
-    a = model.prior.sample(told[0], null, noise.copy(), settings, num_candidates=2)
-    b = model.prior.sample(told[1], null, noise, settings, num_candidates=2)
+    settings = model.need_prior.defaults.replace(sampler="ddim")
+    a = model.need_prior.sample(told[0], null, noise.copy(), settings, num_candidates=2)
+    b = model.need_prior.sample(told[1], null, noise, settings, num_candidates=2)
     torch.testing.assert_close(result.image_embeddings, torch.cat([slerp(a, b, f / 3) for f in range(4)]))
-    small = model.decoder.sample(
-        slerp(a, b, 1 / 3), Condition(told[0], null), noise, model.decoder.defaults.replace(sampler="ddim")
+    small = model.need_decoder.sample(
+        slerp(a, b, 1 / 3), Condition(told[0], null), noise, model.need_decoder.defaults.replace(sampler="ddim")
     )
-    large = model.upsamplers[32].sample(small, noise).clamp(-1.0, 1.0)
+    large = model.need_upsampler.sample(small, noise).clamp(-1.0, 1.0)
     torch.testing.assert_close(result.images[1], large[0], atol=1e-4, rtol=1e-4)
     assert result.seeds == [7] * 4
     assert result.prompts == [A, A, B, B]
@@ -132,7 +132,7 @@ def test_progress_counts_two_ends_and_all_frames_and_can_stop(pipe: UnClip, pict
     [
         (A, 1, {}, "frames=1 is not possible"),
         ("", 3, {}, "prompt 0 is empty"),
-        ("nowhere.PNG", 3, {}, r"nowhere\.PNG is called like a picture, but there is no such file"),
+        ("nowhere.PNG", 3, {}, r"nowhere\.PNG is named like a picture, but there is no such file"),
         (Path("nowhere"), 3, {}, "nowhere cannot be read"),
         (A, 3, {"num_images": 2}, "there is no option 'num_images'"),
         (A, 3, {"num_candidates": 0}, "num_candidates=0"),
@@ -169,12 +169,12 @@ def test_what_is_a_picture_and_what_a_text(
     monkeypatch.chdir(tmp_path)
     picture.save("a.png")
     for given, name in ((picture, "a picture"), (tmp_path / "a.png", "a.png"), ("a.png", "a.png")):
-        found = read_ingredient(given)
+        found = read_input(given)
         assert (found.name, found.text) == (name, "")
         assert found.picture is not None
         assert found.picture.size == (30, 20)
     for text in ("a cat", "x" * 5000, "a cat.\0png?", "a fox.pn"):
-        assert read_ingredient(text) == (text, None)
+        assert read_input(text) == (text, None)
     Path("a cat").write_text("no picture")
     with pytest.raises(InputError, match="a cat is not a picture that can be read"):
-        read_ingredient("a cat")
+        read_input("a cat")

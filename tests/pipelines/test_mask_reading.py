@@ -10,7 +10,8 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.images import from_pil
 from unclip.pictures import open_picture
-from unclip.pipelines.tasks.painting import MaskKind, mask_of_alpha, open_mask
+from unclip.pipelines.description import describe
+from unclip.pipelines.tasks.inpaint import MaskKind, mask_of_alpha, open_mask
 
 SIZE = (64, 64)
 
@@ -155,7 +156,9 @@ def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
     assert "its brightest grey is 1 of 255" in refusal(disc().point([0] * 128 + [1] * 128))
     for mode in ("L", "RGBA"):
         assert "the mask has nothing transparent, by which it is to be read" in refusal(disc(mode), "alpha")
-    assert refusal(disc(), "alhpa").startswith("there is no mask_kind 'alhpa'; did you mean 'alpha'?")
+    (mask_kind,) = (option for option in describe("inpaint") if option.name == "mask_kind")
+    with pytest.raises(InputError, match="there is no mask_kind 'alhpa'; did you mean 'alpha'"):
+        mask_kind.check("alhpa")
 
 
 def test_the_clear_part_of_a_picture_is_a_mask() -> None:

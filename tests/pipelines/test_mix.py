@@ -88,7 +88,7 @@ def test_progress_counts_every_text_of_every_picture(pipe: UnClip, picture: Imag
         ([(A, 0), (B, 0.0)], "all weights are 0"),
         ([(A, float("inf"))], "the weight inf of a red apple"),
         ([("", 1)], "prompt 0 is empty"),
-        ([("a.webp", 1)], r"a\.webp is called like a picture"),
+        ([("a.webp", 1)], r"a\.webp is named like a picture"),
     ],
 )
 def test_bad_parts_are_refused_before_anything_is_drawn(pipe: UnClip, parts: Any, message: str) -> None:

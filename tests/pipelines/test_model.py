@@ -150,7 +150,7 @@ def test_a_wrong_config_is_explained(damaged: Path, text: str, message: str) -> 
 def test_stages_of_several_folders_are_joined(pipe: UnClip, tiny_folder: Path, tmp_path: Path) -> None:
     tiny_pipeline(seed=1).save(tmp_path / "other")
     folders = dict.fromkeys(["clip", "prior", "upsampler_32"], tiny_folder) | {"decoder": tmp_path / "other"}
-    joined = Model.assemble("mixed", folders, read_model_config(tiny_folder).defaults, "cpu", torch.float32)
+    joined = UnClip.assemble("mixed", folders, read_model_config(tiny_folder).defaults, "cpu", torch.float32)
     mine, other = pipe.decoder.network, tiny_pipeline(seed=1).decoder.network
     assert torch.equal(joined.decoder.network.unet.conv_in.weight, other.unet.conv_in.weight)
     assert not torch.equal(joined.decoder.network.unet.conv_in.weight, mine.unet.conv_in.weight)
@@ -160,11 +160,11 @@ def test_stages_of_several_folders_are_joined(pipe: UnClip, tiny_folder: Path, t
 def test_stages_of_different_models_are_refused(model: Model) -> None:
     unit = Dalle2PriorConfig(embedding_dim=16, num_text_tokens=16, depth=1, num_heads=1, reads_text_hidden=False)
     with pytest.raises(CheckpointError, match="disagree on the scale of image embeddings"):
-        replace(model, prior=replace(model.prior, network=Dalle2Prior(unit)))
-    other = model.prior.network.config.replace(embedding_dim=24)
-    prior = replace(model.prior, network=type(model.prior.network)(other))
+        replace(model, stages={**model.stages, "prior": replace(model.need_prior, network=Dalle2Prior(unit))})
+    other = model.need_prior.network.config.replace(embedding_dim=24)
+    prior = replace(model.need_prior, network=type(model.need_prior.network)(other))
     with pytest.raises(CheckpointError, match="disagree on the image embedding: clip 16, prior 24, decoder 16"):
-        replace(model, prior=prior)
+        replace(model, stages={**model.stages, "prior": prior})
 
 
 def test_low_memory_holds_the_weights_of_one_stage_at_a_time(pipe: UnClip, tiny_folder: Path) -> None:
@@ -199,12 +199,12 @@ def test_a_missing_part_is_named_by_the_task_that_needs_it(tiny_folder: Path, tm
 
 def test_a_second_network_of_an_upsampler_draws_the_last_step_alone(model: Model, tmp_path: Path) -> None:
     """Of 2 steps the second comes from it: with the first network in both places nothing changes, else the end does."""
-    stage = model.upsamplers[32]
+    stage = model.need_upsampler
     other = tiny_pipeline(seed=1).upsamplers[32].network
     low_res, settings = torch.rand(1, 3, 16, 16) * 2 - 1, stage.defaults.replace(sampler="ddim", num_steps=2)
 
     def steps(last: Upsampler | None) -> list[torch.Tensor]:
-        stage_of_two = replace(stage, last=last)
+        stage_of_two = replace(stage, last_step_network=last)
         return [step.x_t for step in stage_of_two.steps(low_res, NoiseSource.from_seeds([9]), settings)]
 
     alone, same, two = steps(None), steps(stage.network), steps(other)
@@ -215,7 +215,8 @@ def test_a_second_network_of_an_upsampler_draws_the_last_step_alone(model: Model
     eps = other(two[0], torch.zeros(1), low_res, torch.zeros(1))
     torch.testing.assert_close(two[1], ((two[0] - sigma * eps) / alpha).clamp(-1, 1), atol=1e-5, rtol=1e-5)
 
-    UnClip(replace(model, upsamplers={32: replace(stage, last=other)})).save(tmp_path)
-    loaded = UnClip.load(tmp_path, "cpu", torch.float32).model.upsamplers[32].last
+    stages = {**model.stages, stage.name: replace(stage, last_step_network=other)}
+    replace(model, stages=stages).save(tmp_path)
+    loaded = UnClip.load(tmp_path, "cpu", torch.float32).need_upsampler.last_step_network
     assert loaded is not None
     assert torch.equal(loaded.unet.conv_in.weight, other.unet.conv_in.weight)

@@ -72,8 +72,8 @@ def test_a_named_file_of_several_is_numbered_or_an_animation(result: Result, tmp
 
 
 def test_pictures_without_words_have_names_of_their_own(result: Result, tmp_path: Path) -> None:
-    wordless = replace(result, prompts=["", "", "\U0001f600", "\U0001f988"], seeds=[1, 1, 1, 1])
-    names = [path.name for path in wordless.save(tmp_path)]
+    without_text = replace(result, prompts=["", "", "\U0001f600", "\U0001f988"], seeds=[1, 1, 1, 1])
+    names = [path.name for path in without_text.save(tmp_path)]
     assert names == ["image-1.png", "image-1-2.png", "grinning-face-1.png", "shark-1.png"]
 
 

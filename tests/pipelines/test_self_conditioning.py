@@ -43,12 +43,12 @@ def loop(
 
 
 def texts(model: Model) -> tuple[TextFeatures, TextFeatures]:
-    return model.clip.encode_text(PROMPTS), model.clip.encode_text([""])
+    return model.need_clip.encode_text(PROMPTS), model.need_clip.encode_text([""])
 
 
 def test_prior(model: Model) -> None:
     text, null = texts(model)
-    network = Prior(model.prior.network.config.replace(self_conditioning=True)).requires_grad_(False)
+    network = Prior(model.need_prior.network.config.replace(self_conditioning=True)).requires_grad_(False)
     fill(network)
     stage = PriorStage(network, SETTINGS)
     told = {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
@@ -81,7 +81,7 @@ def test_decoder(model: Model, generator: torch.Generator) -> None:
 def test_the_prior_of_dalle2_pytorch(model: Model) -> None:
     text, null = texts(model)
     config = Dalle2PriorConfig(
-        embedding_dim=model.clip.embedding_dim,
+        embedding_dim=model.need_clip.embedding_dim,
         num_text_tokens=8,
         reads_text_hidden=False,
         depth=1,

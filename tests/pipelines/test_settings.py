@@ -8,7 +8,7 @@ import pytest
 from unclip.errors import ConfigError, InputError
 from unclip.model import StageSettings
 from unclip.pipelines import check_prompts, image_seeds
-from unclip.pipelines.settings import picture_seeds, settle
+from unclip.pipelines.settings import picture_seeds, resolve_settings
 
 DEFAULTS = {
     "prior": StageSettings(num_steps=10, sampler="ddpm", guidance_scale=2.0),
@@ -18,7 +18,7 @@ DEFAULTS = {
 
 
 def settled(**given: Any) -> dict[str, StageSettings]:
-    return settle(DEFAULTS, ["upsampler_256"], **given)
+    return resolve_settings(DEFAULTS, ["upsampler_256"], **given)
 
 
 def test_nothing_given_is_the_default() -> None:

@@ -23,8 +23,8 @@ def test_most_pictures_are_nearest_to_their_own_prompt(pipe: UnClip) -> None:
 
 
 def test_sizes_and_storage_are_as_the_card_says(pipe: UnClip) -> None:
-    assert pipe.model.image_sizes == [32, 256, 1024]
-    assert pipe.model.clip.embedding_dim == 192
+    assert pipe.image_sizes == [32, 256, 1024]
+    assert pipe.clip.embedding_dim == 192
 
 
 def test_a_negative_prompt_leads_away_from_what_is_often_drawn(pipe: UnClip) -> None:

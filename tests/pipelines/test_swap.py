@@ -22,7 +22,7 @@ def other() -> UnClip:
     """Other weights of the same shape."""
     pipe = tiny_pipeline(seed=1)
     basis = EmbeddingBasis.fit(torch.eye(16))
-    return UnClip(replace(pipe.model, name="other", num_candidates=3, basis=basis))
+    return replace(pipe, name="other", num_candidates=3, basis=basis)
 
 
 def test_a_decoder_of_another_model_draws_from_the_prior_of_this_one(pipe: UnClip, other: UnClip) -> None:
@@ -38,8 +38,8 @@ def test_a_decoder_of_another_model_draws_from_the_prior_of_this_one(pipe: UnCli
 def test_all_of_another_model_is_that_model(pipe: UnClip, other: UnClip) -> None:
     swapped = pipe.replace(clip=other, prior=other, decoder=other, upsamplers=other)
     assert torch.equal(drawn(swapped), drawn(other))
-    assert swapped.model.num_candidates == 3
-    assert swapped.model.basis is other.model.basis is not None
+    assert swapped.num_candidates == 3
+    assert swapped.basis is other.basis is not None
     assert pipe.replace().name == "tiny"
 
 
@@ -63,10 +63,8 @@ def test_each_stage_is_in_memory_as_it_was_at_home(
 
 
 def test_another_embedding_is_refused_with_both_numbers(pipe: UnClip, model: Model) -> None:
-    prior = Prior(model.prior.network.config.replace(embedding_dim=24))
-    wider = UnClip(
-        Model(name="wider", clip=None, prior=replace(model.prior, network=prior), decoder=None, upsamplers={})
-    )
+    prior = Prior(model.need_prior.network.config.replace(embedding_dim=24))
+    wider = UnClip(name="wider", encoders={}, stages={"prior": replace(model.need_prior, network=prior)})
     with pytest.raises(CheckpointError, match="disagree on the image embedding: clip 16, prior 24, decoder 16"):
         pipe.replace(prior=wider)
     with pytest.raises(InputError, match="the model 'wider' has no decoder"):
@@ -74,21 +72,22 @@ def test_another_embedding_is_refused_with_both_numbers(pipe: UnClip, model: Mod
 
 
 def test_another_size_is_refused_with_both_numbers(pipe: UnClip, model: Model) -> None:
-    stage = model.upsamplers[32]
+    stage = model.need_upsampler
 
     def enlarging(low_res: int, size: int) -> UnClip:
         network = Upsampler(stage.network.config.replace(low_res_size=low_res, image_size=size))
-        return UnClip(replace(model, decoder=None, upsamplers={size: replace(stage, network=network)}))
+        stages = {"prior": model.need_prior, f"upsampler_{size}": replace(stage, network=network)}
+        return UnClip("tiny", model.encoders, stages)
 
     with pytest.raises(CheckpointError, match="the decoder makes 16 px, but upsampler_32 enlarges 8 px"):
         pipe.replace(upsamplers=enlarging(8, 32))
     with pytest.raises(CheckpointError, match="upsampler_32 makes 32 px, but upsampler_64 enlarges 16 px"):
-        replace(model, upsamplers={**enlarging(16, 64).model.upsamplers, 32: stage})
-    larger = replace(model, image_size=32)
-    assert UnClip(larger).replace(upsamplers=enlarging(16, 64)).model.image_size is None
+        replace(model, stages={**model.stages, **enlarging(16, 64).stages})
+    larger = replace(pipe, image_size=32)
+    assert larger.replace(upsamplers=enlarging(16, 64)).image_size is None
 
 
 def test_devices_must_agree(pipe: UnClip) -> None:
-    away = UnClip(replace(pipe.model, name="away", device=torch.device("meta")))
+    away = replace(pipe, name="away", device=torch.device("meta"))
     with pytest.raises(InputError, match="'tiny' is on cpu and 'away', which gives its decoder, on meta"):
         pipe.replace(decoder=away)

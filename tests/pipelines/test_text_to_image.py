@@ -63,10 +63,10 @@ def test_batches_change_no_more_than_rounding(pipe: UnClip) -> None:
 def test_noise_order_is_prior_decoder_upsampler(model: Model, pipe: UnClip) -> None:
     """The chain by hand with one generator: start and steps of each stage in turn."""
     noise = NoiseSource.from_seeds([7])
-    text, null = model.clip.encode_text([PROMPT]), model.clip.encode_text([""])
-    z = model.prior.sample(text, null, noise, num_candidates=2)
-    small = model.decoder.sample(z, Condition(text, null), noise)
-    large = model.upsamplers[32].sample(small, noise)
+    text, null = model.need_clip.encode_text([PROMPT]), model.need_clip.encode_text([""])
+    z = model.need_prior.sample(text, null, noise, num_candidates=2)
+    small = model.need_decoder.sample(z, Condition(text, null), noise)
+    large = model.need_upsampler.sample(small, noise)
     result = pipe.text_to_image(PROMPT, seed=7, num_candidates=2, output_type="pt")
     torch.testing.assert_close(result.image_embeddings, z)
     torch.testing.assert_close(result.images[0], large[0])
@@ -79,7 +79,7 @@ def test_embeddings_outlive_inference_mode(pipe: UnClip) -> None:
 
 
 def test_sizes(pipe: UnClip) -> None:
-    assert pipe.model.image_sizes == [16, 32]
+    assert pipe.image_sizes == [16, 32]
     assert pixels(pipe).shape == pixels(pipe, image_size=32).shape == (1, 3, 32, 32)
     small = pipe.text_to_image(PROMPT, seed=7, image_size=16)
     assert small.images[0].size == (16, 16)
@@ -200,5 +200,5 @@ def test_bad_input_is_refused_before_anything_is_drawn(
 
 def test_text_features_are_those_of_clip(model: Model) -> None:
     """The empty prompt has two real tokens, so guidance has something to read."""
-    null: TextFeatures = model.clip.encode_text([""])
+    null: TextFeatures = model.need_clip.encode_text([""])
     assert int(null.mask.sum()) == 2

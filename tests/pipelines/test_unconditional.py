@@ -15,7 +15,7 @@ from unclip.errors import InputError
 from unclip.model import StageSettings, describe_model
 from unclip.models import Autoencoder, Decoder, KandinskyDecoder, autoencoder_preset, kandinsky_decoder_preset
 from unclip.models.dalle2_pytorch import Dalle2UNet, Dalle2UNetConfig
-from unclip.pipelines import DecoderStage, Model, UnClip, last
+from unclip.pipelines import DecoderStage, Model, UnClip, run_to_end
 from unclip.runtime import NoiseSource, forked_random_state
 from unclip.testing.tiny import DECODER
 
@@ -32,10 +32,9 @@ def filled(build: Callable[[], nn.Module]) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def alone(network: Any, autoencoder: Autoencoder | None = None, **parts: Any) -> UnClip:
-    """A model of a decoder and nothing else but `parts`."""
-    clip = parts.pop("clip", None)
-    return UnClip(Model("alone", clip, None, DecoderStage(network, SETTINGS, autoencoder), {}, **parts))
+def alone(network: Any, autoencoder: Autoencoder | None = None, **encoders: Any) -> UnClip:
+    """A model of a decoder and nothing else but `encoders`."""
+    return UnClip("alone", encoders, {"decoder": DecoderStage(network, SETTINGS, autoencoder)})
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def drawn(pipe: UnClip, num_images: int = 1, **options: Any) -> Tensor:
 
 def test_the_null_stands_for_the_embedding(bare: UnClip) -> None:
     """By hand: the network told that no embedding is present, sampled without guidance."""
-    network, schedule = bare.decoder.network, bare.model.need_decoder.schedule
+    network, schedule = bare.decoder.network, bare.need_decoder.schedule
     for seed, picture in zip((7, 8), drawn(bare, 2), strict=True):
         absent = {
             "image_embedding": torch.full((1, DECODER.embedding_dim), 5.0),
@@ -59,7 +58,7 @@ def test_the_null_stands_for_the_embedding(bare: UnClip) -> None:
         config = network.config
         denoiser = clip_x0(bind(network, schedule, config.prediction_type, absent, config.learned_variance), 1.0)
         start = NoiseSource.from_seeds([seed])((3, 16, 16))
-        expected = last(get_sampler("ddim").sample(denoiser, start, time_grid(schedule, 3), None))
+        expected = run_to_end(get_sampler("ddim").sample(denoiser, start, time_grid(schedule, 3), None))
         torch.testing.assert_close(picture, expected[0].clamp(-1.0, 1.0))
 
 
@@ -86,7 +85,7 @@ def test_a_decoder_that_reads_text_is_told_the_empty_prompt(pipe: UnClip, model:
     config, schedule, noise = network.config, model.need_decoder.schedule, NoiseSource.from_seeds([7])
     denoiser = clip_x0(bind(network, schedule, config.prediction_type, told, config.learned_variance), 1.0)
     steps = get_sampler("ddpm").sample(denoiser, noise((3, 16, 16)), time_grid(schedule, 3), lambda: noise((3, 16, 16)))
-    torch.testing.assert_close(found[0], last(steps)[0].clamp(-1.0, 1.0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[0], run_to_end(steps)[0].clamp(-1.0, 1.0), atol=1e-5, rtol=1e-4)
 
 
 def test_upsamplers_go_on(pipe: UnClip) -> None:
@@ -102,7 +101,7 @@ def test_other_decoders_draw_of_nothing_too(model: Model) -> None:
         assert not torch.allclose(one, two, atol=0.01)
     config = kandinsky_decoder_preset("tiny").replace(embedding_dim=model.need_clip.embedding_dim, num_image_tokens=4)
     latent = filled(lambda: KandinskyDecoder(config)), filled(lambda: Autoencoder(autoencoder_preset("tiny")))
-    one, two = drawn(alone(*latent, clip=model.clip), 2)
+    one, two = drawn(alone(*latent, clip=model.need_clip), 2)
     assert not torch.allclose(one, two, atol=0.01)
     with pytest.raises(InputError, match="the model 'alone' has no CLIP"):
         drawn(alone(*latent))
@@ -117,11 +116,11 @@ def dalle2(embedding_dim: int) -> Dalle2UNetConfig:
 
 def test_a_decoder_that_can_read_no_embedding_says_so_to_other_tasks(model: Model, tmp_path: Path) -> None:
     stage = DecoderStage(filled(lambda: Dalle2UNet(dalle2(0))), SETTINGS)
-    unread = replace(model, decoder=stage, upsamplers={}, prior=None)
+    unread = replace(model, stages={"decoder": stage})
     with pytest.raises(InputError, match=r"the decoder of 'tiny' reads no image embedding.*use `unconditional`"):
-        UnClip(unread).image_variations(Image.new("RGB", (16, 16), "red"))
-    assert drawn(UnClip(unread)).shape == (1, 3, 16, 16)
-    UnClip(unread).save(tmp_path)
+        unread.image_variations(Image.new("RGB", (16, 16), "red"))
+    assert drawn(unread).shape == (1, 3, 16, 16)
+    unread.save(tmp_path)
     assert [stage.name for stage in describe_model(tmp_path).stages] == ["clip", "decoder"]
 
 

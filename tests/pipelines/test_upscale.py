@@ -10,7 +10,7 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
-from unclip.pipelines import Model, UnClip, last
+from unclip.pipelines import Model, UnClip, run_to_end
 from unclip.pipelines.tasks.upscale import BLOCK, OVERLAP, Block, _cut_axis, enlarge_part, paste, plan_passes
 from unclip.runtime import NoiseSource
 
@@ -24,9 +24,9 @@ def test_one_block_is_the_stage_on_the_enlarged_picture(pipe: UnClip, model: Mod
     small = picture(20, 12)
     large = small.resize((40, 24), Image.Resampling.BICUBIC)
     noise = NoiseSource.from_seeds([5])
-    stage = model.upsamplers[32]
+    stage = model.need_upsampler
     with torch.inference_mode():
-        by_hand = last(stage.steps(from_pil([large]), noise, stage.defaults, size=(24, 40)))
+        by_hand = run_to_end(stage.steps(from_pil([large]), noise, stage.defaults, size=(24, 40)))
     assert pipe.upscale(small, 40, seed=5).images[0].tobytes() == to_pil(by_hand)[0].tobytes()
 
 
@@ -41,7 +41,7 @@ def test_one_block_is_the_stage_on_the_enlarged_picture(pipe: UnClip, model: Mod
     ],
 )
 def test_passes(model: Model, found: tuple[int, int], size: int | None, plan: list[tuple[int, int]]) -> None:
-    assert plan_passes(found, size, model.upsamplers[32]) == plan
+    assert plan_passes(found, size, model.need_upsampler) == plan
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 1024, 1025, 2048, 5000])
@@ -101,7 +101,7 @@ def test_what_cannot_be_enlarged_is_refused(pipe: UnClip, model: Model) -> None:
         with pytest.raises(InputError, match=message):
             pipe.upscale(picture(20, 12), progress=lambda stage, done, total: seen.append(stage), **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="the model 'tiny' has no upsampler"):
-        UnClip(dataclasses.replace(model, upsamplers={})).upscale(picture(20, 12))
+        dataclasses.replace(model, stages={}).upscale(picture(20, 12))
     assert seen == []
 
 

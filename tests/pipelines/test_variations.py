@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from unclip_pipelines import unclip_pipeline
 
 from unclip.diffusion import ddim, invert, slerp, time_grid
 from unclip.errors import InputError
@@ -14,7 +15,6 @@ from unclip.images import cover, cut, from_pil
 from unclip.pipelines import Condition, Model, UnClip
 from unclip.pipelines.inversion import INVERTIBLE, INVERTIBLE_UPSAMPLER
 from unclip.runtime import NoiseSource
-from unclip_pipelines import unclip_pipeline
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def test_it_is_the_stages_by_hand(pipe: UnClip, model: Model, picture: Image.Ima
     result = pipe.image_variations(picture, seed=3, output_type="pt")
     seen, text = pipe.clip.encode_pictures([picture]), pipe.clip.encode_text([""])
     noise = NoiseSource.from_seeds([3])
-    small = model.decoder.sample(seen, Condition(text, text), noise)
-    large = model.upsamplers[32].sample(small, noise).clamp(-1.0, 1.0)
+    small = model.need_decoder.sample(seen, Condition(text, text), noise)
+    large = model.need_upsampler.sample(small, noise).clamp(-1.0, 1.0)
     torch.testing.assert_close(result.images[0], large[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(result.image_embeddings, seen)
     assert result.prompts == result.cut == [""]
@@ -63,9 +63,9 @@ def drawn(pipe: UnClip, picture: Image.Image, num_images: int = 1, **options: An
 def test_eta_0_is_inversion_and_ddim_by_hand(pipe: UnClip, model: Model, picture: Image.Image) -> None:
     square = cut(picture, (1, 1))
     text, seen = pipe.clip.encode_text([""]), pipe.clip.encode_pictures([square])
-    settings = model.decoder.defaults.replace(**INVERTIBLE)
-    denoiser = model.decoder.denoiser(seen, Condition(text, text), settings)
-    times = time_grid(model.decoder.schedule, 6, sigma_min=0.3)
+    settings = model.need_decoder.defaults.replace(**INVERTIBLE)
+    denoiser = model.need_decoder.denoiser(seen, Condition(text, text), settings)
+    times = time_grid(model.need_decoder.schedule, 6, sigma_min=0.3)
     *_, climbed = invert(denoiser, from_pil([cover(square, (16, 16))]), times)
     *_, back = ddim(denoiser, climbed.x_t, times)
     torch.testing.assert_close(
@@ -81,10 +81,10 @@ def test_exact_begins_every_stage_at_its_noise_and_no_seed_matters(
     assert torch.equal(exact, other)
     small = drawn(pipe, picture, eta=0.0, num_steps=4)
     near, real = (from_pil([cover(cut(picture, (1, 1)), (side, side))]) for side in (16, 32))
-    settings = model.upsamplers[32].defaults.replace(**{**INVERTIBLE_UPSAMPLER, "num_steps": 4})
-    times = time_grid(model.upsamplers[32].schedule, 4, sigma_min=0.1)
-    *_, climbed = invert(model.upsamplers[32].tiled_denoiser(near, (32, 32), settings), real, times, 1)
-    *_, back = ddim(model.upsamplers[32].tiled_denoiser(small, (32, 32), settings), climbed.x_t, times)
+    settings = model.need_upsampler.defaults.replace(**{**INVERTIBLE_UPSAMPLER, "num_steps": 4})
+    times = time_grid(model.need_upsampler.schedule, 4, sigma_min=0.1)
+    *_, climbed = invert(model.need_upsampler.tiled_denoiser(near, (32, 32), settings), real, times, 1)
+    *_, back = ddim(model.need_upsampler.tiled_denoiser(small, (32, 32), settings), climbed.x_t, times)
     torch.testing.assert_close(exact, back.x_t.clamp(-1, 1), atol=1e-4, rtol=1e-4)
 
 

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unclip.pipelines.tasks.painting import Box, window_around, windows_outward
+from unclip.pipelines.tasks.inpaint import window_around
+from unclip.pipelines.tasks.outpaint import windows_outward
+from unclip.pipelines.tasks.painting import Box
 
 
 @pytest.mark.parametrize(

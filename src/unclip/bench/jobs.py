@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt
 
 from unclip.config import Config, load_config
 from unclip.model import StageSettings
-from unclip.model.families import NETWORKS
+from unclip.model.families import FAMILIES, family_of
 from unclip.training import TrainConfig
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -21,12 +21,11 @@ class NetworkShape(Config):
     @classmethod
     def of(cls, config: Config) -> "NetworkShape":
         """The shape of the network that `config` describes."""
-        name = next(name for name, network in NETWORKS.items() if network.config is type(config))
-        return cls(network=name, config=config.model_dump(mode="json"))
+        return cls(network=family_of(config).network.__name__, config=config.model_dump(mode="json"))
 
     def load(self) -> Config:
         """The configuration."""
-        return load_config(NETWORKS[self.network].config, self.config)
+        return load_config(FAMILIES[self.network].config, self.config)
 
 
 class StageJob(Config):

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from unclip.bench.subject import Subject
 from unclip.errors import InputError
 from unclip.model import StageSettings
-from unclip.model.families import LATENT_SIZE, build_on_meta
+from unclip.model.families import build_on_meta
+from unclip.model.family import LATENT_SIZE
 from unclip.model.folder import upsampler_names
 from unclip.models import AutoencoderConfig
 from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, UpsamplerStage
@@ -35,12 +36,12 @@ def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> StageS
     if "decoder" not in networks:
         return _without_decoder(sizes, networks, image_size)
     upsamplers = [UpsamplerStage(networks[name], ANY) for name in upsampler_names(networks)]
+    prior = [PriorStage(networks["prior"], ANY)] if "prior" in networks else []
+    decoder = DecoderStage(networks["decoder"], ANY, networks.get("autoencoder"))
     model = Model(
         name=subject.name,
-        clip=None,
-        prior=PriorStage(networks["prior"], ANY) if "prior" in networks else None,
-        decoder=DecoderStage(networks["decoder"], ANY, networks.get("autoencoder")),
-        upsamplers={stage.image_size: stage for stage in upsamplers},
+        encoders={},
+        stages={stage.name: stage for stage in (*prior, decoder, *upsamplers)},
         image_size=subject.image_size if upsamplers or "autoencoder" in networks else None,
     )
     chain = chain_to(model, image_size)

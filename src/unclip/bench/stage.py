@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unclip.bench.jobs import StageJob
 from unclip.clip import Clip, MultilingualClip, TextFeatures
-from unclip.model.families import CLIP_TOKENS
+from unclip.model.family import CLIP_TOKENS
 from unclip.models import Autoencoder, Decoder, KandinskyDecoder, Prior, Upsampler
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2UNet
 from unclip.pipelines import Condition, DecoderStage, PriorStage, UpsamplerStage

@@ -1,27 +1,26 @@
-"""`unclip evaluate`: a model, or a folder of pictures, against a reference. Knows options; pipelines measure."""
+"""The commands `evaluate`, of a model or a folder of pictures, and `compare`, of several results on one page."""
 
 import inspect
+import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclip.cli.embed import parse_node
-from unclip.cli.options import Device
-from unclip.cli.per_stage import parse_per_stage
+from unclip.cli.data import parse_node
+from unclip.cli.options import AsJson, Device, help_of, parse_per_stage
 from unclip.errors import InputError, did_you_mean
 from unclip.progress import on_terminal, say, show_progress
 
 if TYPE_CHECKING:
-    from unclip.evaluate import Evaluation
+    from unclip.evaluate import Evaluation, Speed
     from unclip.metrics import FeatureNetwork
 
-
 COCO_SIZE = 256
-# What is swept, by the option that sets it, and what its values are.
+# The settings that --sweep takes, by the option that sets each, and the type of their values.
 SWEPT = {"guidance": ("guidance_scale", float), "steps": ("num_steps", int), "sampler": ("sampler", str)}
 
 
@@ -38,12 +37,12 @@ def evaluate(
     metrics: Annotated[str | None, typer.Option(help="fid,kid,...; else all that there are features for.")] = None,
     features: Annotated[str, typer.Option(help="inception, dinov2-vitl14, clip:MODEL; with commas.")] = "inception",
     weights: Annotated[list[str] | None, typer.Option(help="inception=FILE: weights of a feature network.")] = None,
-    num_images: Annotated[int | None, typer.Option("-n", "--num-images", help="Pictures to draw.")] = None,
+    num_images: Annotated[int | None, typer.Option("-n", "--num-images", help=help_of("num_images"))] = None,
     images_per_prompt: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 1,
     size: Annotated[int | None, typer.Option(help="Side at which pictures are compared.")] = None,
     seed: Annotated[int, typer.Option(help="Of captions and pictures.")] = 0,
     steps: Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25.")] = None,
-    guidance: Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")] = None,
+    guidance: Annotated[str | None, typer.Option(help=help_of("guidance_scale"))] = None,
     sampler: Annotated[str | None, typer.Option(help="As for generate; also per stage.")] = None,
     sweep: Annotated[list[str] | None, typer.Option(help="guidance.decoder=1,2,3: evaluate each.")] = None,
     bootstrap: Annotated[int, typer.Option(help="Sets redrawn for 95 % intervals; 0: none.")] = 0,
@@ -55,15 +54,15 @@ def evaluate(
     cache: Annotated[Path | None, typer.Option(help="Where features of folders are kept; else UNCLIP_CACHE.")] = None,
     card: Annotated[Path | None, typer.Option(help="A model card that gets the figures between its marks.")] = None,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model on prompts, or a folder of pictures; the same command again goes on where it stopped."""
-    command = _command(locals())
+    command = _command_line(locals())
     if coco is not None:
         if prompts is not None or reference is not None:
             raise InputError("--coco brings prompts and reference; leave out --prompts and --reference.")
         prompts, reference, size = coco[0], coco[1], size or COCO_SIZE
-    _check(model, images, prompts, out)
+    _check_subject(model, images, prompts, out)
     if card is not None and not card.is_file():
         raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
     from unclip.evaluate import EvaluateOptions, embed_in_card, evaluate_folders, evaluate_model
@@ -75,7 +74,7 @@ def evaluate(
         seed=seed,
         bootstrap=bootstrap,
         batch_size=batch_size,
-        node=_node(node),
+        node=_launcher_share() if node is None else parse_node(node),
         cache=cache,
         num_images=num_images,
         images_per_prompt=images_per_prompt,
@@ -88,51 +87,37 @@ def evaluate(
         keep_pictures=keep_pictures,
         command=command,
     )
-    device = _local_device(device)
+    device = _launcher_device(device)
     pipe = None if model is None else UnClip.load(model, device)
     _check_paths(prompts, reference, images)
     networks = _open_networks(_names(features) or [], weights or [], device, cache)
     try:
-        if pipe is None or prompts is None or out is None:
+        if pipe is not None and prompts is not None and out is not None:
+            result = evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_show_progress)
+        else:
             assert images is not None, "checked above"
             result = evaluate_folders(
-                images, reference, networks, out, options=options, captions=prompts, progress=_tell
+                images, reference, networks, out, options=options, captions=prompts, progress=_show_progress
             )
-        else:
-            result = evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_tell)
     except KeyboardInterrupt:
         say("unclip: interrupted; the same command goes on")
         raise
     if card is not None and result is not None:
         embed_in_card(card, result, command=options.command)
-    _report(result, out, as_json)
+    _print_result(result, out, as_json)
 
 
-def _tell(stage: str, done: int, total: int) -> None:
-    """Progress; where nobody watches, not of the reading, which a line about a wrong input may follow."""
-    if stage != "reading" or on_terminal():
-        show_progress(stage, done, total, "done")
-
-
-def _check_paths(*locations: str | None) -> None:
-    """Raise `InputError` for a file that is not there, before networks are fetched."""
-    for location in filter(None, locations):
-        is_name = "://" not in location and not any(mark in location for mark in "*{")
-        if is_name and not Path(location).exists():
-            raise InputError(f"there is no {location}; give a file or folder that is there.")
-
-
-def _check(model: str | None, images: str | None, prompts: str | None, out: Path | None) -> None:
+def _check_subject(model: str | None, images: str | None, prompts: str | None, out: Path | None) -> None:
     """Raise `InputError` unless there is either a model with prompts and a folder, or a folder of pictures."""
     if (model is None) == (images is None):
         raise InputError("give either a model to draw with, or --images FOLDER.")
     if model is not None and prompts is None:
         raise InputError(f"{model} draws prompts; give --prompts FILE, or --coco CAPTIONS.json FOLDER.")
     if model is not None and out is None:
-        raise InputError("what is drawn is kept in a folder, from which an interrupted run goes on; name one with -o.")
+        raise InputError("drawn pictures are kept, so that an interrupted run can resume; name one with -o FOLDER.")
 
 
-def _command(values: Mapping[str, object]) -> str:
+def _command_line(values: Mapping[str, object]) -> str:
     """The command line of these parameters of `evaluate`, those that are not the defaults.
 
     Not the process's own arguments: those may be another program's, a notebook's or a server's.
@@ -172,14 +157,12 @@ def _parse_sweep(text: str) -> tuple[str, list[Any]]:
         raise InputError(f"--sweep {text!r} has a value that is no number; write guidance.decoder=1,2,3.") from None
 
 
-def _node(text: str | None) -> tuple[int, int]:
-    """The share that was asked for, or that of a launcher such as torchrun."""
-    if text is not None:
-        return parse_node(text)
+def _launcher_share() -> tuple[int, int]:
+    """This process's number and the number of all, as a launcher such as torchrun says."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _local_device(device: str) -> str:
+def _launcher_device(device: str) -> str:
     """The GPU of a launcher's process, where no device was named."""
     rank = os.environ.get("LOCAL_RANK")
     if device != "auto" or rank is None:
@@ -189,53 +172,129 @@ def _local_device(device: str) -> str:
     return f"cuda:{rank}" if torch.cuda.is_available() else device
 
 
+def _check_paths(*locations: str | None) -> None:
+    """Raise `InputError` for a file that does not exist, before networks are fetched."""
+    for location in filter(None, locations):
+        is_pattern = "://" in location or any(mark in location for mark in "*{")
+        if not is_pattern and not Path(location).exists():
+            raise InputError(f"there is no {location}; give a file or folder that is there.")
+
+
 def _open_networks(
     names: Sequence[str], weights: Sequence[str], device: str, cache: Path | None
 ) -> "list[FeatureNetwork]":
+    """The networks of these names, with weights from `inception=FILE`; raises `InputError` for one that is not used."""
     from unclip.evaluate import open_features
 
-    files = _weights(weights, names)
-    return [open_features(name, files.get(name), device, cache) for name in names]
-
-
-def _weights(given: Sequence[str], names: Sequence[str]) -> Mapping[str, Path]:
-    """`inception=FILE` by name; raises `InputError` for a network that is not used."""
     files = dict[str, Path]()
-    for text in given:
+    for text in weights:
         name, separator, path = text.partition("=")
         if not separator or not path:
             raise InputError(f"--weights {text!r} cannot be read; write inception=FILE.")
         if name not in names:
             raise InputError(f"--weights {text!r} is of a network that is not used; {did_you_mean(name, names)}")
         files[name] = Path(path)
-    return files
+    return [open_features(name, files.get(name), device, cache) for name in names]
 
 
-def _report(result: "Evaluation | None", out: Path | None, as_json: bool) -> None:
+def _show_progress(stage: str, done: int, total: int) -> None:
+    """Show progress; where stderr is no terminal, not of reading, which an error about the input may follow."""
+    if stage != "reading" or on_terminal():
+        show_progress(stage, done, total, "done")
+
+
+def _print_result(result: "Evaluation | None", out: Path | None, as_json: bool) -> None:
+    """Print a line for each figure of each point, and for the measures of single stages."""
     if result is None:
         say("chunks of other processes are not there yet; the last of them writes the results")
         return
     if as_json:
         print(result.model_dump_json())
         return
-    notes = [*result.notes, *(figure.warning for figure in result.points[0].figures if figure.warning)]
-    for note in notes:
+    for note in [*result.notes, *(figure.warning for figure in result.points[0].figures if figure.warning)]:
         say(f"note: {note}")
-    print("\n".join(_lines(result)))
-    if out is not None:
-        print(out / "report.html")
-
-
-def _lines(result: "Evaluation") -> list[str]:
-    """A line for each figure of each point, and for the measures of single stages."""
-    lines = []
     for point in result.points:
         before = f"{point.label}: " if point.label else ""
         for figure in point.figures:
             interval = "" if figure.low is None else f" [{figure.low:.4g}, {figure.high:.4g}]"
-            lines.append(f"{before}{figure.title} {figure.value:.6g}{interval}")
+            print(f"{before}{figure.title} {figure.value:.6g}{interval}")
         for suite, measures in point.suites.items():
-            lines += [f"{before}{suite} {name} {value:.6g}" for name, value in measures.items()]
+            for name, value in measures.items():
+                print(f"{before}{suite} {name} {value:.6g}")
         if point.seconds_per_image is not None:
-            lines.append(f"{before}seconds per image {point.seconds_per_image:.4g}")
-    return lines
+            print(f"{before}seconds per image {point.seconds_per_image:.4g}")
+    if out is not None:
+        print(out / "report.html")
+
+
+def compare(
+    results: Annotated[
+        list[Path], typer.Argument(help="results.json of `evaluate`, lines that `bench sample --json` printed.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for comparison.html and comparison.md.")],
+) -> None:
+    """Put evaluations and timings on one page: tables, quality against seconds, memory against size."""
+    from unclip.evaluate import write_comparison
+
+    evaluations, speeds = list["Evaluation"](), list["Speed"]()
+    for path in results:
+        for record in _read_objects(path):
+            if record.get("command") == "bench sample":
+                speeds += _speeds(path, record)
+            else:
+                evaluations.append(_evaluation(path, record))
+    print(write_comparison(evaluations, out, speeds=speeds))
+
+
+def read_evaluation(path: Path) -> "Evaluation":
+    """The one evaluation in a file; raises `InputError` and `ConfigError` in one line for anything else."""
+    records = list(_read_objects(path))
+    if len(records) != 1:
+        raise InputError(f"{path} holds {len(records)} results, not one; give the results.json of an evaluation.")
+    return _evaluation(path, records[0])
+
+
+def _read_objects(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The JSON object that a file holds, or one in each of its lines."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give the results.json of an evaluation.") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    is_a_line_each = all(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
+    for part in lines if is_a_line_each else [text]:
+        try:
+            record = json.loads(part)
+        except ValueError as error:
+            raise InputError(f"{path} is no JSON ({error}); give the results.json of an evaluation.") from None
+        if not isinstance(record, dict):
+            raise InputError(f"{path} holds no evaluation and no timing; give the results.json of one.")
+        yield record
+
+
+def _evaluation(path: Path, record: Mapping[str, Any]) -> "Evaluation":
+    from unclip.config import load_config
+    from unclip.evaluate import Evaluation
+
+    if "points" not in record:
+        raise InputError(f"{path} holds no evaluation; give the results.json of one.")
+    return load_config(Evaluation, record)
+
+
+def _speeds(path: Path, record: Mapping[str, Any]) -> Iterator["Speed"]:
+    """A timing for each batch size of a benchmark."""
+    from unclip.config import load_config
+    from unclip.evaluate import Speed
+
+    if record.get("image_size") is None:
+        raise InputError(f"{path} has timings of {record.get('subject')} without a picture; measure all stages.")
+    for batch in record["batches"]:
+        values = {
+            "subject": record["subject"],
+            "image_size": record["image_size"],
+            "batch_size": batch["batch"],
+            "seconds_per_image": batch["seconds_per_image"],
+            "peak_bytes": batch["peak_memory_bytes"],
+            "machine": record["machine"],
+        }
+        yield load_config(Speed, values)

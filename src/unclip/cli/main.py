@@ -1,4 +1,4 @@
-"""The program `unclip`: its commands, and what a failure looks like. Knows no command's work."""
+"""The program `unclip`: its commands, and the line that an error becomes."""
 
 import codecs
 import io
@@ -13,29 +13,26 @@ import typer
 from typer.core import TyperGroup
 
 from unclip import __version__
-from unclip.cli.assemble import assemble
-from unclip.cli.basis import basis
 from unclip.cli.bench import bench_app
-from unclip.cli.compare import compare
-from unclip.cli.convert import convert
-from unclip.cli.data import data_app
-from unclip.cli.edit import edit
-from unclip.cli.ema import ema
-from unclip.cli.embed import embed
-from unclip.cli.evaluate import evaluate
-from unclip.cli.finish import finish
-from unclip.cli.generate import generate
-from unclip.cli.image_to_image import image_to_image
-from unclip.cli.info import info
-from unclip.cli.inpaint import inpaint
-from unclip.cli.interpolate import interpolate
-from unclip.cli.mix import mix
-from unclip.cli.outpaint import outpaint
+from unclip.cli.data import data_app, embed
+from unclip.cli.evaluate import compare, evaluate
+from unclip.cli.models import assemble, basis, convert, ema, info
+from unclip.cli.options import RENAMED
 from unclip.cli.plan import plan
-from unclip.cli.probe import probe
+from unclip.cli.tasks import (
+    edit,
+    finish,
+    generate,
+    image_to_image,
+    inpaint,
+    interpolate,
+    mix,
+    outpaint,
+    probe,
+    upscale,
+    variations,
+)
 from unclip.cli.train import train
-from unclip.cli.upscale import upscale
-from unclip.cli.variations import variations
 from unclip.errors import UnclipError
 from unclip.files import expand_home
 from unclip.progress import say
@@ -43,11 +40,6 @@ from unclip.progress import say
 USAGE_EXIT = 2
 INTERRUPT_EXIT = 130
 CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first
-# Settings of the library whose options are called otherwise.
-SETTINGS = {
-    "image_size": "size", "num_steps": "steps", "guidance_scale": "guidance", "num_candidates": "candidates",
-    "negative_prompt": "negative", "num_resamples": "resamples", "num_workers": "workers",
-}  # fmt: skip
 # typer exports this one usage error; its base is private, and its home differs between versions.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -120,10 +112,10 @@ def _fail(message: str) -> int:
 # Shells replace ~ at the start of a word alone, and not where no such user is.
 def _expand_home(argument: str) -> str:
     """The argument with the home folder that `~/…`, `--option=~…` or `key=~…` stands for."""
-    found = re.fullmatch(r"((?:-*[\w.-]+=)?)(~[\w.-]*(?:/.*)?)", argument, flags=re.DOTALL)
-    if found is None or not (found[1] or "/" in found[2]):
+    match = re.fullmatch(r"((?:-*[\w.-]+=)?)(~[\w.-]*(?:/.*)?)", argument, flags=re.DOTALL)
+    if match is None or not (match[1] or "/" in match[2]):
         return argument
-    return found[1] + str(expand_home(found[2]))
+    return match[1] + str(expand_home(match[2]))
 
 
 def _as_typed(message: str, arguments: Sequence[str]) -> str:
@@ -138,7 +130,7 @@ def _as_typed(message: str, arguments: Sequence[str]) -> str:
         for parameter in command.params
         if parameter.param_type_name == "option"
     }
-    options |= {name: options[option] for name, option in SETTINGS.items() if option in options}
+    options |= {name: options[option] for name, option in RENAMED.items() if option in options}
     for name, option in options.items():
         # A name without an underscore is also a word of English, unless a value follows.
         end = r"\b" if "_" in name else "(?==)"

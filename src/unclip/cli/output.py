@@ -1,7 +1,4 @@
-"""Where pictures go: from `-o` and `--format` to files, tried before the work and written together.
-
-Knows paths and what files hold; no task.
-"""
+"""Write pictures where -o and --format say: places are tried before the work, and all files appear together."""
 
 import itertools
 import os
@@ -81,15 +78,15 @@ def parse_out(out: str | None, form: str | None = None, *, is_series: bool = Fal
         if is_draft:
             raise InputError("-o - writes pictures, and these are unfinished; name a file or a folder.")
         return Target(path=path, suffix=suffix, is_folder=False, is_series=is_series, in_one=is_series)
-    found = path.suffix.lower()
-    if is_draft and found != DRAFT:
+    named = path.suffix.lower()
+    if is_draft and named != DRAFT:
         raise InputError(f"{out}: unfinished pictures are written as {path.with_suffix(DRAFT)}; use that.")
-    if not is_draft and found not in (*STILL, *([".gif"] if is_series else [])):
+    if not is_draft and named not in (*STILL, *([".gif"] if is_series else [])):
         kinds = "PNG, JPEG, WebP or GIF" if is_series else "PNG, JPEG or WebP"
         raise InputError(f"{out}: pictures are written as {kinds}; use {path.with_suffix('.png')}, or a folder.")
-    if form is not None and not is_draft and found.replace("jpeg", "jpg") != suffix:
+    if form is not None and not is_draft and named.replace("jpeg", "jpg") != suffix:
         raise InputError(f"-o {out} and --format {form} name two kinds of file; leave one out.")
-    return Target(path=path, suffix=found, is_folder=False, is_series=is_series, in_one=is_series)
+    return Target(path=path, suffix=named, is_folder=False, is_series=is_series, in_one=is_series)
 
 
 def save_images(

@@ -1,7 +1,8 @@
-"""`unclip train`: a recipe, changed by `--set`, trained into a folder. Knows options; training knows the rest."""
+"""The command `train`: a recipe changed by --set, a series of recipes, or the quickstart."""
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,10 @@ import typer
 
 from unclip.cli.options import Device
 from unclip.errors import InputError
-from unclip.progress import say
+from unclip.progress import say, show_progress
 
 if TYPE_CHECKING:
     from unclip.training import TrainConfig
-
 
 QUICKSTART = "quickstart"
 QUICKSTART_MINUTES = 25.0
@@ -43,19 +43,19 @@ def train(
         raise InputError(f"--minutes {minutes} is not a time; give a number above 0.")
     one_recipe = {"--set": overrides, "--dry-run": dry_run, "--allow-changes": allow_changes}
     if recipe == QUICKSTART:
-        refuse(one_recipe, "changes one recipe; quickstart chooses its settings by itself")
+        _refuse(one_recipe, "changes one recipe; quickstart chooses its settings by itself")
         _quickstart(source, out, minutes or QUICKSTART_MINUTES, smoke, captions, clip, seed or 0, device)
         return
-    own = {f"the folder {source}": source, "--captions": captions, "--clip": clip, "--seed": seed is not None}
-    refuse(own, f"belongs to quickstart, not to {recipe!r}; say: unclip train quickstart FOLDER")
+    of_quickstart = {f"the folder {source}": source, "--captions": captions, "--clip": clip, "--seed": seed is not None}
+    _refuse(of_quickstart, f"belongs to quickstart, not to {recipe!r}; say: unclip train quickstart FOLDER")
     from unclip import recipes, training
     from unclip.runtime import resolve_device
 
-    # Apart, since the settings of a run in a folder are those that it goes on with.
+    # Smoke runs have a folder of their own: a run in a folder resumes with its settings.
     folder = out or Path("runs/smoke" if smoke else "runs") / recipe
     if recipe in recipes.SERIES:
-        refuse(one_recipe, f"changes one recipe; {recipe!r} is a series: name {recipe}/decoder, say")
-        tell_end(recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device))
+        _refuse(one_recipe, f"changes one recipe; {recipe!r} is a series: name {recipe}/decoder, say")
+        _print_model(recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device))
         return
     if "data.folder" in overrides:
         # Whoever names a folder means what is in it: one that is missing is not filled with emoji.
@@ -71,10 +71,44 @@ def train(
     training.train(config, folder, minutes=minutes, device=device, allow_changes=allow_changes, advice=next_step)
 
 
-def configure(recipe: str, overrides: Mapping[str, str], smoke: bool = False) -> "TrainConfig":
-    """The recipe with its changes, and with the sizes of the CLIP and the embeddings that it is to be trained on.
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Raise `InputError` with the `reason` for the first of the options that is set."""
+    for name in (name for name, value in options.items() if value):
+        raise InputError(f"{name} {reason}.")
 
-    What cannot be otherwise need not be set by hand; it is said on stderr. Sizes among `overrides` stay.
+
+def _quickstart(
+    source: str | None,
+    out: Path | None,
+    minutes: float,
+    smoke: bool,
+    captions: str | None,
+    clip: str | None,
+    seed: int,
+    device: str,
+) -> None:
+    if source is None:
+        raise InputError("quickstart needs your pictures: unclip train quickstart FOLDER.")
+    from unclip.config import load_config
+    from unclip.recipes import Quickstart, quickstart
+
+    settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}
+    # By its full path, since "." and ".." have no name of their own.
+    folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
+    progress = partial(show_progress, unit="done")
+    _print_model(quickstart(load_config(Quickstart, settings), folder, device=device, tell=progress))
+
+
+def _print_model(folder: Path | None) -> None:
+    """Print the model's folder; nothing after a signal, when stderr has said what to do."""
+    if folder is not None:
+        print(folder)
+
+
+def configure(recipe: str, overrides: Mapping[str, str], smoke: bool = False) -> "TrainConfig":
+    """The recipe with its changes, and with the sizes of the CLIP and the embeddings that it is trained on.
+
+    Sizes that follow from those need not be set by hand; stderr names them. Sizes among `overrides` stay.
     """
     from unclip import recipes
     from unclip.config import override
@@ -87,7 +121,7 @@ def configure(recipe: str, overrides: Mapping[str, str], smoke: bool = False) ->
 
 
 def advice(config: "TrainConfig", out: Path, smoke: bool = False) -> str:
-    """The command that follows on this run: the next stage that a model needs, else joining them.
+    """The command to run after this one: training the next stage that a model needs, else assembling all.
 
     Other stages are looked for beside `out`, where `unclip train` puts them.
     """
@@ -118,41 +152,3 @@ def parse_change(change: str) -> tuple[str, str]:
     if not (key and separator):
         raise InputError(f"--set {change!r} cannot be read; write key=value, for example --set batch_size=64.")
     return key, value
-
-
-def refuse(given: Mapping[str, object], reason: str) -> None:
-    """Raise `InputError` with the `reason` for the first of these that was given."""
-    for name, value in given.items():
-        if value:
-            raise InputError(f"{name} {reason}.")
-
-
-def tell_end(model: Path | None) -> None:
-    """The model's folder on stdout; nothing after a signal, since what to do then has been said."""
-    if model is not None:
-        print(model)
-
-
-def _quickstart(
-    source: str | None,
-    out: Path | None,
-    minutes: float,
-    smoke: bool,
-    captions: str | None,
-    clip: str | None,
-    seed: int,
-    device: str,
-) -> None:
-    if source is None:
-        raise InputError("quickstart needs your pictures: unclip train quickstart FOLDER.")
-    from functools import partial
-
-    from unclip.config import load_config
-    from unclip.progress import show_progress
-    from unclip.recipes import Quickstart, quickstart
-
-    settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}
-    asked = load_config(Quickstart, settings)
-    # By its full path, since "." and ".." have no name of their own.
-    folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
-    tell_end(quickstart(asked, folder, device=device, tell=partial(show_progress, unit="done")))

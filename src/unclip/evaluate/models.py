@@ -131,7 +131,7 @@ def _plan(
     num_cut = len(cut_texts(model, chosen.texts))
     if num_cut:
         notes.append(f"{num_cut} prompts are longer than the model reads; their ends had no part in the drawing.")
-    if judge is not None and model.clip is not None and clip_hash(judge.encoder) == clip_hash(model.clip):
+    if judge and "clip" in model.encoders and clip_hash(judge.encoder) == clip_hash(model.need_clip):
         notes.append(
             f"The judge {judge.name} is the model's own CLIP: figures by it are circular, and flatter the model."
         )

@@ -19,14 +19,13 @@ from unclip.evaluate.pictures import ComparedPictures
 from unclip.files import atomic_write
 from unclip.images import cover, crop_square, from_pil, resize, to_pil
 from unclip.metrics import COSINE_FIGURES, cosine_figures, diversity, psnr, recall_at_1
+from unclip.model.family import select_text
 from unclip.model.settings import StageSettings
 from unclip.pictures import Picture, on_white, open_pictures
 from unclip.pipelines.features import chunk_size, encode, encode_pictures, encode_prompts
-from unclip.pipelines.inversion import wordless
 from unclip.pipelines.job import Batch, count_candidates, each_result, run_steps
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import Progress, silent
-from unclip.pipelines.sampling import select_text
 from unclip.pipelines.settings import check_count, image_seeds
 from unclip.runtime import NoiseSource, seeded
 from unclip.shapes import Images
@@ -124,7 +123,7 @@ def round_trip(
         steps = (
             decoder.steps(
                 features.pictures[batch.rows],
-                wordless(features.condition, len(batch.rows)),
+                features.condition.without_text(len(batch.rows)),
                 batch.noise,
                 settings or decoder.defaults,
             )
@@ -168,8 +167,8 @@ def upsampler_consistency(
     upsampler, and for fewer than 2 pictures.
     """
     images, figures = _open(pictures), dict[str, float]()
-    for size in sorted({model.need_upsampler.image_size, *model.upsamplers}):
-        stage = model.upsamplers[size]
+    for size in sorted({model.need_upsampler.image_size, *model.upsampler_stages}):
+        stage = model.upsampler_stages[size]
         side, batches = stage.network.config.low_res_size, _batches(model, len(images), seed, batch_size)
         stage_settings = (settings or {}).get(stage.name, stage.defaults)
 
@@ -271,14 +270,15 @@ def run_suites(
         "round_trip": partial(round_trip, model, settings=stages.get("decoder")),
         "upsampler": partial(upsampler_consistency, model, settings=stages),
     }
-    parts: dict[str, dict[str, object]] = {
-        "prior": {"CLIP": model.clip, "prior": model.prior},
-        "round_trip": {"CLIP": model.clip, "decoder": model.decoder},
-        "upsampler": {"upsampler": model.upsamplers or None},
+    clip, prior, decoder = "clip" in model.encoders, "prior" in model.stages, "decoder" in model.stages
+    parts: dict[str, dict[str, bool]] = {
+        "prior": {"CLIP": clip, "prior": prior},
+        "round_trip": {"CLIP": clip, "decoder": decoder},
+        "upsampler": {"upsampler": bool(model.upsampler_stages)},
     }
     figures, notes = Measures(), list[str]()
     for name in SUITES:
-        lacking = " and no ".join(what for what, part in parts[name].items() if part is None)
+        lacking = " and no ".join(what for what, is_present in parts[name].items() if not is_present)
         if suites is None and lacking:
             notes.append(f"The suite {name} was left out: the model has no {lacking}.")
         elif suites is None or name in suites:

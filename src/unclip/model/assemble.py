@@ -1,4 +1,4 @@
-"""Stages that were trained one by one, joined to a model folder. Reads headers; copies one tensor after the other."""
+"""Join stages that were trained one by one to a model folder, one tensor in memory at a time."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unclip.checkpoint import NetworkWeights, Storage, read_metadata
-from unclip.config import Config
 from unclip.errors import InputError
 from unclip.files import atomic_folder
+from unclip.model.families import family_of
 from unclip.model.folder import (
     CONFIG_FILE,
     TOKENIZERS,
@@ -22,9 +22,8 @@ from unclip.model.folder import (
 )
 from unclip.model.opening import check_source, open_sources
 from unclip.model.settings import StageSettings
-from unclip.models import UpsamplerConfig
 
-# Networks that belong to a stage, and come with it from a model.
+# Networks that a stage brings along from a model.
 COMPANIONS = {"decoder": ("autoencoder", "text_encoder")}
 
 
@@ -33,11 +32,10 @@ class Assembled:
     """A model that was written."""
 
     source: ModelSource
-    """The model, as it was read."""
     origins: Mapping[str, str]
-    """Where each network is from."""
+    """The file or model of each network."""
     notes: Sequence[str]
-    """What was chosen, and what cannot be checked."""
+    """What was chosen by default, and what could not be checked."""
     folder: Path
     num_bytes: int
 
@@ -54,8 +52,8 @@ def assemble(
     """Join stages to a model in a new folder, named after it.
 
     Each part is the folder of a training run, a stage's file, or a model whose stage is taken. Without `clip`, the CLIP
-    that the prior and the decoder were trained with is taken where their runs say it. A model's stages keep their
-    sampling settings, others get those of their kind. Weights keep their number format unless `storage` says another.
+    that the prior and the decoder were trained with is taken if their runs name it. A model's stages keep their
+    sampling settings, others get those of their kind. Weights keep their number format unless `storage` is another.
     Raises `InputError` where the folder exists or a part lacks its stage, and `CheckpointError` for stages that do not
     fit each other; the folder appears whole or not at all.
     """
@@ -78,8 +76,6 @@ def assemble(
         stages = {"clip": clip, **stages}
     sources = [_open_part(stage, part) for stage, part in stages.items()]
     sources += [_open_part("upsampler", part) for part in upsamplers]
-    if not sources:
-        raise InputError("there is nothing to join; name runs, files or models for clip, prior, decoder or upsampler.")
     joined = _join(folder.absolute().name, sources)
     check_source(joined)
     with atomic_folder(folder) as temporary:
@@ -90,6 +86,8 @@ def assemble(
 
 
 def _join(name: str, sources: Sequence[ModelSource]) -> ModelSource:
+    if not sources:
+        raise InputError("there is nothing to join; name runs, files or models for clip, prior, decoder or upsampler.")
     networks: dict[str, NetworkWeights] = {}
     tokenizers: dict[str, AnyTokenizer] = {}
     settings: dict[str, StageSettings] = {}
@@ -104,7 +102,7 @@ def _join(name: str, sources: Sequence[ModelSource]) -> ModelSource:
 
 
 def _open_part(stage: str, part: str | Path) -> ModelSource:
-    """One stage of a run's folder, of a file or of a model; of "upsampler", all that are there."""
+    """Open one stage of a run's folder, of a file or of a model; for "upsampler", all of them."""
     path = Path(part).expanduser()
     files = [path] if path.is_file() else sorted(path.glob(f"{stage}*.safetensors"))
     if path.is_file() or (path.is_dir() and _is_run(path)):
@@ -137,12 +135,13 @@ def _open_part(stage: str, part: str | Path) -> ModelSource:
     )
 
 
-def _settings(config: Config, run: Mapping[str, Any]) -> StageSettings:
-    """How a stage of its kind is sampled; without guidance where it was not trained for any."""
-    if isinstance(config, UpsamplerConfig):
+def _settings(config: Any, run: Mapping[str, Any]) -> StageSettings:
+    """Settings of a stage of its kind; without guidance if it was not trained for it."""
+    kind = family_of(config).stage
+    if kind == "upsampler":
         few = config.prediction_type == "x0"
         return StageSettings(num_steps=2, sampler="dpm++") if few else StageSettings(num_steps=7, sampler="ddpm")
-    if "image_size" in type(config).model_fields:
+    if kind == "decoder":
         is_guided = run.get("image_drop_prob", 1.0) > 0.0
         return StageSettings(num_steps=16, sampler="dpm++", guidance_scale=1.5 if is_guided else 1.0)
     is_guided = run.get("text_drop_prob", 1.0) > 0.0
@@ -150,12 +149,12 @@ def _settings(config: Config, run: Mapping[str, Any]) -> StageSettings:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run's, or holds a stage and nothing that says what model it is of."""
+    """Whether a folder is a run's, or holds a stage without a model's `config.json`."""
     return not (folder / CONFIG_FILE).exists() or bool(_run_settings(folder))
 
 
 def _run_settings(folder: Path) -> Mapping[str, Any]:
-    """The task of the run in a folder, as its settings have it; empty where there is none."""
+    """The task in the settings of the run in a folder; empty if there is no run."""
     try:
         content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

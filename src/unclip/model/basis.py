@@ -1,4 +1,4 @@
-"""The principal components of image embeddings, and the file that keeps them. Knows vectors; no CLIP, no pictures."""
+"""The principal components of image embeddings, and their file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingBasis:
-    """A mean, and orthonormal directions around it, those along which embeddings vary most first."""
+    """A mean, and orthonormal directions around it, sorted by how much embeddings vary along them."""
 
     mean: Float[Tensor, " dim"]
     components: Float[Tensor, "dim dim"]
@@ -45,9 +45,9 @@ class EmbeddingBasis:
 
     # Section 4 of unCLIP.
     def keep(self, embeddings: Embeddings, num_components: int) -> Embeddings:
-        """Embeddings of which the first `num_components` components are left, the rest being those of the mean.
+        """Project embeddings on the first `num_components` components; the other components are those of the mean.
 
-        All of them give the embeddings back to rounding. Raises `InputError` outside 1..embedding_dim.
+        With all of them the embeddings are the same to rounding. Raises `InputError` outside 1..embedding_dim.
         """
         self.check(num_components)
         mean = self.mean.to(embeddings.device, torch.float64)

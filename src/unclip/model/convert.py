@@ -1,4 +1,4 @@
-"""Models from one layout to another, tensor by tensor: one in memory at a time. Knows folders; draws nothing."""
+"""Convert models from one layout to another, one tensor in memory at a time."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Layout = Literal["unclip", "diffusers"]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was done."""
+    """A model that was converted."""
 
     descriptions: list[str]
     """What each source was recognised as."""
@@ -30,9 +30,8 @@ class Conversion:
     dropped: dict[str, str]
     """Names of tensors and options that were left behind, each with the reason."""
     folder: Path
-    """Where it was written."""
     num_bytes: int
-    """Size of what was written."""
+    """Size of the folder."""
 
 
 def convert(
@@ -43,7 +42,7 @@ def convert(
     storage: Storage | None = None,
     revision: str | None = None,
 ) -> Conversion:
-    """Write a model of any layout that is known, or the parts of one joined, to a new folder.
+    """Write a model of any known layout, or several parts as one model, to a new folder.
 
     Sources are as for `UnClip.load`, and single files of original releases; `to` is "unclip" or "diffusers" (an unCLIP
     folder, which holds models shaped as Karlo; `describe_model(...).not_in_diffusers` says what is in the way of
@@ -79,9 +78,9 @@ def convert(
 
 
 def _unexported(source: ModelSource) -> dict[str, str]:
-    """What a folder of diffusers has no place for beside the weights: the basis, and how the model draws by default.
+    """What diffusers' layout does not hold besides the weights: the basis, and default sampling settings.
 
-    Raises `ConfigError` with all the reasons where the model as a whole has no equal there.
+    Raises `ConfigError` with all the reasons if networks have no equivalent there.
     """
     if obstacles := unclip_obstacles({stage: weights.config for stage, weights in source.networks.items()}):
         raise ConfigError(_refusal(source, "; ".join(obstacles)))

@@ -1,113 +1,187 @@
-"""The networks that a model can hold: classes, configurations, and what one step reads and costs."""
+"""The networks that a model can hold, each class with its `Family`."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unclip.clip import Clip, ClipConfig, MultilingualClip, MultilingualConfig
+from unclip.clip import Clip, ClipConfig, TextFeatures
 from unclip.config import Config
-from unclip.models import (
-    Autoencoder,
-    AutoencoderConfig,
-    Decoder,
-    DecoderConfig,
-    KandinskyDecoder,
-    KandinskyDecoderConfig,
-    Prior,
-    PriorConfig,
-    Upsampler,
-    UpsamplerConfig,
-    count_flops,
+from unclip.model.families_dalle2 import DALLE2_PRIOR, DALLE2_UNET
+from unclip.model.families_kandinsky import AUTOENCODER, KANDINSKY_DECODER, MULTILINGUAL_CLIP
+from unclip.model.family import (
+    Condition,
+    Conditioning,
+    ExampleShape,
+    Family,
+    Size,
+    example_step,
+    example_text,
+    text_conditioning,
+    trim_texts,
 )
-from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
+from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig, count_flops
+from unclip.shapes import Embeddings
 
 
-class Network(NamedTuple):
-    """A class of networks, and that of their configurations."""
-
-    config: type[Config]
-    build: Callable[..., nn.Module]
-
-
-NETWORKS = {
-    "Clip": Network(ClipConfig, Clip),
-    "Prior": Network(PriorConfig, Prior),
-    "Decoder": Network(DecoderConfig, Decoder),
-    "Upsampler": Network(UpsamplerConfig, Upsampler),
-    "Autoencoder": Network(AutoencoderConfig, Autoencoder),
-    "KandinskyDecoder": Network(KandinskyDecoderConfig, KandinskyDecoder),
-    "MultilingualClip": Network(MultilingualConfig, MultilingualClip),
-    "Dalle2Prior": Network(Dalle2PriorConfig, Dalle2Prior),
-    "Dalle2UNet": Network(Dalle2UNetConfig, Dalle2UNet),
-}
-# Networks that encode and are not sampled.
-ENCODERS = ("clip", "text_encoder")
-_BY_CONFIG = {network.config: network.build for network in NETWORKS.values()}
+def family_of(config: Config) -> Family:
+    """The family of a network's configuration."""
+    return _BY_CONFIG[type(config)]
 
 
 def build_on_meta(config: Config) -> Any:
     """The network that a configuration describes, for inference; it takes no memory until it is filled."""
+    build: Any = family_of(config).network
     with torch.device("meta"):
-        return _BY_CONFIG[type(config)](config).eval().requires_grad_(False)
+        return build(config).eval().requires_grad_(False)
 
 
-# Text tokens that a decoder reads whose own shape does not limit them.
-CLIP_TOKENS = 77
-# Side of the latents that an autoencoder's step is counted for: pictures of 512 px, as Kandinsky draws them.
-LATENT_SIZE = 64
-
-
-def count_step(network: nn.Module) -> int:
+def count_step(network: Any) -> int:
     """Floating-point operations of one step for one picture without guidance, at the size the network is trained at.
 
-    `network` is on the meta device. Of CLIP it is one text, of an autoencoder the decoding of one picture.
+    `network` is on the meta device. A step of CLIP is one text, of an autoencoder the decoding of one picture.
     """
+    family = family_of(network.config)
     with torch.device("meta"):
-        return count_flops(*_one_step(network))
+        return count_flops(lambda: getattr(network, family.method)(**family.example_inputs(network.config)))
 
 
-def _one_step(network: nn.Module) -> tuple[Callable[..., Any], *tuple[Tensor | None, ...]]:
-    time = torch.empty(1)
-    match network:
-        case Clip(config=shape):
-            return network.encode_tokens, torch.empty(1, shape.context_length, dtype=torch.int64)
-        case Prior(config=shape):
-            text = torch.empty(1, shape.text_embedding_dim or shape.embedding_dim)
-            hidden = _tokens(shape.num_text_tokens, shape.text_dim or shape.embedding_dim)
-            return network, torch.empty(1, shape.embedding_dim), time, text, hidden
-        case Dalle2Prior(config=shape):
-            embedding = torch.empty(1, shape.embedding_dim)
-            hidden = _tokens(shape.num_text_tokens, shape.embedding_dim * shape.reads_text_hidden)
-            return network, embedding, time, embedding, hidden
-        case Decoder(config=shape):
-            picture, embedding = _picture(shape.in_channels, shape.image_size), torch.empty(1, shape.embedding_dim)
-            length = shape.text_transformer.num_text_tokens if shape.text_transformer else CLIP_TOKENS
-            pooled, hidden = embedding if shape.text_dim else None, _tokens(length, shape.text_dim)
-            return network, picture, time, embedding, None, pooled, hidden
-        case KandinskyDecoder(config=shape):
-            latent, embedding = _picture(shape.in_channels, shape.image_size), torch.empty(1, shape.embedding_dim)
-            pooled = torch.empty(1, shape.text_embedding_dim or shape.embedding_dim) if shape.text_dim else None
-            return network, latent, time, embedding, pooled, _tokens(CLIP_TOKENS, shape.text_dim)
-        case MultilingualClip():
-            ids = torch.empty(1, CLIP_TOKENS, dtype=torch.int64)
-            return network, ids, torch.empty(1, CLIP_TOKENS, dtype=torch.bool)
-        case Dalle2UNet(config=shape):
-            read = torch.empty(1, shape.embedding_dim) if shape.embedding_dim else None
-            picture = _picture(shape.in_channels, shape.image_size)
-            return network, picture, time, read, None, _tokens(shape.num_text_tokens, shape.text_dim)
-        case Upsampler(config=shape):
-            low_res = _picture(shape.in_channels, shape.low_res_size)
-            return network, _picture(shape.in_channels, shape.image_size), time, low_res
-        case Autoencoder(config=shape):
-            return network.decode, _picture(shape.latent_channels, LATENT_SIZE)
-    raise AssertionError(f"nobody said what a step of {type(network).__name__} reads")
+def _clip_sizes(config: ClipConfig) -> list[Size]:
+    return [
+        Size("image embedding", config.embedding_dim, "embedding_dim"),
+        Size("text embedding", config.embedding_dim, "embedding_dim"),
+        Size("token width", config.text_width, "text_width"),
+        Size("prompt length", config.context_length, "context_length"),
+    ]
 
 
-def _tokens(length: int, width: int) -> Tensor | None:
-    return torch.empty(1, length, width) if length and width else None
+def _clip_example(config: ClipConfig, shape: ExampleShape) -> Conditioning:
+    return {"ids": torch.empty(shape.batch, config.context_length, dtype=torch.int64)}
 
 
-def _picture(channels: int, size: int) -> Tensor:
-    return torch.empty(1, channels, size, size)
+def _prior_sizes(config: PriorConfig) -> list[Size]:
+    width = (config.text_dim or config.embedding_dim) if config.num_text_tokens else 0
+    return [
+        Size("image embedding", config.embedding_dim, "embedding_dim"),
+        Size("text embedding", config.text_embedding_dim or config.embedding_dim, "text_embedding_dim"),
+        Size("token width", width, "text_dim"),
+        Size("prompt length", config.num_text_tokens, "num_text_tokens"),
+    ]
+
+
+def _prior_example(config: PriorConfig, shape: ExampleShape) -> Conditioning:
+    return {
+        "x_t": torch.empty(shape.batch, config.embedding_dim),
+        "timestep": torch.empty(shape.batch),
+        "text_embedding": torch.empty(shape.batch, config.text_embedding_dim or config.embedding_dim),
+        **example_text(shape.batch, config.num_text_tokens, config.text_dim or config.embedding_dim),
+    }
+
+
+def _condition_prior(network: Prior, text: TextFeatures, null: TextFeatures, rows: int) -> list[Conditioning]:
+    return [_cached(network, features, rows // len(features.embedding)) for features in trim_texts(text, null)]
+
+
+def _cached(network: Prior, text: TextFeatures, repeats: int) -> Conditioning:
+    hidden, mask = (text.hidden, text.mask) if network.config.num_text_tokens else (None, None)
+    # Keys and values of the text do not depend on the time: computed once, not once per step and candidate.
+    cache = network.text_cache(text.embedding, hidden, mask)
+    return {
+        "cache": cache.repeat_interleave(repeats, dim=0),
+        "text_mask": None if mask is None else mask.repeat_interleave(repeats, dim=0),
+    }
+
+
+def _decoder_sizes(config: DecoderConfig) -> list[Size]:
+    transformer = config.text_transformer
+    return [
+        Size("image embedding", config.embedding_dim, "embedding_dim"),
+        Size("token width", config.text_dim, "text_dim"),
+        Size("prompt length", transformer.num_text_tokens if transformer else 0, "text_transformer.num_text_tokens"),
+    ]
+
+
+def _decoder_example(config: DecoderConfig, shape: ExampleShape) -> Conditioning:
+    length = config.text_transformer.num_text_tokens if config.text_transformer else shape.num_tokens
+    embedding = torch.empty(shape.batch, config.embedding_dim)
+    return {
+        **example_step(config, shape),
+        "image_embedding": embedding,
+        "image_present": torch.empty(shape.batch, dtype=torch.bool),
+        "text_embedding": embedding if config.text_dim else None,
+        **example_text(shape.batch, length, config.text_dim),
+    }
+
+
+def _condition_decoder(network: Decoder, image_embedding: Embeddings, condition: Condition) -> list[Conditioning]:
+    rows = len(image_embedding)
+    absent = torch.zeros(rows, dtype=torch.bool, device=image_embedding.device)
+    texts: Sequence[dict[str, Tensor | None]] = [{}, {}]
+    if network.config.text_dim:
+        texts = [text_conditioning(text, rows) for text in trim_texts(condition.text, condition.null)]
+    return [
+        {"image_embedding": image_embedding, "image_present": present, **text}
+        for present, text in zip((~absent if condition.is_conditional else absent, absent), texts, strict=True)
+    ]
+
+
+def _upsampler_example(config: UpsamplerConfig, shape: ExampleShape) -> Conditioning:
+    # Pictures of another size are crops, as in training, whose small ones are enlarged already.
+    small = (config.low_res_size, config.low_res_size) if shape.size is None else shape.size
+    return {
+        **example_step(config, shape),
+        "low_res": torch.empty(shape.batch, config.in_channels, *small),
+        "augmentation": torch.empty(shape.batch) if config.noise_conditioning else None,
+    }
+
+
+FAMILIES = {
+    family.network.__name__: family
+    for family in (
+        Family(
+            network=Clip,
+            config=ClipConfig,
+            stage="clip",
+            sizes=_clip_sizes,
+            example=_clip_example,
+            method="encode_tokens",
+        ),
+        Family(
+            network=Prior,
+            config=PriorConfig,
+            stage="prior",
+            sizes=_prior_sizes,
+            example=_prior_example,
+            condition_prior=_condition_prior,
+            null_is_text=True,
+            can_self_condition=True,
+        ),
+        Family(
+            network=Decoder,
+            config=DecoderConfig,
+            stage="decoder",
+            sizes=_decoder_sizes,
+            example=_decoder_example,
+            condition_decoder=_condition_decoder,
+            null_is_text=True,
+            can_self_condition=True,
+        ),
+        Family(
+            network=Upsampler,
+            config=UpsamplerConfig,
+            stage="upsampler",
+            sizes=lambda config: (),  # It reads pictures alone, whose sizes are checked as a chain.
+            example=_upsampler_example,
+        ),
+        KANDINSKY_DECODER,
+        MULTILINGUAL_CLIP,
+        AUTOENCODER,
+        DALLE2_PRIOR,
+        DALLE2_UNET,
+    )
+}
+"""By the name of the network's class, as files have it."""
+_BY_CONFIG = {family.config: family for family in FAMILIES.values()}
+# Networks that encode and are not sampled.
+ENCODERS = ("clip", "text_encoder")

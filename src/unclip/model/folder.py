@@ -1,4 +1,4 @@
-"""The model folder: which files it has, what its `config.json` says, where models are found. Knows no task."""
+"""The model folder: its files, its `config.json`, and the models that come with the package."""
 
 import json
 import re
@@ -15,16 +15,22 @@ from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError
 from unclip.files import atomic_write
 from unclip.model.basis import BASIS_FILE, EmbeddingBasis
-from unclip.model.families import NETWORKS
+from unclip.model.families import FAMILIES
 from unclip.model.settings import StageSettings
 
 CONFIG_FILE = "config.json"
+STAGES = ("clip", "prior", "decoder", "autoencoder", "text_encoder", "upsampler_<size>", "upsampler_<size>_last")
+SAMPLED = r"prior|decoder|upsampler_\d+"
 AnyTokenizer: TypeAlias = Tokenizer | MultilingualTokenizer
+TOKENIZERS: dict[str, tuple[type[AnyTokenizer], str]] = {
+    "clip": (Tokenizer, "tokenizer.json"),
+    "text_encoder": (MultilingualTokenizer, "text_tokenizer.json"),
+}
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 class Defaults(Config):
-    """What a task uses where a caller says nothing."""
+    """What a task uses for options that a caller leaves out."""
 
     image_size: int | None = None
     """Side of the pictures in pixels; None is the largest that the model draws."""
@@ -38,7 +44,7 @@ class ModelConfig(Config):
     """The `config.json` of a model folder."""
 
     format: Literal["unclip"] = "unclip"
-    """Marks the folder as ours."""
+    """Marks the native layout."""
     version: Literal[1] = 1
     """Version of the layout."""
     name: str
@@ -52,15 +58,10 @@ class ModelConfig(Config):
         unknown = [stage for stage in self.stages if not _networks(stage)]
         if not self.stages or unknown:
             raise ValueError(f"stages are {list(self.stages)}; unknown: {unknown}, allowed: {', '.join(STAGES)}")
-        sampled = {stage for stage in self.stages if stage in SAMPLED or re.fullmatch(UPSAMPLER, stage)}
+        sampled = {stage for stage in self.stages if re.fullmatch(SAMPLED, stage)}
         if set(self.defaults.stages) != sampled:
             raise ValueError(f"defaults are given for {sorted(self.defaults.stages)}, the stages are {sorted(sampled)}")
         return self
-
-    @property
-    def upsamplers(self) -> list[str]:
-        """Names of the upsamplers, smallest first."""
-        return upsampler_names(self.stages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +76,11 @@ class ModelSource:
     """By the network that reads their ids."""
     defaults: Defaults
     basis: EmbeddingBasis | None = None
-    """The principal components of its image embeddings, which a model may come without."""
+    """The principal components of its image embeddings; None where it comes without."""
 
 
-def is_ours(path: Path) -> bool:
-    """Whether `path` is a folder of ours: by its `config.json` or, where that is damaged, by its weights' names."""
+def is_native(path: Path) -> bool:
+    """Whether `path` has the native layout: by its `config.json` or, where that is damaged, by its weights' names."""
     if any((path / f"{stage}.safetensors").exists() for stage in STAGES):
         return True
     try:
@@ -95,7 +96,7 @@ def shipped_models(shipped: Path = WEIGHTS) -> list[str]:
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """The checked `config.json` of `folder`; raises `CheckpointError` when it is missing or not ours."""
+    """The checked `config.json` of `folder`; raises `CheckpointError` if it is missing or of another layout."""
     path = folder / CONFIG_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -112,7 +113,7 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 
 def open_model(folder: Path) -> ModelSource:
-    """The model in a folder of ours; raises `CheckpointError` for what is missing, cut short or of another kind."""
+    """Open a native folder; raises `CheckpointError` for what is missing, cut short or of another kind."""
     config = read_model_config(folder)
     source, basis = open_stages(config.name, dict.fromkeys(config.stages, folder), config.defaults), folder / BASIS_FILE
     return replace(source, basis=EmbeddingBasis.load(basis)) if basis.exists() else source
@@ -122,22 +123,21 @@ def open_stages(name: str, folders: Mapping[str, Path], defaults: Defaults) -> M
     """Join stages of several folders: `folders` says where each is. Raises like `open_model`, and `ConfigError`."""
     config = load_config(ModelConfig, {"name": name, "stages": tuple(folders), "defaults": defaults})
     networks = {stage: open_network(folders[stage] / f"{stage}.safetensors", stage) for stage in config.stages}
-    tokenizers: dict[str, AnyTokenizer] = {}
-    for stage, (kind, file) in TOKENIZERS.items():
-        if stage in folders:
-            tokenizers[stage] = kind.load(folders[stage] / file)
+    tokenizers = {
+        stage: kind.load(folders[stage] / file) for stage, (kind, file) in TOKENIZERS.items() if stage in folders
+    }
     return ModelSource(name, networks, tokenizers, config.defaults)
 
 
 def open_network(path: Path, stage: str) -> NetworkWeights:
-    """The network in a file of ours, which must be one that `stage` can be; raises `CheckpointError`."""
+    """Open a native file; raises `CheckpointError` unless it holds a network that `stage` can be."""
     tensors, metadata = open_weights(path)
     allowed = _networks(stage)
     kind, network = metadata.get("kind", "no named stage"), metadata.get("network", allowed[0])
     if kind != stage or network not in allowed or "config" not in metadata:
         raise CheckpointError(f"{path} holds {kind!r}, not {stage!r}; put the weights of {stage} there.")
     try:
-        config = load_config(NETWORKS[network].config, json.loads(metadata["config"]))
+        config = load_config(FAMILIES[network].config, json.loads(metadata["config"]))
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"{path} describes no {stage} that can be built: {error}") from None
     return NetworkWeights(network, config, tensors, str(path))
@@ -152,38 +152,24 @@ def write_model(source: ModelSource, folder: Path, storage: Storage | None = Non
         save_network(folder / f"{stage}.safetensors", weights, stage, storage)
     for stage, tokenizer in source.tokenizers.items():
         tokenizer.save(folder / TOKENIZERS[stage][1])
-    # A basis that stands there from before would be taken for the model's.
+    # A basis left by another model would be taken for this one's.
     (folder / BASIS_FILE).unlink(missing_ok=True)
     if source.basis is not None:
         source.basis.save(folder / BASIS_FILE)
-    fields = {"name": source.name, "stages": tuple(source.networks), "defaults": source.defaults}
-    config = load_config(ModelConfig, fields)
+    config = load_config(
+        ModelConfig, {"name": source.name, "stages": tuple(source.networks), "defaults": source.defaults}
+    )
     atomic_write(folder / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
 
 def upsampler_names(stages: Iterable[str]) -> list[str]:
     """The upsamplers among names of stages, smallest first."""
-    names = [stage for stage in stages if re.fullmatch(UPSAMPLER, stage)]
+    names = [stage for stage in stages if re.fullmatch(r"upsampler_\d+", stage)]
     return sorted(names, key=lambda name: int(name.removeprefix("upsampler_")))
 
 
-STAGES = {
-    "clip": ("Clip",),
-    "prior": ("Prior", "Dalle2Prior"),
-    "decoder": ("Decoder", "KandinskyDecoder", "Dalle2UNet"),
-    "autoencoder": ("Autoencoder",),
-    "text_encoder": ("MultilingualClip",),
-    "upsampler_<size>": ("Upsampler",),
-    "upsampler_<size>_last": ("Upsampler",),
-}
-SAMPLED = ("prior", "decoder")
-TOKENIZERS: dict[str, tuple[type[AnyTokenizer], str]] = {
-    "clip": (Tokenizer, "tokenizer.json"),
-    "text_encoder": (MultilingualTokenizer, "text_tokenizer.json"),
-}
-UPSAMPLER = r"upsampler_\d+"
-
-
-def _networks(stage: str) -> tuple[str, ...]:
+def _networks(stage: str) -> list[str]:
     """Classes of networks that a stage can be; the first one is meant where a file does not say."""
-    return STAGES.get(re.sub(r"^upsampler_\d+(?=$|_last$)", "upsampler_<size>", stage), ())
+    pattern = re.sub(r"^upsampler_\d+(?=$|_last$)", "upsampler_<size>", stage)
+    kind = "upsampler" if pattern.startswith("upsampler_") else pattern
+    return [name for name, family in FAMILIES.items() if family.stage == kind] if pattern in STAGES else []

@@ -1,23 +1,20 @@
-"""What a model folder or a preset holds, and what it costs. Knows headers and configurations; loads no weights."""
+"""Describe a model folder or a preset: its networks, sizes and costs. No weights are loaded."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unclip.checkpoint import NetworkWeights, Storage, read_metadata, stored_types
+from unclip.checkpoint import Storage, read_metadata, stored_types
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
 from unclip.files import expand_home
 from unclip.interop import unclip_obstacles
 from unclip.model.families import ENCODERS, build_on_meta, count_step
-from unclip.model.folder import Defaults, is_ours, shipped_models
+from unclip.model.folder import Defaults, is_native, shipped_models
 from unclip.model.opening import looks_like_repository, open_sources
 from unclip.model.presets import model_preset, model_presets
 from unclip.models import count_bytes, count_parameters
 from unclip.runtime import encoder_dtype, inference_dtype, resolve_device
-
-# Beginnings of the names of the stages that draw pictures.
-DRAWING = ("decoder", "upsampler_")
 
 
 class StageInfo(Config):
@@ -26,7 +23,7 @@ class StageInfo(Config):
     name: str
     """What the stage is called in settings and files."""
     number_format: str
-    """What it computes in on this machine unless a caller says otherwise, such as bfloat16."""
+    """What it computes in on this machine by default, such as bfloat16."""
     num_parameters: int
     """Weights of the network."""
     flops_per_step: int
@@ -49,20 +46,20 @@ class ModelInfo(Config):
     description: str = ""
     """What it is, where that is known."""
     folder: Path | None = None
-    """Where it is; None for a preset, which has shapes but no weights."""
+    """Its path; None for a preset, which has shapes but no weights."""
     image_sizes: tuple[int, ...]
     """Sides of the pictures that it draws, smallest first."""
     defaults: Defaults
-    """What it uses where a caller says nothing."""
+    """What it uses for options that a caller leaves out."""
     stages: tuple[StageInfo, ...]
     not_in_diffusers: tuple[str, ...] = ()
     """Why `convert(..., to="diffusers")` would refuse it; empty where it would not."""
     dropped: Mapping[str, str] = {}
-    """Options and tensors of a foreign model that are not followed here, each with the reason."""
+    """Options and tensors of a third-party model that have no effect here, each with the reason."""
 
 
 def describe_model(name_or_folder: str | Path) -> ModelInfo:
-    """Describe a preset, or a model that `UnClip.load` finds; a model goes before a preset of its name.
+    """Describe a preset, or a model that `UnClip.load` finds; of a name that both have, the model.
 
     Raises `InputError` for a name that none of them has, and `CheckpointError` as loading the model would.
     """
@@ -76,71 +73,52 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
 
 def _describe_files(name: str) -> ModelInfo:
     source, (path,), descriptions, dropped = open_sources([name])
-    ours = is_ours(path)
-    files = {stage: _our_file(path, stage) if ours else _size(weights) for stage, weights in source.networks.items()}
-    networks = {stage: build_on_meta(weights.config) for stage, weights in source.networks.items()}
-    stages = tuple(_describe_stage(stage, network, *files[stage]) for stage, network in networks.items())
-    return ModelInfo(
+    files: dict[str, tuple[int, str]] = {}
+    for stage, weights in source.networks.items():
+        if is_native(path):
+            file = path / f"{stage}.safetensors"
+            files[stage] = file.stat().st_size, read_metadata(file).get("storage", "float32")
+        else:
+            size = sum(tensor.num_bytes for tensor in weights.tensors.values())
+            files[stage] = size, stored_types(weights.tensors)
+    return _describe(
+        {stage: weights.config for stage, weights in source.networks.items()},
+        files,
         name=source.name,
-        description="" if ours else "; ".join(descriptions),
+        description="" if is_native(path) else "; ".join(descriptions),
         folder=path,
-        image_sizes=_image_sizes(networks),
         defaults=source.defaults,
-        stages=stages,
-        not_in_diffusers=_obstacles(networks),
         dropped=dropped,
     )
 
 
 def _describe_preset(name: str) -> ModelInfo:
-    preset = model_preset(name)
-    networks = {stage: build_on_meta(config) for stage, config in preset.stages.items()}
-    return ModelInfo(
-        name=name,
-        description=preset.description,
-        image_sizes=_image_sizes(networks),
-        defaults=Defaults(stages=preset.sampling),
-        stages=tuple(_describe_stage(stage, network) for stage, network in networks.items()),
-        not_in_diffusers=_obstacles(networks),
-    )
+    description, stages, sampling = model_preset(name)
+    return _describe(stages, {}, name=name, description=description, defaults=Defaults(stages=sampling))
 
 
-def _obstacles(networks: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(unclip_obstacles({stage: network.config for stage, network in networks.items()}))
-
-
-def _describe_stage(name: str, network: Any, num_bytes: int | None = None, storage: str | None = None) -> StageInfo:
-    device = resolve_device()
-    number_format = encoder_dtype(device) if name in ENCODERS else inference_dtype(device)
-    return StageInfo(
-        name=name,
-        number_format=str(number_format).removeprefix("torch."),
-        num_parameters=count_parameters(network),
-        flops_per_step=count_step(network),
-        memory=count_bytes(network),
-        num_bytes=num_bytes,
-        storage=storage,
-        config=network.config.model_dump(mode="json"),
-    )
-
-
-def _our_file(folder: Path, stage: str) -> tuple[int, str]:
-    """Bytes and storage of a file of ours."""
-    path = folder / f"{stage}.safetensors"
-    return path.stat().st_size, read_metadata(path).get("storage", "float32")
-
-
-def _size(weights: NetworkWeights) -> tuple[int, str]:
-    """Bytes and number formats of foreign tensors."""
-    return sum(tensor.num_bytes for tensor in weights.tensors.values()), stored_types(weights.tensors)
-
-
-def _image_sizes(networks: Mapping[str, Any]) -> tuple[int, ...]:
-    """Sides of pictures; a decoder of latents draws them as large as its autoencoder makes them."""
+def _describe(configs: Mapping[str, Config], files: Mapping[str, tuple[int, str]], **fields: Any) -> ModelInfo:
+    """Describe networks by their configurations; `files` has the bytes and the storage of each that has a file."""
+    networks, device = {stage: build_on_meta(config) for stage, config in configs.items()}, resolve_device()
+    stages = [
+        StageInfo(
+            name=stage,
+            number_format=str(encoder_dtype(device) if stage in ENCODERS else inference_dtype(device))[len("torch.") :],
+            num_parameters=count_parameters(network),
+            flops_per_step=count_step(network),
+            memory=count_bytes(network),
+            num_bytes=files[stage][0] if stage in files else None,
+            storage=files[stage][1] if stage in files else None,
+            config=network.config.model_dump(mode="json"),
+        )
+        for stage, network in networks.items()
+    ]
+    # A decoder of latents draws pictures as large as its autoencoder makes them.
     factor = networks["autoencoder"].config.downsampling if "autoencoder" in networks else 1
     sides = {
         network.config.image_size * (factor if stage == "decoder" else 1)
         for stage, network in networks.items()
-        if stage.startswith(DRAWING)
+        if stage == "decoder" or stage.startswith("upsampler_")
     }
-    return tuple(sorted(sides))
+    obstacles = tuple(unclip_obstacles(configs))
+    return ModelInfo(image_sizes=tuple(sorted(sides)), stages=tuple(stages), not_in_diffusers=obstacles, **fields)

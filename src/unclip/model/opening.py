@@ -1,4 +1,4 @@
-"""From a name, folder, file or hub repository to a model source."""
+"""Open a model by its name, folder, file or hub repository."""
 
 import glob
 import os
@@ -25,7 +25,7 @@ from unclip.model.folder import (
     AnyTokenizer,
     Defaults,
     ModelSource,
-    is_ours,
+    is_native,
     open_model,
     shipped_models,
 )
@@ -35,9 +35,125 @@ from unclip.model.settings import StageSettings
 from unclip.runtime import resolve_device
 
 REPOSITORY = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
-# What says how a model is to be read: fetched first, so that it is known which weights to fetch.
+# Files that describe a model: fetched first, since they say which weights to fetch.
 DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.gz")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+class Opened(NamedTuple):
+    """A model that was opened."""
+
+    source: ModelSource
+    paths: list[Path]
+    descriptions: list[str]
+    """What each path was recognised as."""
+    dropped: dict[str, str]
+    """Names of tensors and options that are left behind, each with the reason."""
+
+
+def open_sources(names: Sequence[str | Path], revision: str | None = None, *, check: bool = True) -> Opened:
+    """Open one model, or join the parts of one: a shipped name, folders, files, hub repositories (`owner/name`).
+
+    `revision` is a hub repository's branch, tag or commit. Raises `InputError` for what is not there,
+    `CheckpointError` and `ConfigError` for what is damaged, is something else, or is there twice, and unless `check` is
+    False, for parts that do not fit each other; a `Model` checks that itself.
+    """
+    paths = [find_model(name, revision) for name in names]
+    if len(paths) == 1 and is_native(paths[0]):
+        source = open_model(paths[0])
+        if check:
+            check_source(source)
+        return Opened(source, paths, [f"a model of ours ({source.name})"], {})
+    if native := next((path for path in paths if is_native(path)), None):
+        raise InputError(f"{native} is a whole model already; give it alone, or only third-party models.")
+    models = import_foreign(paths)
+    dropped = {name: reason for model in models for name, reason in model.dropped.items()}
+    name = str(names[0])
+    # A hub repository is named with the commit that was read.
+    name = f"{name.partition('@')[0]}@{paths[0].name[:12]}" if looks_like_repository(name) else paths[0].stem
+    source = join_foreign(name, models)
+    if check:
+        check_source(source)
+    return Opened(source, paths, [model.description for model in models], dropped)
+
+
+def open_clip(name_or_folder: str | Path, device: torch.device | str = "auto") -> TextImageEncoder:
+    """Load CLIP in float32, of a model as `UnClip.load` finds it or of a folder that holds a CLIP alone.
+
+    Raises `InputError` where there is no model or it has no CLIP, `CheckpointError` for what is damaged.
+    """
+    path, device = find_model(name_or_folder), resolve_device(str(device))
+    if (path / "clip.safetensors").exists() and not (path / CONFIG_FILE).exists():
+        return TextImageEncoder.load(path, device)
+    source = open_sources([name_or_folder]).source
+    if "clip" not in source.networks:
+        raise InputError(f"the model {name_or_folder} has no CLIP, only {', '.join(source.networks)}; give another.")
+    weights, tokenizer = source.networks["clip"], source.tokenizers["clip"]
+    assert isinstance(tokenizer, Tokenizer), tokenizer
+    network = build_on_meta(weights.config)
+    Residence(weights, device, torch.float32).fill(network)
+    return TextImageEncoder(network, tokenizer)
+
+
+def find_model(name_or_path: str | Path, revision: str | None = None, shipped: Path = WEIGHTS) -> Path:
+    """Return the path of a model: of a shipped one, else a local path, else the cached copy of a hub repository.
+
+    Raises `InputError` naming the nearest shipped model when there is none of these.
+    """
+    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
+        raise InputError(f"{name_or_path!r} names no model; give a shipped name, a folder or a hub id.")
+    name, names = str(name_or_path), shipped_models(shipped)
+    path = shipped / name if name in names else expand_home(name_or_path)
+    if revision is not None and path.exists():
+        raise InputError(f"revision={revision!r} belongs to a hub repository, but {path} is here; leave it out.")
+    if path.exists():
+        return path
+    if looks_like_repository(name):
+        return fetch(name, revision)
+    raise InputError(_nowhere(name, names))
+
+
+def _nowhere(name: str, names: list[str]) -> str:
+    """Why there is no model of this name, for the error."""
+    if "huggingface.co/" in name:
+        repository = "/".join(name.partition("huggingface.co/")[2].split("/")[:2])
+        return f"{name} is an address; give the repository's id, {repository}."
+    if name in model_presets():
+        return f"{name!r} is a preset, shapes without weights; give a folder or a hub id of published weights."
+    if "/" in name or name.startswith(".") or Path(name).suffix:
+        return f"{name} does not exist; give a folder or file that does, a hub id (owner/name), or a shipped model."
+    hint = did_you_mean(name, names) if names else "none is shipped, so give a folder."
+    return f"there is no model {name!r}, and no folder of that name; {hint}"
+
+
+def check_source(source: ModelSource) -> None:
+    """Raise `CheckpointError` or `ConfigError` where stages or tokenizers do not fit each other, as loading would."""
+    parts: dict[str, Part] = {stage: weights.config for stage, weights in source.networks.items()}
+    if source.basis is not None:
+        parts["embedding basis"] = source.basis
+    check_fit(parts)
+    clip = parts.get("clip")
+    assert clip is None or isinstance(clip, ClipConfig), clip
+    if clip is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):
+        check_tokenizer(tokenizer, clip)
+
+
+def join_foreign(name: str, models: Sequence[ForeignModel]) -> ModelSource:
+    """Join the stages of several third-party models; raises `CheckpointError` for a stage that comes twice."""
+    networks: dict[str, NetworkWeights] = {}
+    tokenizers: dict[str, AnyTokenizer] = {}
+    stages: dict[str, StageSettings] = {}
+    for model in models:
+        for stage, weights in model.stages.items():
+            if stage in networks:
+                raise CheckpointError(
+                    f"{stage} is there twice: in {networks[stage].source} and in {weights.source}; give one of them."
+                )
+            networks[stage] = weights
+        tokenizers |= model.tokenizers
+        stages |= {stage: load_config(StageSettings, settings) for stage, settings in model.sampling.items()}
+    # Other libraries draw a single embedding.
+    return ModelSource(name, networks, tokenizers, Defaults(num_candidates=1, stages=stages))
 
 
 def looks_like_repository(name: str) -> bool:
@@ -70,21 +186,15 @@ def fetch(name: str, revision: str | None = None) -> Path:
             raise InputError(_refusal(name, revision, error)) from None
     try:
         folder = Path(download(allow_patterns=list(DESCRIPTIONS)))
-        missing = [
-            path for path in _weights(folder, [file.rfilename for file in files]) if not (folder / path).exists()
-        ]
+        names = [file.rfilename for file in files]
+        native = [path for path in names if re.fullmatch(r"[^/]+\.safetensors", path)]
+        weights = native if is_native(folder) else needed_weights(folder, names)
+        missing = [path for path in weights if not (folder / path).exists()]
         if missing:
             download(allow_patterns=[*DESCRIPTIONS, *map(glob.escape, missing)])
     except (HTTPError, OSError) as error:
         raise InputError(_refusal(name, revision, error)) from None
     return folder
-
-
-def _weights(folder: Path, names: list[str]) -> list[str]:
-    """Return the weights among a repository's files that reading it opens; `folder` holds its descriptions."""
-    if is_ours(folder):
-        return [name for name in names if re.fullmatch(r"[^/]+\.safetensors", name)]
-    return needed_weights(folder, names)
 
 
 def _refusal(name: str, revision: str | None, error: Exception) -> str:
@@ -118,117 +228,3 @@ def _refusal(name: str, revision: str | None, error: Exception) -> str:
         case OSError(strerror=str(words), filename=str(path)):
             return f"{name} cannot be kept in the hub's cache ({path}: {words}); make room, or set HF_HOME to another."
     return f"{missing} the hub cannot be reached ({reason}); check the network, or give a folder."
-
-
-class Opened(NamedTuple):
-    """A model that was found: its source, where it is, what it was recognised as, and what is left behind."""
-
-    source: ModelSource
-    paths: list[Path]
-    descriptions: list[str]
-    dropped: dict[str, str]
-
-
-def open_sources(names: Sequence[str | Path], revision: str | None = None) -> Opened:
-    """Open one model, or join the parts of one: a shipped name, folders, files, hub repositories (`owner/name`).
-
-    `revision` is a hub repository's branch, tag or commit. Raises `InputError` for what is not there,
-    `CheckpointError` and `ConfigError` for what is damaged, is something else, or is there twice.
-    """
-    paths = [find_model(name, revision) for name in names]
-    if len(paths) == 1 and is_ours(paths[0]):
-        source = open_model(paths[0])
-        check_source(source)
-        return Opened(source, paths, [f"a model of ours ({source.name})"], {})
-    if ours := next((path for path in paths if is_ours(path)), None):
-        raise InputError(f"{ours} is a whole model already; give it alone, or only models of others.")
-    models = import_foreign(paths)
-    dropped = {name: reason for model in models for name, reason in model.dropped.items()}
-    name = _name(str(names[0]), paths[0])
-    source = join_foreign(name, models)
-    check_source(source)
-    return Opened(source, paths, [model.description for model in models], dropped)
-
-
-def find_model(name_or_path: str | Path, revision: str | None = None, shipped: Path = WEIGHTS) -> Path:
-    """Where a model is: a shipped one of that name, else a path, else the cached copy of a hub repository.
-
-    Raises `InputError` naming the nearest shipped model when there is none of these.
-    """
-    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
-        raise InputError(f"{name_or_path!r} names no model; give a shipped name, a folder or a hub id.")
-    name, names = str(name_or_path), shipped_models(shipped)
-    path = shipped / name if name in names else expand_home(name_or_path)
-    if revision is not None and path.exists():
-        raise InputError(f"revision={revision!r} belongs to a hub repository, but {path} is here; leave it out.")
-    if path.exists():
-        return path
-    if looks_like_repository(name):
-        return fetch(name, revision)
-    raise InputError(_nowhere(name, names))
-
-
-def check_source(source: ModelSource) -> None:
-    """Raise `CheckpointError` or `ConfigError` where stages or tokenizers do not fit each other, as loading would."""
-    parts: dict[str, Part] = {stage: weights.config for stage, weights in source.networks.items()}
-    if source.basis is not None:
-        parts["embedding basis"] = source.basis
-    check_fit(parts)
-    clip = parts.get("clip")
-    assert clip is None or isinstance(clip, ClipConfig), clip
-    if clip is not None and isinstance(tokenizer := source.tokenizers["clip"], Tokenizer):
-        check_tokenizer(tokenizer, clip)
-
-
-def join_foreign(name: str, models: Sequence[ForeignModel]) -> ModelSource:
-    """One model of the stages of several, none of which may come twice; raises `CheckpointError` naming the first."""
-    networks: dict[str, NetworkWeights] = {}
-    tokenizers: dict[str, AnyTokenizer] = {}
-    stages: dict[str, StageSettings] = {}
-    for model in models:
-        for stage, weights in model.stages.items():
-            if stage in networks:
-                raise CheckpointError(
-                    f"{stage} is there twice: in {networks[stage].source} and in {weights.source}; give one of them."
-                )
-            networks[stage] = weights
-        tokenizers |= model.tokenizers
-        stages |= {stage: load_config(StageSettings, settings) for stage, settings in model.sampling.items()}
-    # Nobody else draws several embeddings to choose from.
-    return ModelSource(name, networks, tokenizers, Defaults(num_candidates=1, stages=stages))
-
-
-def _nowhere(name: str, names: list[str]) -> str:
-    """What is wrong with a name that nothing has."""
-    if "huggingface.co/" in name:
-        repository = "/".join(name.partition("huggingface.co/")[2].split("/")[:2])
-        return f"{name} is an address; give the repository's id, {repository}."
-    if name in model_presets():
-        return f"{name!r} is a preset, shapes without weights; give a folder or a hub id of published weights."
-    if "/" in name or name.startswith(".") or Path(name).suffix:
-        return f"{name} does not exist; give a folder or file that does, a hub id (owner/name), or a shipped model."
-    hint = did_you_mean(name, names) if names else "none is shipped, so give a folder."
-    return f"there is no model {name!r}, and no folder of that name; {hint}"
-
-
-def _name(given: str, path: Path) -> str:
-    """What a foreign model is called; a hub repository with the commit that was read."""
-    return f"{given.partition('@')[0]}@{path.name[:12]}" if looks_like_repository(given) else path.stem
-
-
-def open_clip(name_or_folder: str | Path, device: torch.device | str = "auto") -> TextImageEncoder:
-    """CLIP in float32, of a model as `UnClip.load` finds it or of a folder that holds no more than a CLIP.
-
-    Raises `InputError` where there is no model or it has no CLIP, `CheckpointError` for what is damaged.
-    """
-    path, device = find_model(name_or_folder), resolve_device(str(device))
-    if (path / "clip.safetensors").exists() and not (path / CONFIG_FILE).exists():
-        return TextImageEncoder.load(path, device)
-    source = open_sources([name_or_folder]).source
-    if "clip" not in source.networks:
-        raise InputError(f"the model {name_or_folder} has no CLIP, only {', '.join(source.networks)}; give another.")
-    weights, tokenizer = source.networks["clip"], source.tokenizers["clip"]
-    assert isinstance(tokenizer, Tokenizer), tokenizer
-    network = build_on_meta(weights.config)
-    Residence(weights, device, torch.float32).fill(network)
-    return TextImageEncoder(network, tokenizer)

@@ -1,4 +1,4 @@
-"""Whole models by name, at the size they were published or are meant to be trained at. Knows shapes; no weights."""
+"""Shapes of whole models by name, as they were published or are to be trained; without weights."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Where a network's weights come from, and whether they are in memory. Knows modules and tensors; no stage."""
+"""Where a network's weights come from, and whether they are in memory."""
 
 import threading
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from unclip.checkpoint import LazyTensor, NetworkWeights, fill
 class Residence:
     """A network's weights as they are stored, and how they are held while it is used.
 
-    One that `stays` is filled once; another is read for every use and waits on the meta device. Threads may use it at
-    the same time: the first reads the weights, the last lets them go.
+    A network that `stays` is filled once; another is read for every use and waits on the meta device. Threads may use
+    it at the same time: the first reads the weights, the last frees them.
     """
 
     def __init__(

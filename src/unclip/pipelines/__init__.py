@@ -1,15 +1,15 @@
 """Stages, and the tasks that draw with them; `UnClip` is a loaded model with a method per task."""
 
+from unclip.model.family import Condition
 from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
-from unclip.pipelines.conditioning import Condition
 from unclip.pipelines.decoder import DecoderStage
-from unclip.pipelines.ingredients import TextOrPicture
+from unclip.pipelines.inputs import TextOrPicture
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
 from unclip.pipelines.prior import PriorStage, best_candidate
 from unclip.pipelines.result import OutputType, Result
-from unclip.pipelines.sampling import Canvas, last
 from unclip.pipelines.settings import PerStage, check_prompts, image_seeds
+from unclip.pipelines.stage import Stage, Start, run_to_end
 from unclip.pipelines.tasks.drafts import Draft
 from unclip.pipelines.tasks.image_to_image import image_to_image
 from unclip.pipelines.tasks.inpaint import inpaint
@@ -28,7 +28,6 @@ __all__ = [
     "BoundDecoder",
     "BoundPrior",
     "BoundUpsampler",
-    "Canvas",
     "Condition",
     "DecoderStage",
     "Draft",
@@ -40,6 +39,8 @@ __all__ = [
     "PriorStage",
     "Progress",
     "Result",
+    "Stage",
+    "Start",
     "TextOrPicture",
     "UnClip",
     "UpsamplerStage",
@@ -51,10 +52,10 @@ __all__ = [
     "image_variations",
     "inpaint",
     "interpolate",
-    "last",
     "mix",
     "outpaint",
     "probe",
+    "run_to_end",
     "text_diff",
     "text_to_image",
     "unconditional",

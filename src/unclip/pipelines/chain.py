@@ -1,7 +1,6 @@
-"""From a wanted size to the stages that draw it. Knows stages and their sizes; draws nothing."""
+"""The stages that draw a picture of some size."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from unclip.errors import InputError
@@ -30,20 +29,31 @@ def chain_to(model: Model, image_size: ImageSize | None) -> Chain:
     a side that the model does not draw, and for a shape that its networks do not divide.
     """
     decoder, sizes = model.need_decoder, model.image_sizes
-    wanted = image_size if image_size is not None else model.image_size or sizes[-1]
-    width, height = width_and_height(wanted)
+    width, height = width_and_height(model.image_size or sizes[-1] if image_size is None else image_size)
     side = min(sizes, key=lambda size: abs(math.log(width * height / size**2)))
-    upsamplers = [model.upsamplers[size] for size in sizes[1:] if size <= side]
+    upsamplers = [model.upsampler_stages[size] for size in sizes[1:] if size <= side]
     stages: list[DecoderStage | UpsamplerStage] = [decoder, *upsamplers]
+    multiple = math.lcm(*(stage.size_multiple * (side // stage.image_size) for stage in stages))
     if width == height and width not in sizes:
-        allowed, multiple = ", ".join(map(str, sizes)), _multiple(stages, side)
         raise InputError(
-            f"image_size={width} is not one that the model {model.name!r} draws; use one of: {allowed}; or, near "
-            f"{side}, another shape whose sides are divisible by {multiple}, such as {side + multiple}x{side}."
+            f"image_size={width} is not one that the model {model.name!r} draws; use one of: "
+            f"{', '.join(map(str, sizes))}; or, near {side}, another shape whose sides are divisible by {multiple}, "
+            f"such as {side + multiple}x{side}."
         )
-    _check_divisible(wanted, stages, side)
-    made = [(height * stage.image_size // side, width * stage.image_size // side) for stage in stages]
-    return Chain(upsamplers, made)
+    check_divisible((width, height), multiple)
+    return Chain(
+        upsamplers, [(height * stage.image_size // side, width * stage.image_size // side) for stage in stages]
+    )
+
+
+def check_divisible(size: tuple[int, int], multiple: int) -> None:
+    """Raise `InputError` unless both sides of (width, height) are divisible by `multiple`."""
+    if any(side % multiple for side in size):
+        near = tuple(max(round(side / multiple), 1) * multiple for side in size)
+        raise InputError(
+            f"image_size={show_size(size)} has a side that is not divisible by {multiple}, as the networks that draw "
+            f"it require; use {show_size((near[0], near[1]))}."
+        )
 
 
 def show_size(image_size: ImageSize) -> str:
@@ -57,19 +67,3 @@ def width_and_height(image_size: object) -> tuple[int, int]:
     if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
         raise InputError(f"image_size={image_size!r} is no size; give a side in pixels, or (width, height).")
     return sides[0], sides[1]
-
-
-def _multiple(stages: Sequence[DecoderStage | UpsamplerStage], side: int) -> int:
-    """What both sides of a picture are divisible by that goes through the stages of `side`."""
-    return math.lcm(*(stage.size_multiple * (side // stage.image_size) for stage in stages))
-
-
-def _check_divisible(image_size: ImageSize, stages: Sequence[DecoderStage | UpsamplerStage], side: int) -> None:
-    multiple = _multiple(stages, side)
-    width, height = width_and_height(image_size)
-    if width % multiple or height % multiple:
-        near = [max(round(side / multiple), 1) * multiple for side in (width, height)]
-        raise InputError(
-            f"image_size={show_size(image_size)} has a side that is not divisible by {multiple}, as the model's "
-            f"networks need it; use {near[0]}x{near[1]}."
-        )

@@ -1,42 +1,43 @@
-"""The decoder as a stage: image embeddings to small pictures. Knows embeddings and a sampler; not text or the prior."""
+"""The decoder as a stage: image embeddings to small pictures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
-from torch import Tensor
+from torch import nn
 from torch.nn import functional as F
 
-from unclip.diffusion import Denoiser, DiscreteSchedule, SamplerStep, bind, clip_x0, guide
+from unclip.diffusion import Denoiser, SamplerStep
+from unclip.model.family import Condition
 from unclip.model.settings import PIXEL_BOUND, StageSettings
-from unclip.models import Autoencoder, KandinskyDecoder
+from unclip.models import Autoencoder, Decoder, KandinskyDecoder
 from unclip.models.dalle2_pytorch import Dalle2UNet
-from unclip.pipelines.conditioning import AnyDecoder, Condition, Conditioning, decoder_conditioning, with_own_x0
-from unclip.pipelines.sampling import BLANK, Canvas, describe_stage, last, sample_dtype, sample_steps, trained_schedule
+from unclip.pipelines.stage import FROM_NOISE, Stage, Start, run_to_end, sample_steps
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
 
+AnyDecoder: TypeAlias = Decoder | KandinskyDecoder | Dalle2UNet
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DecoderStage:
+class DecoderStage(Stage):
     """A decoder network and how it is sampled unless a caller says otherwise."""
 
     network: AnyDecoder
-    defaults: StageSettings
     autoencoder: Autoencoder | None = None
-    """What turns its latents into pictures, where it does not draw pixels itself."""
-
-    def __repr__(self) -> str:
-        return f"<DecoderStage: {describe_stage(self.network, self.defaults)}>"
+    """What turns latents into pictures; None: the network denoises pixels."""
 
     @property
-    def schedule(self) -> DiscreteSchedule:
-        """The noise schedule that the network was trained on."""
-        return self.schedule_of(self.defaults)
+    def name(self) -> str:
+        """Name of the stage in settings and files."""
+        return "decoder"
 
-    def schedule_of(self, settings: StageSettings) -> DiscreteSchedule:
-        """The schedule in the precision that `settings` ask for."""
-        config = self.network.config
-        return trained_schedule(config.schedule, config.num_timesteps, settings.schedule_dtype)
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All its networks by the names of their files."""
+        latents = {} if self.autoencoder is None else {"autoencoder": self.autoencoder}
+        return {self.name: self.network, **latents}
 
     @property
     def image_size(self) -> int:
@@ -45,7 +46,7 @@ class DecoderStage:
 
     @property
     def downsampling(self) -> int:
-        """Pixels along the side of what the network sees as one."""
+        """Pixels of a picture along the side of one latent; 1 where the network denoises pixels."""
         return 1 if self.autoencoder is None else self.autoencoder.config.downsampling
 
     @property
@@ -53,37 +54,33 @@ class DecoderStage:
         """What the sides of its pictures must be divisible by."""
         return self.network.config.size_multiple * self.downsampling
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the network reads text besides the image embedding."""
+        return self.network.config.text_dim > 0
+
+    @property
+    def needs_null_image(self) -> bool:
+        """Whether guidance leads away from the embedding of an empty image, not from a null that was learned."""
+        return self.family.null_is_empty_image
+
     def sample_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """The shape of one sample that the network denoises, for a picture of (height, width)."""
         height, width = size
         return (self.network.config.in_channels, height // self.downsampling, width // self.downsampling)
 
-    @property
-    def needs_null_image(self) -> bool:
-        """Whether guidance leads away from the embedding of an empty image, not from a null that was learned."""
-        return isinstance(self.network, KandinskyDecoder)
-
     def from_clip(self, image_embedding: Embeddings) -> Embeddings:
-        """What CLIP says of a picture at the scale that the network reads: DALLE2-pytorch trains on unit vectors."""
-        return F.normalize(image_embedding, dim=-1) if isinstance(self.network, Dalle2UNet) else image_embedding
+        """CLIP's embedding of a picture at the scale that the network reads: its own, or of length 1."""
+        return F.normalize(image_embedding, dim=-1) if self.family.unit_embeddings else image_embedding
 
     def denoiser(self, image_embedding: Embeddings, condition: Condition, settings: StageSettings) -> Denoiser:
         """Denoiser of pictures (or latents) of `image_embedding`, guided away from the nulls of `condition`.
 
-        It is for one sampling: a self-conditioned network is shown its last x0.
+        It is for one sampling.
         """
-        config, schedule = self.network.config, self.schedule_of(settings)
-        told = decoder_conditioning(self.network, image_embedding, condition)
-
-        def denoiser_of(own: Conditioning) -> Denoiser:
-            conditional, unconditional = (
-                bind(self.network, schedule, config.prediction_type, {**given, **own}, config.learned_variance)
-                for given in told
-            )
-            guided = guide(conditional, unconditional, settings.guidance_scale, settings.guidance_interval)
-            return clip_x0(guided, settings.x0_bound or PIXEL_BOUND)
-
-        return with_own_x0(self.network, schedule, denoiser_of)
+        conditioning = self.family.condition_decoder
+        assert conditioning is not None, f"{type(self.network).__name__} is no decoder"
+        return self.guided(conditioning(self.network, image_embedding, condition), settings, PIXEL_BOUND)
 
     def steps(
         self,
@@ -93,22 +90,19 @@ class DecoderStage:
         settings: StageSettings,
         *,
         size: tuple[int, int] | None = None,
-        canvas: Canvas = BLANK,
+        start: Start = FROM_NOISE,
     ) -> Iterator[SamplerStep]:
-        """Sampler steps from what is on the canvas; `finish` makes pictures of the `x_t` of the last.
+        """Sampler steps from `start`; `finish` makes pictures of the `x_t` of the last.
 
         `size` is the (height, width) of the pictures in pixels, multiples of `size_multiple`; None is `image_size`.
         """
-        shape, device = self.sample_shape(size or (self.image_size, self.image_size)), image_embedding.device
-
-        def draw() -> Tensor:
-            return noise(shape, device, sample_dtype(self.network))
-
+        shape = self.sample_shape(size or (self.image_size, self.image_size))
+        draw = partial(self.draw, noise, shape, image_embedding.device)
         denoiser = self.denoiser(image_embedding, condition, settings)
-        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, canvas)
+        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, start)
 
-    def start(self, images: Images) -> Sample:
-        """Pictures in [-1, 1] in the numbers that the network denoises: themselves, or their latents."""
+    def encode(self, images: Images) -> Sample:
+        """Pictures in [-1, 1] in the numbers that the network denoises: pixels, or latents."""
         return images if self.autoencoder is None else self.autoencoder.encode(images).float()
 
     def finish(self, x_0: Sample) -> Images:
@@ -124,4 +118,4 @@ class DecoderStage:
         settings: StageSettings | None = None,
     ) -> Images:
         """Pictures (batch, 3, image_size, image_size) in [-1, 1] for image embeddings (batch, dim) at CLIP's scale."""
-        return self.finish(last(self.steps(image_embedding, condition, noise, settings or self.defaults)))
+        return self.finish(run_to_end(self.steps(image_embedding, condition, noise, settings or self.defaults)))

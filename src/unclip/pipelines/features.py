@@ -1,4 +1,4 @@
-"""What CLIP, and a decoder's own text encoder, make of prompts and pictures. Knows encoders; no stage's sampling."""
+"""Encode prompts and pictures: what the prior and the decoder are conditioned on."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -7,9 +7,8 @@ import torch
 from PIL import Image
 
 from unclip.clip import TextFeatures, TextImageEncoder
-from unclip.pipelines.conditioning import Condition
+from unclip.model.family import Condition, select_text
 from unclip.pipelines.model import Encoder, Model
-from unclip.pipelines.sampling import select_text
 from unclip.shapes import Embeddings
 
 T = TypeVar("T")
@@ -20,16 +19,16 @@ DEFAULT_BATCH_SIZE = 8
 
 
 class Features(NamedTuple):
-    """What stages are told of a task's prompts and pictures."""
+    """What the stages read of a task's prompts and pictures."""
 
     text: TextFeatures
-    """Of each prompt."""
+    """CLIP's features of each prompt."""
     null: TextFeatures
-    """Of what guidance leads away from: the empty or the negative prompt."""
+    """CLIP's features of what guidance leads away from: the empty or the negative prompt."""
     pictures: Embeddings
     """(pictures, dim): CLIP's embedding of each, at the scale that the decoder reads."""
     condition: Condition
-    """What the decoder is told of each prompt besides the image embedding."""
+    """What the decoder reads of each prompt besides the image embedding."""
     cut: Mapping[str, str]
     """As `cut_texts`, of the prompts and the negative prompt."""
 
@@ -37,18 +36,22 @@ class Features(NamedTuple):
 def encode(
     model: Model, prompts: Sequence[str], pictures: Sequence[Image.Image] = (), negative_prompt: str = ""
 ) -> Features:
-    """Read prompts and pictures, a few at a time; each encoder is in memory only meanwhile."""
+    """Encode prompts and pictures, a few at a time; each encoder is in memory only meanwhile."""
     clip, decoder = model.need_clip, model.need_decoder
     with model.resident(clip):
         text, null = _encode_prompts(model, clip, prompts), clip.encode_text([negative_prompt])
         embeddings = _encode_pictures(model, clip, pictures) if pictures else text.embedding[:0]
         empty = clip.encode_empty_image() if decoder.needs_null_image else None
-    condition = _condition(model, prompts, negative_prompt, text, null, empty)
+    condition, encoder = Condition(text, null, empty), model.encoders.get("text_encoder")
+    if encoder is not None:
+        with model.resident(encoder):
+            texts = _encode_prompts(model, encoder, prompts), encoder.encode_text([negative_prompt])
+            condition = Condition(*texts, empty)
     return Features(text, null, decoder.from_clip(embeddings), condition, cut_texts(model, [*prompts, negative_prompt]))
 
 
 def encode_prompts(model: Model, prompts: Sequence[str]) -> tuple[TextFeatures, TextFeatures]:
-    """What CLIP makes of the prompts, and of the empty one; needs no decoder."""
+    """CLIP's features of the prompts, and of the empty one; needs no decoder."""
     clip = model.need_clip
     with model.resident(clip):
         return _encode_prompts(model, clip, prompts), clip.encode_text([""])
@@ -62,16 +65,16 @@ def encode_pictures(model: Model, pictures: Sequence[Image.Image]) -> Embeddings
 
 
 def cut_texts(model: Model, texts: Sequence[str]) -> dict[str, str]:
-    """The texts that are longer than an encoder of the model reads, each with its end, which had no part.
+    """The texts that are longer than an encoder of the model reads, each with the end that was cut off.
 
     Of two encoders it is the longer end.
     """
-    encoders, unique = (model.clip, model.text_encoder), list(dict.fromkeys(texts))
-    return join_cut(*(dict(zip(unique, part.cut_text(unique), strict=True)) for part in encoders if part is not None))
+    unique = list(dict.fromkeys(texts))
+    return join_cut(*(dict(zip(unique, each.cut_text(unique), strict=True)) for each in model.encoders.values()))
 
 
 def join_cut(*parts: Mapping[str, str]) -> dict[str, str]:
-    """What several readers cut, in one: the longest end of each text; texts of which nothing was cut are left out."""
+    """The longest end of each text that any reader cut; texts of which nothing was cut are left out."""
     texts = dict.fromkeys(text for part in parts for text in part)
     ends = {text: max((part.get(text, "") for part in parts), key=len) for text in texts}
     return {text: end for text, end in ends.items() if end}
@@ -82,24 +85,8 @@ def chunk_size(model: Model) -> int:
     return BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
 
 
-def _condition(
-    model: Model,
-    prompts: Sequence[str],
-    negative_prompt: str,
-    text: TextFeatures,
-    null: TextFeatures,
-    empty: Embeddings | None,
-) -> Condition:
-    """Texts in CLIP's words, or in those of the encoder that the decoder reads instead."""
-    encoder = model.text_encoder
-    if encoder is None:
-        return Condition(text, null, empty)
-    with model.resident(encoder):
-        return Condition(_encode_prompts(model, encoder, prompts), encoder.encode_text([negative_prompt]), empty)
-
-
 def _encode_prompts(model: Model, encoder: Encoder, prompts: Sequence[str]) -> TextFeatures:
-    """Features of prompts; what stands there twice is read once."""
+    """Features of prompts; a prompt that comes twice is encoded once."""
     unique = list(dict.fromkeys(prompts))
     parts = [encoder.encode_text(chunk) for chunk in _chunks(model, unique)]
     features = TextFeatures(*(torch.cat(values) for values in zip(*parts, strict=True)))

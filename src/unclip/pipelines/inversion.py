@@ -1,4 +1,4 @@
-"""From pictures back to the noise that the stages draw them from. Knows the stages of a job; no task."""
+"""Invert pictures: find the noise that the stages of a job draw them from."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from unclip.diffusion import SamplerStep, invert
 from unclip.errors import InputError
-from unclip.pipelines.conditioning import Condition
+from unclip.model.family import Condition
 from unclip.pipelines.job import Job, run_steps
-from unclip.pipelines.sampling import Canvas, expand_text, select_text, stage_times
+from unclip.pipelines.stage import Start, stage_times
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.shapes import Embeddings, Sample
 
@@ -34,7 +34,7 @@ UPSAMPLER_REFINEMENTS = 1
 
 
 def check_invertible(job: Job, stages: Sequence[str]) -> None:
-    """Raise `InputError` where one of `stages` would be sampled by what does not go back the way that was climbed.
+    """Raise `InputError` where one of `stages` has a sampler that does not lead back to the picture.
 
     Tasks call it before they draw anything; inversion itself calls it again, so that no task can leave it out.
     """
@@ -58,9 +58,8 @@ def invert_pictures(job: Job, pictures: Sequence[Image.Image], embeddings: Embed
     times = stage_times(decoder.schedule_of(settings), settings)
 
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
-        told = condition._replace(text=select_text(condition.text, rows))
-        denoiser = decoder.denoiser(embeddings[rows], told, settings)
-        return invert(denoiser, decoder.start(job.see(pictures, rows, job.chain.sizes[0])), times)
+        denoiser = decoder.denoiser(embeddings[rows], condition.select(rows), settings)
+        return invert(denoiser, decoder.encode(job.pixels(pictures, rows, job.chain.sizes[0])), times)
 
     with job.model.resident(decoder):
         return _climb_all(job, "inversion", len(pictures), climb)
@@ -72,18 +71,8 @@ def invert_upsamplers(job: Job, pictures: Sequence[Image.Image]) -> dict[str, Sa
     Progress is reported as stage "inversion of" and its name.
     """
     check_invertible(job, [upsampler.name for upsampler in job.chain.upsamplers])
-    steps = zip(job.chain.upsamplers, itertools.pairwise(job.chain.sizes), strict=True)
-    return {upsampler.name: _invert_upsampler(job, upsampler, pictures, *sizes) for upsampler, sizes in steps}
-
-
-def wordless(condition: Condition, rows: int) -> Condition:
-    """What a decoder is told of `rows` pictures that have no text."""
-    return condition._replace(text=expand_text(condition.null, rows))
-
-
-def start_from(job: Job, x_T: Mapping[str, Sample]) -> dict[str, list[Canvas]]:
-    """Canvases for the batches of a job by stage; an x_T has a row for each input."""
-    return {stage: [Canvas(x_T=noise[batch.rows]) for batch in job.batches] for stage, noise in x_T.items()}
+    sizes = zip(job.chain.upsamplers, itertools.pairwise(job.chain.sizes), strict=True)
+    return {upsampler.name: _invert_upsampler(job, upsampler, pictures, *size) for upsampler, size in sizes}
 
 
 def _invert_upsampler(
@@ -93,14 +82,19 @@ def _invert_upsampler(
     times = stage_times(upsampler.schedule_of(settings), settings)
 
     def climb(rows: list[int]) -> Iterator[SamplerStep]:
-        denoiser = upsampler.tiled_denoiser(job.see(pictures, rows, small), large, settings)
-        return invert(denoiser, job.see(pictures, rows, large), times, UPSAMPLER_REFINEMENTS)
+        denoiser = upsampler.tiled_denoiser(job.pixels(pictures, rows, small), large, settings)
+        return invert(denoiser, job.pixels(pictures, rows, large), times, UPSAMPLER_REFINEMENTS)
 
     with job.model.resident(upsampler):
         return _climb_all(job, f"inversion of {upsampler.name}", len(pictures), climb)
 
 
+def starts_from_noise(job: Job, x_T: Mapping[str, Sample]) -> dict[str, list[Start]]:
+    """Starts for the batches of a job by stage; an x_T has a row for each input."""
+    return {stage: [Start(x_T=noise[batch.rows]) for batch in job.batches] for stage, noise in x_T.items()}
+
+
 def _climb_all(job: Job, stage: str, count: int, climb: Callable[[list[int]], Iterator[SamplerStep]]) -> Tensor:
     rows = [list(range(count))[first : first + job.batch_size] for first in range(0, count, job.batch_size)]
     # Laid out as drawn noise is: pictures have their channels last, and kernels for that order round differently.
-    return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.report)).contiguous()
+    return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.progress)).contiguous()

@@ -1,10 +1,8 @@
-"""One call of a task that draws: its stages, settings and noise, checked before anything is drawn, then run in turn.
+"""One call of a task that draws: its settings, seeds and noise, checked first, then run stage after stage."""
 
-Knows the stages of a model; not what the pictures are of.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,15 +12,15 @@ from torch import Tensor
 from unclip.diffusion import SamplerStep
 from unclip.errors import InputError
 from unclip.images import cover, from_pil
+from unclip.model.family import Condition, select_text
 from unclip.model.settings import StageSettings
 from unclip.pipelines.chain import Chain, chain_to
-from unclip.pipelines.conditioning import Condition, leads_from_text
 from unclip.pipelines.features import Features
-from unclip.pipelines.model import Model, Stage
-from unclip.pipelines.options import DrawOptions, Progress, check_options, watcher
+from unclip.pipelines.model import Model
+from unclip.pipelines.options import DrawOptions, Progress, check_options, progress_function
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
-from unclip.pipelines.sampling import BLANK, Canvas, select_text, stage_times
-from unclip.pipelines.settings import check_count, check_text, picture_seeds, settle
+from unclip.pipelines.settings import check_count, check_text, picture_seeds, resolve_settings
+from unclip.pipelines.stage import FROM_NOISE, Stage, Start, stage_times
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
@@ -30,11 +28,13 @@ BATCH_SIZE = 8
 
 
 class Batch(NamedTuple):
-    """Pictures that are drawn together: the inputs that they are of, their seeds, and the noise of each."""
+    """Pictures that are drawn together."""
 
     rows: list[int]
+    """The input that each picture is of."""
     seeds: list[int]
     noise: NoiseSource
+    """A generator for each picture."""
 
     def select(self, places: Sequence[int]) -> "Batch":
         """The pictures at `places`; each keeps its generator, which goes on from where it is."""
@@ -49,82 +49,83 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Job:
-    """Pictures to draw, in batches; made by `begin`. Each method runs one stage over all of them."""
+    """Pictures to draw, in batches; made by `begin`. Lists of tensors have one for each batch."""
 
     model: Model
     chain: Chain
     settings: Mapping[str, StageSettings]
     batches: list[Batch]
-    report: Progress
+    progress: Progress
     output_type: OutputType
 
-    @property
-    def pictures(self) -> Batch:
-        """All pictures as one batch."""
-        rows = [row for batch in self.batches for row in batch.rows]
-        seeds = [seed for batch in self.batches for seed in batch.seeds]
-        return Batch(rows, seeds, NoiseSource([own for batch in self.batches for own in batch.noise.generators]))
-
-    @property
-    def batch_size(self) -> int:
-        """How many pictures go through a network together."""
-        return len(self.batches[0].rows)
-
-    def imagine(self, features: Features, num_candidates: int = 1) -> list[Tensor]:
-        """An image embedding from the prior for each picture, its row of `features.text` being the prompt."""
-        prior = self.model.need_prior
+    def sample_prior(self, features: Features, num_candidates: int = 1) -> list[Tensor]:
+        """Sample one image embedding per picture; `batch.rows` maps pictures to prompts."""
+        prior, settings = self.model.need_prior, self.settings["prior"]
         texts = [select_text(features.text, batch.rows) for batch in self.batches]
-        with self.model.resident(prior):
-            steps = (
-                prior.steps(text, features.null, batch.noise, self.settings["prior"], num_candidates)
-                for text, batch in zip(texts, self.batches, strict=True)
-            )
-            results = run_steps("prior", steps, len(self.batches), self.report)
-            return [prior.finish(x_0, text) for x_0, text in zip(results, texts, strict=True)]
+        steps = (
+            prior.steps(text, features.null, batch.noise, settings, num_candidates)
+            for text, batch in zip(texts, self.batches, strict=True)
+        )
+        remaining = iter(texts)
+        return self._run(prior, steps, lambda x_0: prior.finish(x_0, next(remaining)))
 
     def decode(
-        self, embeddings: list[Tensor], condition: Condition, canvases: Iterable[Canvas] | None = None
+        self, embeddings: list[Tensor], condition: Condition, starts: Iterable[Start] | None = None
     ) -> list[Tensor]:
-        """The decoder's pictures in [-1, 1] of the image embeddings of each batch."""
-        decoder, size = self.model.need_decoder, self.chain.sizes[0]
+        """Draw the decoder's pictures in [-1, 1] of the image embeddings."""
+        decoder, settings, size = self.model.need_decoder, self.settings["decoder"], self.chain.sizes[0]
+        steps = (
+            decoder.steps(embedding, condition.select(batch.rows), batch.noise, settings, size=size, start=start)
+            for embedding, batch, start in zip(embeddings, self.batches, self._starts(starts), strict=True)
+        )
+        return self._run(decoder, steps, decoder.finish)
 
-        def steps(embedding: Tensor, batch: Batch, canvas: Canvas) -> Iterator[SamplerStep]:
-            told = condition._replace(text=select_text(condition.text, batch.rows))
-            return decoder.steps(embedding, told, batch.noise, self.settings["decoder"], size=size, canvas=canvas)
-
-        with self.model.resident(decoder):
-            given = zip(embeddings, self.batches, self._canvases(canvases), strict=True)
-            samplers = (steps(embedding, batch, canvas) for embedding, batch, canvas in given)
-            return [decoder.finish(x_0) for x_0 in run_steps("decoder", samplers, len(self.batches), self.report)]
-
-    def enlarge(self, images: list[Tensor], canvases: Mapping[str, Iterable[Canvas]] | None = None) -> list[Tensor]:
-        """Pictures of the decoder after every upsampler; `canvases` are by the upsampler's name."""
+    def upsample(self, images: list[Tensor], starts: Mapping[str, Iterable[Start]] | None = None) -> list[Tensor]:
+        """Enlarge the decoder's pictures by every upsampler; `starts` are by stage name."""
         for upsampler, size in zip(self.chain.upsamplers, self.chain.sizes[1:], strict=True):
-            settings, given = self.settings[upsampler.name], self._canvases((canvases or {}).get(upsampler.name))
-            with self.model.resident(upsampler):
-                steps = (
-                    upsampler.steps(low_res, batch.noise, settings, size=size, canvas=canvas)
-                    for low_res, batch, canvas in zip(images, self.batches, given, strict=True)
-                )
-                made = run_steps(upsampler.name, steps, len(self.batches), self.report)
-            images = [large.clamp(-1.0, 1.0) for large in made]
+            sample = partial(upsampler.steps, settings=self.settings[upsampler.name], size=size)
+            inputs = zip(images, self.batches, self._starts((starts or {}).get(upsampler.name)), strict=True)
+            steps = (sample(low_res, batch.noise, start=start) for low_res, batch, start in inputs)
+            images = self._run(upsampler, steps, upsampler.finish)
         return images
 
     def draw(
         self,
         embeddings: list[Tensor],
         condition: Condition,
-        canvases: Mapping[str, Iterable[Canvas]] | None = None,
+        starts: Mapping[str, Iterable[Start]] | None = None,
     ) -> list[Tensor]:
-        """Pictures in [-1, 1] of the image embeddings through every stage; `canvases` are by its name."""
-        given = canvases or {}
-        return self.enlarge(self.decode(embeddings, condition, given.get("decoder")), given)
+        """Draw pictures in [-1, 1] of the image embeddings by decoder and upsamplers; `starts` are by stage name."""
+        return self.upsample(self.decode(embeddings, condition, (starts or {}).get("decoder")), starts)
 
-    def see(self, pictures: Sequence[Image.Image], rows: Sequence[int], size: tuple[int, int]) -> Images:
+    def _run(
+        self, stage: Stage, steps: Iterable[Iterator[SamplerStep]], finish: Callable[[Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Run the sampler of each batch; samplers are made while the weights of `stage` are in memory."""
+        with self.model.resident(stage):
+            return [finish(x_0) for x_0 in each_result(stage.name, steps, len(self.batches), self.progress)]
+
+    def _starts(self, starts: Iterable[Start] | None) -> Iterable[Start]:
+        return [FROM_NOISE] * len(self.batches) if starts is None else starts
+
+    @property
+    def pictures(self) -> Batch:
+        """All pictures as one batch."""
+        rows = [row for batch in self.batches for row in batch.rows]
+        seeds = [seed for batch in self.batches for seed in batch.seeds]
+        generators = [generator for batch in self.batches for generator in batch.noise.generators]
+        return Batch(rows, seeds, NoiseSource(generators))
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures go through a network together."""
+        return len(self.batches[0].rows)
+
+    def pixels(self, pictures: Sequence[Image.Image], rows: Sequence[int], size: tuple[int, int]) -> Images:
         """The pictures of these rows in [-1, 1], cut and scaled to (height, width)."""
         return from_pil([cover(pictures[row], size[::-1]) for row in rows]).to(self.model.device)
 
-    def keep(self, places: Sequence[int]) -> "Job":
+    def select(self, places: Sequence[int]) -> "Job":
         """A job that goes on with the pictures at `places` alone, in that order."""
         return replace(self, batches=self.pictures.select(places).split(self.batch_size))
 
@@ -141,7 +142,7 @@ class Job:
         prompts: list[str] | None = None,
         **settings: Any,
     ) -> Result:
-        """What the task hands back of its batches.
+        """Collect the pictures of all batches with the settings that they were drawn with.
 
         `cut` has the ends of all texts that were too long for their readers, as `Features`; `prompts` has each input's
         text, `settings` are the task's own.
@@ -166,13 +167,10 @@ class Job:
             model=self.model.name,
         )
 
-    def _canvases(self, given: Iterable[Canvas] | None) -> Iterable[Canvas]:
-        return [BLANK] * len(self.batches) if given is None else given
-
 
 def begin(
     model: Model,
-    options: DrawOptions,
+    options: Mapping[str, Any] | DrawOptions,
     *,
     num_inputs: int = 1,
     num_images: int = 1,
@@ -182,11 +180,11 @@ def begin(
     chain: Chain | None = None,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
-    """A job of `num_images` pictures of each input, inputs first.
+    """Plan a job of `num_images` pictures of each input, inputs first.
 
     `chain` is the one to the size that the options ask for unless a task has another. `defaults` are the task's own
-    settings by stage, which take the place of the model's. Raises `InputError` for any option that cannot be, and where
-    the task tells the decoder something (`is_conditional`) that it cannot read, before anything is drawn.
+    settings by stage, which take the place of the model's. Raises `InputError` before anything is drawn for invalid
+    options, and for a job that `is_conditional` where the decoder reads no image embedding.
     """
     check_options(options)
     chain = chain or chain_to(model, options.get("image_size"))
@@ -201,72 +199,54 @@ def begin(
     seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
     batch_size = options.get("batch_size")
     default = default_batch_size(model, stages, num_inputs)
-    size = default if batch_size is None else check_count("batch_size", batch_size)
+    pictures = Batch([place // num_images for place in range(len(seeds))], seeds, NoiseSource.from_seeds(seeds))
     return Job(
         model=model,
         chain=chain,
-        settings=settle_options(stages, options, defaults),
-        batches=_batches(num_images, seeds, size),
-        report=watcher(options.get("progress")),
+        settings=resolve_options(stages, options, defaults),
+        batches=pictures.split(default if batch_size is None else check_count("batch_size", batch_size)),
+        progress=progress_function(options.get("progress")),
         output_type=options.get("output_type", "pil"),
     )
 
 
-def count_candidates(model: Model, num_candidates: int | None) -> int:
-    """Image embeddings that the prior draws of each picture: what a caller asks for, else the model's own number."""
-    return model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
-
-
-def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress) -> list[Tensor]:
-    """The results of `count` samplers run one after the other, steps reported over all of them."""
-    return list(each_result(stage, samplers, count, report))
-
-
-def each_result(
-    stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, report: Progress
-) -> Iterator[Tensor]:
-    """Like `run_steps`, each result when it is there, so that not all have to be in memory."""
-    for number, steps in enumerate(samplers):
-        for step in steps:
-            report(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
-        yield step.x_t
-
-
-def settle_options(
-    stages: Mapping[str, Stage], options: DrawOptions, defaults: Mapping[str, Mapping[str, Any]] | None = None
+def resolve_options(
+    stages: Mapping[str, Stage],
+    options: Mapping[str, Any] | DrawOptions,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, StageSettings]:
     """Settings of `stages`: what `options` ask for, else the task's `defaults`, else the model's."""
-    own = defaults or {}
-    settings = settle(
-        {name: stage.defaults.replace(**own.get(name, {})) for name, stage in stages.items()},
+    task_defaults = defaults or {}
+    settings = resolve_settings(
+        {name: stage.defaults.replace(**task_defaults.get(name, {})) for name, stage in stages.items()},
         [name for name in stages if name not in ("prior", "decoder")],
         num_steps=options.get("num_steps"),
         guidance_scale=options.get("guidance_scale"),
         sampler=options.get("sampler"),
     )
     for name, stage in stages.items():
-        stage_times(stage.schedule_of(settings[name]), settings[name])
+        stage_times(stage.schedule_of(settings[name]), settings[name])  # Raises for more steps than the schedule has.
     return settings
 
 
 def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int) -> int:
-    """How many pictures go through `stages` together unless a caller says: on a CPU, as many as change no bit.
+    """How many pictures go through `stages` together by default: on a CPU, as many as change no bit.
 
-    There matrix products in float32 differ with the size of a batch, in bfloat16 they do not with avx512_bf16 (with AMX
-    nobody has tried); and a decoder that reads text pads the texts of a batch to the longest, which moves the sums of
-    its attention.
+    There matrix products in float32 differ with the size of a batch, in bfloat16 they do not with avx512_bf16 (AMX has
+    not been tried); and a decoder that reads text pads the texts of a batch to the longest, which moves the sums of its
+    attention.
     """
     if model.device.type != "cpu":
         return BATCH_SIZE
     formats = model.number_formats(stages)
     in_bfloat16 = all(formats[name] == "bfloat16" for name in stages)
-    pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.network.config.text_dim > 0
+    pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.reads_text
     return BATCH_SIZE if in_bfloat16 and not pads_texts and not torch.cpu._is_amx_tile_supported() else 1
 
 
-def _batches(num_images: int, seeds: list[int], size: int) -> list[Batch]:
-    rows = [place // num_images for place in range(len(seeds))]
-    return Batch(rows, seeds, NoiseSource.from_seeds(seeds)).split(size)
+def count_candidates(model: Model, num_candidates: int | None) -> int:
+    """Image embeddings that the prior draws of each picture: what a caller asks for, else the model's own number."""
+    return model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
 
 
 def check_negative(job: Job, negative_prompt: str) -> None:
@@ -276,9 +256,11 @@ def check_negative(job: Job, negative_prompt: str) -> None:
     check_text("negative_prompt", negative_prompt)
     if not negative_prompt:
         return
-    stages = {"prior": job.model.prior, "decoder": job.model.decoder}
-    ran = {name: stage for name, stage in stages.items() if stage is not None and name in job.settings}
-    scales = {name: job.settings[name].guidance_scale for name, stage in ran.items() if leads_from_text(stage.network)}
+    scales = {
+        name: settings.guidance_scale
+        for name, settings in job.settings.items()
+        if name in ("prior", "decoder") and job.model.stages[name].leads_from_text
+    }
     if not scales:
         raise InputError(
             f"nothing in the model {job.model.name!r} that runs here leads away from a text; leave negative_prompt out."
@@ -288,3 +270,21 @@ def check_negative(job: Job, negative_prompt: str) -> None:
         raise InputError(
             f"negative_prompt needs guidance above 1; guidance_scale is {shown}. Raise it, or leave the prompt out."
         )
+
+
+def each_result(
+    stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, progress: Progress
+) -> Iterator[Tensor]:
+    """Run `count` samplers one after the other, and give each result when it is there.
+
+    So not all have to be in memory. Steps are counted over all of them.
+    """
+    for number, steps in enumerate(samplers):
+        for step in steps:
+            progress(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
+        yield step.x_t
+
+
+def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, progress: Progress) -> list[Tensor]:
+    """The results of `each_result` in a list."""
+    return list(each_result(stage, samplers, count, progress))

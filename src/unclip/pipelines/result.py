@@ -1,4 +1,4 @@
-"""What a task hands back. Knows pixels in three forms; not how they were made."""
+"""The result of a task: pictures with their seeds, prompts and settings."""
 
 import io
 import itertools
@@ -24,9 +24,9 @@ from unclip.shapes import Embeddings
 
 OutputType = Literal["pil", "np", "pt"]
 Drawn: TypeAlias = Float[Tensor, "_ channels height width"] | Sequence[Image.Image]
-"""Pictures that a task made, of one size: a batch in [-1, 1], or PIL pictures where they are large and of 8 bits.
+"""Pictures of one size: a batch in [-1, 1], or PIL pictures where they are large and of 8 bits.
 
-Batches of one task may differ in length, so theirs has no name."""
+Batches of one task may differ in length, so that dimension has no name."""
 Format = Literal["png", "jpg", "webp"]
 SHOWN_PROMPTS, SHOWN_SIDE = 3, 1024
 MAIN_SETTINGS = ("num_steps", "guidance_scale", "sampler")
@@ -48,11 +48,11 @@ class Result:
     seeds: list[int]
     """The seed of each picture."""
     image_embeddings: Embeddings | None
-    """(pictures, dim): what the decoder drew, at the scale that it reads; None where it drew none."""
+    """(pictures, dim): the embeddings that the decoder drew, at the scale that it reads; None if it drew none."""
     settings: dict[str, Any]
     """Image size, number of candidates and the sampling settings of each stage, ready for JSON."""
     cut: list[str]
-    """The end of each picture's prompt that was too long to be read; "" where all of it was."""
+    """The end of each prompt that was cut off as too long; "" where nothing was."""
     model: str = ""
     """The name of the model that drew."""
 
@@ -69,7 +69,7 @@ class Result:
     def __getitem__(self, place: slice) -> "Result": ...
 
     def __getitem__(self, place: int | slice) -> Any:
-        """Give the picture at `place`; of a slice, a result of the pictures there."""
+        """Return the picture at `place`; for a slice, a result of the pictures there."""
         if not isinstance(place, slice):
             return self.images[place]
         scores = {"scores": self.settings["scores"][place]} if "scores" in self.settings else {}
@@ -117,10 +117,10 @@ class Result:
     def save(self, target: str | Path, format: Format = "png") -> list[Path]:
         """Write the pictures, all or none, and return their paths; each file holds its `metadata`.
 
-        `target` is a folder, where a file is called after prompt and seed as the command line does and none is
-        replaced, or a file that ends in .png, .jpg or .webp (numbered from 1 where there are several pictures), or in
-        .gif, an animation of all. `format` is that of the files in a folder. Raises `InputError` for another kind of
-        file, and where it cannot be written.
+        `target` is a folder, where files are named after prompt and seed as the command line does and none is replaced,
+        or a file that ends in .png, .jpg or .webp (numbered from 1 for several pictures), or in .gif, an animation of
+        all. `format` is that of the files in a folder. Raises `InputError` for another kind of file, and for one that
+        cannot be written.
         """
         if not self.images:
             raise InputError("the result has no pictures to save.")
@@ -139,16 +139,16 @@ class Result:
             stems = [f"{slug(prompt)}-{seed}" for prompt, seed in zip(self.prompts, self.seeds, strict=True)]
             names = [free_names(path / f"{stem}{suffix}") for stem in stems]
         else:
-            numbers = range(1, len(pictures) + 1)
             names = [
-                (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(first)) for first in numbers
+                (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(first))
+                for first in range(1, len(pictures) + 1)
             ]
         with claimed_paths(names) as paths:
             atomic_writes(dict(zip(paths, contents, strict=True)))
         return paths
 
     def metadata(self, place: int) -> dict[str, str]:
-        """What the file of a picture says about itself: enough to draw it again."""
+        """The metadata in the file of a picture: enough to draw it again."""
         return {
             "prompt": self.prompts[place],
             "seed": str(self.seeds[place]),
@@ -175,7 +175,7 @@ class Result:
 
 
 def check_output_type(output_type: str) -> None:
-    """Raise `InputError` unless `output_type` is one there is."""
+    """Raise `InputError` for an unknown `output_type`."""
     if output_type not in get_args(OutputType):
         raise InputError(f"unknown output_type {output_type!r}; {did_you_mean(output_type, get_args(OutputType))}")
 

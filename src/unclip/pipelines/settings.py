@@ -1,4 +1,4 @@
-"""What a caller may set, checked: prompts, seeds, and settings per stage. Knows names and numbers, no tensors."""
+"""Check what a caller sets: prompts, seeds, and settings per stage."""
 
 import math
 import secrets
@@ -17,7 +17,7 @@ PerStage: TypeAlias = T | Mapping[str, T] | None
 MAX_SEED = 2**63
 
 
-def settle(
+def resolve_settings(
     defaults: Mapping[str, StageSettings],
     unguided: Sequence[str] = (),
     *,
@@ -25,30 +25,25 @@ def settle(
     guidance_scale: PerStage[float] = None,
     sampler: PerStage[str] = None,
 ) -> dict[str, StageSettings]:
-    """The settings of every stage in `defaults`: what was asked for, else the default.
+    """The settings of every stage in `defaults`: the options that are given, else the default.
 
     A single guidance scale goes to the stages that are not in `unguided`; naming one of those in a mapping is refused.
     Raises `InputError` for an unknown stage or sampler, for fewer than one step, and for a guidance scale that is
     negative, infinite or not a number.
     """
     guided = [stage for stage in defaults if stage not in unguided]
-    steps = {
-        stage: check_count("num_steps", value, stage) for stage, value in _spread("num_steps", num_steps, defaults)
-    }
-    scales = {stage: _check_scale(value, stage) for stage, value in _spread("guidance_scale", guidance_scale, guided)}
-    samplers = {stage: get_sampler(value).name for stage, value in _spread("sampler", sampler, defaults)}
-    return {
-        stage: default.replace(
-            num_steps=steps.get(stage, default.num_steps),
-            guidance_scale=scales.get(stage, default.guidance_scale),
-            sampler=samplers.get(stage, default.sampler),
-        )
-        for stage, default in defaults.items()
-    }
+    changes: dict[str, dict[str, Any]] = {stage: {} for stage in defaults}
+    for stage, steps in _by_stage("num_steps", num_steps, defaults):
+        changes[stage]["num_steps"] = check_count("num_steps", steps, stage)
+    for stage, scale in _by_stage("guidance_scale", guidance_scale, guided):
+        changes[stage]["guidance_scale"] = _check_scale(scale, stage)
+    for stage, name in _by_stage("sampler", sampler, defaults):
+        changes[stage]["sampler"] = get_sampler(name).name
+    return {stage: default.replace(**changes[stage]) for stage, default in defaults.items()}
 
 
 def check_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """One prompt or several as a list; raises `InputError` when there is none or one says nothing."""
+    """One prompt or several as a list; raises `InputError` if there is none or one is empty."""
     if isinstance(prompts, bytes) or not isinstance(prompts, Iterable):
         raise InputError(f"prompts is a {type(prompts).__name__}; give a text, or a list of them.")
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -64,7 +59,7 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
 
 
 def check_text(name: str, text: str) -> str:
-    """`text` where it is one; raises `InputError` for half a surrogate: bytes on a command line that are not UTF-8."""
+    """Return `text`; raises `InputError` for half a surrogate: bytes on a command line that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -121,15 +116,16 @@ def _check_scale(value: Any, stage: str) -> float:
     return float(value)
 
 
-def _spread(name: str, given: PerStage[T], stages: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, T]]:
-    if given is None:
+def _by_stage(name: str, value: PerStage[T], stages: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, T]]:
+    """The value for each stage that has one."""
+    if value is None:
         return []
-    if not isinstance(given, Mapping):
-        return [(stage, given) for stage in stages]
-    for stage in given:
+    if not isinstance(value, Mapping):
+        return [(stage, value) for stage in stages]
+    for stage in value:
         if stage not in stages:
             raise InputError(f"{name}: there is no stage {stage!r} to set it for; {did_you_mean(str(stage), stages)}")
-    return list(given.items())
+    return list(value.items())
 
 
 def _label(name: str, stage: str | None) -> str:

@@ -1,19 +1,13 @@
-"""The face of the package: a loaded model and one method per task. Knows tasks; the work is done in their files."""
+"""The face of the package: a loaded model with one method per task."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from functools import wraps
-from pathlib import Path
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from collections.abc import Mapping
+from typing import Self
 
-import torch
-
-from unclip.checkpoint import Storage
 from unclip.clip import TextImageEncoder
 from unclip.errors import InputError
 from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
-from unclip.pipelines.model import Model, Stage, swap
-from unclip.pipelines.sampling import describe_network, describe_stage
+from unclip.pipelines.model import Model
 from unclip.pipelines.tasks.drafts import advance, draft, finish
 from unclip.pipelines.tasks.embeddings import decode, embed
 from unclip.pipelines.tasks.image_to_image import image_to_image
@@ -28,63 +22,60 @@ from unclip.pipelines.tasks.unconditional import unconditional
 from unclip.pipelines.tasks.upscale import upscale
 from unclip.pipelines.tasks.variations import image_variations
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-def _task(function: Callable[Concatenate[Model, P], R]) -> "Callable[Concatenate[UnClip, P], R]":
-    """A task as a method: its model is that of the `UnClip`."""
-
-    @wraps(function)
-    def method(self: "UnClip", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return function(self.model, *args, **kwargs)
-
-    return method
-
-
-class UnClip:
+class UnClip(Model):
     """A text-to-image model, ready to draw.
 
-    Calling it is `text_to_image`.
+    Calling it is `text_to_image`. Each task is a function of a model, and a method here.
 
     >>> pipe = UnClip.load("emoji")
     >>> result = pipe("a cat with sunglasses", num_images=4, seed=7)
     >>> result.save("cats/")
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    __call__ = text_to_image
+    text_to_image = text_to_image
+    embed = embed
+    decode = decode
+    draft = draft
+    advance = advance
+    finish = finish
+    image_variations = image_variations
+    image_to_image = image_to_image
+    text_diff = text_diff
+    upscale = upscale
+    interpolate = interpolate
+    mix = mix
+    probe = probe
+    fit_basis = fit_basis
+    inpaint = inpaint
+    outpaint = outpaint
+    unconditional = unconditional
 
-    @classmethod
-    def load(
-        cls,
-        name_or_folder: str | Path,
-        device: torch.device | str = "auto",
-        dtype: torch.dtype | None = None,
-        *,
-        low_memory: bool = False,
-        revision: str | None = None,
-    ) -> Self:
-        """Load a model: a shipped one by name, a folder, or a hub repository (`owner/name`).
+    @property
+    def model(self) -> Self:
+        """The model itself, for programs written for version 0.1."""
+        return self
 
-        Folders and repositories are ours or of a layout that is known, such as diffusers' unCLIP; `revision` is a
-        repository's branch, tag or commit, and what is cached needs no network. `device` is auto, cpu, cuda or mps.
-        `dtype` is the number format of the weights, by default bfloat16 where the device multiplies it natively, else
-        float32; weights that a CPU can use as they are stored stay in their files, mapped. With `low_memory` one stage
-        at a time is in memory, read anew for each task.
+    @property
+    def clip(self) -> TextImageEncoder:
+        """CLIP with its tokenizer; raises `InputError` where the model has none."""
+        return self.need_clip
 
-        Raises `InputError` for an unknown name (with the nearest one), `CheckpointError` for files that are missing,
-        damaged, something else, or do not fit each other, and `ConfigError` for networks that we have no equal of.
-        """
-        return cls(Model.load(name_or_folder, device, dtype, low_memory=low_memory, revision=revision))
+    @property
+    def prior(self) -> BoundPrior:
+        """Texts to image embeddings; raises `InputError` where the model has none."""
+        return BoundPrior(self, self.need_prior)
 
-    def save(self, folder: str | Path, storage: Storage | None = None) -> None:
-        """Write a model folder that `load` reads.
+    @property
+    def decoder(self) -> BoundDecoder:
+        """Image embeddings to small pictures; raises `InputError` where the model has none."""
+        return BoundDecoder(self, self.need_decoder)
 
-        `storage` is float32, bfloat16 or int8 (per output channel); None writes every tensor as it was stored, bit for
-        bit, whatever number format it is used in. What was changed in memory is written as it is there.
-        """
-        self.model.save(folder, storage)
+    @property
+    def upsamplers(self) -> Mapping[int, BoundUpsampler]:
+        """Small pictures to larger ones, by the size that they make."""
+        return {size: BoundUpsampler(self, stage) for size, stage in self.upsampler_stages.items()}
 
     def replace(
         self,
@@ -93,82 +84,54 @@ class UnClip:
         prior: "UnClip | BoundPrior | None" = None,
         decoder: "UnClip | BoundDecoder | None" = None,
         upsamplers: "UnClip | Mapping[int, BoundUpsampler] | None" = None,
-    ) -> "UnClip":
-        """A model with stages of others in the place of its own; nothing is copied, and this one stays.
+    ) -> Self:
+        """A model in which some stages are those of others; nothing is copied, and this model stays as it is.
 
         `decoder=other` and `decoder=other.decoder` are the same. A decoder brings the text encoder that it reads, CLIP
         the basis of its embeddings. Raises `CheckpointError` where sizes do not fit, naming both, and `InputError` for
         a model that lacks the stage or is on another device.
         """
-        donors = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
-        return UnClip(swap(self.model, **{part: _donor(part, one) for part, one in donors.items() if one is not None}))
-
-    def __repr__(self) -> str:
-        model = self.model
-        sizes = f": {', '.join(map(str, model.image_sizes))} px" if model.decoder else ""
-        lines = [f"<UnClip {model.name!r} on {model.device}{sizes}"]
-        lines += [f"clip: {describe_network(model.clip.clip)}"] if model.clip else []
-        lines += [f"text_encoder: {describe_network(model.text_encoder.network)}"] if model.text_encoder else []
-        stages: dict[str, Stage | None] = {"prior": model.prior, "decoder": model.decoder}
-        stages |= {f"upsamplers[{size}]": stage for size, stage in model.upsamplers.items()}
-        lines += [f"{name}: {describe_stage(stage.network, stage.defaults)}" for name, stage in stages.items() if stage]
-        return "\n  ".join(lines) + ">"
-
-    @property
-    def name(self) -> str:
-        """What the model is called."""
-        return self.model.name
-
-    @property
-    def clip(self) -> TextImageEncoder:
-        """CLIP with its tokenizer."""
-        return self.model.need_clip
-
-    @property
-    def prior(self) -> BoundPrior:
-        """Texts to image embeddings; raises `InputError` where the model has none."""
-        return BoundPrior(self.model, self.model.need_prior)
-
-    @property
-    def decoder(self) -> BoundDecoder:
-        """Image embeddings to small pictures; raises `InputError` where the model has none."""
-        return BoundDecoder(self.model, self.model.need_decoder)
-
-    @property
-    def upsamplers(self) -> Mapping[int, BoundUpsampler]:
-        """Small pictures to larger ones, by the size that they make."""
-        return {size: BoundUpsampler(self.model, stage) for size, stage in self.model.upsamplers.items()}
-
-    __call__ = _task(text_to_image)
-    text_to_image = _task(text_to_image)
-    embed = _task(embed)
-    decode = _task(decode)
-    draft = _task(draft)
-    advance = _task(advance)
-    finish = _task(finish)
-    image_variations = _task(image_variations)
-    image_to_image = _task(image_to_image)
-    text_diff = _task(text_diff)
-    upscale = _task(upscale)
-    interpolate = _task(interpolate)
-    mix = _task(mix)
-    probe = _task(probe)
-    fit_basis = _task(fit_basis)
-    inpaint = _task(inpaint)
-    outpaint = _task(outpaint)
-    unconditional = _task(unconditional)
+        options = {"clip": clip, "prior": prior, "decoder": decoder, "upsamplers": upsamplers}
+        donors = {part: _donor(part, donor) for part, donor in options.items() if donor is not None}
+        for part, donor in donors.items():
+            if donor.device != self.device:
+                raise InputError(
+                    f"{self.name!r} is on {self.device} and {donor.name!r}, which gives its {part}, on {donor.device}; "
+                    "load both on one device."
+                )
+        homes: dict[str, Model] = {part: donors.get(part, self) for part in options}
+        encoders = {"clip": homes["clip"].encoders.get("clip")}
+        encoders["text_encoder"] = homes["decoder"].encoders.get("text_encoder")
+        stages = {part: homes[part].stages.get(part) for part in ("prior", "decoder")}
+        stages |= {stage.name: stage for stage in homes["upsamplers"].upsampler_stages.values()}
+        parts = ", ".join(f"{part} of {donor.name}" for part, donor in donors.items())
+        models: list[Model] = [self, *donors.values()]
+        joined = dataclasses.replace(
+            self,
+            name=f"{self.name} ({parts})" if parts else self.name,
+            encoders={name: encoder for name, encoder in encoders.items() if encoder is not None},
+            stages={name: stage for name, stage in stages.items() if stage is not None},
+            image_size=None,
+            num_candidates=homes["prior"].num_candidates,
+            basis=homes["clip"].basis,
+            residences={network: home for model in models for network, home in model.residences.items()},
+        )
+        keeps_size = self.image_size is not None and self.image_size in joined.image_sizes
+        return dataclasses.replace(joined, image_size=self.image_size) if keeps_size else joined
 
 
-def _donor(part: str, donor: "UnClip | BoundPrior | BoundDecoder | Mapping[int, BoundUpsampler]") -> Model:
-    """The model that gives `part`; raises `InputError` for what is neither a model nor that part of one."""
+def _donor(part: str, donor: object) -> Model:
+    """The model that gives `part`; raises `InputError` for what is neither a model that has it nor that part of one."""
     match donor:
-        case UnClip():
-            return donor.model
+        case Model():
+            if part != "upsamplers":
+                getattr(donor, f"need_{part}")
+            return donor
         case BoundPrior() if part == "prior":
             return donor.model
         case BoundDecoder() if part == "decoder":
             return donor.model
         case Mapping() if part == "upsamplers" and len({id(upsampler.model) for upsampler in donor.values()}) == 1:
-            stages = {upsampler.image_size: upsampler.stage for upsampler in donor.values()}
-            return dataclasses.replace(next(iter(donor.values())).model, upsamplers=stages)
+            stages = {upsampler.name: upsampler.stage for upsampler in donor.values()}
+            return dataclasses.replace(next(iter(donor.values())).model, encoders={}, stages=stages)
     raise InputError(f"{part}={donor!r} gives no {part}; write {part}=other or {part}=other.{part} of another UnClip.")

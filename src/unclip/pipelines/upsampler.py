@@ -1,26 +1,18 @@
-"""An upsampler as a stage: small pictures to larger ones. Knows pixels and a sampler; not CLIP or the decoder."""
+"""An upsampler as a stage: small pictures to larger ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from unclip.diffusion import Denoiser, DiscreteSchedule, Region, SamplerStep, Tiling, bind, clip_x0, hand_over, tiled
+from unclip.diffusion import Denoiser, Region, SamplerStep, Tiling, bind, clip_x0, hand_over, tiled
 from unclip.images import resize
 from unclip.model.settings import PIXEL_BOUND, StageSettings
 from unclip.models import Upsampler
-from unclip.pipelines.sampling import (
-    BLANK,
-    Canvas,
-    describe_stage,
-    last,
-    sample_dtype,
-    sample_steps,
-    stage_times,
-    trained_schedule,
-)
+from unclip.pipelines.stage import FROM_NOISE, Stage, Start, run_to_end, sample_steps, stage_times
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
@@ -32,26 +24,23 @@ LargeImages = Float[Tensor, "batch channels large_height large_width"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class UpsamplerStage:
+class UpsamplerStage(Stage):
     """An upsampler network and how it is sampled unless a caller says otherwise. It uses no guidance."""
 
     network: Upsampler
-    defaults: StageSettings
-    last: Upsampler | None = None
+    last_step_network: Upsampler | None = None
     """A second network for the last step alone, such as Karlo's."""
 
-    def __repr__(self) -> str:
-        return f"<UpsamplerStage: {describe_stage(self.network, self.defaults)}>"
+    @property
+    def name(self) -> str:
+        """Name of the stage in settings and files."""
+        return f"upsampler_{self.image_size}"
 
     @property
-    def schedule(self) -> DiscreteSchedule:
-        """The noise schedule that the network was trained on."""
-        return self.schedule_of(self.defaults)
-
-    def schedule_of(self, settings: StageSettings) -> DiscreteSchedule:
-        """The schedule in the precision that `settings` ask for."""
-        config = self.network.config
-        return trained_schedule(config.schedule, config.num_timesteps, settings.schedule_dtype)
+    def networks(self) -> dict[str, nn.Module]:
+        """All its networks by the names of their files."""
+        last = {} if self.last_step_network is None else {f"{self.name}_last": self.last_step_network}
+        return {self.name: self.network, **last}
 
     @property
     def image_size(self) -> int:
@@ -78,29 +67,30 @@ class UpsamplerStage:
         size = max(TILE_SIZE, self.image_size)
         return Tiling(tile_size=_round_up(size, multiple), halo=_round_up(HALO, multiple), multiple=multiple)
 
-    @property
-    def name(self) -> str:
-        """What the stage is called in settings and files."""
-        return f"upsampler_{self.image_size}"
-
-    def denoiser(self, low_res: Images, settings: StageSettings, last_time: float = 0.0) -> Denoiser:
+    def denoiser(self, low_res: Images, settings: StageSettings, handover_time: float = 0.0) -> Denoiser:
         """Denoiser of large pictures given small ones that hold noise of standard deviation `settings.augmentation`.
 
-        From `last_time` on it is the network for the last step, where there is one.
+        From `handover_time` on it is the network for the last step, where there is one.
         """
-        first, x0_bound = self._bind(self.network, low_res, settings), settings.x0_bound or PIXEL_BOUND
-        if self.last is None:
-            return clip_x0(first, x0_bound)
-        return clip_x0(hand_over(first, self._bind(self.last, low_res, settings), last_time), x0_bound)
+        denoiser = self._bind(self.network, low_res, settings)
+        if self.last_step_network is not None:
+            denoiser = hand_over(denoiser, self._bind(self.last_step_network, low_res, settings), handover_time)
+        return clip_x0(denoiser, settings.x0_bound or PIXEL_BOUND)
+
+    def _bind(self, network: Upsampler, low_res: Images, settings: StageSettings) -> Denoiser:
+        config, conditioning = network.config, {"low_res": low_res}
+        if config.noise_conditioning:
+            conditioning["augmentation"] = torch.full((len(low_res),), settings.augmentation, device=low_res.device)
+        return bind(network, self.schedule_of(settings), config.prediction_type, conditioning, config.learned_variance)
 
     def tiled_denoiser(self, low_res: Images, size: tuple[int, int], settings: StageSettings) -> Denoiser:
         """Denoiser of pictures of (height, width), by tiles where they are larger than one."""
         # Enlarged once, as the network would do in every step.
         enlarged, schedule = resize(low_res, size), self.schedule_of(settings)
-        last_time = float(stage_times(schedule, settings)[-2])
+        handover_time = float(stage_times(schedule, settings)[-2])
 
         def denoiser_of(region: Region) -> Denoiser:
-            return self.denoiser(enlarged[(..., *region)], settings, last_time)
+            return self.denoiser(enlarged[(..., *region)], settings, handover_time)
 
         return tiled(denoiser_of, schedule, self.tiling)
 
@@ -111,7 +101,7 @@ class UpsamplerStage:
         settings: StageSettings,
         *,
         size: tuple[int, int] | None = None,
-        canvas: Canvas = BLANK,
+        start: Start = FROM_NOISE,
     ) -> Iterator[SamplerStep]:
         """Sampler steps over pixels; the `x_t` of the last is the picture in [-1, 1].
 
@@ -120,27 +110,20 @@ class UpsamplerStage:
         After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
         """
         height, width = size or (self.image_size, self.image_size)
-        shape, device = (3, height, width), low_res.device
-
-        def draw() -> Tensor:
-            return noise(shape, device, sample_dtype(self.network))
-
-        canvas = canvas if canvas.x_T is not None else canvas._replace(x_T=draw())
+        draw = partial(self.draw, noise, (3, height, width), low_res.device)
+        start = start if start.x_T is not None else start._replace(x_T=draw())
         if settings.augmentation > 0.0:
-            low_res = low_res + settings.augmentation * noise(low_res.shape[1:], device)
+            low_res = low_res + settings.augmentation * noise(low_res.shape[1:], low_res.device)
         denoiser = self.tiled_denoiser(low_res, (height, width), settings)
-        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, canvas)
+        return sample_steps(denoiser, self.schedule_of(settings), settings, draw, start)
+
+    def finish(self, x_0: LargeImages) -> LargeImages:
+        """Pictures in [-1, 1] from the result of `steps`."""
+        return x_0.clamp(-1.0, 1.0)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
         """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
-        return last(self.steps(low_res, noise, settings or self.defaults))
-
-    def _bind(self, network: Upsampler, low_res: Images, settings: StageSettings) -> Denoiser:
-        config, schedule = network.config, self.schedule_of(settings)
-        conditioning = {"low_res": low_res}
-        if config.noise_conditioning:
-            conditioning["augmentation"] = torch.full((len(low_res),), settings.augmentation, device=low_res.device)
-        return bind(network, schedule, config.prediction_type, conditioning, config.learned_variance)
+        return run_to_end(self.steps(low_res, noise, settings or self.defaults))
 
 
 def _round_up(size: int, multiple: int) -> int:

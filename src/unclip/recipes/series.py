@@ -16,7 +16,7 @@ from unclip.data import load_shards
 from unclip.errors import CheckpointError, InputError, did_you_mean
 from unclip.files import atomic_write
 from unclip.model import BASIS_FILE, Defaults
-from unclip.pipelines import Model, UnClip
+from unclip.pipelines import UnClip
 from unclip.progress import say
 from unclip.recipes import emoji
 from unclip.recipes.names import get_recipe
@@ -172,7 +172,7 @@ def assemble(name: str, stages: Sequence[str], defaults: Defaults, out: Path | s
     """Join trained stages, each in its folder below `out`, to the model folder `out/model`, which is returned."""
     out = Path(out)
     folders = {stage: out / stage for stage in stages}
-    UnClip(Model.assemble(name, folders, defaults, "cpu", torch.float32)).save(out / "model", storage)
+    UnClip.assemble(name, folders, defaults, "cpu", torch.float32).save(out / "model", storage)
     return out / "model"
 
 

@@ -1,6 +1,6 @@
 """A whole model of a few hundred thousand random weights: every file and code path of a real one, in milliseconds.
 
-Knows the stages' configurations. Its pictures are noise, but other prompts, seeds and settings give other noise.
+Its pictures are noise, but other prompts, seeds and settings give other noise.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import nn
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
 from unclip.model import StageSettings
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
-from unclip.pipelines import DecoderStage, Model, PriorStage, UnClip, UpsamplerStage
+from unclip.pipelines import DecoderStage, PriorStage, UnClip, UpsamplerStage
 from unclip.runtime import forked_random_state
 
 TINY_TEXTS = (
@@ -57,9 +57,9 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_model(folder: str | Path, *, seed: int = 0) -> Path:
-    """Write the tiny model to `folder` as a real one is written, and return it; weights depend on `seed` alone.
+    """Write the folder of the tiny model and return it; weights depend on `seed` alone.
 
-    It draws 16 and 32 px, reads 16 tokens, and has everything a model can have: text in prior and decoder, learned
+    It draws 16 and 32 px, reads 16 tokens, and has every feature of a model: text in prior and decoder, learned
     variance, noise conditioning of the upsampler.
     """
     tiny_pipeline(seed=seed).save(folder)
@@ -70,14 +70,12 @@ def tiny_pipeline(*, seed: int = 0) -> UnClip:
     """The tiny model in memory, float32 on the CPU."""
     tokenizer = tiny_tokenizer()
     upsampler = UpsamplerStage(_random(lambda: Upsampler(UPSAMPLER), seed + 3), _settings(2, sampler="ddim"))
+    prior = PriorStage(_random(lambda: Prior(PRIOR), seed + 1), _settings(3, guidance_scale=2.0))
+    decoder = DecoderStage(_random(lambda: Decoder(DECODER), seed + 2), _settings(3, guidance_scale=3.0))
     return UnClip(
-        Model(
-            name="tiny",
-            clip=TextImageEncoder(_random(lambda: Clip(CLIP), seed), tokenizer),
-            prior=PriorStage(_random(lambda: Prior(PRIOR), seed + 1), _settings(3, guidance_scale=2.0)),
-            decoder=DecoderStage(_random(lambda: Decoder(DECODER), seed + 2), _settings(3, guidance_scale=3.0)),
-            upsamplers={upsampler.image_size: upsampler},
-        )
+        name="tiny",
+        encoders={"clip": TextImageEncoder(_random(lambda: Clip(CLIP), seed), tokenizer)},
+        stages={stage.name: stage for stage in (prior, decoder, upsampler)},
     )
 
 
@@ -86,7 +84,7 @@ def _settings(num_steps: int, *, guidance_scale: float = 1.0, sampler: str = "dd
 
 
 def _random(build: Callable[[], N], seed: int) -> N:
-    """Build a network from `seed` alone; what starts at zero is drawn too, else tests would be blind to it."""
+    """Build a network from `seed` alone; weights that start at zero are drawn too, else tests would not see them."""
     with forked_random_state(seed):
         network = build()
         for parameter in network.parameters():

@@ -8,9 +8,8 @@ import typer
 
 from unclip.cli.bench.amounts import bytes_text, flops_text
 from unclip.cli.bench.subject import chosen_subject, parse_batches
-from unclip.cli.compare import read_evaluation
-from unclip.cli.options import Device, parse_size
-from unclip.cli.per_stage import parse_per_stage
+from unclip.cli.evaluate import read_evaluation
+from unclip.cli.options import Device, parse_per_stage, parse_size
 from unclip.errors import InputError
 from unclip.progress import say
 
@@ -122,9 +121,9 @@ def _stage_line(figures: "StageFigures") -> str:
 def _settled(
     subject: "Subject", steps: str | None, guidance: str | None, sampler: str | None
 ) -> "dict[str, StageSettings]":
-    from unclip.pipelines.settings import settle
+    from unclip.pipelines.settings import resolve_settings
 
-    return settle(
+    return resolve_settings(
         subject.settings,
         [name for name in subject.settings if name.startswith("upsampler_")],
         num_steps=parse_per_stage("--steps", steps, int),

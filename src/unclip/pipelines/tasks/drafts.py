@@ -1,4 +1,4 @@
-"""Drafts: stop after a stage, save, and finish later."""
+"""Stop pictures after a stage, save them as a draft, and finish them later."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,11 @@ from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
 from unclip.model.settings import StageSettings
 from unclip.pipelines.chain import Chain, chain_to, show_size
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode, join_cut
 from unclip.pipelines.job import Batch, Job, begin, check_negative, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, ImageSize
+from unclip.pipelines.options import DrawOptions, ImageSize, NegativePrompt, NumCandidates, NumImages, Option, Prompts
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts, image_seeds
 from unclip.runtime import NoiseSource
@@ -32,7 +33,7 @@ Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 class Draft:
     """Pictures that were stopped between stages; sequences and tensors have one entry per picture.
 
-    Raises `InputError` where their lengths differ, and for numbers that are no embeddings, pictures or generators.
+    Raises `InputError` where their lengths differ, and for tensors that are not embeddings, pictures or generators.
     """
 
     prompts: Sequence[str]
@@ -40,32 +41,35 @@ class Draft:
     seeds: Sequence[int]
     """The seed of each picture."""
     image_embeddings: Tensor
-    """float (pictures, dim): what is drawn, at the scale that the decoder reads."""
+    """float (pictures, dim) at the scale that the decoder reads."""
     noise: Tensor
-    """uint8 (pictures, state): where the generator of each picture is."""
+    """uint8 (pictures, state): the state of each picture's generator."""
     images: Tensor | None = None
     """float (pictures, 3, height, width) in [-1, 1]; None before the decoder."""
     model: str = ""
-    """What the model that began is called."""
+    """The name of the model that began."""
     negative_prompt: str = ""
-    """What guidance leads away from."""
+    """The prompt that guidance leads away from."""
     image_size: ImageSize | None = None
     """The size that was asked for; None is the model's own."""
     num_candidates: int | None = None
-    """Image embeddings that the prior drew of each; None where they are no prior's."""
+    """Image embeddings that the prior sampled for each picture; None where there was no prior."""
     done: Mapping[str, StageSettings] = field(default_factory=dict)
     """The settings of the stages that ran, in their order."""
     to_come: Mapping[str, StageSettings] = field(default_factory=dict)
-    """The settings of those that would have followed."""
+    """The settings of the stages that would have followed."""
     cut: Mapping[str, str] = field(default_factory=dict)
-    """The texts that were too long to be read, each with its end, which had no part."""
+    """The texts that were too long to be read, each with the end that was not read."""
     number_formats: Mapping[str, str] = field(default_factory=dict)
-    """What the parts that ran computed in, such as bfloat16."""
+    """The number format, such as bfloat16, of each part that ran."""
 
     def __post_init__(self) -> None:
-        _check_numbers("image_embeddings", self.image_embeddings, 2)
-        if self.images is not None:
-            _check_numbers("images", self.images, 4)
+        for name, values, ndim, shape in (
+            ("image_embeddings", self.image_embeddings, 2, "(pictures, dim)"),
+            ("images", self.images, 4, "(pictures, 3, height, width)"),
+        ):
+            if values is not None and not _is_valid(values, ndim):
+                raise InputError(f"{name} is {_show(values)}; a draft has finite floating numbers {shape}.")
         if self.noise.dtype != torch.uint8 or self.noise.ndim != 2:
             raise InputError(f"noise is {_show(self.noise)}; a draft has the states of generators, uint8.")
         counts = [len(self.prompts), len(self.image_embeddings), len(self.noise)]
@@ -76,7 +80,7 @@ class Draft:
 
     @classmethod
     def of_embeddings(cls, image_embeddings: Embeddings, prompt: str = "", *, seed: int | None = None) -> Self:
-        """A draft as a prior would leave it, of embeddings (pictures, dim) of one's own.
+        """Make a draft as a prior would leave it, of any embeddings (pictures, dim).
 
         Picture k has the seed `seed` + k (a random one where that is None); `prompt` is for decoders that read text.
         """
@@ -85,7 +89,7 @@ class Draft:
         return cls(prompts=[prompt] * len(seeds), seeds=seeds, image_embeddings=image_embeddings, noise=states)
 
     def pick(self, places: Sequence[int]) -> Self:
-        """The pictures at `places` alone, in that order; raises `InputError` where there is none."""
+        """Select the pictures at `places`, in that order; raises `InputError` for a place without a picture."""
         if missing := [place for place in places if place not in range(len(self.seeds))]:
             raise InputError(f"there is no picture {missing[0]} among {len(self.seeds)}; count from 0.")
         chosen = list(places)
@@ -101,7 +105,7 @@ class Draft:
         )
 
     def generators(self) -> NoiseSource:
-        """Generators that go on where those of the pictures were."""
+        """The pictures' generators, where they stopped."""
         return NoiseSource.from_states(self.noise)
 
     def save(self, path: str | Path) -> None:
@@ -126,7 +130,7 @@ class Draft:
 
 
 class Header(Config):
-    """What the file of a draft says besides tensors: the fields of that name."""
+    """The fields of a draft that its file holds besides tensors."""
 
     model: str
     prompts: tuple[str, ...]
@@ -140,47 +144,49 @@ class Header(Config):
     number_formats: dict[str, str] = pydantic.Field(default_factory=dict)
 
 
-def _check_numbers(name: str, values: Tensor, ndim: int) -> None:
-    channels = values.shape[1] if ndim == 4 and values.ndim == 4 else 3
-    if values.ndim != ndim or channels != 3 or not values.is_floating_point() or not bool(values.isfinite().all()):
-        wanted = "(pictures, dim)" if ndim == 2 else "(pictures, 3, height, width)"
-        raise InputError(f"{name} is {_show(values)}; a draft has finite floating numbers {wanted}.")
+def _is_valid(values: Tensor, ndim: int) -> bool:
+    """Whether the numbers are floating and finite, and those of pictures have three channels."""
+    has_shape = values.ndim == ndim and (ndim == 2 or values.shape[1] == 3)
+    return has_shape and values.is_floating_point() and bool(values.isfinite().all())
 
 
 def _show(values: Tensor) -> str:
     return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
 
 
-@torch.no_grad()
+StopAfter = Annotated[str, Option("prior, decoder, ...: write a file for `finish`.")]
+Unfinished = Annotated[Draft, Option("Pictures that were stopped between stages.", "draft")]
+
+
+@task()
 def draft(
     model: Model,
-    prompts: str | Sequence[str],
-    num_images: int = 1,
+    prompts: Prompts,
+    num_images: NumImages = 1,
     *,
-    stop_after: str,
-    num_candidates: int | None = None,
-    negative_prompt: str = "",
+    stop_after: StopAfter,
+    num_candidates: NumCandidates = None,
+    negative_prompt: NegativePrompt = "",
     **options: Unpack[DrawOptions],
 ) -> Draft:
     """Begin `num_images` pictures of each prompt and stop after "prior", "decoder" or "upsampler_256".
 
     `finish` goes on to what `text_to_image` would have drawn, to the bit on a CPU, also from a file
-    (`Draft.save`). All else is as for `text_to_image`; settings of the stages to come are kept in the draft.
+    (`Draft.save`). Everything else is as for `text_to_image`; the draft keeps the settings of the stages to come.
     """
     texts = check_prompts(prompts)
     job = begin(model, options, num_inputs=len(texts), num_images=num_images, uses_prior=True)
     check_negative(job, negative_prompt)
     candidates = count_candidates(model, num_candidates)
-    part = _until(job, stop_after)
+    part, (done, to_come) = _until(job, stop_after), _split_settings(job, stop_after)
     features = encode(model, texts, negative_prompt=negative_prompt)
-    embeddings = job.imagine(features, candidates)
+    embeddings = job.sample_prior(features, candidates)
     images = None if stop_after == "prior" else torch.cat(part.draw(embeddings, features.condition)).cpu()
-    pictures, (done, to_come) = job.pictures, _shares(job.settings, stop_after)
     return Draft(
-        prompts=[texts[row] for row in pictures.rows],
-        seeds=pictures.seeds,
+        prompts=[texts[row] for row in job.pictures.rows],
+        seeds=job.pictures.seeds,
         image_embeddings=torch.cat(embeddings).cpu(),
-        noise=pictures.noise.states,
+        noise=job.pictures.noise.states,
         images=images,
         model=model.name,
         negative_prompt=negative_prompt,
@@ -193,17 +199,17 @@ def draft(
     )
 
 
-@torch.no_grad()
-def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[DrawOptions]) -> Draft:
+@task(unused=("seed",))
+def advance(model: Model, draft: Unfinished, *, stop_after: StopAfter, **options: Unpack[DrawOptions]) -> Draft:
     """Take a draft as far as another stage; errors and `options` are as for `finish`."""
     job = _resume(model, draft, options)
-    images, cut = _run(_until(job, stop_after), draft)
-    done, to_come = _shares(job.settings, stop_after)
+    part, (done, to_come) = _until(job, stop_after), _split_settings(job, stop_after)
+    images, cut = _draw(part, draft)
     return replace(
         draft,
         noise=job.pictures.noise.states,
         images=torch.cat(images).cpu(),
-        image_size=_size(draft, options),
+        image_size=_image_size(draft, options),
         done={**draft.done, **done},
         to_come=to_come,
         cut=cut,
@@ -211,96 +217,83 @@ def advance(model: Model, draft: Draft, *, stop_after: str, **options: Unpack[Dr
     )
 
 
-@torch.no_grad()
-def finish(model: Model, draft: Draft, **options: Unpack[DrawOptions]) -> Result:
+@task(unused=("seed",))
+def finish(model: Model, draft: Unfinished, **options: Unpack[DrawOptions]) -> Result:
     """Run the stages that a draft has before it.
 
-    Any model goes on with a draft whose embeddings its decoder reads or whose pictures have a size that it makes;
-    on its own model the draft's settings hold, on another that one's, and `options` change them. Seeds and noise
+    Any model takes a draft whose embeddings its decoder reads or whose pictures have a size that it makes; on the
+    model that began it the draft's settings hold, on another the model's, and `options` change them. Seeds and noise
     are the draft's. Raises `InputError` where the draft does not fit, naming both sizes.
     """
     job = _resume(model, draft, options)
-    images, cut = _run(job, draft)
-    told: dict[str, Any] = {"negative_prompt": draft.negative_prompt, "number_formats": draft.number_formats}
-    told |= {} if draft.num_candidates is None else {"num_candidates": draft.num_candidates}
-    told |= {} if draft.model == model.name else {"begun_by": draft.model}
-    told |= {stage: settings.model_dump(mode="json") for stage, settings in draft.done.items()}
-    return job.result(images, job.split(draft.image_embeddings), cut, list(draft.prompts), **told)
+    images, cut = _draw(job, draft)
+    settings: dict[str, Any] = {"negative_prompt": draft.negative_prompt, "number_formats": draft.number_formats}
+    settings |= {} if draft.num_candidates is None else {"num_candidates": draft.num_candidates}
+    settings |= {} if draft.model == model.name else {"begun_by": draft.model}
+    settings |= {stage: values.model_dump(mode="json") for stage, values in draft.done.items()}
+    return job.result(images, job.split(draft.image_embeddings), cut, list(draft.prompts), **settings)
 
 
 def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
-    """A job of the stages that the draft has before it; its chain begins at the size of what is there."""
+    """A job of the stages that the draft has before it; raises `InputError` where the model cannot take the draft."""
     if options.get("seed") is not None:
         raise InputError(f"seed={options['seed']} cannot be set: the pictures of a draft have theirs; leave it out.")
-    chain = chain_to(model, _size(draft, options))
+    chain, such_as = chain_to(model, _image_size(draft, options)), f", such as {draft.model!r}" if draft.model else ""
     if draft.images is None:
-        _check_embeddings(model, draft)
+        dim, wanted = draft.image_embeddings.shape[1], model.need_decoder.network.config.embedding_dim
+        if dim != wanted:
+            raise InputError(
+                f"the draft's image embeddings have {dim} numbers, but the decoder of {model.name!r} reads {wanted}; "
+                f"use a model of the same CLIP{such_as}."
+            )
     else:
-        chain = _rest(model, draft, chain)
+        height, width = draft.images.shape[-2:]
+        if (height, width) not in chain.sizes:
+            sizes = ", then ".join(show_size(size[::-1]) for size in chain.sizes)
+            raise InputError(
+                f"the draft's pictures are {show_size((width, height))}, but {model.name!r} makes {sizes}; use another "
+                f"image_size, or a model that makes theirs on the way{such_as}."
+            )
+        place = chain.sizes.index((height, width))
+        chain = Chain(chain.upsamplers[place:], chain.sizes[place:])
     # Settings belong to the model that they were made for.
-    own = draft.to_come if draft.model == model.name else {}
+    settings = draft.to_come if draft.model == model.name else {}
     job = begin(
         model,
         options,
         num_inputs=len(draft.seeds),
         uses_decoder=draft.images is None,
         chain=chain,
-        defaults={stage: settings.model_dump() for stage, settings in own.items()},
+        defaults={stage: values.model_dump() for stage, values in settings.items()},
     )
     pictures = Batch(list(range(len(draft.seeds))), list(draft.seeds), draft.generators())
     return replace(job, batches=pictures.split(job.batch_size))
 
 
-def _run(job: Job, draft: Draft) -> tuple[list[Tensor], Mapping[str, str]]:
-    """The pictures of each batch in the end, and what was cut of texts up to there."""
+def _draw(job: Job, draft: Draft) -> tuple[list[Tensor], Mapping[str, str]]:
+    """The pictures of each batch after the job's stages, and all ends of texts that were not read until then."""
     if draft.images is not None:
-        return job.enlarge(job.split(draft.images)), draft.cut
+        return job.upsample(job.split(draft.images)), draft.cut
     features = encode(job.model, draft.prompts, negative_prompt=draft.negative_prompt)
     return job.draw(job.split(draft.image_embeddings), features.condition), join_cut(draft.cut, features.cut)
 
 
 def _until(job: Job, stop_after: str) -> Job:
-    """The same job as far as a stage; raises `InputError` where there is none of that name to come."""
+    """The same job as far as a stage; raises `InputError` where no stage of that name is to come."""
     if stop_after not in job.settings:
         raise InputError(f"no stage {stop_after!r} is to come; {did_you_mean(str(stop_after), job.settings)}")
-    names = ["prior or decoder", *(upsampler.name for upsampler in job.chain.upsamplers)]
-    end = names.index(stop_after) if stop_after in names else 0
+    names = [upsampler.name for upsampler in job.chain.upsamplers]
+    end = names.index(stop_after) + 1 if stop_after in names else 0
     return replace(job, chain=Chain(job.chain.upsamplers[:end], job.chain.sizes[: end + 1]))
 
 
-def _rest(model: Model, draft: Draft, chain: Chain) -> Chain:
-    """What is left of a chain once it has made pictures of the draft's size."""
-    assert draft.images is not None, "there is no picture yet"
-    height, width = draft.images.shape[-2:]
-    if (height, width) not in chain.sizes:
-        made = ", then ".join(show_size(size[::-1]) for size in chain.sizes)
-        raise InputError(
-            f"the draft's pictures are {show_size((width, height))}, but {model.name!r} makes {made}; use another "
-            f"image_size, or a model that makes theirs on the way{_such_as(draft)}."
-        )
-    place = chain.sizes.index((height, width))
-    return Chain(chain.upsamplers[place:], chain.sizes[place:])
+def _split_settings(job: Job, stop_after: str) -> tuple[dict[str, StageSettings], dict[str, StageSettings]]:
+    """The settings of a job's stages up to one of them, and those of the stages after it."""
+    stages = list(job.settings.items())
+    end = list(job.settings).index(stop_after) + 1
+    return dict(stages[:end]), dict(stages[end:])
 
 
-def _check_embeddings(model: Model, draft: Draft) -> None:
-    found, wanted = draft.image_embeddings.shape[1], model.need_decoder.network.config.embedding_dim
-    if found != wanted:
-        raise InputError(
-            f"the draft's image embeddings have {found} numbers, but the decoder of {model.name!r} reads {wanted}; use "
-            f"a model of the same CLIP{_such_as(draft)}."
-        )
-
-
-def _such_as(draft: Draft) -> str:
-    return f", such as {draft.model!r}" if draft.model else ""
-
-
-def _size(draft: Draft, options: DrawOptions) -> ImageSize | None:
+def _image_size(draft: Draft, options: DrawOptions) -> ImageSize | None:
     size = options.get("image_size")
     return draft.image_size if size is None else size
-
-
-def _shares(settings: Mapping[str, StageSettings], stop_after: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of a job's stages as far as one of them, and those of the others."""
-    end = list(settings).index(stop_after) + 1
-    return dict(list(settings.items())[:end]), dict(list(settings.items())[end:])

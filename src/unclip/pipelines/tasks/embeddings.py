@@ -1,7 +1,7 @@
-"""Image embeddings as people have them: from texts and pictures, as tensors and arrays, and back to pictures."""
+"""Embed texts and pictures, and draw pictures of image embeddings."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, Unpack
+from typing import Annotated, Any, TypeAlias, Unpack
 
 import numpy as np
 import torch
@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
+from unclip.model.family import Condition
 from unclip.pictures import Picture, open_pictures
-from unclip.pipelines.conditioning import Condition
+from unclip.pipelines.description import task
 from unclip.pipelines.features import Features, encode, encode_pictures, encode_prompts
-from unclip.pipelines.ingredients import Ingredient, TextOrPicture, read_ingredient
+from unclip.pipelines.inputs import TextOrPicture, read_input
 from unclip.pipelines.job import begin, check_negative
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Embeddings, Images
@@ -27,12 +28,15 @@ Vectors: TypeAlias = Tensor | np.ndarray
 """One embedding (dim,), or one a row (embeddings, dim)."""
 
 
-@torch.no_grad()
+@task()
 def embed(
     model: Model,
-    inputs: TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor],
+    inputs: Annotated[
+        TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor],
+        Option("Texts and pictures to embed.", "text or picture"),
+    ],
     *,
-    normalize: bool = False,
+    normalize: Annotated[bool, Option("Give embeddings the length 1.")] = False,
 ) -> Float[Tensor, "*inputs dim"]:
     """Embed texts and pictures with CLIP: (dim,) for one, (inputs, dim) for a sequence, float32 on the model's device.
 
@@ -43,35 +47,44 @@ def embed(
 
     Raises `InputError` for what is neither, for an empty text and for no input.
     """
-    given, is_one = _as_list(inputs)
-    if not given:
+    items, is_one = _as_list(inputs)
+    if not items:
         raise InputError("there is nothing to embed; give at least one text or picture.")
-    ingredients = [_read_input(one) for one in given]
-    pictures = [one.picture for one in ingredients if one.picture is not None]
-    texts = [one.text for one in ingredients if one.picture is None]
-    seen = iter(encode_pictures(model, pictures) if pictures else ())
-    read = iter(encode_prompts(model, texts)[0].embedding if texts else ())
-    rows = torch.stack([next(read if one.picture is None else seen) for one in ingredients])
-    if model.decoder is not None:
-        rows = model.decoder.from_clip(rows)
+    read = [read_input(to_pil(read_images(item))[0] if isinstance(item, Tensor) else item) for item in items]
+    pictures = [one.picture for one in read if one.picture is not None]
+    texts = [one.text for one in read if one.picture is None]
+    of_pictures = iter(encode_pictures(model, pictures) if pictures else ())
+    of_texts = iter(encode_prompts(model, texts)[0].embedding if texts else ())
+    rows = torch.stack([next(of_texts if one.picture is None else of_pictures) for one in read])
+    if "decoder" in model.stages:
+        rows = model.need_decoder.from_clip(rows)
     rows = F.normalize(rows, dim=-1) if normalize else rows
     return rows[0] if is_one else rows
 
 
-@torch.no_grad()
+def _as_list(inputs: TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor]) -> tuple[list[Any], bool]:
+    """List the inputs, and say whether there is one alone; a tensor or array of four dimensions is a sequence."""
+    if isinstance(inputs, Tensor | np.ndarray):
+        return ([inputs], True) if inputs.ndim < 4 else (list(inputs), False)
+    if isinstance(inputs, str) or not isinstance(inputs, Sequence):
+        return [inputs], True
+    return list(inputs), False
+
+
+@task()
 def decode(
     model: Model,
-    image_embedding: Vectors,
-    num_images: int = 1,
+    image_embedding: Annotated[Vectors, Option("Image embeddings to draw, one a row.", "embedding")],
+    num_images: NumImages = 1,
     *,
-    prompt: str | Sequence[str] = "",
-    negative_prompt: str = "",
+    prompt: Annotated[str | Sequence[str], Option("Texts for a decoder that reads them.")] = "",
+    negative_prompt: NegativePrompt = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` pictures of each image embedding, (dim,) or (embeddings, dim), by decoder and upsamplers.
 
     Embeddings are those of `embed`, of the prior or of a `Result`, or any numbers at their scale. A decoder that reads
-    text is told `prompt`, one for all or one for each. Picture k of an embedding has the seed `seed` + k, and its
+    text gets `prompt`, one for all or one for each. Picture k of an embedding has the seed `seed` + k, and its
     generator begins with the decoder's noise. Raises `InputError` for another size of embedding, for numbers that are
     not finite, and as `text_to_image` does.
     """
@@ -125,40 +138,26 @@ def read_images(images: Picture | Sequence[Picture] | Tensor) -> Images:
     return _check_range(images if images.ndim == 4 else images[None])
 
 
-def decoder_features(model: Model, prompts: Sequence[str], negative_prompt: str = "") -> Features:
-    """What the decoder is told besides embeddings; where it reads none of it, no CLIP is needed."""
-    decoder = model.need_decoder
-    if model.clip is not None or any(prompts) or decoder.needs_null_image or decoder.network.config.text_dim:
-        return encode(model, prompts, negative_prompt=negative_prompt)
-    dim = decoder.network.config.embedding_dim
-
-    def blank(rows: int) -> TextFeatures:
-        mask = torch.ones(rows, 1, dtype=torch.bool, device=model.device)
-        zeros = torch.zeros(rows, 1, dim, device=model.device)
-        return TextFeatures(zeros[:, 0], zeros, mask)
-
-    text, null = blank(len(prompts)), blank(1)
-    return Features(text, null, text.embedding[:0], Condition(text, null), {})
-
-
-def _as_list(inputs: TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor]) -> tuple[list[Any], bool]:
-    """What is to be embedded, and whether it is one; a tensor or an array of four dimensions is a sequence."""
-    if isinstance(inputs, Tensor | np.ndarray):
-        return ([inputs], True) if inputs.ndim < 4 else (list(inputs), False)
-    if isinstance(inputs, str) or not isinstance(inputs, Sequence):
-        return [inputs], True
-    return list(inputs), False
-
-
-def _read_input(one: TextOrPicture | Tensor) -> Ingredient:
-    return read_ingredient(to_pil(read_images(one))[0] if isinstance(one, Tensor) else one)
-
-
 def _check_range(images: Tensor) -> Images:
-    """Pictures in [-1, 1]; raises `InputError` for other numbers, which would be misread without a word."""
+    """Pictures in [-1, 1]; raises `InputError` for other numbers, which would give wrong pictures silently."""
     if not images.is_floating_point() or not images.detach().abs().amax() <= 1.001:
         raise InputError(
             f"a tensor of pictures holds float numbers in [-1, 1]; found {images.dtype} from {images.min():g} to "
             f"{images.max():g}; numbers up to 255 become those by images / 127.5 - 1."
         )
     return images.detach().float().clamp(-1.0, 1.0)
+
+
+def decoder_features(model: Model, prompts: Sequence[str], negative_prompt: str = "") -> Features:
+    """The decoder's conditioning besides image embeddings; where it reads none, no CLIP is needed."""
+    config = model.need_decoder.network.config
+    if any(prompts) or config.text_dim or model.need_decoder.needs_null_image:
+        return encode(model, prompts, negative_prompt=negative_prompt)
+
+    def unread(rows: int) -> TextFeatures:
+        mask = torch.ones(rows, 1, dtype=torch.bool, device=model.device)
+        zeros = torch.zeros(rows, 1, config.embedding_dim, device=model.device)
+        return TextFeatures(zeros[:, 0], zeros, mask)
+
+    text, null = unread(len(prompts)), unread(1)
+    return Features(text, null, text.embedding[:0], Condition(text, null), {})

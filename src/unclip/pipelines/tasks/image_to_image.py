@@ -1,34 +1,36 @@
-"""Image to image: noise is put on a picture, and the decoder draws over what is left of it (SDEdit).
-
-Knows the stages of a model; not how networks or samplers work.
-"""
+"""Draw over pictures: noise is put on a picture, and the decoder draws over what is left of it (SDEdit)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
-import torch
-from PIL import Image
-
-from unclip.errors import InputError
 from unclip.pictures import Picture, open_pictures
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
-from unclip.pipelines.job import Job, begin, check_negative
+from unclip.pipelines.job import begin, check_negative
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option
 from unclip.pipelines.result import Result
-from unclip.pipelines.sampling import Canvas
 from unclip.pipelines.settings import check_prompts
+from unclip.pipelines.stage import Start
 
 
-@torch.no_grad()
+@task()
 def image_to_image(
     model: Model,
-    images: Picture | Sequence[Picture],
-    prompt: str | None = None,
-    num_images: int = 1,
+    images: Annotated[Picture | Sequence[Picture], Option("The picture to draw over.", "picture")],
+    prompt: Annotated[str | None, Option("What to draw; without it, what CLIP sees in it.")] = None,
+    num_images: NumImages = 1,
     *,
-    strength: float = 0.7,
-    negative_prompt: str = "",
+    strength: Annotated[
+        float,
+        Option(
+            "Above 0, which keeps the picture, up to 1, which does not.",
+            above=0,
+            most=1,
+            meaning="0.3 keeps most of a picture, 1 nothing",
+        ),
+    ] = 0.7,
+    negative_prompt: NegativePrompt = "",
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw `num_images` pictures over each picture, of `prompt` or, without one, of what CLIP sees in it (SDEdit).
@@ -36,35 +38,27 @@ def image_to_image(
     `images` are as for `image_variations`, cut to the shape that is drawn. `strength` in (0, 1] is the share of the
     way to noise that a picture is taken, at the decoder's size, before it is drawn again, and about the share of
     the decoder's steps that are made: little keeps it, 1 keeps nothing and draws what `text_to_image` (without a
-    prompt `image_variations`) draws of the same seed. All else is as there; `negative_prompt` too.
+    prompt `image_variations`) draws of the same seed. Everything else, `negative_prompt` too, is as in those tasks.
     """
     pictures = open_pictures(images)
     prompts = None if prompt is None else check_prompts(prompt) * len(pictures)
     job = begin(model, options, num_inputs=len(pictures), num_images=num_images, uses_prior=prompts is not None)
     check_negative(job, negative_prompt)
-    told: dict[str, Any] = {"strength": _check_strength(strength), "negative_prompt": negative_prompt}
+    settings: dict[str, Any] = {"strength": float(strength), "negative_prompt": negative_prompt}
+
     if prompts is None:
         features = encode(model, [""] * len(pictures), pictures, negative_prompt)
         embeddings = [features.pictures[batch.rows] for batch in job.batches]
     else:
         features = encode(model, prompts, negative_prompt=negative_prompt)
-        embeddings = job.imagine(features, model.num_candidates)
-        told["num_candidates"] = model.num_candidates
-    small = job.decode(embeddings, features.condition, _canvases(job, pictures, strength))
-    return job.result(job.enlarge(small), embeddings, features.cut, prompts, **told)
+        embeddings = job.sample_prior(features, model.num_candidates)
+        settings["num_candidates"] = model.num_candidates
 
+    # A generator, since pictures become latents by weights that are in memory only while the decoder runs.
+    def starts() -> Iterator[Start]:
+        for batch in job.batches:
+            pixels = job.pixels(pictures, batch.rows, job.chain.sizes[0])
+            yield Start(picture=model.need_decoder.encode(pixels), strength=strength)
 
-# Made as they are asked for, when the decoder's weights are in memory: pictures become latents by some of them.
-def _canvases(job: Job, pictures: list[Image.Image], strength: float) -> Iterator[Canvas]:
-    for batch in job.batches:
-        seen = job.see(pictures, batch.rows, job.chain.sizes[0])
-        yield Canvas(picture=job.model.need_decoder.start(seen), strength=strength)
-
-
-def _check_strength(strength: float) -> float:
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0.0 < strength <= 1.0:
-        raise InputError(
-            f"strength={strength!r} is not possible; give a number above 0 and up to 1: 0.3 keeps most of a picture, "
-            "1 nothing."
-        )
-    return float(strength)
+    small = job.decode(embeddings, features.condition, starts())
+    return job.result(job.upsample(small), embeddings, features.cut, prompts, **settings)

@@ -1,35 +1,36 @@
-"""Outpainting: a picture goes on beyond its borders, window by window. Knows the canvas; not the stages."""
+"""Continue a picture beyond its borders, window by window; the picture itself stays, bit for bit."""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Unpack
+from typing import Annotated, NamedTuple, Unpack
 
-import torch
 from PIL import Image
 
 from unclip.errors import InputError
 from unclip.images import to_pil
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_picture
 from unclip.pipelines.chain import show_size
+from unclip.pipelines.description import task
 from unclip.pipelines.job import Job, begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumImages, Option
 from unclip.pipelines.result import Result
-from unclip.pipelines.settings import check_count, check_prompts
+from unclip.pipelines.settings import check_prompts
 from unclip.pipelines.tasks.painting import (
-    FEATHER,
-    NUM_RESAMPLES,
     Box,
-    describe,
+    Feather,
+    NumResamples,
     embed,
     open_editable,
     paint,
+    place_window,
     recolour,
-    windows_outward,
+    settings_of,
 )
 
 MAX_WINDOWS = 10_000
+Margin = Annotated[int, Option("Pixels to add on this side.", least=0)]
 
 
 class Margins(NamedTuple):
@@ -41,21 +42,21 @@ class Margins(NamedTuple):
     bottom: int
 
 
-@torch.no_grad()
+@task()
 def outpaint(
     model: Model,
-    image: Picture,
-    prompt: str | None = None,
-    num_images: int = 1,
+    image: Annotated[Picture, Option("The picture to continue.", "picture")],
+    prompt: Annotated[str | None, Option("What the whole shows; without it, as in the picture.")] = None,
+    num_images: NumImages = 1,
     *,
-    left: int = 0,
-    right: int = 0,
-    top: int = 0,
-    bottom: int = 0,
-    aspect: tuple[int, int] | None = None,
-    window: int | None = None,
-    feather: int = FEATHER,
-    num_resamples: int = NUM_RESAMPLES,
+    left: Margin = 0,
+    right: Margin = 0,
+    top: Margin = 0,
+    bottom: Margin = 0,
+    aspect: Annotated[tuple[int, int] | None, Option("WIDTH:HEIGHT to extend to, such as 16:9.", "size")] = None,
+    window: Annotated[int | None, Option("Side of the squares that are painted in turn.", least=1)] = None,
+    feather: Feather = 4,
+    num_resamples: NumResamples = 2,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Paint what lies beyond the borders of a picture, `num_images` times; the picture itself stays, bit for bit.
@@ -65,53 +66,53 @@ def outpaint(
     sides. Squares of `window` pixels are painted as by `inpaint`, outward from the picture, each half over what is
     there already: memory is that of one window and the pictures in 8 bits. By default a window is as large as the
     picture's shorter side, or as what the model draws where that is larger and the canvas has room. All windows
-    are told the same: the embedding of `prompt`, or of what CLIP says of the picture.
+    have the same image embedding: that of `prompt`, or what CLIP says of the picture.
 
     Raises `InputError` where there is nothing to extend, for a canvas of more than 2^27 pixels or 10,000 windows,
     for a `window` that does not fit the canvas, for an `image_size` that is not square, and as `text_to_image`.
     """
-    check_count("feather", feather, least=0)
-    check_count("num_resamples", num_resamples)
     prompts = None if prompt is None else check_prompts(prompt)
     original = open_editable(image)
     picture = on_white(open_picture(original))
     margins = _margins(picture.size, Margins(left, top, right, bottom), aspect)
     job = begin(model, options, num_images=num_images, uses_prior=prompt is not None)
-    size, placed = _canvas(picture.size, margins)
+    size = margins.left + picture.width + margins.right, margins.top + picture.height + margins.bottom
+    placed = margins.left, margins.top, margins.left + picture.width, margins.top + picture.height
+    if math.prod(size) > MAX_PIXELS:
+        raise InputError(f"a canvas of {show_size(size)} has more than {MAX_PIXELS} pixels; extend less.")
     side = _window_side(job, picture.size, size, window)
-    boxes = list(_needed(size, placed, windows_outward(size, placed, side)))
+    known = Image.new("L", size)
+    known.paste(255, placed)
+    boxes = _unknown(known.copy(), windows_outward(size, placed, side))
 
     embeddings, features = embed(job, prompt, picture)
-    canvases = [[_extended(picture, size, placed) for _ in batch.seeds] for batch in job.batches]
-    known = _known(size, placed)
+    canvases = [[_on_canvas(picture, size, placed) for _ in batch.seeds] for batch in job.batches]
     for index, box in enumerate(boxes):
-        windows = [[canvas.crop(box) for canvas in batch] for batch in canvases]
         painted = paint(
-            _part(job, index, len(boxes)),
+            _with_progress(job, index, len(boxes)),
             embeddings,
             features.condition,
-            windows,
+            [[canvas.crop(box) for canvas in batch] for batch in canvases],
             known.crop(box),
             feather=feather,
             num_resamples=num_resamples,
         )
         for batch, images in zip(canvases, painted, strict=True):
-            for canvas, image in zip(batch, to_pil(images), strict=True):
-                canvas.paste(image, box)
+            for canvas, window_image in zip(batch, to_pil(images), strict=True):
+                canvas.paste(window_image, box)
         known.paste(255, box)
-    settings = margins._asdict() | {"window": side} | describe(job, prompt, feather, num_resamples)
     if job.output_type == "pil":
-        canvases = [[_beyond(original, canvas, placed) for canvas in batch] for batch in canvases]
+        canvases = [[_around(original, canvas, placed) for canvas in batch] for batch in canvases]
+    settings = margins._asdict() | {"window": side} | settings_of(job, prompt, feather, num_resamples)
     return job.result(canvases, embeddings, features.cut, prompts, **settings)
 
 
-def _margins(picture: tuple[int, int], given: Margins, aspect: tuple[int, int] | None) -> Margins:
-    """How far to go on each side; raises `InputError` where that is nowhere or makes no sense."""
-    for side, pixels in given._asdict().items():
-        check_count(side, pixels, least=0)
-    if aspect is not None and any(given):
+def _margins(picture: tuple[int, int], margins: Margins, aspect: tuple[int, int] | None) -> Margins:
+    """The pixels to add on each side; raises `InputError` where there are none or two ways to say how many."""
+    if aspect is not None and any(margins):
         raise InputError("aspect and pixels were both given; say how far to extend by one of them.")
-    margins = given if aspect is None else _margins_to(picture, aspect)
+    if aspect is not None:
+        margins = _margins_to(picture, aspect)
     if not any(margins):
         wanted = f"aspect={aspect!r} is the picture's own" if aspect else "left, right, top and bottom are all 0"
         raise InputError(f"there is nothing to extend: {wanted}; give a side some pixels, or another aspect.")
@@ -119,7 +120,7 @@ def _margins(picture: tuple[int, int], given: Margins, aspect: tuple[int, int] |
 
 
 def _margins_to(picture: tuple[int, int], aspect: tuple[int, int]) -> Margins:
-    """What brings the picture to width:height, half of it on each of two sides."""
+    """The pixels that bring the picture to width:height, half of them on each of two sides."""
     sides = aspect if isinstance(aspect, tuple | list) else (aspect,)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise InputError(
@@ -132,20 +133,12 @@ def _margins_to(picture: tuple[int, int], aspect: tuple[int, int]) -> Margins:
     return Margins(more_width // 2, more_height // 2, -(-more_width // 2), -(-more_height // 2))
 
 
-def _canvas(picture: tuple[int, int], margins: Margins) -> tuple[tuple[int, int], Box]:
-    """The size of the canvas, and where on it the picture lies."""
-    width, height = margins.left + picture[0] + margins.right, margins.top + picture[1] + margins.bottom
-    if width * height > MAX_PIXELS:
-        raise InputError(f"a canvas of {width}x{height} has more than {MAX_PIXELS} pixels; extend less.")
-    return (width, height), (margins.left, margins.top, margins.left + picture[0], margins.top + picture[1])
-
-
 def _window_side(job: Job, picture: tuple[int, int], canvas: tuple[int, int], window: int | None) -> int:
-    """The side of the windows: what was asked for, else as in `UnClip.outpaint`."""
+    """The side of the windows: `window`, else as `outpaint` says."""
     height, width = job.chain.size
     if height != width:
         raise InputError(f"image_size={show_size((width, height))}: outpainting draws squares; give one side.")
-    side = max(min(picture), min(*canvas, width)) if window is None else check_count("window", window)
+    side = window or max(min(picture), min(*canvas, width))
     if side > min(canvas):
         raise InputError(f"window={side} does not fit the canvas of {show_size(canvas)}; give at most {min(canvas)}.")
     count = math.prod(length // max(side // 2, 1) + 2 for length in canvas)
@@ -154,40 +147,67 @@ def _window_side(job: Job, picture: tuple[int, int], canvas: tuple[int, int], wi
     return side
 
 
-def _needed(size: tuple[int, int], placed: Box, boxes: Iterable[Box]) -> Iterator[Box]:
-    """Those windows in which something is missing when their turn comes."""
-    known = _known(size, placed)
+def windows_outward(canvas: tuple[int, int], known: Box, side: int) -> list[Box]:
+    """Squares inside the canvas that cover it, from `known` outward.
+
+    Where `known` is no shorter than `side`, half of each or more is known or lies in earlier ones. `side` is no longer
+    than the canvas's shorter side.
+    """
+    across, down = (_starts(canvas[axis], known[axis], known[axis + 2], side) for axis in (0, 1))
+    order = sorted(
+        (right + below, top, left) for (left, right), (top, below) in itertools.product(across.items(), down.items())
+    )
+    return [(left, top, left + side, top + side) for _, top, left in order]
+
+
+def _starts(length: int, first: int, last: int, side: int) -> dict[int, int]:
+    """The starts of windows on one axis, each with its turn; first to last is known."""
+    span, middle, step = last - first, place_window(first, last, side, length), max(side // 2, 1)
+    leftmost, rightmost = first, last - side
+    if 2 * span < side:
+        leftmost = rightmost = middle
+    right, left = _even_steps(rightmost, length - side, step), _even_steps(leftmost, 0, step)
+    turns = {min(max(start, 0), length - side): turn for chain in (right, left) for turn, start in enumerate(chain, 1)}
+    if span >= side:
+        return turns | dict.fromkeys([first, *_even_steps(first, last - side, step)], 0)
+    # Around a picture somewhat smaller than itself a window has only slivers to paint: better the next ones paint them.
+    return {middle: 0 if 2 * span < side else 2} | turns
+
+
+def _even_steps(start: int, stop: int, step: int) -> list[int]:
+    """From `start`, which is left out, to `stop` in even steps of `step` or less."""
+    count = math.ceil(abs(stop - start) / step)
+    return [start + (stop - start) * index // count for index in range(1, count + 1)]
+
+
+def _unknown(known: Image.Image, boxes: list[Box]) -> list[Box]:
+    """The windows in which something is missing when their turn comes."""
+    unknown = []
     for box in boxes:
         if known.crop(box).getextrema() != (255, 255):
-            yield box
+            unknown.append(box)
             known.paste(255, box)
+    return unknown
 
 
-def _known(size: tuple[int, int], placed: Box) -> Image.Image:
-    """White where there is something."""
-    known = Image.new("L", size)
-    known.paste(255, placed)
-    return known
-
-
-def _extended(picture: Image.Image, size: tuple[int, int], placed: Box) -> Image.Image:
+def _on_canvas(picture: Image.Image, size: tuple[int, int], placed: Box) -> Image.Image:
     canvas = Image.new("RGB", size)
     canvas.paste(picture, placed)
     return canvas
 
 
-def _beyond(original: Image.Image, canvas: Image.Image, placed: Box) -> Image.Image:
-    """The painted canvas in the mode of the original, which stands in it as it is."""
+def _around(original: Image.Image, canvas: Image.Image, placed: Box) -> Image.Image:
+    """The painted canvas in the mode of the original, with the original itself in its place."""
     whole = recolour(canvas, original)
     whole.info = dict(original.info)
     whole.paste(original, placed)
     return whole
 
 
-def _part(job: Job, index: int, count: int) -> Job:
-    """The job for one window of `count`: progress goes on from window to window."""
+def _with_progress(job: Job, index: int, count: int) -> Job:
+    """The job for one window of `count`: progress continues from window to window."""
 
-    def report(stage: str, done: int, total: int) -> None:
-        job.report(stage, index * total + done, count * total)
+    def progress(stage: str, done: int, total: int) -> None:
+        job.progress(stage, index * total + done, count * total)
 
-    return dataclasses.replace(job, report=report)
+    return dataclasses.replace(job, progress=progress)

@@ -1,8 +1,8 @@
-"""Probing: what a picture's embedding knows, a few principal components at a time. Knows the stages; no prior."""
+"""Draw what leading principal components of a picture's embedding hold, and fit those components."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import torch
 from torch import Tensor
@@ -10,21 +10,22 @@ from torch import Tensor
 from unclip.errors import InputError
 from unclip.model.basis import EmbeddingBasis
 from unclip.pictures import Picture, open_pictures
+from unclip.pipelines.description import task
 from unclip.pipelines.features import chunk_size, encode
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, Option
 from unclip.pipelines.result import Result
 
 
 # Section 4 of unCLIP.
-@torch.no_grad()
+@task(is_series=True)
 def probe(
     model: Model,
-    image: Picture,
-    num_components: Sequence[int] | None = None,
+    image: Annotated[Picture, Option("The picture to look into.", "picture")],
+    num_components: Annotated[Sequence[int] | None, Option("How many to keep: 1,4,16; else 1, 2, 4 up to all.")] = None,
     *,
-    basis: EmbeddingBasis | None = None,
+    basis: Annotated[EmbeddingBasis | None, Option("A file of `unclip basis`; else the model's own.", "basis")] = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw what the leading principal components of a picture's embedding hold (paper, section 4).
@@ -33,23 +34,31 @@ def probe(
     which is `image_variations` to rounding. `basis` is by default the model's own, where it comes with one. Raises
     `InputError` for a number outside 1..CLIP's embedding size, and where there is no basis or one of another size.
     """
-    (picture,), basis = open_pictures(image), _basis(model, basis)
-    counts = _doubling(basis.embedding_dim) if num_components is None else list(num_components)
-    if not counts:
-        raise InputError("num_components is empty; give at least one number.")
+    (picture,), basis, size = open_pictures(image), basis or model.basis, model.need_clip.embedding_dim
+    if basis is None:
+        raise InputError(
+            f"the model {model.name!r} has no basis of its image embeddings; give one, made by UnClip.fit_basis or "
+            "`unclip basis PICTURES`."
+        )
+    if basis.embedding_dim != size:
+        raise InputError(f"the basis is of {basis.embedding_dim} numbers and CLIP's embeddings of {size}; fit another.")
+    doubling = [*(1 << power for power in range((size - 1).bit_length())), size]
+    counts = doubling if num_components is None else list(num_components)
     for count in counts:
         basis.check(count)
     job = begin(model, options, num_inputs=len(counts))
     features = encode(model, [""] * len(counts), [picture])
-    left = torch.cat([basis.keep(features.pictures, count) for count in counts])
-    embeddings = [left[batch.rows] for batch in job.batches]
+    kept = torch.cat([basis.keep(features.pictures, count) for count in counts])
+    embeddings = [kept[batch.rows] for batch in job.batches]
     images = job.draw(embeddings, features.condition)
     return job.result(images, embeddings, features.cut, num_components=counts)
 
 
-@torch.no_grad()
-def fit_basis(model: Model, pictures: Iterable[Picture]) -> EmbeddingBasis:
-    """The principal components of the embeddings of `pictures`, for `probe`; best of thousands of them.
+@task()
+def fit_basis(
+    model: Model, pictures: Annotated[Iterable[Picture], Option("The pictures to fit.", "picture")]
+) -> EmbeddingBasis:
+    """Fit the principal components of the embeddings of `pictures`, for `probe`; best of thousands of them.
 
     Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.
     """
@@ -60,22 +69,5 @@ def fit_basis(model: Model, pictures: Iterable[Picture]) -> EmbeddingBasis:
             yield decoder.from_clip(clip.encode_pictures(open_pictures(chunk))).cpu()
 
     with model.resident(clip):
-        found = list(embeddings())
-    return EmbeddingBasis.fit(torch.cat(found) if found else torch.empty(0, clip.embedding_dim))
-
-
-def _basis(model: Model, given: EmbeddingBasis | None) -> EmbeddingBasis:
-    basis, size = given or model.basis, model.need_clip.embedding_dim
-    if basis is None:
-        raise InputError(
-            f"the model {model.name!r} has no basis of its image embeddings; give one, made by UnClip.fit_basis or "
-            "`unclip basis PICTURES`."
-        )
-    if basis.embedding_dim != size:
-        raise InputError(f"the basis is of {basis.embedding_dim} numbers and CLIP's embeddings of {size}; fit another.")
-    return basis
-
-
-def _doubling(size: int) -> list[int]:
-    """1, 2, 4 and so on, and in the end all."""
-    return [*(1 << power for power in range((size - 1).bit_length())), size]
+        chunks = list(embeddings())
+    return EmbeddingBasis.fit(torch.cat(chunks) if chunks else torch.empty(0, clip.embedding_dim))

@@ -1,7 +1,7 @@
-"""Text diffs: a picture moves along the way from one text to another. Knows the stages of a model, no prior."""
+"""Draw text diffs: a picture moves along the way from one text to another."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import torch
 from jaxtyping import Float
@@ -12,13 +12,14 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pictures import Picture, open_picture
+from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
-from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures, start_from, wordless
+from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures, starts_from_noise
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, Option
 from unclip.pipelines.result import Result
-from unclip.pipelines.settings import check_fraction, check_prompts
+from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Embeddings
 
 # Share of the angle between the texts that a picture is moved by: the best of 0.6, 0.8 and 1 on 40 edits, see
@@ -30,14 +31,22 @@ SAME = 1e-5
 Directions = Float[Tensor, "1 dim"]
 
 
-@torch.no_grad()
+@task(is_series=True, unused=("sampler",))
 def text_diff(
     model: Model,
-    image: Picture,
-    source: str,
-    target: str,
+    image: Annotated[Picture, Option("The picture to move.", "picture")],
+    source: Annotated[str, Option("A text that says what it shows.")],
+    target: Annotated[str, Option("A text that says what it shall show.")],
     *,
-    theta: float | Sequence[float] | None = None,
+    theta: Annotated[
+        float | Sequence[float] | None,
+        Option(
+            "How far to go, 0 to 1, else by the texts; several, as 0,0.2,0.4, make a strip.",
+            least=0,
+            most=1,
+            meaning="0 is the picture itself, 0.25 to 0.5 are usual",
+        ),
+    ] = None,
     **options: Unpack[DrawOptions],
 ) -> Result:
     """Draw a picture moved from the text `source` towards `target`, once for each `theta` (paper, section 3.3).
@@ -45,33 +54,36 @@ def text_diff(
     The image embedding goes by slerp to the direction of the difference of both texts; `theta` in [0, 1] says how far.
     None is as far as 0.8 of the angle between the texts; the result's settings have the number. The decoder begins at
     the x_T that leads back to the picture, as in `image_variations` with eta=0: theta 0 is that reconstruction, to the
-    bit on a CPU, and what the texts do not speak of tends to stay. All pictures have one seed, which upsamplers use.
+    bit on a CPU, and what the texts do not mention tends to stay. All pictures have one seed, which upsamplers use.
 
     `source` should describe the picture; "" is the empty prompt. Images, options and errors are as there; raises
-    `InputError` also for an empty `target` and for texts of which CLIP says the same.
+    `InputError` also for an empty `target` and for texts with the same embedding.
     """
-    picture, thetas = open_picture(image), None if theta is None else _check(theta)
+    picture = open_picture(image)
+    values = theta if isinstance(theta, Sequence) else [] if theta is None else [theta]
+    thetas = [float(value) for value in values]
     texts = [source if source == "" else check_prompts(source)[0], *check_prompts(target)]
-    count = 1 if thetas is None else len(thetas)
+    count = len(thetas) or 1
     job = begin(model, options, num_inputs=count, defaults={"decoder": INVERTIBLE})
     check_invertible(job, ["decoder"])
     picture = cut(picture, job.chain.size[::-1])
+
     features = encode(model, texts, [picture])
     z_i, (z_t0, z_t) = features.pictures, features.text.embedding.split(1)
     z_d = difference(z_t0, z_t) * z_i.norm(dim=-1)
     thetas = thetas or [default_theta(angle(z_t0, z_t), angle(z_i, z_d))]
-
-    x_T = invert_pictures(job, [picture], z_i, wordless(features.condition, 1))
-    canvases = start_from(job, {"decoder": x_T.expand(count, *x_T.shape[1:])})
     fractions = torch.tensor(thetas, dtype=torch.float64)
     embeddings = job.split(slerp(z_i.expand(count, -1), z_d.expand(count, -1), fractions))
-    images = job.draw(embeddings, wordless(features.condition, count), canvases)
+
+    x_T = invert_pictures(job, [picture], z_i, features.condition.without_text(1))
+    starts = starts_from_noise(job, {"decoder": x_T.expand(count, *x_T.shape[1:])})
+    images = job.draw(embeddings, features.condition.without_text(count), starts)
     return job.result(images, embeddings, features.cut, texts[1:] * count, source=source, theta=thetas)
 
 
 # z_d, unCLIP section 3.3.
 def difference(source: Embeddings, target: Embeddings) -> Embeddings:
-    """The direction from one text embedding to another, both as unit vectors; raises `InputError` where it is none."""
+    """The direction from one text embedding to another; raises `InputError` where both are the same direction."""
     apart = F.normalize(target, dim=-1) - F.normalize(source, dim=-1)
     if not bool((apart.norm(dim=-1) > SAME).all()):
         raise InputError("source and target say the same to CLIP, so there is no way between them; change one.")
@@ -89,10 +101,3 @@ def default_theta(between_texts: float, to_difference: float) -> float:
     A picture that is there already, at an angle of 0, stays whatever the share.
     """
     return min(REACH * between_texts / to_difference, 1.0) if to_difference > 0.0 else 1.0
-
-
-def _check(theta: float | Sequence[float]) -> list[float]:
-    given = list(theta) if isinstance(theta, list | tuple) else [theta]
-    if not given:
-        raise InputError("theta is empty; give at least one number from 0 to 1.")
-    return [check_fraction("theta", value, "0 is the picture itself, 0.25 to 0.5 are usual") for value in given]

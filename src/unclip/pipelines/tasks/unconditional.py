@@ -1,21 +1,20 @@
-"""Pictures of nothing in particular, by a decoder that is told nothing. Knows the decoder's nulls; no prior."""
+"""Draw pictures of nothing in particular, by a decoder without conditioning."""
 
 from typing import Unpack
 
 import torch
 
-from unclip.clip import TextFeatures
 from unclip.errors import InputError
-from unclip.pipelines.conditioning import Condition
-from unclip.pipelines.features import encode
+from unclip.pipelines.description import task
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, NumImages
 from unclip.pipelines.result import Result
+from unclip.pipelines.tasks.embeddings import decoder_features
 
 
-@torch.no_grad()
-def unconditional(model: Model, num_images: int = 1, **options: Unpack[DrawOptions]) -> Result:
+@task(unused=("guidance_scale",))
+def unconditional(model: Model, num_images: NumImages = 1, **options: Unpack[DrawOptions]) -> Result:
     """Draw `num_images` pictures without a text or a picture, from a decoder that was trained without conditions.
 
     Any decoder draws: in place of the image embedding stands the null that it learned, which it always saw where it was
@@ -30,18 +29,7 @@ def unconditional(model: Model, num_images: int = 1, **options: Unpack[DrawOptio
     )
     if (scale := job.settings["decoder"].guidance_scale) != 1.0:
         raise InputError(f"guidance_scale of decoder={scale:g} has no condition to lead to; leave it out, or give 1.")
-    config, condition = model.need_decoder.network.config, _nothing(model)
-    embeddings = [torch.zeros(len(batch.rows), config.embedding_dim, device=model.device) for batch in job.batches]
+    condition = decoder_features(model, [""]).condition._replace(is_conditional=False)
+    width = model.need_decoder.network.config.embedding_dim
+    embeddings = [torch.zeros(len(batch.rows), width, device=model.device) for batch in job.batches]
     return job.result(job.draw(embeddings, condition), None, {}, unconditional=True)
-
-
-def _nothing(model: Model) -> Condition:
-    """The nulls that the decoder reads."""
-    decoder = model.need_decoder
-    if decoder.network.config.text_dim or decoder.needs_null_image:
-        return encode(model, [""]).condition._replace(is_conditional=False)
-    width = decoder.network.config.embedding_dim
-    mask = torch.ones(1, 1, dtype=torch.bool, device=model.device)
-    unread = torch.zeros(1, 1, width, device=model.device)
-    null = TextFeatures(unread[:, 0], unread, mask)
-    return Condition(null, null, is_conditional=False)

@@ -1,12 +1,11 @@
-"""Upscaling of any picture: the last upsampler sharpens an enlarged copy, block by block. Knows no CLIP, no decoder."""
+"""Upscale pictures of any size: the last upsampler sharpens an enlarged copy, block by block."""
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Unpack
+from typing import Annotated, NamedTuple, Unpack
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -14,11 +13,12 @@ from unclip.errors import InputError
 from unclip.images import from_uint8, to_uint8
 from unclip.model.settings import StageSettings
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_pictures
-from unclip.pipelines.job import settle_options
+from unclip.pipelines.description import task
+from unclip.pipelines.job import resolve_options
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, check_options, watcher
+from unclip.pipelines.options import DrawOptions, Option, check_options, progress_function
 from unclip.pipelines.result import Result, convert
-from unclip.pipelines.settings import check_count, image_seeds
+from unclip.pipelines.settings import image_seeds
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import NoiseSource
 
@@ -41,37 +41,40 @@ class Block(NamedTuple):
     bottom: int
 
 
-@torch.no_grad()
+@task(unused=("image_size", "guidance_scale", "batch_size"))
 def upscale(
-    model: Model, images: Picture | Sequence[Picture], size: int | None = None, **options: Unpack[DrawOptions]
+    model: Model,
+    images: Annotated[Picture | Sequence[Picture], Option("The picture, of any size and shape.", "picture")],
+    size: Annotated[int | None, Option("Longer side in pixels; else by the upsampler's factor.", least=1)] = None,
+    **options: Unpack[DrawOptions],
 ) -> Result:
     """Enlarge pictures of any shape until their longer side has `size` pixels (None: by the upsampler's factor).
 
     The model's last upsampler sharpens an enlarged copy, in as many passes as its factor asks for (paper, section
-    2.3). It works on blocks of 1024 pixels that fade into each other, so memory does not grow with the picture but
-    for its 8-bit colours. Transparency becomes white. Of the options, `seed`, `num_steps`, `sampler`, `output_type`
-    and `progress` apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more
-    than 2^27 pixels, and a model without upsampler.
+    2.3). It works on blocks of 1024 pixels that fade into each other: of a whole picture only the 8-bit colours are in
+    memory. Transparency becomes white. Of the options, `seed`, `num_steps`, `sampler`, `output_type` and `progress`
+    apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more than 2^27 pixels,
+    and a model without upsampler.
     """
     check_options(options)
     if options.get("image_size") is not None:
         raise InputError("upscale takes the longer side as size, not image_size.")
     stage = model.need_upsampler
-    settings = settle_options({stage.name: stage}, options)[stage.name]
+    settings = resolve_options({stage.name: stage}, options)[stage.name]
     (seed,) = image_seeds(options.get("seed"), 1)
     pictures = [on_white(picture) for picture in open_pictures(images)]
     plans = [plan_passes(picture.size, size, stage) for picture in pictures]
-    total = sum(len(_blocks(wanted)) for plan in plans for wanted in plan) * settings.num_steps
-    done, report = itertools.count(1), watcher(options.get("progress"))
+    total = sum(len(_blocks(pass_size)) for plan in plans for pass_size in plan) * settings.num_steps
+    done, progress = itertools.count(1), progress_function(options.get("progress"))
 
-    def tick() -> None:
-        report(stage.name, next(done), total)
+    def count_step() -> None:
+        progress(stage.name, next(done), total)
 
     with model.resident(stage):
         for index, plan in enumerate(plans):
             noise = NoiseSource.from_seeds([seed])
-            for wanted in plan:
-                pictures[index] = _enlarge(stage, settings, pictures[index], wanted, noise, tick)
+            for pass_size in plan:
+                pictures[index] = _enlarge(stage, settings, pictures[index], pass_size, noise, count_step)
     return Result(
         images=[picture for image in pictures for picture in convert([image], options.get("output_type", "pil"))],
         prompts=[""] * len(pictures),
@@ -87,18 +90,19 @@ def upscale(
     )
 
 
-def plan_passes(found: tuple[int, int], size: int | None, stage: UpsamplerStage) -> list[tuple[int, int]]:
+def plan_passes(picture: tuple[int, int], size: int | None, stage: UpsamplerStage) -> list[tuple[int, int]]:
     """The (width, height) after each pass: the network's own factor as often as it takes, and the rest in the last."""
     factor = stage.network.config.image_size / stage.network.config.low_res_size
-    longer = max(found)
-    wanted = round(longer * factor) if size is None else check_count("size", size)
+    width, height = picture
+    longer = max(picture)
+    wanted = round(longer * factor) if size is None else size
     if wanted <= longer:
-        raise InputError(f"size={wanted} does not enlarge a picture of {found[0]} x {found[1]} pixels; give more.")
+        raise InputError(f"size={wanted} does not enlarge a picture of {width} x {height} pixels; give more.")
     passes = max(math.ceil(math.log(wanted / longer, factor) - 1e-9), 1)
     sides = [longer * factor**number for number in range(1, passes)] + [wanted]
-    plan = [(max(round(found[0] * side / longer), 1), max(round(found[1] * side / longer), 1)) for side in sides]
-    if plan[-1][0] * plan[-1][1] > MAX_PIXELS:
-        raise InputError(f"size={wanted} makes {plan[-1][0]} x {plan[-1][1]} pixels; at most {MAX_PIXELS} can be made.")
+    plan = [(max(round(width * side / longer), 1), max(round(height * side / longer), 1)) for side in sides]
+    if math.prod(plan[-1]) > MAX_PIXELS:
+        raise InputError(f"size={wanted} makes {plan[-1][0]} x {plan[-1][1]} pixels; at most {MAX_PIXELS} can be.")
     return plan
 
 
@@ -120,7 +124,7 @@ def _enlarge(
     picture: Image.Image,
     size: tuple[int, int],
     noise: NoiseSource,
-    tick: Callable[[], None],
+    count_step: Callable[[], None],
 ) -> Image.Image:
     """`picture` at (width, height), each block sampled from noise of its own, in turn."""
     canvas = np.zeros((size[1], size[0], 3), dtype=np.uint8)
@@ -131,9 +135,9 @@ def _enlarge(
         padded = np.pad(blurred, ((0, -height % grid), (0, -width % grid), (0, 0)), "edge")
         low_res = from_uint8(padded[None]).to(stage.device)
         for step in stage.steps(low_res, noise, settings, size=padded.shape[:2]):
-            tick()
-            made = step.x_t
-        paste(canvas, box, to_uint8(made)[0, :height, :width])
+            count_step()
+            sharpened = step.x_t
+        paste(canvas, box, to_uint8(sharpened)[0, :height, :width])
     return Image.fromarray(canvas)
 
 
@@ -152,8 +156,8 @@ def paste(canvas: Pixels, box: Block, block: Pixels) -> None:
     """Write a block; over its first pixels it fades in, where others were written before it."""
     rise_x, rise_y = (_rise(start, end) for start, end in ((box.left, box.right), (box.top, box.bottom)))
     weight = (rise_y[:, None] * rise_x)[..., None]
-    there = canvas[box.top : box.bottom, box.left : box.right]
-    there[:] = np.rint(there + weight * (block.astype(np.float32) - there)).astype(np.uint8)
+    region = canvas[box.top : box.bottom, box.left : box.right]
+    region[:] = np.rint(region + weight * (block.astype(np.float32) - region)).astype(np.uint8)
 
 
 def _rise(start: int, end: int) -> np.ndarray:

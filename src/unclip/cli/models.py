@@ -1,0 +1,210 @@
+"""The commands about models: `info`, `convert`, `assemble`, `ema` and `basis`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from unclip.cli.options import AsJson, Device, ModelName
+from unclip.errors import InputError
+from unclip.progress import say, show_progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from unclip.model import ModelInfo, StageInfo
+
+INFO_COLUMNS = "  {:<18} {:>13} {:>11} {:>9} {:>9} {:>9}  {}"
+STORAGES = ("float32", "bfloat16", "int8")
+Storage: TypeAlias = Annotated[str | None, typer.Option(help="float32, bfloat16 or int8; else as it is stored.")]
+PART = "A run of `unclip train`, its file, or a model"
+NEW_FOLDER = "A folder that does not exist yet, or is empty."
+BASIS_FILE = Path("embedding_basis.safetensors")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a preset.")] = "emoji",
+    as_json: AsJson = False,
+) -> None:
+    """Show the stages of a model, what they cost and their default settings.
+
+    GFLOP are those of one step for one picture without guidance (CLIP: of one text). A size is what the weights take
+    stored as float32, bfloat16 or int8. What a stage computes in is the best of this machine.
+    """
+    from unclip.model import describe_model
+
+    described = describe_model(model)
+    print(described.model_dump_json() if as_json else info_text(described))
+
+
+def info_text(described: "ModelInfo") -> str:
+    """A line about the model, the head of a table, a line per stage, the sums, and what does not fit diffusers."""
+    stages, obstacles = described.stages, described.not_in_diffusers
+    sizes = ", ".join(f"{size} px" for size in described.image_sizes)
+    files = bytes_text(sum(stage.num_bytes or 0 for stage in stages))
+    place = "" if described.folder is None else f"{files} in {described.folder}"
+    source = ", ".join(part for part in (place, described.description) if part)
+    total = [bytes_text(sum(stage.memory[storage] for stage in stages)) for storage in stages[0].memory]
+    lines = [
+        f"{described.name}: {f'draws {sizes}; ' if sizes else ''}{source}",
+        INFO_COLUMNS.format("stage", "parameters", "GFLOP/step", *stages[0].memory, "by default"),
+        *(_stage_row(stage, described) for stage in stages),
+        INFO_COLUMNS.format("all", f"{sum(stage.num_parameters for stage in stages):,}", "", *total, ""),
+        f"convert --to diffusers would {'refuse it:' if obstacles else 'write it'}",
+        *(f"  {obstacle}" for obstacle in obstacles),
+        *(f"not followed: {name}: {reason}" for name, reason in described.dropped.items()),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _stage_row(stage: "StageInfo", described: "ModelInfo") -> str:
+    settings, notes = described.defaults.stages.get(stage.name), []
+    if settings is not None:
+        steps = "1 step" if settings.num_steps == 1 else f"{settings.num_steps} steps"
+        notes.append(f"{steps} of {settings.sampler}, guidance {settings.guidance_scale:g}")
+    notes += [] if stage.storage is None else [f"stored as {stage.storage}"]
+    notes.append(f"computes in {stage.number_format}")
+    memory = map(bytes_text, stage.memory.values())
+    flops = f"{stage.flops_per_step / 1e9:,.2f}"
+    return INFO_COLUMNS.format(stage.name, f"{stage.num_parameters:,}", flops, *memory, "; ".join(notes))
+
+
+def bytes_text(count: float) -> str:
+    """12.3 MB, or 4.56 GB."""
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
+
+
+def convert(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC", help="A model, or its parts: folders, files, ids.")],
+    folder: Annotated[Path, typer.Argument(metavar="DST", help=NEW_FOLDER)],
+    to: Annotated[str, typer.Option(help="unclip, or diffusers: for models of Karlo's shape, see info.")] = "unclip",
+    storage: Storage = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert published weights to a model folder, or a model to diffusers' layout.
+
+    diffusers' unCLIP holds models whose stages are shaped as Karlo's are: `unclip info MODEL` says in its last lines
+    whether a model is one, or all that is in the way (the shipped emoji is none).
+    """
+    _check_storage(storage)
+    from unclip.model import convert as convert_model
+
+    done = convert_model(sources, folder, to=to, storage=storage, revision=revision)  # type: ignore[arg-type]
+    record = {
+        "recognised": done.descriptions,
+        "stages": sorted(done.source.networks),
+        "dropped": done.dropped,
+        "folder": str(done.folder),
+        "num_bytes": done.num_bytes,
+    }
+    lines = [f"found {description}" for description in done.descriptions]
+    lines += [f"left behind {name}: {reason}" for name, reason in done.dropped.items()]
+    lines.append(f"wrote {', '.join(done.source.networks)} to {done.folder} ({done.num_bytes / 1e6:.1f} MB)")
+    print(json.dumps(record) if as_json else "\n".join(lines))
+
+
+def assemble(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help=NEW_FOLDER)],
+    clip: Annotated[str | None, typer.Option(help=f"{PART}; else the one that the stages were trained with.")] = None,
+    prior: Annotated[str | None, typer.Option(help=f"{PART}.")] = None,
+    decoder: Annotated[str | None, typer.Option(help=f"{PART}.")] = None,
+    upsampler: Annotated[list[str] | None, typer.Option(help=f"{PART}; once for each.")] = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Join stages that were trained one by one to a model that draws."""
+    _check_storage(storage)
+    from unclip.model import assemble as assemble_model
+
+    parts = {"clip": clip, "prior": prior, "decoder": decoder}
+    done = assemble_model(folder, **parts, upsamplers=upsampler or [], storage=storage)  # type: ignore[arg-type]
+    for note in done.notes:
+        say(f"note: {note}")
+    record = {
+        "stages": dict(done.origins),
+        "notes": list(done.notes),
+        "folder": str(done.folder),
+        "num_bytes": done.num_bytes,
+    }
+    lines = [f"{stage} from {origin}" for stage, origin in done.origins.items()]
+    lines.append(f"wrote {done.folder} ({done.num_bytes / 1e6:.1f} MB)")
+    missing = [stage for stage in parts if stage not in done.origins]
+    needs = f"it has no {' and no '.join(missing)}, which drawing from text needs"
+    lines.append(needs if missing else f'next: unclip generate "..." --model {done.folder}')
+    print(json.dumps(record) if as_json else "\n".join(lines))
+
+
+def _check_storage(storage: str | None) -> None:
+    if storage is not None and storage not in STORAGES:
+        raise InputError(f"--storage {storage} is not one of {', '.join(STORAGES)}.")
+
+
+def ema(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with ema=power.")],
+    sigma_rel: Annotated[float, typer.Option(help="Width of the average, as a share of the images seen.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write, such as decoder.safetensors.")],
+    images: Annotated[int | None, typer.Option(help="Average as of this many images; else of the newest.")] = None,
+) -> None:
+    """Make a stage of any EMA length from the averages that a run stored.
+
+    The file is the stage as a model folder holds it. The error is that of the profile: how far the weight of each
+    moment is from what was asked for.
+    """
+    from unclip.files import check_writable
+    from unclip.training import average_stage
+
+    check_writable([out])
+    average = average_stage(run, sigma_rel, out, images)
+    print(
+        f"{out}: sigma_rel {sigma_rel:g} at {average.images_seen:,} images, "
+        f"from {average.num_snapshots} snapshots; profile error {average.error:.2%}"
+    )
+
+
+def basis(
+    pictures: Annotated[Path, typer.Argument(help="A folder of pictures, or of .tar shards.")],
+    model: ModelName = "emoji",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The file; else embedding_basis.safetensors.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Fit the components that `probe` keeps; a model's folder may hold the file."""
+    from unclip.files import check_writable, claimed_paths, free_names
+    from unclip.pipelines import UnClip
+
+    check_writable([out or BASIS_FILE])
+    pipe = UnClip.load(model, device)
+    fitted = pipe.fit_basis(_open_pictures(_find_pictures(pictures, pipe.clip.clip.config.image_size)))
+    if out is None:
+        with claimed_paths([free_names(BASIS_FILE)]) as (path,):
+            fitted.save(path)
+    else:
+        path = out
+        fitted.save(path)
+    print(path)
+
+
+def _find_pictures(folder: Path, image_size: int) -> "Sequence[Path | np.ndarray]":
+    """Files of pictures below a folder in the order of their names, or the pictures of its shards."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if files:
+        return files
+    if not any(folder.glob("*.tar")):
+        kinds = ", ".join(PICTURE_SUFFIXES)
+        raise InputError(f"{folder} holds no pictures ({kinds}) and no .tar shards; give another folder.")
+    from unclip.data import load_shards
+
+    return list(load_shards(folder, image_size).images)
+
+
+def _open_pictures(pictures: "Sequence[Path | np.ndarray]") -> "Iterator[Path | Image.Image]":
+    """One picture after the other, with progress."""
+    from PIL import Image
+
+    for number, picture in enumerate(pictures, start=1):
+        yield picture if isinstance(picture, Path) else Image.fromarray(picture)
+        show_progress("embedding", number, len(pictures), "pictures")

@@ -1,0 +1,275 @@
+"""The commands that draw: each takes the options of a task from its description, and calls it.
+
+The annotated parameters of a command are what differs on the command line; all else comes from the description.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+
+import typer
+
+from unclip.cli.draw import Drawing, draws
+from unclip.cli.options import Typed, one_prompt, parse_numbers
+from unclip.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+
+ONE_PICTURE = "The picture; - is stdin."
+TextArgument: TypeAlias = Annotated[str | None, Typed("prompt")]
+# Commands spell the prompt in two ways, and accept the other one too: it is hidden.
+PromptOption: TypeAlias = Annotated[str | None, Typed("prompt", "--prompt", hidden=True)]
+
+
+@draws("text_to_image")
+def generate(
+    drawing: Drawing,
+    prompt: Annotated[str | None, Typed("prompts", metavar="PROMPT")] = None,
+    prompt_option: Annotated[str | None, Typed("prompts", "--prompt", hidden=True)] = None,
+    stop_after: Annotated[str | None, Typed("stop_after", "--stop-after", task="draft")] = None,
+    unconditional: Annotated[
+        bool, typer.Option("--unconditional", help="Draw without a prompt; needs a decoder.")
+    ] = False,
+    *,
+    num_images: int,
+    best_of: int | None,
+    **options: Any,
+) -> None:
+    """Draw pictures of a prompt.
+
+    The model emoji, which ships, has learned emoji alone: it draws other things as emoji would show them. Other models
+    are named by --model.
+    """
+    text = one_prompt(prompt, prompt_option)
+    if unconditional:
+        needless = {"a prompt": text, "--stop-after": stop_after, "--best-of": best_of}
+        needless |= {"--candidates": options["num_candidates"], "--negative": options["negative_prompt"] or None}
+        for name in (name for name, value in needless.items() if value is not None):
+            raise InputError(f"--unconditional draws of nothing, and {name} has no use for it; leave one of both out.")
+        run = drawing.begin("unconditional", num_images)
+        run.save(run.pipe.unconditional(num_images, **run.options))
+        return
+    if text is None:
+        raise InputError('nothing says what to draw; write: unclip generate "a red apple" (see unclip generate --help)')
+    if stop_after is not None and best_of is not None:
+        raise InputError("--best-of judges pictures, and --stop-after may leave none; use one of them.")
+    from unclip.pipelines import check_prompts
+
+    check_prompts(text)
+    run = drawing.begin(text, num_images, is_draft=stop_after is not None)
+    if stop_after is not None:
+        run.save_draft(run.pipe.draft(text, num_images, stop_after=stop_after, **options, **run.options))
+    else:
+        run.save(run.pipe.text_to_image(text, num_images, best_of=best_of, **options, **run.options))
+
+
+@draws("image_variations")
+def variations(
+    drawing: Drawing,
+    image: Annotated[Path, Typed("images", help=ONE_PICTURE)],
+    text: Annotated[str | None, Typed("prompt", metavar="[PROMPT]", hidden=True)] = None,
+    prompt: Annotated[str | None, Typed("prompt", "--prompt")] = None,
+    *,
+    num_images: int,
+    **options: Any,
+) -> None:
+    """Draw variations of a picture."""
+    (picture,), words = read_pictures(image), one_prompt(text, prompt)
+    run = drawing.begin(f"{title_of(image)}-variation", num_images)
+    run.save(run.pipe.image_variations(picture, num_images, prompt=words, **options, **run.options))
+
+
+@draws("image_to_image")
+def image_to_image(
+    drawing: Drawing,
+    image: Annotated[Path, Typed("images", help=ONE_PICTURE)],
+    prompt: TextArgument = None,
+    prompt_option: PromptOption = None,
+    *,
+    num_images: int,
+    **options: Any,
+) -> None:
+    """Draw over a picture."""
+    (picture,), words = read_pictures(image), one_prompt(prompt, prompt_option)
+    run = drawing.begin(words or f"{title_of(image)}-over", num_images)
+    run.save(run.pipe.image_to_image(picture, words, num_images, **options, **run.options))
+
+
+@draws("mix")
+def mix(
+    drawing: Drawing,
+    parts: Annotated[
+        list[str], Typed("parts", help='Texts and files of pictures, - is stdin: "a cat=0.7" dog.png=0.3.')
+    ],
+    *,
+    num_images: int,
+    **options: Any,
+) -> None:
+    """Draw pictures of texts and pictures at once, each with its weight: 1 unless it says =WEIGHT."""
+    names, weights = zip(*(parse_part(part) for part in parts), strict=True)
+    inputs = list(zip(read_pictures(*names), weights, strict=True))
+    run = drawing.begin(" ".join(map(title_of, names)), num_images)
+    run.save(run.pipe.mix(inputs, num_images, **options, **run.options))
+
+
+@draws("interpolate")
+def interpolate(
+    drawing: Drawing,
+    a: Annotated[str, Typed("a", help="Where to begin: a picture's file, - (stdin), or a text.")],
+    b: Annotated[str, Typed("b", help="Where to end: a picture's file, - (stdin), or a text.")],
+    **options: Any,
+) -> None:
+    """Draw the way from one text or picture to another."""
+    first, second = read_pictures(a, b)
+    run = drawing.begin(f"{title_of(a)} to {title_of(b)}")
+    run.save(run.pipe.interpolate(first, second, **options, **run.options))
+
+
+@draws("text_diff")
+def edit(
+    drawing: Drawing,
+    image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
+    source: Annotated[str, Typed("source", "--from")],
+    target: Annotated[str, Typed("target", "--to")],
+    theta: Annotated[str | None, Typed("theta", "--theta")] = None,
+    **options: Any,
+) -> None:
+    """Move a picture from one text to another."""
+    thetas = parse_numbers("--theta", theta, float, "0,0.2,0.4")
+    (picture,) = read_pictures(image)
+    run = drawing.begin(f"{title_of(image)}-{target}")
+    run.save(run.pipe.text_diff(picture, source, target, theta=thetas, **options, **run.options))
+
+
+@draws("inpaint")
+def inpaint(
+    drawing: Drawing,
+    image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
+    mask: Annotated[
+        Path | None,
+        Typed("mask", help="White, or transparent, where to paint, - is stdin; else the picture's clear part."),
+    ] = None,
+    text: Annotated[str | None, Typed("prompt", metavar="[PROMPT]")] = None,
+    prompt: Annotated[
+        str | None, Typed("prompt", "--prompt", help="What to paint where no mask is given before it.")
+    ] = None,
+    *,
+    num_images: int,
+    **options: Any,
+) -> None:
+    """Paint a part of a picture anew; the rest stays to the bit."""
+    words = one_prompt(text, prompt)
+    picture, *masks = read_pictures(*([image] if mask is None else [image, mask]))
+    run = drawing.begin(f"{title_of(image)}-inpainted", num_images)
+    run.save(run.pipe.inpaint(picture, next(iter(masks), None), words, num_images, **options, **run.options))
+
+
+@draws("outpaint")
+def outpaint(
+    drawing: Drawing,
+    image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
+    prompt: TextArgument = None,
+    prompt_option: PromptOption = None,
+    aspect: Annotated[str | None, Typed("aspect", "--aspect")] = None,
+    *,
+    num_images: int,
+    **options: Any,
+) -> None:
+    """Continue a picture beyond its borders; the picture itself stays to the bit."""
+    shape, words = parse_aspect(aspect), one_prompt(prompt, prompt_option)
+    (picture,) = read_pictures(image)
+    run = drawing.begin(f"{title_of(image)}-outpainted", num_images)
+    run.save(run.pipe.outpaint(picture, words, num_images, aspect=shape, **options, **run.options))
+
+
+@draws("upscale")
+def upscale(
+    drawing: Drawing,
+    image: Annotated[Path, Typed("images", help="The picture, of any size and shape; - is stdin.")],
+    **options: Any,
+) -> None:
+    """Enlarge a picture and sharpen it."""
+    (picture,) = read_pictures(image)
+    run = drawing.begin(f"{title_of(image)}-upscaled")
+    run.save(run.pipe.upscale(picture, **options, **run.options))
+
+
+@draws("probe")
+def probe(
+    drawing: Drawing,
+    image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
+    components: Annotated[str | None, Typed("num_components", "--components")] = None,
+    basis: Annotated[Path | None, Typed("basis", "--basis")] = None,
+) -> None:
+    """Draw what is left of a picture in the leading components of its embedding."""
+    counts = parse_numbers("--components", components, int, "1,4,16")
+    (picture,) = read_pictures(image)
+    from unclip.model import EmbeddingBasis
+
+    chosen = None if basis is None else EmbeddingBasis.load(basis)
+    run = drawing.begin(f"{title_of(image)} probe")
+    run.save(run.pipe.probe(picture, counts, basis=chosen, **run.options))
+
+
+@draws("finish")
+def finish(
+    drawing: Drawing,
+    draft: Annotated[Path, Typed("draft", help="What `unclip generate --stop-after` wrote.")],
+    stop_after: Annotated[str | None, Typed("stop_after", "--stop-after", task="advance")] = None,
+) -> None:
+    """Finish pictures that were stopped after a stage."""
+    from unclip.pipelines import Draft
+
+    begun = Draft.load(draft)
+    titles = [prompt or draft.stem for prompt in begun.prompts]
+    run = drawing.begin(titles, is_draft=stop_after is not None, seeds=begun.seeds)
+    if stop_after is None:
+        run.save(run.pipe.finish(begun, **run.options))
+    else:
+        run.save_draft(run.pipe.advance(begun, stop_after=stop_after, **run.options))
+
+
+def read_pictures(*inputs: T) -> "list[T | Image.Image]":
+    """The inputs of a task, in which `-` became the picture on stdin; raises `InputError` where it is there twice."""
+    if sum(str(name) == "-" for name in inputs) > 1:
+        raise InputError("- was given twice, but stdin holds one picture; give a file for the other.")
+    return [_read_stdin() if str(name) == "-" else name for name in inputs]
+
+
+def _read_stdin() -> "Image.Image":
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("- is the picture on stdin, and nothing is piped there; write: unclip ... - < picture.png")
+    from unclip.pictures import read_picture
+
+    return read_picture(sys.stdin.buffer.read(), "the picture on stdin")
+
+
+def title_of(source: str | Path) -> str:
+    """The text after which the files of a picture or a text are called."""
+    return "stdin" if str(source) == "-" else Path(source).stem
+
+
+def parse_part(part: str) -> tuple[str, float]:
+    """A text or a file, and the weight after its last `=`; raises `InputError` where no number stands there."""
+    name, separator, weight = part.rpartition("=")
+    if not separator:
+        return part, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise InputError(
+            f"{part!r}: {weight!r} is no weight; write a number after the last =, as in {part}=1."
+        ) from None
+
+
+def parse_aspect(text: str | None) -> tuple[int, int] | None:
+    """`16:9` as numbers; None stays None. Raises `InputError` for anything else."""
+    if text is None:
+        return None
+    width, colon, height = text.partition(":")
+    if not (colon and width.strip().isdecimal() and height.strip().isdecimal()):
+        raise InputError(f"--aspect {text!r} cannot be read; write WIDTH:HEIGHT, such as 16:9.")
+    return int(width), int(height)
