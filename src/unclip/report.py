@@ -40,14 +40,14 @@ class Line(NamedTuple):
     y: Sequence[float]
     labels: Sequence[str] = ()
     """A text beside each point."""
-    intervals: Sequence[tuple[float, float]] = ()
-    """The ends of a vertical bar through each point; a bar whose ends are not finite is left out."""
+    intervals: Sequence[tuple[float, ...]] = ()
+    """The ends of a vertical bar through each point; () is no bar, and so are ends that are not finite."""
 
     def points(self) -> list[tuple[float, float, str, tuple[float, ...]]]:
         """The finite points, each with its label ("" for none) and the ends of its bar (none, or two)."""
         columns = (self.x, self.y, self.labels or [""] * len(self.x), self.intervals or [()] * len(self.x))
         return [
-            (x, y, label, tuple(ends) if all(map(math.isfinite, ends)) else ())
+            (x, y, label, ends if all(map(math.isfinite, ends)) else ())
             for x, y, label, ends in zip(*columns, strict=True)
             if math.isfinite(x) and math.isfinite(y)
         ]

@@ -9,29 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluate_process import evaluate
 from PIL import Image
 from processes import ROOT, finish, start
-from tiny_features import PROMPTS, options, rows_of, tiny_network, write_digits
+from tiny_features import PROMPTS, Finished, options, rows_of, tiny_network, write_digits
 
 from unclip.data import emoji_items, write_shards
 from unclip.errors import InputError
 from unclip.evaluate import Evaluation, evaluate_folders, evaluate_model
-from unclip.evaluate.options import choose_metrics
+from unclip.evaluate.options import choose_metrics, count_different
 from unclip.images import crop_square
 from unclip.metrics import ClipFeatures, clip_score, diversity, frechet_distance
 from unclip.pipelines import UnClip
-from unclip.testing import tiny_pipeline
-
-
-@pytest.fixture(scope="session")
-def judge() -> ClipFeatures:
-    """A CLIP other than the model's."""
-    return ClipFeatures(tiny_pipeline(seed=5).clip, "other")
-
-
-@pytest.fixture
-def real(tmp_path: Path) -> Path:
-    return write_digits(tmp_path / "reference", range(7))
 
 
 def values(found: Evaluation | None) -> list[dict[str, float]]:
@@ -72,32 +61,37 @@ def test_figures_are_of_the_pictures_that_the_model_draws(
     assert saved(tmp_path / "out") == found
 
 
-def test_saved_pictures_evaluate_as_the_model_does(pipe: UnClip, real: Path, tmp_path: Path) -> None:
+def test_saved_pictures_evaluate_as_the_model_does(
+    pipe: UnClip, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unclip.evaluate.drawing.NUM_SAMPLES", 4)
     asked = options(tmp_path, keep_pictures=True, size=16, num_steps=1)
-    prompts = [f"the digit {number}" for number in range(66)]
+    prompts = [f"the digit {number}" for number in range(6)]
     found = evaluate_model(pipe, prompts, real, [tiny_network()], tmp_path / "out", options=asked)
     kept = evaluate_folders(tmp_path / "out" / "pictures", real, [tiny_network()], options=options(tmp_path, size=16))
     assert found is not None
-    assert len(found.points[0].samples) == 64
-    assert len(list((tmp_path / "out" / "pictures" / "all").iterdir())) == 66
+    assert len(found.points[0].samples) == 4
+    assert len(list((tmp_path / "out" / "pictures" / "all").iterdir())) == 6
     assert values(found) == values(kept)
+    few = evaluate_model(
+        pipe, prompts, real, [tiny_network()], tmp_path / "few", options=replace(asked, keep_pictures=False)
+    )
+    assert values(few) == values(found)
+    assert len(list((tmp_path / "few" / "pictures" / "all").iterdir())) == 4
 
 
-def test_chunks_change_nothing(pipe: UnClip, judge: ClipFeatures, real: Path, tmp_path: Path) -> None:
-    found = [
-        evaluate_model(
-            pipe, PROMPTS, real, [tiny_network(), judge], tmp_path / str(length),
-            options=options(tmp_path, pictures_per_chunk=length, batch_size=1),
-        )
-        for length in (1, 2, 64)
-    ]  # fmt: skip
-    first, *others = (values(one)[0] for one in found)
-    assert others == [pytest.approx(first, rel=1e-9)] * 2
-    rows = [
-        torch.cat([_rows(path) for path in sorted((tmp_path / str(length)).rglob("*.safetensors"))])
-        for length in (1, 64)
-    ]
-    assert torch.equal(*rows)
+def test_chunks_change_nothing(pipe: UnClip, judge: ClipFeatures, finished: Finished, tmp_path: Path) -> None:
+    folders = [finished.out]
+    for length in (1, 64):
+        folders.append(tmp_path / str(length))
+        found = evaluate_model(
+            pipe, PROMPTS, finished.reference, [tiny_network(), judge], folders[-1],
+            options=options(finished.root, pictures_per_chunk=length, batch_size=1),
+        )  # fmt: skip
+        assert values(found)[0] == pytest.approx(values(finished.evaluation)[0], rel=1e-9)
+    rows = [torch.cat([_rows(path) for path in sorted(folder.rglob("*.safetensors"))]) for folder in folders]
+    assert torch.equal(rows[0], rows[1])
+    assert torch.equal(rows[0], rows[2])
 
 
 def _rows(path: Path) -> torch.Tensor:
@@ -112,8 +106,10 @@ def test_one_process_two_processes_and_a_killed_one_find_the_same(tmp_path: Path
         write_digits(tmp_path / name / "reference", range(7))
         folders.append(tmp_path / name)
     one, two, killed = folders
+    expected = values(evaluate(one, 5))
+    assert len(expected) == 2
 
-    running = start([program, killed, "9"], 1)
+    running = start([program, killed, "5"], 1)
     while not list(killed.rglob("out/features/*/*.safetensors")):
         assert running[0].poll() is None
         time.sleep(0.005)
@@ -122,12 +118,9 @@ def test_one_process_two_processes_and_a_killed_one_find_the_same(tmp_path: Path
     assert not (killed / "out" / "results.json").exists()
     made = {path: path.stat().st_mtime_ns for path in killed.rglob("*.safetensors")}
 
-    assert finish(start([program, one, "9"], 1)) == [(0, "")]
-    assert finish(start([program, two, "9"], 2)) == [(0, ""), (0, "")]
-    assert finish(start([program, killed, "9"], 1)) == [(0, "")]
+    assert finish(start([program, two, "5"], 2)) == [(0, ""), (0, "")]
+    assert finish(start([program, killed, "5"], 1)) == [(0, "")]
     assert {path: path.stat().st_mtime_ns for path in made} == made
-    expected = values(saved(one / "out"))
-    assert len(expected) == 2
     assert values(saved(two / "out")) == expected
     assert values(saved(killed / "out")) == expected
     assert {path.name for path in (two / "out" / "features").iterdir()} == {
@@ -136,46 +129,49 @@ def test_one_process_two_processes_and_a_killed_one_find_the_same(tmp_path: Path
     }
 
 
-def test_a_process_draws_its_share_alone(pipe: UnClip, real: Path, tmp_path: Path) -> None:
-    network = tiny_network()
-    shares = [options(tmp_path, pictures_per_chunk=2, node=(number, 2)) for number in range(2)]
-    assert evaluate_model(pipe, PROMPTS, real, [network], tmp_path / "out", options=shares[0]) is None
+def test_a_process_draws_its_share_alone(
+    pipe: UnClip, judge: ClipFeatures, finished: Finished, real: Path, tmp_path: Path
+) -> None:
+    networks = [tiny_network(), judge]
+    shares = [options(tmp_path, pictures_per_chunk=2, batch_size=1, node=(number, 2)) for number in range(2)]
+    assert evaluate_model(pipe, PROMPTS, real, networks, tmp_path / "out", options=shares[0]) is None
     assert len(list((tmp_path / "out" / "features" / "all").iterdir())) == 2
     # A machine whose cache lacks the other's share of the reference computes it in the end.
     second = replace(shares[1], cache=tmp_path / "other")
-    whole = evaluate_model(pipe, PROMPTS, real, [network], tmp_path / "out", options=second)
-    alone = evaluate_model(
-        pipe, PROMPTS, real, [network], tmp_path / "alone", options=options(tmp_path, pictures_per_chunk=2)
-    )
-    assert values(whole) == values(alone)
+    whole = evaluate_model(pipe, PROMPTS, real, networks, tmp_path / "out", options=second)
+    assert values(whole) == values(finished.evaluation)
 
 
-def test_a_finished_evaluation_draws_no_more_and_takes_other_metrics(pipe: UnClip, real: Path, tmp_path: Path) -> None:
-    network, out = tiny_network(), tmp_path / "out"
-    first = evaluate_model(pipe, PROMPTS, real, [network], out, options=options(tmp_path, metrics=["fid"]))
-    seen = network.module.num_seen
-    asked = options(tmp_path, metrics=["kid", "fid"], bootstrap=10)
-    second = evaluate_model(pipe, PROMPTS, real, [network], out, options=asked)
-    assert network.module.num_seen == seen
-    assert values(second)[0].keys() == {"fid", "kid"}
-    assert values(second)[0]["fid"] == pytest.approx(values(first)[0]["fid"], rel=1e-6)
+def test_a_finished_evaluation_draws_no_more_and_takes_other_metrics(
+    pipe: UnClip, judge: ClipFeatures, finished: Finished, tmp_path: Path
+) -> None:
+    network, copy = tiny_network(), finished.copy(tmp_path / "copy")
+    asked = options(copy.root, pictures_per_chunk=2, batch_size=1, metrics=["kid", "fid", "clip_score"], bootstrap=10)
+    again = evaluate_model(pipe, PROMPTS, copy.reference, [network, judge], copy.out, options=asked)
+    assert network.module.num_seen == 0
+    assert values(again)[0].keys() == {"kid", "fid", "clip_score"}
+    assert values(again)[0]["fid"] == pytest.approx(values(finished.evaluation)[0]["fid"], rel=1e-6)
 
 
-def test_a_chunk_that_is_not_whole_is_made_again(pipe: UnClip, real: Path, tmp_path: Path) -> None:
-    out, asked = tmp_path / "out", options(tmp_path, metrics=["fid"], pictures_per_chunk=2)
-    first = evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=asked)
-    path = out / "features/all/chunk-00001.safetensors"
+def test_a_chunk_that_is_not_whole_is_made_again(
+    pipe: UnClip, judge: ClipFeatures, finished: Finished, tmp_path: Path
+) -> None:
+    network, copy = tiny_network(), finished.copy(tmp_path / "copy")
+    path = copy.out / "features/all/chunk-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    assert values(evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=asked)) == values(first)
+    asked = options(copy.root, pictures_per_chunk=2, batch_size=1)
+    again = evaluate_model(pipe, PROMPTS, copy.reference, [network, judge], copy.out, options=asked)
+    assert values(again) == values(finished.evaluation)
+    assert network.module.num_seen == 2
 
 
 def test_repeated_prompts_leave_out_what_needs_different_ones() -> None:
-    givers, prompts = {"clip": "judge"}, ["A cat", "a  cat", "a dog"] * 40
-    chosen, notes = choose_metrics(None, givers, compares=False, texts=prompts, num_images=120)
+    kinds, count = ["clip"], count_different(["A cat", "a  cat", "a dog"] * 40)
+    chosen, notes = choose_metrics(None, kinds, compares=False, num_images=120, num_texts=count)
     assert [metric.name for metric in chosen] == ["clip_score"]
     assert notes[-1] == "R-precision is left out: it needs at least 100 different prompts, but there are 2."
     with pytest.raises(InputError, match=r"r_precision needs at least 100 different prompts, but there are 2"):
-        choose_metrics(["r_precision"], givers, compares=False, texts=prompts, num_images=120)
+        choose_metrics(["r_precision"], kinds, compares=False, num_images=120, num_texts=count)
 
 
 def test_a_sweep_has_a_point_for_each_value(pipe: UnClip, real: Path, tmp_path: Path) -> None:
@@ -280,21 +276,21 @@ def test_suites_are_computed_once(pipe: UnClip, real: Path, tmp_path: Path) -> N
     assert seen.count("upsampler_32") == 2 * 3
 
 
-def test_the_models_own_clip_as_a_judge_is_told(pipe: UnClip, judge: ClipFeatures, real: Path, tmp_path: Path) -> None:
+def test_the_models_own_clip_as_a_judge_is_noted(pipe: UnClip, finished: Finished, real: Path, tmp_path: Path) -> None:
     own = ClipFeatures(pipe.clip, "tiny")
-    found = [
-        evaluate_model(pipe, PROMPTS, real, [clip], tmp_path / clip.name[5:], options=options(tmp_path))
-        for clip in (own, judge)
-    ]
-    circular = [[note for note in one.notes if "circular" in note] for one in found if one is not None]
+    found = evaluate_model(pipe, PROMPTS[:2], real, [own], tmp_path / "out", options=options(tmp_path))
+    assert found is not None
+    circular = [[note for note in one.notes if "circular" in note] for one in (found, finished.evaluation)]
     assert circular == [
         ["The judge clip:tiny is the model's own CLIP: figures by it are circular, and flatter the model."],
         [],
     ]
 
 
-def test_prompts_that_are_cut_are_told(pipe: UnClip, real: Path, tmp_path: Path) -> None:
+def test_prompts_that_are_cut_are_noted(pipe: UnClip, real: Path, tmp_path: Path) -> None:
     long = " and ".join(["an old house near the yellow sun"] * 5)
-    found = evaluate_model(pipe, [*PROMPTS, long], real, [tiny_network()], tmp_path / "out", options=options(tmp_path))
+    found = evaluate_model(
+        pipe, [PROMPTS[0], long], real, [tiny_network()], tmp_path / "out", options=options(tmp_path)
+    )
     assert found is not None
     assert "1 prompts are longer than the model reads; their ends had no part in the drawing." in found.notes

@@ -5,41 +5,39 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_features import PROMPTS, options, tiny_network, write_digits
+from tiny_features import PROMPTS, Finished, options, tiny_network, write_digits
 
 from unclip.errors import InputError, UnclipError
 from unclip.evaluate import evaluate_model
+from unclip.metrics import ClipFeatures
 from unclip.pipelines import Model, UnClip
 from unclip.testing import tiny_pipeline
 
 
-@pytest.fixture
-def real(tmp_path: Path) -> Path:
-    return write_digits(tmp_path / "reference", range(7))
-
-
-def test_another_request_is_refused_with_the_difference(pipe: UnClip, real: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    first = evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=options(tmp_path))
+def test_another_request_is_refused_with_the_difference(
+    pipe: UnClip, judge: ClipFeatures, finished: Finished, tmp_path: Path
+) -> None:
+    out, networks = finished.out, [tiny_network(), judge]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     other = write_digits(tmp_path / "more", range(8))
     cases: list[tuple[UnClip, Sequence[str], Path, dict[str, object], str]] = [
-        (pipe, PROMPTS, real, {"seed": 4}, "seed=3, but 4 is asked for"),
-        (pipe, PROMPTS, real, {"num_steps": {"decoder": 5}}, r"decoder\.num_steps=3, but 5"),
-        (pipe, PROMPTS[:3], real, {}, "prompts="),
+        (pipe, PROMPTS, finished.reference, {"seed": 4}, "seed=3, but 4 is asked for"),
+        (pipe, PROMPTS, finished.reference, {"num_steps": {"decoder": 5}}, r"decoder\.num_steps=3, but 5"),
+        (pipe, PROMPTS[:3], finished.reference, {}, "prompts="),
         (pipe, PROMPTS, other, {}, "reference="),
-        (tiny_pipeline(seed=8), PROMPTS, real, {}, "model="),
+        (tiny_pipeline(seed=8), PROMPTS, finished.reference, {}, "model="),
     ]
     for model, prompts, reference, given, message in cases:
+        asked = options(tmp_path, pictures_per_chunk=2, batch_size=1, **given)
         with pytest.raises(InputError, match=rf"out holds an evaluation with {message}"):
-            evaluate_model(model, prompts, reference, [tiny_network()], out, options=options(tmp_path, **given))
-    swept = options(tmp_path, sweep={"num_steps.decoder": [2, 4]})
+            evaluate_model(model, prompts, reference, networks, out, options=asked)
+    swept = options(tmp_path, pictures_per_chunk=2, batch_size=1, sweep={"num_steps.decoder": [2, 4]})
     with pytest.raises(InputError, match=r"evaluation of one setting, but decoder steps 2, decoder steps 4 is"):
-        evaluate_model(pipe, PROMPTS, real, [tiny_network()], out, options=swept)
+        evaluate_model(pipe, PROMPTS, finished.reference, networks, out, options=swept)
+    asked = options(tmp_path, pictures_per_chunk=2, batch_size=1)
     with pytest.raises(InputError, match=r"features\.tiny-inception="):
-        evaluate_model(pipe, PROMPTS, real, [tiny_network(seed=1)], out, options=options(tmp_path))
+        evaluate_model(pipe, PROMPTS, finished.reference, [tiny_network(seed=1), judge], out, options=asked)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
-    assert first is not None
 
 
 @pytest.mark.parametrize(

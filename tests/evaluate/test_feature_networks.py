@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from unclip.data import cache_folder
 from unclip.errors import CheckpointError, InputError, UnclipError
 from unclip.evaluate import open_features
-from unclip.evaluate.networks import Published, find_weights
+from unclip.evaluate.networks import PublishedWeights, find_weights
 from unclip.metrics import ClipFeatures, DinoV2, FeatureNetwork, Inception, InceptionFeatures, dino_config
 from unclip.model import open_clip
 
@@ -143,7 +143,8 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+DIGITS = SHA256[:8]
 
 
 def test_weights_are_fetched_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,44 +152,31 @@ def test_weights_are_fetched_once(address: str, tmp_path: Path, monkeypatch: pyt
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
     cache = tmp_path / "new" / "cache"
-    path = find_weights("toy", Published(f"{address}/toy-{DIGITS}.pth"), cache)
-    assert path == cache / f"toy-{DIGITS}.pth"
+    path = find_weights("toy", PublishedWeights(f"{address}/toy.pth", SHA256), cache)
+    assert path == cache / "toy.pth"
     assert path.read_bytes() == CONTENT
-    assert terminal.getvalue().endswith(f"toy-{DIGITS}.pth: 3 of 3 MB\n")
-    assert find_weights("toy", Published(f"{NOWHERE}/toy-{DIGITS}.pth"), cache) == path
+    assert terminal.getvalue().endswith("toy.pth: 3 of 3 MB\n")
+    assert find_weights("toy", PublishedWeights(f"{NOWHERE}/toy.pth", SHA256), cache) == path
     assert list(cache.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
-    ("file", "error", "message"),
+    ("file", "sha256", "error", "message"),
     [
-        ("toy-00000000.pth", CheckpointError, rf"its SHA-256 starts with {DIGITS}, not 00000000"),
-        ("short.pth", InputError, r"cannot be fetched \(broke off after 5000 of 2560000 bytes\)"),
-        ("absent.pth", InputError, r"cannot be fetched \(Not Found\)"),
+        ("toy.pth", 64 * "0", CheckpointError, rf"its SHA-256 starts with {DIGITS}, not 00000000"),
+        ("short.pth", SHA256, InputError, r"cannot be fetched \(broke off after 5000 of 2560000 bytes\)"),
+        ("absent.pth", SHA256, InputError, r"cannot be fetched \(Not Found\)"),
     ],
 )
 def test_nothing_is_left_of_a_failed_fetch(
-    address: str, tmp_path: Path, file: str, error: type[UnclipError], message: str
+    address: str, tmp_path: Path, file: str, sha256: str, error: type[UnclipError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        find_weights("toy", Published(f"{address}/{file}"), tmp_path / "cache")
+        find_weights("toy", PublishedWeights(f"{address}/{file}", sha256), tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written(address: str, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in the way")
     with pytest.raises(InputError, match=r"cannot write .*cache/toy.pth: (Not a directory|File exists)"):
-        find_weights("toy", Published(f"{address}/toy.pth"), tmp_path / "cache")
-
-
-def test_weights_without_a_published_hash_are_named(
-    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = find_weights("toy", Published(f"{address}/toy.pth"), tmp_path)
-    line = f"{path}: no SHA-256 is published to check it by; it has {hashlib.sha256(CONTENT).hexdigest()}.\n"
-    assert capsys.readouterr().err == line
-    find_weights("toy", Published(f"{address}/toy.pth"), tmp_path)
-    assert capsys.readouterr().err == ""
-    pinned = Published(f"{address}/toy.pth", sha256=64 * "0")
-    with pytest.raises(CheckpointError, match=rf"toy\.pth is damaged: its SHA-256 starts with {DIGITS}, not 00000000"):
-        find_weights("toy", pinned, tmp_path)
+        find_weights("toy", PublishedWeights(f"{address}/toy.pth", SHA256), tmp_path / "cache")

@@ -1,14 +1,16 @@
 """Small feature networks, and sets of real pictures to look at with them."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.evaluate import EvaluateOptions
+from unclip.evaluate import EvaluateOptions, Evaluation
 from unclip.metrics import ModuleFeatures
 from unclip.runtime import forked_random_state
 
@@ -58,3 +60,24 @@ def rows_of(network: ModuleFeatures, images: Sequence[Image.Image]) -> Tensor:
 def options(tmp_path: Path, **given: object) -> EvaluateOptions:
     """Of an evaluation of the tiny model."""
     return EvaluateOptions(**{"cache": tmp_path / "cache", "size": 32, "seed": 3, **given})  # type: ignore[arg-type]
+
+
+class Finished(NamedTuple):
+    """An evaluation of `PROMPTS` in chunks of 2 by `tiny_network()` and `judge`: `out`, `cache` and `reference`."""
+
+    root: Path
+    evaluation: Evaluation
+
+    @property
+    def out(self) -> Path:
+        """The folder of the results."""
+        return self.root / "out"
+
+    @property
+    def reference(self) -> Path:
+        """The real pictures: 7 digits."""
+        return self.root / "reference"
+
+    def copy(self, root: Path) -> "Finished":
+        """Copy all of it, to be changed."""
+        return Finished(shutil.copytree(self.root, root), self.evaluation)

@@ -7,7 +7,6 @@ import torch
 from feature_sets import AsTheyAre, features
 from hypothesis import given
 from hypothesis import strategies as st
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from unclip.errors import InputError
 from unclip.metrics import Gaussian, frechet_distance
@@ -28,8 +27,11 @@ def test_it_is_that_of_the_textbook_formula() -> None:
     assert frechet_distance(second, first) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("rows", "dim"), [(200, 6), (300, 64), (64, 64), (20, 64)])
 def test_it_is_that_of_torchmetrics(rows: int, dim: int) -> None:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     real, drawn = features(rows + 10, 1, dim), features(rows, 2, dim)
     theirs = FrechetInceptionDistance(feature=AsTheyAre(dim))
     theirs.update(real, real=True)

@@ -5,15 +5,17 @@ import math
 import pytest
 import torch
 from feature_sets import AsTheyAre, features
-from torchmetrics.image.inception import InceptionScore
 
 from unclip.errors import InputError
 from unclip.metrics import inception_score
 from unclip.runtime import forked_random_state
 
 
+@pytest.mark.peers
 @pytest.mark.filterwarnings("ignore:Metric `InceptionScore` will save")
 def test_it_is_that_of_torchmetrics() -> None:
+    from torchmetrics.image.inception import InceptionScore
+
     logits = features(200, 1, 40)
     theirs = InceptionScore(feature=AsTheyAre(40), splits=10)
     theirs.update(logits)

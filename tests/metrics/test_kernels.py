@@ -1,10 +1,9 @@
-"""Distances by kernels: brute force in numpy, and torchmetrics."""
+"""Distances by kernels against brute force in numpy, and torchmetrics."""
 
 import numpy as np
 import pytest
 import torch
 from feature_sets import AsTheyAre, features
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from unclip.errors import InputError
 from unclip.metrics import kernel_distance, kernel_distance_of_subsets, mmd
@@ -47,8 +46,11 @@ def test_kernel_distance_over_several_blocks() -> None:
     assert kernel_distance(first, second) == pytest.approx(expected.item(), rel=1e-10)
 
 
+@pytest.mark.peers
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save")
 def test_kernel_distance_is_that_of_torchmetrics() -> None:
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     real, drawn = features(80, 1, 32), features(80, 2, 32)
     theirs = KernelInceptionDistance(feature=AsTheyAre(32), subsets=2, subset_size=80)
     theirs.update(real, real=True)

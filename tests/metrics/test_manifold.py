@@ -1,11 +1,10 @@
-"""Precision, recall, density and coverage against the prdc package and sets whose neighbours are known."""
+"""Precision, recall, density and coverage against their definitions, prdc, and sets of known neighbours."""
 
 import pytest
 import torch
 from feature_sets import features
 from hypothesis import given
 from hypothesis import strategies as st
-from prdc import compute_prdc
 
 from unclip.errors import InputError
 from unclip.metrics import ManifoldMetrics, manifold_metrics
@@ -17,18 +16,39 @@ def cloud(rows: int, seed: int, shift: float, dim: int = 4) -> torch.Tensor:
 
 
 def assert_equal_prdc(real: torch.Tensor, drawn: torch.Tensor, k: int) -> None:
+    from prdc import compute_prdc
+
     expected = compute_prdc(real.numpy(), drawn.numpy(), nearest_k=k)
     assert manifold_metrics(real, drawn, k)._asdict() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
 def test_they_are_those_of_prdc(shift: float, k: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert_equal_prdc(cloud(90, 1, 0.0), cloud(70, 2, shift), k)
 
 
+@pytest.mark.peers
 def test_over_several_blocks_they_are_those_of_prdc() -> None:
     assert_equal_prdc(cloud(2300, 1, 0.0, 2), cloud(4200, 2, 0.3, 2), 5)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_over_several_blocks_they_are_those_of_the_definitions(k: int) -> None:
+    """All distances at once, with the radii of Kynkäänniemi et al. 2019 and Naeem et al. 2020."""
+    real, drawn = cloud(700, 1, 0.0, 2), cloud(1100, 2, 0.3, 2)
+    radii, drawn_radii = (torch.cdist(rows, rows).sort(dim=1).values[:, k] for rows in (real, drawn))
+    distances = torch.cdist(drawn, real)
+    is_within = distances < radii
+    expected = {
+        "precision": is_within.any(dim=1).double().mean(),
+        "recall": (distances < drawn_radii[:, None]).any(dim=0).double().mean(),
+        "density": is_within.double().sum(dim=1).mean() / k,
+        "coverage": is_within.any(dim=0).double().mean(),
+    }
+    found = manifold_metrics(real, drawn, k)._asdict()
+    assert found == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-12)
 
 
 @given(st.integers(7, 60), st.integers(1, 5), st.integers(0, 100))

@@ -1,27 +1,22 @@
-"""Curves of a sweep."""
+"""Curves over the settings of a sweep."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from unclip.config import flatten
 from unclip.evaluate.results import Figure, Point
-from unclip.evaluate.tables import flat_settings
 from unclip.report import Line
 
 DISTANCES = ("fid", "cmmd", "fd_dinov2")
-
-
 JUDGE = "clip_score"
-
-
 WORDS = {"num_steps": "steps", "guidance_scale": "guidance"}
-
-
-FARTHEST = 1.25
+MIN_RATIO = 1.25
 """Timings that differ by a smaller factor do so by the load of the machine."""
 
 
 class Plot(NamedTuple):
-    """Lines in one frame."""
+    """The arguments of `Report.plot`."""
 
     title: str
     lines: list[Line]
@@ -30,145 +25,110 @@ class Plot(NamedTuple):
 
 
 def sweep_plots(points: Sequence[Point]) -> Iterator[Plot]:
-    """Distances against CLIP score, and every figure against each setting that varies and against seconds.
+    """Yield distances against CLIP score, and every figure against each varied setting and against seconds.
 
-    Settings that vary together are one axis. Where there are several axes, points are joined over one, and there is a
-    line for each combination of the others. Points that lack a value are left out, and so are plots of fewer than two.
+    Settings that vary together are one axis. With several axes, points are joined along one, and there is a line for
+    each combination of the others. Points without a value are left out, and so are plots of fewer than two.
     """
     if len(points) < 2:
         return
     for name in DISTANCES:
-        shown = [point for point in points if {name, JUDGE} <= _figures(point).keys()]
-        if len(shown) > 1:
-            yield _trade_off(shown, name)
-    axes = _axes([flat_settings(point.settings) for point in points])
-    for name in _names(points):
-        title, shown = _title(points, name), [point for point in points if name in _figures(point)]
-        for axis in axes:
-            lines = [
-                _line(series, series.values, name) for series in _series(shown, axes, axis) if len(series.points) > 1
-            ]
-            if lines:
-                yield Plot(f"{title} against {_axis_name(axis)}", lines, _axis_name(axis), title)
+        shown = [point for point in points if point.figure(name) and point.figure(JUDGE)]
+        if len(shown) > 1:  # along guidance, which trades one for the other
+            lines = _lines(shown, name, _axis(shown, "guidance_scale"), lambda point: _value(point, JUDGE))
+            yield _plot(shown, name, lines, _figures(shown)[JUDGE].title)
+    for name in _figures(points):
+        shown = [point for point in points if point.figure(name)]
+        for axis in _axes(points):
+            lines = _lines(shown, name, axis)
+            if any(len(line.x) > 1 for line in lines):
+                yield _plot(shown, name, [line for line in lines if len(line.x) > 1], _words(axis))
     seconds = [point.seconds_per_image for point in points if point.seconds_per_image is not None]
-    if seconds and max(seconds) > FARTHEST * min(seconds):
-        yield from against_seconds({"": points})
+    if seconds and max(seconds) > MIN_RATIO * min(seconds):
+        yield from seconds_plots({"": points})
 
 
-def against_seconds(groups: Mapping[str, Sequence[Point]]) -> Iterator[Plot]:
-    """Every figure against seconds a picture: points of a group are joined over the steps, if these vary."""
+def seconds_plots(groups: Mapping[str, Sequence[Point]]) -> Iterator[Plot]:
+    """Yield every figure against seconds per picture: points of a group are joined along the steps, if these vary."""
     every = [point for points in groups.values() for point in points]
-    for name in _names(every):
-        lines = []
+    for name in _figures(every):
+        lines = list[Line]()
         for group, points in groups.items():
-            timed = [point for point in points if point.seconds_per_image is not None and name in _figures(point)]
-            axes = _axes([flat_settings(point.settings) for point in timed])
-            for series in _series(timed, axes, _slowest(axes)):
-                named = series._replace(name=", ".join(filter(None, (group, series.name))))
-                lines.append(
-                    _line(named, [point.seconds_per_image or 0.0 for point in series.points], name, labelled=True)
-                )
+            timed = [point for point in points if point.seconds_per_image is not None and point.figure(name)]
+            axis = _axis(timed, "num_steps")
+            lines += _lines(timed, name, axis, lambda point: point.seconds_per_image or 0.0, group)
         if lines:
-            yield Plot(f"{_title(every, name)} against seconds", lines, "seconds per image", _title(every, name))
+            yield _plot(every, name, lines, "seconds per image", "seconds")
 
 
-class _Series(NamedTuple):
-    """Points that one line joins."""
+def _lines(
+    points: Sequence[Point],
+    name: str,
+    axis: str | None,
+    x: Callable[[Point], float] | None = None,
+    group: str = "",
+) -> list[Line]:
+    """Return a line for each combination of the settings that vary, `axis` excepted, with the points in its order.
 
-    name: str
-    """What they share and others do not."""
-    points: list[Point]
-    values: list[float]
-    """Of the axis."""
-    labels: list[str]
-    """What tells the points of the series apart."""
-
-
-def _trade_off(points: Sequence[Point], name: str) -> Plot:
-    title, judge = _title(points, name), _title(points, JUDGE)
-    axes = _axes([flat_settings(point.settings) for point in points])
-    # Over guidance, which trades the one for the other, if it varies.
-    axis = next((found for found in axes if found.endswith("guidance_scale")), axes[0] if axes else None)
-    lines = [
-        _line(series, [_figures(point)[JUDGE].value for point in series.points], name, labelled=True)
-        for series in _series(points, axes, axis)
-    ]
-    return Plot(f"{title} against {judge}", lines, judge, title)
-
-
-def _series(points: Sequence[Point], axes: Sequence[str], axis: str | None) -> list[_Series]:
-    """Points by the values of all axes but one, each in the order of that one; all of them where no axis varies."""
-    if axis is None:
-        return [_Series("", list(points), [0.0] * len(points), _short_labels([point.label for point in points]))]
-    flat = [flat_settings(point.settings) for point in points]
-    groups: dict[str, list[int]] = {}
-    for place, settings in enumerate(flat):
-        if axis in settings:
-            key = ", ".join(
-                f"{_axis_name(other)} {_number(settings[other]):g}"
-                for other in axes
-                if other in settings and other != axis
-            )
-            groups.setdefault(key, []).append(place)
-    found = []
-    for key, group in groups.items():
-        places = sorted(group, key=lambda place: _number(flat[place][axis]))
-        values = [_number(flat[place][axis]) for place in places]
-        found.append(_Series(key, [points[place] for place in places], values, [f"{value:g}" for value in values]))
-    return found
+    `x` gives the place of a point, which is then labelled with its value of `axis`; without it that value is the place.
+    """
+    others = [other for other in _axes(points) if other != axis]
+    series: dict[str, list[tuple[float, str, Point]]] = {}
+    for point in points:
+        flat = flatten(point.settings)
+        if axis is None:
+            series.setdefault(group, []).append((0.0, point.label, point))
+        elif axis in flat:
+            parts = [f"{_words(other)} {flat[other]:g}" for other in others if other in flat]
+            key = ", ".join(filter(None, (group, *parts)))
+            series.setdefault(key, []).append((float(flat[axis]), f"{flat[axis]:g}", point))
+    lines = []
+    for key, members in series.items():
+        members.sort(key=lambda member: member[0])
+        figures = [point.figure(name) for *_, point in members]
+        bars = [(one.low, one.high) if one and one.low is not None and one.high is not None else () for one in figures]
+        xs = [value if x is None else x(point) for value, _, point in members]
+        ys = [_value(point, name) for *_, point in members]
+        lines.append(Line(key, xs, ys, () if x is None else [label for _, label, _ in members], bars))
+    return lines
 
 
-def _line(series: _Series, xs: list[float], name: str, *, labelled: bool = False) -> Line:
-    figures = [_figures(point)[name] for point in series.points]
-    missing = (float("nan"), float("nan"))
-    bars = [missing if figure.low is None or figure.high is None else (figure.low, figure.high) for figure in figures]
-    return Line(series.name, xs, [figure.value for figure in figures], series.labels if labelled else (), bars)
-
-
-def _slowest(axes: Sequence[str]) -> str | None:
-    return next((axis for axis in axes if axis.endswith("num_steps")), axes[0] if axes else None)
-
-
-def _axes(flat: Sequence[Mapping[str, object]]) -> list[str]:
-    """Names of numeric settings that differ between points, but one of those that differ together."""
+def _axes(points: Sequence[Point]) -> list[str]:
+    """Return the numeric settings that differ between points; of settings that vary together the first."""
+    flat = [flatten(point.settings) for point in points]
     patterns: dict[tuple[int, ...], str] = {}
     for name in dict.fromkeys(name for settings in flat for name in settings):
         values = [settings[name] for settings in flat if name in settings]
         is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        distinct = list(dict.fromkeys(map(str, values)))
-        if is_number and len(distinct) > 1:
-            pattern = tuple(distinct.index(str(settings[name])) if name in settings else -1 for settings in flat)
+        distinct = list(dict.fromkeys(values)) if is_number else []
+        if len(distinct) > 1:
+            pattern = tuple(distinct.index(settings[name]) if name in settings else -1 for settings in flat)
             patterns.setdefault(pattern, name)
     return list(patterns.values())
 
 
-def _axis_name(axis: str) -> str:
-    """decoder.num_steps is decoder steps."""
+def _axis(points: Sequence[Point], setting: str) -> str | None:
+    """Return the axis of a setting, else the first axis, or None if no number varies."""
+    axes = _axes(points)
+    return next((axis for axis in axes if axis.endswith(setting)), axes[0] if axes else None)
+
+
+def _words(axis: str) -> str:
+    """Write decoder.num_steps as decoder steps."""
     stage, _, setting = axis.rpartition(".")
     return " ".join(filter(None, (stage, WORDS.get(setting, setting))))
 
 
-def _short_labels(labels: Sequence[str]) -> list[str]:
-    """Labels without the words that all begin with: decoder guidance 1, decoder guidance 2 are 1 and 2."""
-    words = [label.split() for label in labels]
-    shared = 0
-    while all(len(found) > shared + 1 for found in words) and len({found[shared] for found in words}) == 1:
-        shared += 1
-    return [" ".join(found[shared:]) for found in words] if len(labels) > 1 else list(labels)
+def _figures(points: Sequence[Point]) -> dict[str, Figure]:
+    """Return a figure of each metric, for its title."""
+    return {figure.name: figure for point in points for figure in point.figures}
 
 
-def _names(points: Sequence[Point]) -> list[str]:
-    return list(dict.fromkeys(figure.name for point in points for figure in point.figures))
+def _value(point: Point, name: str) -> float:
+    figure = point.figure(name)
+    return math.nan if figure is None else figure.value
 
 
-def _figures(point: Point) -> dict[str, Figure]:
-    return {figure.name: figure for figure in point.figures}
-
-
-def _title(points: Sequence[Point], name: str) -> str:
-    return next(figure.title for point in points for figure in point.figures if figure.name == name)
-
-
-def _number(value: object) -> float:
-    assert isinstance(value, int | float), f"an axis is of numbers, not {value!r}"
-    return float(value)
+def _plot(points: Sequence[Point], name: str, lines: list[Line], x_label: str, against: str = "") -> Plot:
+    title = _figures(points)[name].title
+    return Plot(f"{title} against {against or x_label}", lines, x_label, title)

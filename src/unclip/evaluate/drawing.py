@@ -1,111 +1,112 @@
-"""Chunks of pictures that a model draws of prompts, and their features. Knows a model and networks; no metric."""
+"""Pictures that a model draws of prompts with one setting, and their features, in chunks."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
 from PIL import Image
 
-from unclip.evaluate.features import Chunk, Chunks, Networks, feature_rows
-from unclip.evaluate.options import Setting
-from unclip.evaluate.prompts import as_uint8
+from unclip.evaluate.chunks import Chunks, share
+from unclip.evaluate.features import Networks, clip_of, distinct, picture_rows, text_rows
+from unclip.evaluate.options import EvaluateOptions, draw_options
+from unclip.evaluate.pictures import as_uint8
 from unclip.images import crop_square, save_png
+from unclip.model.settings import StageSettings
 from unclip.pipelines.features import chunk_size
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions
+from unclip.pipelines.options import DrawOptions, Progress
 from unclip.pipelines.tasks.text_to_image import text_to_image
 
 NUM_SAMPLES = 64
-"""Pictures of each point that are kept for a page."""
-
-
-class Drawn(NamedTuple):
-    """Pictures of neighbouring prompts."""
-
-    images: list[Image.Image]
-    prompts: list[str]
-    seeds: list[int]
-    seconds: float
+"""Pictures of each setting that are kept for a page."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawing:
-    """Everything that the pictures of an evaluation depend on, and where they go."""
+    """All that the pictures of one setting depend on, and the folder that they go to."""
 
     model: Model
     prompts: Sequence[str]
     networks: Networks
     out: Path
+    label: str
+    """What differs from other settings of a sweep; "" without a sweep."""
+    settings: Mapping[str, StageSettings]
+    image_size: int
+    """Side of the pictures that are drawn."""
     size: int
-    seed: int
-    images_per_prompt: int
-    batch_size: int | None
-    feature_batch: int
-    prompts_per_chunk: int
-    num_kept: int
-    """Pictures of each point that are kept, the first ones."""
+    """Side of the pictures that are compared."""
+    options: EvaluateOptions
 
-    def chunks(self, point: Setting) -> Chunks:
-        """Where the features of a point are; an item is a prompt with all its pictures."""
-        return Chunks(
-            folder=self.out / "features" / point.folder, num_items=len(self.prompts), length=self.prompts_per_chunk
-        )
+    @property
+    def name(self) -> str:
+        """The label as a name of files and folders."""
+        return self.label.replace(", ", "_").replace(" ", "-").replace("+", "p") or "all"
 
-    def compute(self, point: Setting, number: int) -> None:
-        """Draw a chunk and write its features, after those of its pictures that are kept.
+    @property
+    def chunks(self) -> Chunks:
+        """The files with the features; an item is a prompt with all its pictures."""
+        length = max(self.options.pictures_per_chunk // self.options.images_per_prompt, 1)
+        return Chunks(folder=self.out / "features" / self.name, num_items=len(self.prompts), length=length)
 
-        Raises `DataError` for features that are not finite, with prompt and seed.
+    @property
+    def num_images(self) -> int:
+        """Number of pictures."""
+        return len(self.prompts) * self.options.images_per_prompt
+
+    @property
+    def samples(self) -> range:
+        """The places of the pictures that pages show, the first ones."""
+        return range(min(NUM_SAMPLES, self.num_images))
+
+    def sample_path(self, place: int) -> Path:
+        """Return the file of a kept picture, relative to `out`."""
+        return Path("pictures", self.name, f"{place:06}.png")
+
+    def described(self) -> dict[str, object]:
+        """Return the settings, ready for JSON."""
+        stages = {stage: settings.model_dump(mode="json") for stage, settings in self.settings.items()}
+        return {"image_size": self.image_size, **stages}
+
+    def compute(self, number: int) -> None:
+        """Draw a chunk, save the pictures that are kept, and last write its features.
+
+        Pictures are 8-bit squares of the size that is compared. Raises `DataError` for features that are not finite,
+        with prompt and seed.
         """
-        chunks = self.chunks(point)
-        items = chunks.items(number)
-        drawn = self._draw(point, items)
-        self._keep(point, drawn, items[0] * self.images_per_prompt)
-        pictures = as_uint8(drawn.images)
-        names = [f"{prompt!r}, seed {seed}" for prompt, seed in zip(drawn.prompts, drawn.seeds, strict=True)]
-        rows = dict[str, torch.Tensor]()
-        for network in self.networks.networks:
-            rows |= feature_rows(network, pictures, names, self.feature_batch)
-        if self.networks.clip is not None:
-            rows["clip_text"] = self.networks.text_rows(drawn.prompts, self.feature_batch)
-        chunks.write(number, Chunk(rows=rows, seconds=drawn.seconds))
-
-    def _draw(self, point: Setting, items: range) -> Drawn:
-        """All pictures of a chunk, as 8-bit squares of the size that is compared."""
-        images, prompts, seeds, seconds = list[Image.Image](), list[str](), list[int](), 0.0
-        count, batch = self.images_per_prompt, self.batch_size or chunk_size(self.model)
-        for first, last in _spans(items, max(batch // count, 1)):
+        options, items = self.options, self.chunks.items(number)
+        count, batch = options.images_per_prompt, options.batch_size or chunk_size(self.model)
+        images, prompts, seconds = list[Image.Image](), list[str](), 0.0
+        draw: DrawOptions = {**draw_options(self.settings), "image_size": self.image_size, "batch_size": batch}
+        for first in items[:: max(batch // count, 1)]:
+            last = min(first + max(batch // count, 1), items.stop)
             started = time.monotonic()
-            options: DrawOptions = {**point.options, "seed": self._seeds(first, last), "batch_size": batch}
-            result = text_to_image(self.model, self.prompts[first:last], count, **options)
+            draw["seed"] = list(range(options.seed + first * count, options.seed + last * count))
+            result = text_to_image(self.model, self.prompts[first:last], count, **draw)
             seconds += time.monotonic() - started
             images += [image if image.width == self.size else crop_square(image, self.size) for image in result.images]
             prompts += result.prompts
-            seeds += result.seeds
-        return Drawn(images, prompts, seeds, seconds)
-
-    def _seeds(self, first: int, last: int) -> list[int]:
-        return list(range(self.seed + first * self.images_per_prompt, self.seed + last * self.images_per_prompt))
-
-    def _keep(self, point: Setting, drawn: Drawn, first: int) -> None:
-        for place, image in enumerate(drawn.images[: max(self.num_kept - first, 0)]):
-            about = {"prompt": drawn.prompts[place], "seed": str(drawn.seeds[place]), "model": self.model.name}
-            save_png(image, self.out / sample_path(point, first + place), about)
-
-
-def sample_path(point: Setting, place: int) -> Path:
-    """A kept picture within the evaluation's folder."""
-    return Path("pictures", point.folder, f"{place:06}.png")
+        seeds = [options.seed + items.start * count + place for place in range(len(images))]
+        num_kept = self.num_images if options.keep_pictures else len(self.samples)
+        for place, image in enumerate(images[: max(num_kept - items.start * count, 0)]):
+            metadata = {"prompt": prompts[place], "seed": str(seeds[place]), "model": self.model.name}
+            save_png(image, self.out / self.sample_path(items.start * count + place), metadata)
+        names = [f"{prompt!r}, seed {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
+        rows = dict(picture_rows(distinct(self.networks), as_uint8(images), names, options.feature_batch))
+        clip = clip_of(self.networks)
+        if clip is not None:
+            rows["clip_text"] = text_rows(clip, prompts, options.feature_batch)
+        self.chunks.write(number, rows, seconds=seconds)
 
 
-def sample_paths(point: Setting, num_images: int) -> tuple[Path, ...]:
-    """The pictures of a point that a page shows, within the evaluation's folder."""
-    return tuple(sample_path(point, place) for place in range(min(NUM_SAMPLES, num_images)))
-
-
-def _spans(items: range, length: int) -> Iterator[tuple[int, int]]:
-    """First and last (exclusive) of at most `length` neighbours at a time."""
-    for first in items[::length]:
-        yield first, min(first + length, items.stop)
+def draw_share(drawings: Sequence[Drawing], options: EvaluateOptions, progress: Progress) -> bool:
+    """Draw this process's share of the missing chunks; return whether all chunks of all processes exist then."""
+    every = [(drawing, number) for drawing in drawings for number in range(len(drawing.chunks))]
+    missing = {(drawing.name, number) for drawing in drawings for number in drawing.chunks.missing()}
+    own: Iterable[int] = share(list(range(len(every))), options.node)
+    todo = [every[place] for place in own if (every[place][0].name, every[place][1]) in missing]
+    for done, (drawing, number) in enumerate(todo, start=1):
+        drawing.compute(number)
+        progress("chunks of pictures", done, len(todo))
+    return not any(drawing.chunks.missing() for drawing in drawings)

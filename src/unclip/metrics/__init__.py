@@ -1,23 +1,23 @@
-"""Metrics of pictures and embeddings. They read tensors; how pictures were made is not known here."""
+"""Metrics of pictures and embeddings, as tensors: how pictures were made does not matter here."""
 
 from unclip.metrics.clip import COSINE_FIGURES, clip_score, cosine_figures, diversity, r_precision, recall_at_1
 from unclip.metrics.dinov2 import DinoConfig, DinoFeatures, DinoV2, dino_config
-from unclip.metrics.estimates import Estimate, Interval, bootstrap
+from unclip.metrics.estimates import ConfidenceInterval, Estimate, bootstrap
 from unclip.metrics.features import ClipFeatures, FeatureNetwork, ModuleFeatures
-from unclip.metrics.frechet import frechet_distance
-from unclip.metrics.gaussian import Gaussian
+from unclip.metrics.frechet import Gaussian, frechet_distance
 from unclip.metrics.inception import Inception, InceptionFeatures
 from unclip.metrics.inception_score import inception_score
 from unclip.metrics.kernel import kernel_distance, kernel_distance_of_subsets, mmd
 from unclip.metrics.manifold import ManifoldMetrics, manifold_metrics
 from unclip.metrics.psnr import psnr
 from unclip.metrics.retrieval import Retrieval, concept_ranks, retrieval
-from unclip.metrics.table import METRICS, Measured, Metric, few_images_warning, measure
+from unclip.metrics.table import METRICS, Metric, MetricValue, few_images_warning, measure
 
 __all__ = [
     "COSINE_FIGURES",
     "METRICS",
     "ClipFeatures",
+    "ConfidenceInterval",
     "DinoConfig",
     "DinoFeatures",
     "DinoV2",
@@ -26,10 +26,9 @@ __all__ = [
     "Gaussian",
     "Inception",
     "InceptionFeatures",
-    "Interval",
     "ManifoldMetrics",
-    "Measured",
     "Metric",
+    "MetricValue",
     "ModuleFeatures",
     "Retrieval",
     "bootstrap",

@@ -13,7 +13,7 @@ NUM_CANDIDATES = 100
 
 # CLIPScore, Hessel et al. 2021, section 3, with the weight 100 that figures of text-to-image models have.
 def clip_score(image_embeddings: Rows, text_embeddings: Rows) -> Float[Tensor, " rows"]:
-    """100 max(cosine, 0) of each picture with its own prompt, the same row, in float64.
+    """Compute 100 max(cosine, 0) of each picture with its own prompt, the same row, in float64.
 
     Raises `InputError` for sets of different sizes, for no rows, and for NaN or infinite features.
     """
@@ -26,11 +26,11 @@ def clip_score(image_embeddings: Rows, text_embeddings: Rows) -> Float[Tensor, "
 def r_precision(
     image_embeddings: Rows, text_embeddings: Rows, *, num_candidates: int = NUM_CANDIDATES
 ) -> Float[Tensor, " rows"]:
-    """How probably each picture is closer to its own text than to `num_candidates` - 1 other texts drawn at random.
+    """Compute how probably each picture is closer to its own text than to `num_candidates` - 1 random other texts.
 
-    The probability is over all draws of different texts, so nothing is drawn: neither a seed nor the order of rows
-    matters, and the mean over rows is what published figures estimate. Equal rows of texts are one text. Raises
-    like `clip_score`, and `InputError` for fewer different texts than candidates.
+    The probability is over all draws of different texts, so neither a seed nor the order of rows matters, and the mean
+    over rows is what published figures estimate. Equal rows of texts are one text. Raises like `clip_score`, and
+    `InputError` for fewer different texts than candidates.
     """
     check_pairs(image_embeddings, text_embeddings)
     texts, own = torch.unique(double(text_embeddings), dim=0, return_inverse=True)
@@ -46,12 +46,12 @@ def r_precision(
 
 
 def _log_choices(count: Tensor, draws: int) -> Tensor:
-    """The logarithm of count! / (count - draws)!, which is -infinity for more draws than there are."""
+    """Compute the logarithm of count! / (count - draws)!, which is -infinity for draws > count."""
     return torch.lgamma(count.double() + 1) - torch.lgamma((count - draws + 1).clamp(min=0).double())
 
 
 def text_ranks(image_embeddings: Rows, text_embeddings: Rows, own: Int64[Tensor, " rows"]) -> Int64[Tensor, " rows"]:
-    """How many texts have a greater cosine with each picture than the text numbered `own`: 0 is a hit."""
+    """Count the texts that have a greater cosine with each picture than the text numbered `own`: 0 is a hit."""
     texts = F.normalize(double(text_embeddings), dim=1)
     ranks = []
     for images, targets in zip(blocks(image_embeddings), own.split(BLOCK), strict=True):
@@ -61,7 +61,7 @@ def text_ranks(image_embeddings: Rows, text_embeddings: Rows, own: Int64[Tensor,
 
 
 def diversity(embeddings: Float[Tensor, "prompts pictures dim"]) -> Float[Tensor, " prompts"]:
-    """The mean of 1 - cosine over the pairs of pictures of each prompt, in float64: 0 where all are alike.
+    """Compute the mean of 1 - cosine over the pairs of pictures of each prompt, in float64: 0 where all are alike.
 
     Raises `InputError` for fewer than 2 pictures of a prompt, and for NaN or infinite features.
     """
@@ -75,7 +75,7 @@ def diversity(embeddings: Float[Tensor, "prompts pictures dim"]) -> Float[Tensor
 
 
 def check_pairs(images: Rows, texts: Rows) -> None:
-    """Raise `InputError` where rows of pictures and of their prompts do not fit each other."""
+    """Raise `InputError` unless rows of pictures and of their prompts fit each other."""
     check_pair(images, texts, 1, ("the picture embeddings", "the text embeddings"))
     if len(images) != len(texts):
         raise InputError(f"{len(images)} pictures and {len(texts)} texts are no pairs; give one text for each picture.")
@@ -89,20 +89,20 @@ COSINE_FIGURES = {
     "cosine_excess": "how much closer to the text a prediction is than the picture",
     "recall_at_1": "share of predictions whose nearest held-out picture is their own",
 }
-"""What each of `cosine_figures` is of."""
+"""The meaning of each of `cosine_figures`."""
 
 ROWS_AT_ONCE = 1024
-"""Rows whose similarities are in memory together."""
+"""Rows with similarities in memory at a time."""
 
 
 def cosine_figures(
     text: Float[Tensor, "samples dim"], image: Float[Tensor, "samples dim"], predicted: Float[Tensor, "samples dim"]
 ) -> dict[str, float]:
-    """Five cosines of rows that belong together, and retrieval; of rows of any length, in float64.
+    """Compute five cosines of rows that belong together, and retrieval; of rows of any length, in float64.
 
     `cosine_text_image` is the baseline of real pairs; `cosine_text_predicted`, `cosine_image_predicted`;
     `cosine_unrelated` of predictions with the next sample's text; `cosine_excess`, how much closer to its text a
-    prediction is than the picture. `recall_at_1`: how often the picture nearest to a prediction is its own.
+    prediction is than the picture. `recall_at_1` is how often the picture nearest to a prediction is its own.
     """
     text, image, predicted = (F.normalize(rows.double(), dim=-1) for rows in (text, image, predicted))
     baseline = (text * image).sum(-1).mean()
@@ -118,7 +118,7 @@ def cosine_figures(
 
 
 def recall_at_1(rows: Float[Tensor, "samples dim"], targets: Float[Tensor, "samples dim"]) -> float:
-    """The share of `rows` to which the target of the same number is nearest by cosine; of equal ones the first wins."""
-    rows, targets = (F.normalize(given.double(), dim=-1) for given in (rows, targets))
+    """Compute the share of `rows` whose nearest target by cosine has the same number; of equal ones the first wins."""
+    rows, targets = (F.normalize(values.double(), dim=-1) for values in (rows, targets))
     nearest = torch.cat([(block @ targets.T).argmax(dim=1) for block in rows.split(ROWS_AT_ONCE)])
     return (nearest == torch.arange(len(targets), device=nearest.device)).double().mean().item()

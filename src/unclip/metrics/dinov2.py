@@ -1,7 +1,7 @@
-"""DINOv2, a vision transformer trained without labels (Oquab et al. 2023, arXiv 2304.07193). Knows no metric, no files.
+"""DINOv2, a vision transformer trained without labels (Oquab et al. 2023, arXiv 2304.07193).
 
 Parameters carry the names of the published weights, so a state dict of those files loads as it is. The variant with
-register tokens is another network and not read.
+register tokens is not read.
 """
 
 from functools import cached_property
@@ -22,14 +22,14 @@ from unclip.shapes import Embeddings, Hidden, Images
 
 NORM_EPS = 1e-6
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, for pixels in [0, 1]."""
+"""Statistics of ImageNet, for pixels in [0, 1]."""
 
 
 class DinoConfig(Config):
     """Sizes of a DINOv2."""
 
     width: int
-    """Channels of a token, and of a feature."""
+    """Channels of a token and of a feature."""
     depth: int
     """Blocks."""
     num_heads: int
@@ -55,25 +55,25 @@ DINOV2_CONFIGS = {
 
 
 def dino_config(name: str) -> DinoConfig:
-    """The published network of that name, such as "dinov2-vitl14"; raises `ConfigError`."""
+    """Return the sizes of a published network, such as "dinov2-vitl14"; raises `ConfigError` for an unknown name."""
     if name not in DINOV2_CONFIGS:
         raise ConfigError(f"there is no DINOv2 {name!r}; {did_you_mean(name, DINOV2_CONFIGS)}")
     return DINOV2_CONFIGS[name]
 
 
 class PatchEmbedding(nn.Module):
-    """Patches to tokens."""
+    """Maps patches to tokens."""
 
     def __init__(self, config: DinoConfig) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
 
     def forward(self, pixels: Images) -> Float[Tensor, "batch patches dim"]:
-        """Tokens, row by row."""
+        """Return tokens, row by row."""
         return self.proj(pixels).flatten(2).transpose(1, 2)
 
 
-class Attention(nn.Module):
+class DinoAttention(nn.Module):
     """Self-attention of all tokens."""
 
     def __init__(self, config: DinoConfig) -> None:
@@ -88,7 +88,7 @@ class Attention(nn.Module):
         return self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
+class DinoMlp(nn.Module):
     """Two layers and a GELU."""
 
     def __init__(self, config: DinoConfig) -> None:
@@ -101,8 +101,8 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class SwiGlu(nn.Module):
-    """SwiGLU, Shazeer 2020: SiLU of one half gates the other. Its width is rounded up to a multiple of 8."""
+class DinoSwiGlu(nn.Module):
+    """SwiGLU, Shazeer 2020: SiLU of one half gates the other; the width is a multiple of 8."""
 
     def __init__(self, config: DinoConfig) -> None:
         super().__init__()
@@ -128,16 +128,16 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-class Block(nn.Module):
+class DinoBlock(nn.Module):
     """x + scaled attention(norm(x)), then x + scaled feed-forward(norm(x))."""
 
     def __init__(self, config: DinoConfig) -> None:
         super().__init__()
         self.norm1 = LayerNorm32(config.width, eps=NORM_EPS)
-        self.attn = Attention(config)
+        self.attn = DinoAttention(config)
         self.ls1 = LayerScale(config.width)
         self.norm2 = LayerNorm32(config.width, eps=NORM_EPS)
-        self.mlp = SwiGlu(config) if config.feed_forward == "swiglu" else Mlp(config)
+        self.mlp = DinoSwiGlu(config) if config.feed_forward == "swiglu" else DinoMlp(config)
         self.ls2 = LayerScale(config.width)
 
     def forward(self, x: Hidden) -> Hidden:
@@ -147,7 +147,7 @@ class Block(nn.Module):
 
 
 class DinoV2(nn.Module):
-    """From pixels in the statistics of ImageNet to the normalised class token (batch, width)."""
+    """Maps pixels in the statistics of ImageNet to the normalised class token (batch, width)."""
 
     def __init__(self, config: DinoConfig) -> None:
         super().__init__()
@@ -156,18 +156,18 @@ class DinoV2(nn.Module):
         self.pos_embed = nn.Parameter(torch.randn(1, config.grid_size**2 + 1, config.width) * 0.02)
         self.mask_token = nn.Parameter(torch.zeros(1, config.width))  # of training, where it stands for hidden patches
         self.patch_embed = PatchEmbedding(config)
-        self.blocks = nn.Sequential(*(Block(config) for _ in range(config.depth)))
+        self.blocks = nn.Sequential(*(DinoBlock(config) for _ in range(config.depth)))
         self.norm = LayerNorm32(config.width, eps=NORM_EPS)
 
     def forward(self, pixels: Images) -> Embeddings:
-        """The class token of pictures whose sides are multiples of the patch size."""
+        """Compute the class token of pictures whose sides are multiples of the patch size."""
         rows, columns = (side // self.config.patch_size for side in pixels.shape[-2:])
         first = self.cls_token.expand(len(pixels), 1, -1)
         x = torch.cat([first, self.patch_embed(pixels)], dim=1) + self.positions(rows, columns)  # (N, 1 + L, width)
         return self.norm(self.blocks(x)[:, 0])
 
     def positions(self, rows: int, columns: int) -> Float[Tensor, "1 length width"]:
-        """Position embeddings of the class token and of a grid: those trained, resampled where it has another size."""
+        """Return position embeddings of the class token and of a grid, resampled if it is not of the trained size."""
         trained, offset = self.config.grid_size, self.config.grid_offset
         if (rows, columns) == (trained, trained):
             return self.pos_embed
@@ -179,7 +179,7 @@ class DinoV2(nn.Module):
 
 
 class DinoFeatures:
-    """The features "dinov2" of FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675): the class token at 224 pixels."""
+    """Makes "dinov2" for FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675): the class token at 224 pixels."""
 
     PREPARATION = "dinov2 1: bicubic with antialiasing, statistics of ImageNet, class token"
     kinds = ("dinov2",)
@@ -201,7 +201,7 @@ class DinoFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Pictures) -> Features:
-        """{"dinov2": (batch, width)}."""
+        """Compute {"dinov2": (batch, width)}."""
         mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         pixels = resize(as_pixels(images, self.device), self.network.config.image_size)
         return {"dinov2": self.network((pixels - (2 * mean - 1)) / (2 * std)).float()}

@@ -1,4 +1,4 @@
-"""How sure a figure is: a spread over parts, and an interval by drawing rows again. Knows rows; no metric."""
+"""How certain a figure is: a spread over parts, and an interval by drawing rows again."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
     std: float
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """The ends between which a figure lies at some level of confidence."""
 
     low: float
@@ -30,12 +30,12 @@ class Interval(NamedTuple):
 
 def bootstrap(
     function: Callable[..., float], *rows: Rows, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """The middle `level` of `function` over sets drawn with replacement from `rows`, around its value at `rows`.
+) -> ConfidenceInterval:
+    """Compute the middle `level` of `function` over sets drawn with replacement from `rows`, around `function(*rows)`.
 
-    The rows of several sets are pairs and are drawn together; what shall stay fixed stands in `function`. A set with
-    repeated rows is farther from any other than its source is, so distances come out larger: all values are shifted
-    alike, to have `function(*rows)` as their mean. Raises `InputError` for no rows, sets of different sizes, fewer than
+    The rows of several sets are pairs and are drawn together; a fixed set belongs into `function`. A set with repeated
+    rows is farther from any other than its source is, so distances come out larger: all values are shifted alike, to
+    have `function(*rows)` as their mean. Raises `InputError` for no rows, sets of different sizes, fewer than
     2 resamples and a level outside (0, 1).
     """
     sizes = {len(part) for part in rows}
@@ -58,7 +58,7 @@ def check_resampling(num_resamples: int, level: float) -> None:
 
 
 def drawn_counts(size: int, num_resamples: int, seed: int) -> Counts:
-    """How often each of `size` rows is drawn: once each in the first column, then with replacement, `size` in all."""
+    """Count how often each of `size` rows is drawn: once in the first column, then with replacement, `size` in all."""
     counts = torch.ones(size, 1 + num_resamples, dtype=torch.int16)
     for number in range(num_resamples):
         drawn = torch.randint(size, (size,), generator=seeded(seed, number))
@@ -67,8 +67,8 @@ def drawn_counts(size: int, num_resamples: int, seed: int) -> Counts:
 
 
 # Percentile interval, Efron 1979, of values that are shifted as `bootstrap` says.
-def interval_of(values: Float[Tensor, " _values"], level: float) -> Interval:
-    """The interval of a figure, the first value, by its values at drawn sets, the others."""
+def interval_of(values: Float[Tensor, " _values"], level: float) -> ConfidenceInterval:
+    """Return the interval of a figure, the first value, by its values at drawn sets, the others."""
     shifted = values[1:] - values[1:].mean() + values[0]
     low, high = shifted.quantile(shifted.new_tensor([(1 - level) / 2, (1 + level) / 2])).tolist()
-    return Interval(low, high)
+    return ConfidenceInterval(low, high)

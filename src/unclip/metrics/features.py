@@ -21,33 +21,33 @@ NUM_CHANNELS = 3
 
 @runtime_checkable
 class FeatureNetwork(Protocol):
-    """What makes features of pictures."""
+    """A network that makes features of pictures."""
 
     @property
     def name(self) -> str:
-        """What reports call it: "inception", "dinov2-vitl14", "clip:NAME", or the name of a module."""
+        """Its name in reports: "inception", "dinov2-vitl14", "clip:NAME", or the name of a module."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The names of the features that it makes, which metrics ask for."""
+        """The names of its features, which metrics ask for."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of weights and preparation: features are comparable where it is equal."""
+        """SHA-256, in hexadecimal, of weights and preparation: features with equal fingerprints are comparable."""
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
 
     def __call__(self, images: Pictures) -> Features:
-        """Features (batch, dim), float32, by the name that metrics ask for, of pictures of any size on any device.
+        """Compute features (batch, dim), float32, by name, of pictures of any size on any device.
 
         No row depends on the other pictures of a batch. Raises `InputError` where `images` are not 8-bit RGB.
         """
 
 
 def check_pictures(images: Tensor) -> None:
-    """Raise `InputError` for what is not 8-bit RGB with at least one pixel."""
+    """Raise `InputError` unless pictures are 8-bit RGB with at least one pixel."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != NUM_CHANNELS or 0 in images.shape[2:]:
         raise InputError(
             f"features are made of uint8 pictures (batch, 3, height, width); found {images.dtype} "
@@ -56,19 +56,19 @@ def check_pictures(images: Tensor) -> None:
 
 
 def as_pixels(images: Pictures, device: torch.device) -> Float32[Tensor, "batch 3 height width"]:
-    """Pixels in [-1, 1] on `device`; raises `InputError` like `check_pictures`."""
+    """Convert to pixels in [-1, 1] on `device`; raises `InputError` like `check_pictures`."""
     check_pictures(images)
     return from_uint8(images.to(device).permute(0, 2, 3, 1))
 
 
 class ClipFeatures:
-    """Image embeddings "clip" of a CLIP, not normalised; pictures are prepared as that CLIP does it."""
+    """Makes "clip", the image embeddings of a CLIP, not normalised; pictures are prepared as that CLIP does it."""
 
     PREPARATION = "clip 1: encode_pictures"
     kinds = ("clip",)
 
     def __init__(self, encoder: TextImageEncoder, name: str) -> None:
-        """`name` is what users call the model; raises `InputError` where the CLIP reads no pictures."""
+        """Use `name` as users call the model; raises `InputError` for a CLIP that reads no pictures."""
         encoder.clip.need_vision()
         self.encoder = encoder
         self.name = f"clip:{name}"
@@ -84,24 +84,24 @@ class ClipFeatures:
         return hashlib.sha256(f"{self.PREPARATION} {clip_hash(self.encoder)}".encode()).hexdigest()
 
     def __call__(self, images: Pictures) -> Features:
-        """{"clip": (batch, embedding_dim)}."""
+        """Compute {"clip": (batch, embedding_dim)}."""
         pictures = to_pil(as_pixels(images, torch.device("cpu")))
         if not pictures:
             return {"clip": torch.empty(0, self.encoder.embedding_dim, device=self.device)}
         return {"clip": self.encoder.encode_pictures(pictures)}
 
     def texts(self, prompts: Sequence[str]) -> Float[Tensor, "prompts dim"]:
-        """Text embeddings (prompts, embedding_dim), not normalised; what does not fit the context is left out."""
+        """Compute text embeddings (prompts, embedding_dim), not normalised; ends beyond the context are cut."""
         return self.encoder.encode_text(prompts).embedding
 
 
 class ModuleFeatures:
-    """What any module makes of pixels in [-1, 1], squashed to a square (bicubic, antialiased); it is put into eval."""
+    """Makes features by any module of pixels in [-1, 1], squashed to a square (bicubic, antialiased), in eval mode."""
 
     PREPARATION = "module 1: [-1, 1], bicubic"
 
     def __init__(self, module: nn.Module, name: str, key: str, image_size: int) -> None:
-        """`key` is the name that a metric asks for; `module` maps (batch, 3, image_size, image_size) to rows."""
+        """Use `module`, which maps (batch, 3, image_size, image_size) to rows, for the features `key` of metrics."""
         self.module = module.eval()
         self.name = name
         self.key = key
@@ -110,7 +110,7 @@ class ModuleFeatures:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's first parameter is; the CPU if it has none."""
+        """The device of the module's first parameter; the CPU if it has none."""
         parameter = next(self.module.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
@@ -122,7 +122,7 @@ class ModuleFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Pictures) -> Features:
-        """{key: (batch, dim)}; raises `InputError` where the module returns anything but one row a picture."""
+        """Compute {key: (batch, dim)}; raises `InputError` unless the module returns one row per picture."""
         rows = self.module(resize(as_pixels(images, self.device), self.image_size))
         if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != len(images):
             found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
@@ -136,10 +136,10 @@ BLOCK = 512
 """Rows that are read at a time: caches hold all pairs of two blocks, 2 MiB in float64; larger blocks are slower."""
 
 Rows = Float[Tensor, "_rows _dim"]
-"""One set of features; the sets of a metric may have any sizes, and a misfit is the user's error, not a shape's."""
+"""One set of features; the sets of a metric have any sizes, and a misfit is an error of the user, not of a shape."""
 
 Counts = Int16[Tensor, "_rows _resamples"]
-"""How often each row stands in each of several sets that are drawn from the rows."""
+"""How often each row is in each of several sets that are drawn from the rows."""
 
 
 def check_rows(rows: Rows, least: int, what: str) -> None:
@@ -160,7 +160,7 @@ def check_rows(rows: Rows, least: int, what: str) -> None:
 def check_pair(
     first: Rows, second: Rows, least: int, names: tuple[str, str] = ("the first features", "the second features")
 ) -> None:
-    """Raise `InputError` where `check_rows` does for either set, and for rows of different lengths or devices."""
+    """Raise `InputError` as `check_rows` does for either set, and for rows of different lengths or devices."""
     check_rows(first, least, names[0])
     check_rows(second, least, names[1])
     if first.device != second.device:
@@ -171,28 +171,28 @@ def check_pair(
 
 
 def check_dims(first: int, second: int) -> None:
-    """Raise `InputError` where the rows of two sets differ in length."""
+    """Raise `InputError` if the rows of two sets differ in length."""
     if first != second:
         raise InputError(f"rows of {first} and of {second} features cannot be compared; use one network for both sets.")
 
 
 def double(rows: Tensor) -> Tensor:
-    """The rows in float64, on their device where it has that format and else on the CPU."""
+    """Convert rows to float64, on their device if it has that format, else on the CPU."""
     return (rows.cpu() if rows.device.type == "mps" else rows).double()
 
 
 def blocks(rows: Tensor, size: int = BLOCK) -> Iterator[Tensor]:
-    """The rows in order, `size` at a time, in float64."""
+    """Yield the rows in order, `size` at a time, in float64."""
     return (double(block) for block in rows.split(size))
 
 
 def once(rows: Rows) -> Counts:
-    """The counts of the set that has each row once."""
+    """Return the counts of the set that has each row once."""
     return torch.ones(len(rows), 1, dtype=torch.int16, device=rows.device)
 
 
 def means(values: Float[Tensor, " _rows"], counts: Counts) -> Float[Tensor, " _resamples"]:
-    """The mean of one value per row over each of several sets, in float64."""
+    """Compute the mean of one value per row over each of several sets, in float64."""
     parts = zip(blocks(values), blocks(counts), strict=True)
     return torch.stack([part @ times for part, times in parts]).sum(dim=0).cpu() / len(values)
 
@@ -200,7 +200,7 @@ def means(values: Float[Tensor, " _rows"], counts: Counts) -> Float[Tensor, " _r
 def squared_distances(
     first: Float[Tensor, "rows dim"], second: Float[Tensor, "others dim"]
 ) -> Float[Tensor, "rows others"]:
-    """Those of all pairs, never negative; as differences of squared lengths they lose digits far from zero."""
+    """Compute the squared distances of all pairs; as differences of squared lengths they lose digits far from zero."""
     lengths = first.square().sum(dim=1)[:, None] + second.square().sum(dim=1)
     return lengths.addmm_(first, second.T, alpha=-2).clamp_(min=0)
 
@@ -208,7 +208,7 @@ def squared_distances(
 def pair_sums(
     kernel: Callable[[Tensor, Tensor], Tensor], first: tuple[Rows, Counts], second: tuple[Rows, Counts] | None = None
 ) -> Float[Tensor, " _resamples"]:
-    """The sums of a symmetric kernel over all pairs of a row of the first sets and one of the second, in float64.
+    """Sum a symmetric kernel over all pairs of a row of the first sets and one of the second, in float64.
 
     Each set is rows and their counts; without a second the first is paired with itself, at half the cost.
     """

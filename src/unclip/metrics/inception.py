@@ -1,4 +1,4 @@
-"""The Inception v3 network that the FID is defined by: TensorFlow's graph of 2015-12-05. Knows no metric, no files.
+"""The Inception v3 network that the FID is defined by: TensorFlow's graph of 2015-12-05.
 
 Parameters carry the names of the published PyTorch weights, so a state dict of that file loads as it is. What differs
 from the network of the paper (Szegedy et al. 2015, arXiv 1512.00567) follows the graph: averages leave padding out, the
@@ -6,7 +6,6 @@ last block pools by maximum, pictures are resized by the rule of TensorFlow 1.
 """
 
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -24,22 +23,11 @@ NUM_CLASSES = 1008
 NORM_EPS = 1e-3
 
 
-class InceptionOutput(NamedTuple):
-    """What the network says about pictures."""
-
-    features: Float[Tensor, "batch 2048"]
-    """The mean over the last map: what FID and KID compare."""
-    logits: Float[Tensor, "batch 1008"]
-    """Without the bias of the last layer, as the inception score was always computed from this graph."""
-    biased_logits: Float[Tensor, "batch 1008"]
-    """With it: the class scores that the network was trained for."""
-
-
 # `resize_bilinear` of TensorFlow 1 without aligned corners: output i samples input i * (in / out), pixels being points.
 def resize_like_tensorflow(
     images: Float32[Tensor, "batch channels height width"], size: int
 ) -> Float32[Tensor, "batch channels size size"]:
-    """Bilinear to a square without antialiasing, on the grid of TensorFlow 1, half a pixel off the usual one."""
+    """Resize to a square, bilinear without antialiasing, on TensorFlow 1's grid, half a pixel off the usual one."""
     for dim in (3, 2):
         places, weight = _grid(images.shape[dim], size)
         low, high = (images.index_select(dim, place) for place in places.to(images.device))
@@ -49,14 +37,14 @@ def resize_like_tensorflow(
 
 
 def _grid(length: int, size: int) -> tuple[Int64[Tensor, "2 size"], Float32[Tensor, " size"]]:
-    """The two neighbours of each output place, and the weight of the second: in float32, as the graph has it."""
+    """Return the two neighbours of each output place, and the weight of the second: in float32, as in the graph."""
     places = torch.arange(size, dtype=torch.float32) * (length / size)
     low = places.long().clamp(max=length - 1)
     return torch.stack([low, (low + 1).clamp(max=length - 1)]), places - low
 
 
 class FixedNorm(nn.Module):
-    """Batch normalisation by stored statistics; it counts no batches, for it never learns."""
+    """Batch normalisation by stored statistics, without a counter of batches: it never learns."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -89,12 +77,12 @@ class Conv(nn.Module):
 
 
 def average_3x3(x: Images) -> Images:
-    """The mean of the neighbours that exist."""
+    """Compute the mean of the neighbours that exist."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
 class BlockA(nn.Module):
-    """Maps of 35 x 35: 1x1, 5x5, double 3x3 and pooled branches."""
+    """Block on maps of 35 x 35: 1x1, 5x5, double 3x3 and pooled branches."""
 
     def __init__(self, channels: int, pool: int) -> None:
         super().__init__()
@@ -114,7 +102,7 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
-    """From 35 x 35 to 17 x 17."""
+    """Block from 35 x 35 to 17 x 17."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -130,7 +118,7 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-    """Maps of 17 x 17: 7x7 as rows and columns, `width` channels inside."""
+    """Block on maps of 17 x 17: 7x7 as rows and columns, `width` channels inside."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -155,7 +143,7 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """From 17 x 17 to 8 x 8."""
+    """Block from 17 x 17 to 8 x 8."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -173,7 +161,7 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """Maps of 8 x 8: 3x3 as rows beside columns. The graph's last block pools by maximum, the one before by mean."""
+    """Block on maps of 8 x 8: 3x3 as rows beside columns. The last block pools by maximum, the one before by mean."""
 
     def __init__(self, channels: int, *, pools_by_maximum: bool) -> None:
         super().__init__()
@@ -222,8 +210,12 @@ class Inception(nn.Module):
         self.Mixed_7c = BlockE(2048, pools_by_maximum=True)
         self.fc = nn.Linear(FEATURE_DIM, NUM_CLASSES)
 
-    def forward(self, pixels: Images) -> InceptionOutput:
-        """Features and logits of pixels in [-1, 1), of 75 x 75 or more; the published weights are for 299 x 299."""
+    def forward(self, pixels: Images) -> tuple[Float[Tensor, "batch 2048"], Float[Tensor, "batch 1008"]]:
+        """Compute features, which FID and KID compare, and logits of pixels in [-1, 1), of 75 x 75 or more.
+
+        The published weights are for 299 x 299. Logits are without the bias of the last layer, as the inception score
+        was always computed from this graph.
+        """
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(pixels)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, stride=2)))
         x = F.max_pool2d(x, 3, stride=2)
@@ -231,12 +223,11 @@ class Inception(nn.Module):
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))  # (N, 768, 17, 17)
         x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))  # (N, 2048, 8, 8)
         features = x.mean(dim=(2, 3))
-        logits = features @ self.fc.weight.T
-        return InceptionOutput(features, logits, logits + self.fc.bias)
+        return features, features @ self.fc.weight.T
 
 
 class InceptionFeatures:
-    """The features "inception" of FID, KID and precision, and "inception_logits" of the inception score."""
+    """Makes "inception" for FID, KID and precision, and "inception_logits" for the inception score."""
 
     PREPARATION = "inception 1: bilinear of TensorFlow 1 to 299, (x - 128) / 128, unbiased logits"
     kinds = ("inception", "inception_logits")
@@ -257,8 +248,8 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Pictures) -> Features:
-        """{"inception": (batch, 2048), "inception_logits": (batch, 1008)}."""
+        """Compute {"inception": (batch, 2048), "inception_logits": (batch, 1008)}."""
         check_pictures(images)
         pixels = resize_like_tensorflow(images.to(self.device).float(), IMAGE_SIZE)
-        found = self.network((pixels - 128.0) / 128.0)
-        return {"inception": found.features.float(), "inception_logits": found.logits.float()}
+        features, logits = self.network((pixels - 128.0) / 128.0)
+        return {"inception": features.float(), "inception_logits": logits.float()}

@@ -1,4 +1,4 @@
-"""The Inception score of class logits. Knows rows of logits; no picture and no network."""
+"""The Inception score of class logits."""
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from unclip.metrics.features import Counts, Rows, blocks, check_rows, once
 
 
 def inception_score(logits: Rows, num_splits: int = 1) -> Estimate:
-    """exp of the mean divergence of a picture's classes from those of all, in [1, classes]; mean over the splits.
+    """Compute exp of the mean divergence of a picture's classes from those of all, in [1, classes], mean over splits.
 
     Splits are consecutive rows of almost equal number; published figures have 10, and the score falls with the rows of
     a split. One split does not depend on the order. Raises `InputError` for fewer rows than splits and for NaN or
@@ -25,7 +25,7 @@ def inception_score(logits: Rows, num_splits: int = 1) -> Estimate:
 
 # Salimans et al. 2016, section 4; the mean divergence is the entropy of the mean less the mean entropy.
 def inception_scores(logits: Rows, counts: Counts) -> Float[Tensor, " _resamples"]:
-    """The scores of several sets drawn from the rows; nothing is checked."""
+    """Compute the scores of several sets drawn from the rows, without checks."""
     mean = torch.zeros(counts.shape[1], logits.shape[1], dtype=torch.float64)
     entropy = torch.zeros(counts.shape[1], dtype=torch.float64)
     for block, times in zip(blocks(logits), blocks(counts), strict=True):

@@ -13,10 +13,10 @@ MIN_ROWS = 2
 
 
 def kernel_distance(first: Rows, second: Rows) -> float:
-    """The unbiased squared MMD under the cubic kernel, over all pairs, in float64: no subsets, so nothing is drawn.
+    """Compute the unbiased squared MMD under the cubic kernel, over all pairs, in float64, without random subsets.
 
-    Its mean over sets of one distribution is 0, so it may be negative. A set and itself are no two sets of one
-    distribution: they have -2/n of the gap between the kernel's means on rows with themselves and with others.
+    Its mean over two sets of one distribution is 0, so it may be negative. A set and itself have -2/n of the gap
+    between the kernel's means on rows with themselves and with others.
     Raises `InputError` for fewer than 2 rows, for NaN or infinite features, and for features of different sizes.
     """
     check_pair(first, second, MIN_ROWS)
@@ -26,7 +26,7 @@ def kernel_distance(first: Rows, second: Rows) -> float:
 def kernel_distance_of_subsets(
     first: Rows, second: Rows, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> Estimate:
-    """KID as it is published: mean and deviation over random subsets, each without a row twice.
+    """Compute KID as it is published: mean and deviation over random subsets without repeated rows.
 
     Raises like `kernel_distance`, and `InputError` for subsets larger than either set.
     """
@@ -51,7 +51,7 @@ def _subset(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 # Unbiased estimate of the squared MMD, Gretton et al. 2012, eq. 3; KID, Binkowski et al. 2018, section 4.
 def kernel_distances(first: Rows, second: Rows, counts: Counts) -> Float[Tensor, " _resamples"]:
-    """The distances of several sets drawn from the first rows to the second rows; nothing is checked."""
+    """Compute the distances of several sets drawn from the first rows to the second rows, without checks."""
     n, m, ones = len(first), len(second), once(second)
     within = (pair_sums(_kernel, (first, counts)) - _with_themselves(first, counts)) / (n * (n - 1))
     within_second = (pair_sums(_kernel, (second, ones)) - _with_themselves(second, ones)) / (m * (m - 1))
@@ -64,7 +64,7 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _with_themselves(rows: Tensor, counts: Tensor) -> Tensor:
-    """The sums of the kernel of each row with itself."""
+    """Sum the kernel of each row with itself."""
     return len(rows) * means(torch.cat([(block.square().mean(dim=1) + 1) ** 3 for block in blocks(rows)]), counts)
 
 
@@ -72,7 +72,7 @@ SIGMA, SCALE = 10.0, 1000.0
 
 
 def mmd(first: Rows, second: Rows, sigma: float = SIGMA, scale: float = SCALE) -> float:
-    """`scale` times the squared MMD under exp(-|x - y|^2 / (2 sigma^2)), over all pairs, in float64.
+    """Compute `scale` times the squared MMD under exp(-|x - y|^2 / (2 sigma^2)), over all pairs, in float64.
 
     CMMD is this of CLIP embeddings of length 1. Pairs of a row with itself count, as in the published code: equal sets
     have 0, and sets of n and m rows of one distribution have on average 1/n + 1/m times `scale` times the kernel's mean
@@ -89,7 +89,7 @@ def mmd(first: Rows, second: Rows, sigma: float = SIGMA, scale: float = SCALE) -
 def mmds(
     first: Rows, second: Rows, counts: Counts, sigma: float = SIGMA, scale: float = SCALE
 ) -> Float[Tensor, " _resamples"]:
-    """The distances of several sets drawn from the first rows to the second rows; nothing is checked."""
+    """Compute the distances of several sets drawn from the first rows to the second rows, without checks."""
 
     # The kernel less 1: in the distance the ones cancel, and what is left keeps its digits.
     def kernel(left: Tensor, right: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage by nearest neighbours. Knows rows of numbers; no picture and no network."""
+"""Precision, recall, density and coverage by nearest neighbours."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ NEARLY = 1 - 1e-9
 
 
 class ManifoldMetrics(NamedTuple):
-    """Shares of pictures in [0, 1], but for the density, which has no upper bound and is 1 for equal sets."""
+    """Shares of pictures in [0, 1]; the density has no upper bound and is 1 for equal sets."""
 
     precision: float
     """Drawn pictures within the reach of a real one."""
@@ -28,7 +28,7 @@ class ManifoldMetrics(NamedTuple):
 
 
 def manifold_metrics(real: Rows, drawn: Rows, k: int = DEFAULT_K) -> ManifoldMetrics:
-    """The four figures, where a picture's reach is the distance to its k-th neighbour in its own set, border excluded.
+    """Compute the four figures; a picture's reach is the distance to its k-th neighbour in its set, border excluded.
 
     Distances are taken in float64, in blocks. Equal sets without repeated rows have 1 in all four. Raises `InputError`
     for fewer than k + 1 rows, for NaN or infinite features, and for features of different sizes.
@@ -41,7 +41,7 @@ def manifold_metrics(real: Rows, drawn: Rows, k: int = DEFAULT_K) -> ManifoldMet
 
 # Kynkäänniemi et al. 2019, eq. 1-2; density and coverage, Naeem et al. 2020, section 3.
 def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Float[Tensor, "figures _resamples"]:
-    """The figures of several sets drawn from the drawn rows, in the order of `ManifoldMetrics`; nothing is checked.
+    """Compute the figures of several sets drawn from the drawn rows, in the order of `ManifoldMetrics`, without checks.
 
     A drawn picture keeps the reach it has among all rows: repeated rows would have none.
     """
@@ -68,14 +68,14 @@ def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Fl
 
 
 def _squared_reach(rows: Tensor, k: int, centre: Tensor) -> Tensor:
-    """The squared distance from each row to the k-th nearest of the others."""
+    """Compute the squared distance from each row to the k-th nearest of the others."""
     return torch.cat([_nearest(rows, block - centre, place, k, centre) for place, block in enumerate(blocks(rows))])
 
 
-def _nearest(rows: Tensor, own: Tensor, place: int, k: int, centre: Tensor) -> Tensor:
-    nearest = own.new_full((len(own), k), torch.inf)
+def _nearest(rows: Tensor, queries: Tensor, place: int, k: int, centre: Tensor) -> Tensor:
+    nearest = queries.new_full((len(queries), k), torch.inf)
     for number, block in enumerate(blocks(rows)):
-        squared = squared_distances(own, block - centre)
+        squared = squared_distances(queries, block - centre)
         if number == place:
             squared.fill_diagonal_(torch.inf)
         nearest = torch.cat([nearest, squared], dim=1).topk(k, dim=1, largest=False).values

@@ -1,4 +1,4 @@
-"""How far two pictures are apart, pixel by pixel. Knows pixels; no network."""
+"""Peak signal-to-noise ratio of two pictures."""
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ PEAK = 2.0  # between black and white, of pixels in [-1, 1]
 
 
 def psnr(images: Images, references: Images) -> Float[Tensor, " batch"]:
-    """Peak signal-to-noise ratio in dB of each picture, float64; infinite where both are equal.
+    """Compute the peak signal-to-noise ratio in dB of each picture, float64; infinite if both are equal.
 
     Both are (batch, channels, height, width) in [-1, 1]; nothing is clamped or rounded.
     """

@@ -1,4 +1,4 @@
-"""Does CLIP find the right concept in a picture? Knows pictures and an encoder; not where the pictures come from."""
+"""Whether CLIP finds the right concept in a picture."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ def retrieval(
 ) -> Retrieval:
     """Rank all `concepts` by cosine similarity with each picture; `targets` number the right one of each picture.
 
-    Raises `InputError` when there are not as many targets as pictures.
+    Raises `InputError` unless there is one target per picture.
     """
     ranks = concept_ranks(encoder, batches, targets, concepts)
     return Retrieval((ranks < 1).float().mean().item(), (ranks < 5).float().mean().item(), len(ranks))
@@ -40,7 +40,7 @@ def retrieval(
 def concept_ranks(
     encoder: TextImageEncoder, batches: Iterable[ImageBatch], targets: Sequence[int], concepts: Sequence[str]
 ) -> Tensor:
-    """How many other concepts are closer to each picture than its own: 0 is a hit. Raises like `retrieval`."""
+    """Count the other concepts that are closer to each picture than its own: 0 is a hit. Raises like `retrieval`."""
     images = torch.cat([encoder.encode_image(batch) for batch in batches])
     if len(images) != len(targets):
         raise InputError(f"{len(images)} pictures but {len(targets)} targets; give one target for each picture.")

@@ -1,4 +1,4 @@
-"""The table of metrics: what each needs, how it is computed, how many pictures are enough. Knows no network."""
+"""The table of metrics: what each needs, how it is computed, how many pictures are enough."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -11,10 +11,9 @@ from torch.nn.functional import normalize
 
 from unclip.errors import InputError, did_you_mean
 from unclip.metrics.clip import NUM_CANDIDATES, check_pairs, clip_score, r_precision
-from unclip.metrics.estimates import Interval, check_resampling, drawn_counts, interval_of
+from unclip.metrics.estimates import ConfidenceInterval, check_resampling, drawn_counts, interval_of
 from unclip.metrics.features import Rows, blocks, check_dims, check_pair, check_rows, means
-from unclip.metrics.frechet import frechet_distance
-from unclip.metrics.gaussian import Gaussian
+from unclip.metrics.frechet import Gaussian, frechet_distance
 from unclip.metrics.inception_score import inception_scores
 from unclip.metrics.kernel import kernel_distances, mmds
 from unclip.metrics.manifold import DEFAULT_K, ManifoldMetrics, manifolds
@@ -27,11 +26,11 @@ Function = Callable[[Tensor, Other, Tensor], Tensor]
 """From drawn rows, other rows and the counts of sets drawn from the first: (figures, sets)."""
 
 
-class Measured(NamedTuple):
-    """A figure, and where that of other draws of as many pictures lies; None where no set was redrawn."""
+class MetricValue(NamedTuple):
+    """A figure, and its interval over other draws of as many pictures; None where no set was redrawn."""
 
     value: float
-    interval: Interval | None
+    interval: ConfidenceInterval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +38,13 @@ class Metric:
     """One figure of a set of drawn pictures."""
 
     name: str
-    """As it is asked for: "fid"."""
+    """Name in options: "fid"."""
     title: str
-    """As it is printed: "FID"."""
+    """Name in tables: "FID"."""
     feature: Feature
-    """What its rows are; "clip_pair" is embeddings of pictures, and those of their prompts as the other rows."""
+    """The features it reads; "clip_pair" is embeddings of pictures, with embeddings of their prompts as other rows."""
     compares: bool
-    """Whether the other rows are those of reference pictures."""
+    """Whether the other rows are of reference pictures."""
     lower_is_better: bool | None
     num_least: int
     """Pictures below which it is refused."""
@@ -54,21 +53,21 @@ class Metric:
     counts_texts: bool
     """Whether `num_least` is of different prompts, not of pictures."""
     why: str
-    """What fewer pictures do to it."""
+    """The effect of fewer pictures."""
     num_resamples: int
-    """How many sets an interval redraws where no number is given: fewer where one costs more."""
+    """Default number of sets redrawn for an interval: fewer where one costs more."""
     function: Function
-    """Of checked arguments; one that several metrics share is called once. Callers use `compute` and `measure`."""
+    """Computes it of checked arguments; shared functions are called once. Callers use `compute` and `measure`."""
     figure: int = 0
-    """Which figure of `function` it is."""
+    """Its row in the result of `function`."""
     unit: str = ""
-    """What its numbers are, where others print the same figure otherwise."""
+    """Unit, where others print the same figure otherwise."""
 
     def compute(self, drawn: Rows, other: Rows | Gaussian | None = None) -> float:
-        """The figure of the drawn rows; `other` is reference rows, the rows of the prompts, or None.
+        """Compute the figure of the drawn rows; `other` is reference rows, the rows of the prompts, or None.
 
-        A Fréchet distance takes its reference as a `Gaussian` too. Raises `InputError` where `other` is missing or not
-        wanted, for too few rows, NaN or infinite features, and sets that do not fit each other.
+        A Fréchet distance takes its reference as a `Gaussian` too. Raises `InputError` for an `other` that is missing
+        or not read, for too few rows, NaN or infinite features, and sets that do not fit each other.
         """
         return measure([self.name], drawn, other, num_resamples=0)[self.name].value
 
@@ -81,30 +80,30 @@ def measure(
     num_resamples: int | None = None,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Measured]:
-    """The figures of one set of rows, with intervals over drawing its rows again; the reference stays as it is.
+) -> dict[str, MetricValue]:
+    """Compute figures of one set of rows, with intervals over drawing its rows again; the reference stays fixed.
 
-    Work that figures share is done once, and all sets are redrawn in one pass over the pairs. Without `num_resamples`
-    each metric has its own number; 0 gives no intervals. Raises `InputError` for an unknown name, for metrics of
+    Shared work is done once, and all sets are redrawn in one pass over the pairs. Without `num_resamples` each metric
+    has its own number; 0 gives no intervals. Raises `InputError` for an unknown name, for metrics of
     different features, and like `Metric.compute` and `bootstrap`.
     """
     metrics = [_metric(name) for name in names]
     if len({metric.feature for metric in metrics}) > 1:
         kinds = ", ".join(f"{metric.name} of {metric.feature}" for metric in metrics)
         raise InputError(f"metrics of different features cannot share rows: {kinds}; measure them apart.")
-    found: dict[str, Measured] = {}
-    known: dict[tuple[Function, int], Tensor] = {}
+    values: dict[str, MetricValue] = {}
+    shared: dict[tuple[Function, int], Tensor] = {}
     for metric in metrics:
         _check(metric, drawn, other)
         number = metric.num_resamples if num_resamples is None else num_resamples
         if number:
             check_resampling(number, level)
-        if (metric.function, number) not in known:
+        if (metric.function, number) not in shared:
             counts = drawn_counts(len(drawn), number, seed).to(drawn.device)
-            known[metric.function, number] = metric.function(drawn, other, counts).cpu()
-        values = known[metric.function, number][metric.figure]
-        found[metric.name] = Measured(values[0].item(), interval_of(values, level) if number else None)
-    return found
+            shared[metric.function, number] = metric.function(drawn, other, counts).cpu()
+        row = shared[metric.function, number][metric.figure]
+        values[metric.name] = MetricValue(row[0].item(), interval_of(row, level) if number else None)
+    return values
 
 
 def _metric(name: str) -> Metric:
@@ -128,7 +127,7 @@ def _check(metric: Metric, drawn: Tensor, other: Other) -> None:
 
 
 def few_images_warning(metric: Metric, num_images: int) -> str | None:
-    """One line where `num_images` are too few for `metric` to be compared with the figures of others, else None."""
+    """Return a warning if `num_images` are too few to compare `metric` with the figures of others, else None."""
     if num_images >= metric.num_enough:
         return None
     return f"{metric.title} of {num_images:,} pictures (at least {metric.num_enough:,} are enough): {metric.why}."
@@ -137,8 +136,8 @@ def few_images_warning(metric: Metric, num_images: int) -> str | None:
 def _frechet(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
     assert other is not None, "checked"
     # Summed up once for all sets; few rows are faster as they are.
-    known = Gaussian.of(other) if isinstance(other, Tensor) and len(other) > other.shape[1] else other
-    values = [frechet_distance(drawn.repeat_interleave(times.long(), dim=0), known) for times in counts.T]
+    reference = Gaussian.of(other) if isinstance(other, Tensor) and len(other) > other.shape[1] else other
+    values = [frechet_distance(drawn.repeat_interleave(times.long(), dim=0), reference) for times in counts.T]
     return torch.tensor([values], dtype=torch.float64)
 
 
@@ -173,7 +172,7 @@ def _rows(other: Other) -> Tensor:
 
 
 ROWS, PAIRS, EACH = 1000, 200, 100
-"""Redrawn sets: of what has a value for each row, of what reads pairs in one pass, of what computes each set anew."""
+"""Redrawn sets: of metrics with a value per row, of those that read pairs in one pass, and of the others."""
 
 
 def _distance(name: str, title: str, feature: Feature, function: Function, num_enough: int, why: str) -> Metric:
@@ -229,4 +228,4 @@ _TABLE = (
 )  # fmt: skip
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _TABLE})
-"""By the name it is asked for, in the order of tables."""
+"""Metrics by name, in the order of tables."""
