@@ -34,7 +34,7 @@ def test_files_of_img2dataset_are_pictures_and_its_tables_of_addresses_are_not(t
     source = open_source(tmp_path)
     assert source.description == "2 pictures with .txt captions"
     assert captions(source) == {"00000/000000000": ("a cat",), "00001/000010000": ("a cat",)}
-    with pytest.raises(DataError, match="holds addresses, not pictures"):
+    with pytest.raises(DataError, match="holds URLs, not pictures"):
         open_source(tmp_path / "00000.parquet")
 
 
