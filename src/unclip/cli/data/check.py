@@ -9,7 +9,7 @@ import typer
 from unclip.cli.data.source import CaptionColumn, Captions, ImageColumn, Location, Workers, num_workers, open_and_tell
 
 if TYPE_CHECKING:
-    from unclip.data import Report
+    from unclip.data import CheckReport
 
 
 NUM_SHOWN = 20
@@ -79,7 +79,7 @@ def imported(name: str) -> Callable[..., Any]:
     return found
 
 
-def as_text(report: "Report") -> str:
+def as_text(report: "CheckReport") -> str:
     """The first findings, a line each, and a summary."""
     shown = [f"{found.name}: {found.problem} ({found.detail})" for found in report.findings[:NUM_SHOWN]]
     more = len(report.findings) - len(shown)

@@ -23,6 +23,7 @@ CAPTION_COLUMNS = (
     "alt_text", "alt", "txt", "label",
 )  # fmt: skip
 URL_COLUMNS = ("url", "image_url")
+HIDDEN = (".", "__MACOSX")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A file whose path begins with such a folder is not a sample to WebDataset.
 META = re.compile(r"__([^/]*)__(?=/)")
@@ -134,26 +135,19 @@ def find_files(root: Path) -> list[Path]:
 
     Raises `InputError` for a folder without permission.
     """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror or error}); allow it, or move it away.")
+
     files: list[Path] = []
-    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
-    while waiting:
-        folder, parents = waiting.pop()
-        try:
-            identity = (folder.stat().st_dev, folder.stat().st_ino)
-            if identity in parents:
-                continue
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith((".", "__MACOSX")):
-                        continue
-                    if entry.is_dir():
-                        waiting.append((folder / entry.name, parents | {identity}))
-                    else:
-                        files.append(folder / entry.name)
-        except OSError as error:
-            raise InputError(
-                f"{folder} cannot be read ({error.strerror or error}); allow it, or move it away."
-            ) from None
+    parents = {os.fspath(root): frozenset[str]()}
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+        above = parents.pop(folder) | {os.path.realpath(folder)}
+        paths = [os.path.join(folder, name) for name in folders if not name.startswith(HIDDEN)]
+        # A link to a folder above would lead in circles.
+        parents |= {path: above for path in paths if os.path.realpath(path) not in above}
+        folders[:] = [name for name in folders if os.path.join(folder, name) in parents]
+        files += [Path(folder, name) for name in names if not name.startswith(HIDDEN)]
     return sorted(files, key=lambda path: path.as_posix())
 
 
