@@ -47,10 +47,10 @@ class EmbeddingPart:
     is_valid: Bool[np.ndarray, " samples"] | None
     """Samples with an image embedding; None: those whose embedding is finite and not zero."""
     texts: Float[np.ndarray, "texts dim"] | None
-    caption_start: Int64[np.ndarray, "samples+1"]
+    caption_start: Int64[np.ndarray, " samples+1"]
     """The first text of each sample, and last the number of texts."""
     hidden: Float[np.ndarray, "tokens width"] | None = None
-    token_start: Int64[np.ndarray, "texts+1"] | None = None
+    token_start: Int64[np.ndarray, " texts+1"] | None = None
     """The first row in `hidden` of each text, and last the number of rows."""
     load_keys: Callable[[], Sequence[str]]
     load_captions: Callable[[], Sequence[str] | None]

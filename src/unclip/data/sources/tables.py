@@ -87,7 +87,9 @@ def saved_source(folder: Path, options: ColumnOptions) -> Source:
         raise DataError(f"{folder} cannot be read as a saved set ({error}); save it again.") from None
     starts = accumulate((table.num_rows for table in tables), initial=0)
     parts = [
-        _Part("", "", start, table.num_rows, partial(lambda table, names: table.select(names), table))
+        _Part(
+            "", "", start, table.num_rows, partial(lambda table, names: table.select(names) if names else table, table)
+        )
         for table, start in zip(tables, starts, strict=False)
     ]
     return _arrow_source("a datasets folder", folder, parts, schema, find_columns(folder, schema.names, options))
@@ -113,8 +115,8 @@ class _Part(NamedTuple):
     start: int
     """Number of the first row."""
     num_rows: int
-    read: Callable[[list[str]], Any]
-    """Reads the columns of these names as a `pyarrow.Table`."""
+    read: Callable[[list[str] | None], Any]
+    """Reads the columns of these names, or all, as a `pyarrow.Table`."""
 
 
 def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any, columns: Columns) -> Source:
@@ -126,7 +128,7 @@ def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     class_names = (features.get(columns.caption) or {}).get("names")
     rows = [(number, row) for number, part in enumerate(parts) for row in range(part.num_rows)]
-    read_part = lru_cache(maxsize=1)(lambda number: parts[number].read(schema.names))
+    read_part = lru_cache(maxsize=1)(lambda number: parts[number].read(None))
 
     def read(index: int) -> Content:
         number, row = rows[index]
@@ -172,15 +174,15 @@ def _row_groups(table: Path, name: Path) -> Iterator[_Part]:
     metadata = _parquet(table).metadata
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
-    def read(group: int, names: list[str]) -> Any:
+    def read(group: int, names: list[str] | None) -> Any:
         try:
             return _parquet(table).read_row_group(group, columns=names)
         except OSError as error:
             raise DataError(f"row group {group} of {table} cannot be read ({error})") from None
 
     key = f"{name.as_posix().removesuffix(name.suffix).replace('.', '_')}/"
-    for group, start in enumerate(accumulate(sizes[:-1], initial=0)):
-        yield _Part(f"{name.as_posix()} ", key, start, sizes[group], partial(read, group))
+    for group, (start, size) in enumerate(zip(accumulate(sizes, initial=0), sizes, strict=False)):
+        yield _Part(f"{name.as_posix()} ", key, start, size, partial(read, group))
 
 
 def _holds_pictures(kind: Any) -> bool:
