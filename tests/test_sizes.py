@@ -13,7 +13,7 @@ FILE_HARD, TABLE_HARD, FUNCTION_HARD = 400, 500, 80
 TABLES = {"src/unclip/training/config.py"}
 """Files that are tables of names."""
 BUDGETS = {
-    "base": 1_400,  # the files beside the parts
+    "base": 1_560,  # the files beside the parts
     "diffusion": 1_750,
     "nn": 500,
     "checkpoint": 470,
