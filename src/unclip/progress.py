@@ -1,15 +1,19 @@
 """Show progress on stderr. It is best effort: a stderr that is closed, full or missing stops no work."""
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (steps done, all steps)."""
 BAR_WIDTH = 24
 
 
 def say(text: str, end: str = "\n") -> None:
     """Write to stderr if it is open; characters that its encoding lacks are escaped."""
     stream = sys.stderr
-    # None where a program has no console: `print` would take that for stdout.
+    # None in a program without a console: `print` would take that for stdout.
     if stream is None:
         return
     with suppress(OSError, ValueError):

@@ -14,8 +14,8 @@ from unclip.clip import Tokenizer
 from unclip.config import Config, load_config
 from unclip.data import (
     CheckConfig,
+    CheckReport,
     PrepareConfig,
-    Report,
     Sample,
     ShardSet,
     Source,
@@ -97,9 +97,9 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
     return data
 
 
-def read_check(out: Path) -> Report:
+def read_check(out: Path) -> CheckReport:
     """Read what was found in the pictures."""
-    return load_config(Report, json.loads((out / CHECK_FILE).read_text()))
+    return load_config(CheckReport, json.loads((out / CHECK_FILE).read_text()))
 
 
 def _is_small(source: Source) -> bool:
@@ -114,7 +114,7 @@ def _is_small(source: Source) -> bool:
     return bool(sides) and median(sides) < SMALL_SIDE
 
 
-def _usable(source: Source, report: Report) -> Source:
+def _usable(source: Source, report: CheckReport) -> Source:
     """Return the samples without a finding; raises `DataError` if they are too few, `InputError` if none has a text."""
     if report.captions.num_captions == 0:
         raise InputError(
@@ -131,7 +131,7 @@ def _usable(source: Source, report: Report) -> Source:
     return source.only(good)
 
 
-def problems_of(report: Report) -> str:
+def problems_of(report: CheckReport) -> str:
     """Return how many pictures have each problem, as text: "2 duplicate, 1 unreadable"."""
     return ", ".join(f"{count} {problem}" for problem, count in sorted(report.counts.items()))
 
