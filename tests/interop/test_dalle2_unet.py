@@ -243,7 +243,7 @@ def test_a_unet_that_is_not_there_is_refused() -> None:
         (0, {"text_hidden": None, "text_mask": None}, "this network needs text_hidden."),
         (0, {"text_hidden": torch.ones(2, 8, 10), "text_mask": None}, "text_hidden has 8 tokens; this network takes 7"),
         (0, {"low_res": torch.ones(2, 3, 8, 8)}, "this network does not read low_res; leave it out."),
-        (0, {"self_condition": torch.ones(2, 3, 8, 8)}, "this network does not read self_condition; leave it out."),
+        (0, {"self_condition": torch.ones(2, 3, 8, 8)}, "this network does not read its own predictions .*; leave them out."),
         (0, {"x_t": torch.ones(2, 3, 8, 10)}, "8 x 10 pixels are not divisible by 4"),
         (1, {"low_res": None}, "this network needs low_res."),
         (1, {"low_res_noise_level": None}, "this network needs low_res_noise_level."),

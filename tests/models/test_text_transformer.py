@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from networks import fill
 from torch import Tensor, nn
 
-from networks import fill
 from unclip.errors import InputError
 from unclip.models import Decoder, TextTransformerConfig, decoder_preset
-from unclip.models.text_transformer import last_token
+from unclip.models.decoder import last_token
 
 PLAIN = decoder_preset("tiny").replace(text_dim=24)
 
