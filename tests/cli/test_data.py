@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from pictures import encoded, picture
 from shard_files import write_tar
+
 from unclip.cli.data.check import check
 from unclip.cli.data.prepare import prepare
 from unclip.cli.data.source import num_workers

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-
 from short_runs import ALONE, changed, steps
+
 from unclip.training import Feed, TrainConfig
 from unclip.training.validation import validate
 
