@@ -112,7 +112,7 @@ def test_names_between_1_10_and_1_13_are_the_same_network() -> None:
     wrapped = {name.replace(".cross_attn.", ".cross_attn.fn."): value for name, value in weights.items()}
     imported = decoder_from_checkpoint(lazy(wrapped), config, "1.12.3")
     assert imported.weights.config == config_of("decoder_options", 0)
-    assert imported.tensors.keys() == imported_unet("decoder_options", 0).tensors.keys()
+    assert imported.weights.tensors.keys() == imported_unet("decoder_options", 0).weights.tensors.keys()
     upsampler = {
         name.replace(".cross_attn.", ".cross_attn.fn."): value for name, value in group("decoder", "weights").items()
     }
@@ -130,7 +130,7 @@ def test_a_unet_is_found_under_other_prefixes(prefix: str) -> None:
     }
     step = {"0.step": torch.ones(())} if prefix else {}
     imported = decoder_from_checkpoint(lazy(moved | step), CASES["decoder_options"]["config"]["decoder"])
-    assert imported.tensors.keys() == imported_unet("decoder_options", 0).tensors.keys()
+    assert imported.weights.tensors.keys() == imported_unet("decoder_options", 0).weights.tensors.keys()
     assert imported.dropped == dict.fromkeys(step, "the averaged weights are taken instead")
 
 
