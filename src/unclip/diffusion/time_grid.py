@@ -73,7 +73,7 @@ def uniform_times(schedule: DiscreteSchedule, num_steps: int, first: int = 0) ->
 
 # Uniform steps in lambda, DPM-Solver section 3.4.
 def logsnr_times(schedule: DiscreteSchedule, num_steps: int, first: int = 0) -> Float64[Tensor, " num_steps"]:
-    """Give times from the last table point to `first`, equal steps in log-SNR; exact, as the table is piecewise linear."""
+    """Return times from the last table point to `first`, in equal steps of log-SNR, in which the table is linear."""
     table_times = schedule.time(torch.arange(first, schedule.num_timesteps))
     noisiness = -half_log_snr(schedule, table_times).numpy()
     wanted = np.linspace(noisiness[-1], noisiness[0], num_steps)
