@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench train-emoji system-deps clean
+.PHONY: help demo test test-all durations check fmt bench train-emoji system-deps clean
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -17,6 +17,7 @@ KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 BASE := .venv/.base-$(KEY)
 TRAIN := .venv/.train-$(KEY)
 TEST := .venv/.test-$(KEY)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt
 
 help: ## List the verbs.
@@ -25,8 +26,14 @@ help: ## List the verbs.
 demo: $(BASE) ## Draw PROMPT="a red apple" into out/demo.png; the first run installs what drawing needs.
 	@$(BIN)/unclip generate "$$PROMPT" -o out/demo.png
 
-test: $(TEST) ## Run all the tests.
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+test: $(TEST) ## Run the tests, but for live comparisons with other libraries' metrics.
+	@$(PYTEST) -m "not peers"
+
+test-all: $(TEST) ## Run all the tests.
+	@$(PYTEST)
+
+durations: $(TEST) ## Run all the tests, and record which files take long, so that those start first.
+	@$(PYTEST) --record-durations
 
 check: $(TEST) ## Formatting, lint and types; changes nothing.
 	@$(BIN)/ruff format --check .

@@ -13,6 +13,8 @@ import torch
 if TYPE_CHECKING:
     from unclip.pipelines import Model, UnClip
 
+pytest_plugins = ["durations"]
+
 # Every shape and type annotation of the package becomes a check; this stands before the first import of unclip.
 jaxtyping.install_import_hook("unclip", "annotations.check")
 

@@ -1,4 +1,7 @@
-"""Files and functions stay short; an offender is named with its length."""
+"""Files, functions and parts stay within their budgets of lines; an offender is named with its length.
+
+A part's budget is a ratchet: it may be lowered when the part shrinks, and raised only with a reason beside it.
+"""
 
 import ast
 from pathlib import Path
@@ -6,7 +9,28 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "src").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-FILE_HARD, FUNCTION_HARD = 400, 80
+FILE_HARD, TABLE_HARD, FUNCTION_HARD = 400, 500, 80
+TABLES = {"src/unclip/training/config.py"}
+"""Files that are tables of names."""
+BUDGETS = {
+    "base": 1_400,  # the files beside the parts
+    "diffusion": 1_750,
+    "nn": 500,
+    "checkpoint": 470,
+    "clip": 980,
+    "models": 2_800,
+    "interop": 4_100,
+    "data": 5_000,
+    "metrics": 1_950,
+    "model": 1_900,
+    "pipelines": 5_500,
+    "evaluate": 2_800,
+    "training": 5_200,
+    "recipes": 2_340,
+    "bench": 1_520,
+    "cli": 2_870,
+    "testing": 105,
+}
 
 
 def function_lengths(path: Path) -> dict[str, int]:
@@ -28,8 +52,20 @@ FUNCTIONS = {name: length for path in FILES for name, length in function_lengths
 
 def test_no_file_is_long() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES + TESTS}
-    assert {name: length for name, length in lengths.items() if length > FILE_HARD} == {}
+    allowed = {name: TABLE_HARD if name in TABLES else FILE_HARD for name in lengths}
+    assert {name: length for name, length in lengths.items() if length > allowed[name]} == {}
 
 
 def test_no_function_is_long() -> None:
     assert {name: length for name, length in FUNCTIONS.items() if length > FUNCTION_HARD} == {}
+
+
+def test_no_part_outgrows_its_budget() -> None:
+    lengths = dict.fromkeys(BUDGETS, 0)
+    for path in FILES:
+        inside = path.relative_to(ROOT / "src" / "unclip").parts
+        lengths[inside[0] if len(inside) > 1 else "base"] += len(path.read_text().splitlines())
+    over = {part: f"{length} of {BUDGETS[part]}" for part, length in lengths.items() if length > BUDGETS[part]}
+    assert over == {}
+    loose = {part: f"{length} of {BUDGETS[part]}" for part, length in lengths.items() if length < 0.9 * BUDGETS[part]}
+    assert loose == {}, "parts that shrank: lower their budgets"

@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from warm import python
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -15,7 +15,7 @@ MAX_LINES = 60
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_example_draws(script: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(script), str(tmp_path)]
+    command = [*python(), str(script), str(tmp_path)]
     run = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     pictures = [Image.open(path) for path in tmp_path.glob("*.png")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from warm import python
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,7 +60,7 @@ def commands(block: Block) -> list[list[str]]:
 
 def unclip(*words: str, cwd: Path | None = None) -> str:
     """Run the installed command; fails with what it printed."""
-    command = [str(Path(sys.executable).with_name("unclip")), *words]
+    command = [*python(), str(Path(sys.executable).with_name("unclip")), *words]
     run = subprocess.run(command, cwd=cwd, env=os.environ | PLAIN, capture_output=True, text=True)
     assert run.returncode == 0, f"unclip {shlex.join(words)}\n{run.stdout}{run.stderr}"
     return run.stdout

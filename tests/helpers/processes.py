@@ -7,11 +7,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from warm import python
+
 ROOT = Path(__file__).parents[2]
 
 
 def start(command: Sequence[str | Path], count: int, **options: object) -> list[subprocess.Popen[str]]:
-    """`count` processes of one Python command, each told its rank as torchrun tells it."""
+    """`count` processes of one Python command, each told its rank as torchrun tells it.
+
+    They start warm, unless `options` make them a group of processes, which signals reach together.
+    """
+    program = [sys.executable] if "start_new_session" in options else python()
     common = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "helpers")]),
@@ -22,7 +28,7 @@ def start(command: Sequence[str | Path], count: int, **options: object) -> list[
     }
     return [
         subprocess.Popen(
-            [sys.executable, *map(str, command)],
+            [*program, *map(str, command)],
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
