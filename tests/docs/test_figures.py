@@ -11,7 +11,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def table(title: str) -> list[list[str]]:
     """The cells of the rows below a heading row that starts with `title`."""
-    rows = (ROOT / "docs" / "benchmarks.md").read_text().partition(f"| {title} |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = (
+        (ROOT / "docs" / "benchmarks.md").read_text().partition(f"| {title} |")[2].partition("\n\n")[0].splitlines()[2:]
+    )
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
