@@ -16,7 +16,6 @@ from unclip.errors import CheckpointError, ConfigError, did_you_mean
 from unclip.interop.options import Options, one_side, other_options
 from unclip.interop.rules import ForeignNetwork, Names, Tensors, Value, foreign_network, to_theirs, transposed, under
 from unclip.interop.sources import Component
-from unclip.nn import Activation
 
 # Ours, transformers', OpenAI's.
 _PARTS: tuple[tuple[str, str, Value], ...] = (
@@ -177,20 +176,15 @@ def clip_from_openai(tensors: Tensors, source: str, *, resize: Resize = "crop") 
     return _network(tensors, config, openai_names(config), source)
 
 
-def clip_from_open_clip(
-    tensors: Tensors, source: str, options: Mapping[str, Any] | None = None, *, activation: Activation | None = None
-) -> ForeignNetwork:
+def clip_from_open_clip(tensors: Tensors, source: str, options: Mapping[str, Any] | None = None) -> ForeignNetwork:
     """Import a state dict of open_clip.
 
-    `options` is the content of its `open_clip_config.json`, or the section "model_cfg". Without it the numbers of
-    heads are those of the preset of these shapes, and the activation is `activation`, or gelu if the preset has it.
+    `options` is the content of its `open_clip_config.json`, or the section "model_cfg". Without it heads and
+    activation are those of the preset of these shapes, which must have gelu: open_clip's own models do.
     """
     tensors = {name.removeprefix("text."): value for name, value in tensors.items()}
-    fields, unread = _shapes(tensors, source), dict[str, str]()
-    if options:
-        fields, unread = _open_clip_fields(fields, options)
-    else:
-        fields = _preset(fields, activation, source)
+    fields = _shapes(tensors, source)
+    fields, unread = _open_clip_fields(fields, options) if options else (_preset(fields, source), {})
     config = load_config(ClipConfig, fields)
     return _network(tensors, config, openai_names(config), source).drop(unread)
 
@@ -268,10 +262,10 @@ def _shapes(tensors: Tensors, source: str) -> dict[str, Any]:
     return _usual(fields)
 
 
-def _preset(fields: dict[str, Any], activation: Activation | None, source: str) -> dict[str, Any]:
+def _preset(fields: dict[str, Any], source: str) -> dict[str, Any]:
     for preset in map(dict, PRESETS.values()):
-        if preset == preset | fields and (activation or preset["activation"] == "gelu"):
-            return preset | {"activation": activation or "gelu", "resize": "crop"}
+        if preset == preset | fields and preset["activation"] == "gelu":
+            return preset | {"resize": "crop"}
     heads = {"vision_cfg": {"head_width": 64}, "text_cfg": {"heads": fields["text_width"] // 64}}
     example = json.dumps({"model_cfg": {"quick_gelu": True, **heads}})
     raise CheckpointError(

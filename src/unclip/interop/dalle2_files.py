@@ -196,7 +196,7 @@ def _check_schedule(tensors: Tensors, name: str, config: Dalle2PriorConfig | Dal
         raise CheckpointError(f"tensor {name!r} is not the table of the config's {schedule}.")
 
 
-class _Kind(NamedTuple):
+class _Stage(NamedTuple):
     hallmark: str
     """End of the name of a tensor that no other network has."""
     translate: Callable[..., ForeignNetwork]
@@ -208,28 +208,28 @@ class _Kind(NamedTuple):
 
 
 # Guidance is that of LAION, whose prior never learned a null for guidance.
-_KINDS = {
-    "prior": _Kind("learned_query", prior_from_checkpoint, 64, 1.0, "ddpm"),
-    "decoder": _Kind("to_time_hiddens.1.weight", decoder_from_checkpoint, 250, 1.7, "ddim"),
+_STAGES = {
+    "prior": _Stage("learned_query", prior_from_checkpoint, 64, 1.0, "ddpm"),
+    "decoder": _Stage("to_time_hiddens.1.weight", decoder_from_checkpoint, 250, 1.7, "ddim"),
 }
 # Averaged weights first; a bare state dict has no container.
 _CONTAINERS = ("ema_model", "ema", "model")
 
 
-def import_dalle2(file: Path, config_json: Path | None = None) -> ForeignModel:
+def import_dalle2(file: Path) -> ForeignModel:
     """Open the prior, or the first U-Net of the decoder, in a trainer's or tracker's checkpoint or a bare state dict.
 
-    Its config is in `config_json`, else in the checkpoint, else in a JSON beside it called `<stem>_config`, `<stem>`,
-    `prior_config` or `decoder_config`, or `config`. Raises `CheckpointError` for a file that is damaged, something else
-    or without a config, and for tensors that do not fit; `ConfigError` for options that ours does not have.
+    Its config is in the checkpoint, or in a JSON beside it called `<stem>_config`, `<stem>`, `prior_config` or
+    `decoder_config`, or `config`. Raises `CheckpointError` for a file that is damaged, something else or without a
+    config, and for tensors that do not fit; `ConfigError` for options that ours does not have.
     """
     content = open_weights(file)
     names = content.tensors
-    stage = next((s for s, kind in _KINDS.items() if any(name.endswith(kind.hallmark) for name in names)), None)
+    stage = next((s for s, kind in _STAGES.items() if any(name.endswith(kind.hallmark) for name in names)), None)
     if stage is None:
         first = next(iter(names))
         raise CheckpointError(f"{file} holds no prior and no decoder of DALLE2-pytorch; its first tensor is {first!r}.")
-    kind, config = _KINDS[stage], _config(file, content, stage, config_json)
+    kind, config = _STAGES[stage], _config(file, content, stage)
     container = next((name for name in _CONTAINERS if content.under(name)), None)
     tensors = content.under(container) if container else names
     try:
@@ -247,12 +247,12 @@ def import_dalle2(file: Path, config_json: Path | None = None) -> ForeignModel:
     return ForeignModel.of(f"a {stage} of DALLE2-pytorch", {stage: network}, {}, {stage: settings})
 
 
-def _config(file: Path, content: ForeignFile, stage: str, config_json: Path | None) -> Mapping[str, Any]:
+def _config(file: Path, content: ForeignFile, stage: str) -> Mapping[str, Any]:
     inside = content.values.get("config")
-    if config_json is None and isinstance(inside, Mapping):
+    if isinstance(inside, Mapping):
         return inside
     names = (f"{file.stem}_config.json", f"{file.stem}.json", f"{stage}_config.json", "config.json")
-    path = config_json or next((file.parent / name for name in names if (file.parent / name).exists()), None)
-    if path is None:
-        raise CheckpointError(f"{file} does not say its shape; put the JSON it was trained with beside it: {names[0]}.")
-    return read_json(path)
+    for path in (file.parent / name for name in names):
+        if path.exists():
+            return read_json(path)
+    raise CheckpointError(f"{file} does not hold its shape; put the JSON it was trained with beside it: {names[0]}.")

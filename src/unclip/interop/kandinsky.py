@@ -97,11 +97,8 @@ def _refuse_variants(in_channels: int, addition_embed_type: object = None) -> No
             raise ConfigError(f"this is Kandinsky's {variant}, which is not supported; give the plain one.")
 
 
-def text_encoder_config(theirs: Mapping[str, Any]) -> tuple[MultilingualConfig, dict[str, str]]:
-    """Read the config of `MultilingualCLIP`; return also its options that are not known, each with the reason.
-
-    Raises `ConfigError` for a network that is not XLM-RoBERTa's.
-    """
+def _text_encoder_config(theirs: Mapping[str, Any]) -> tuple[MultilingualConfig, dict[str, str]]:
+    """Read the config of `MultilingualCLIP`; return also its options that are not known, each with the reason."""
     known = {name: value for name, value in theirs.items() if name in _TEXT_FIXED or name in _TEXT_DEFAULTS}
     options = read_options(known, _TEXT, _TEXT_FIXED, _TEXT_DEFAULTS)
     require(_TEXT, "transformerDimensions", options["transformerDimensions"], options["hidden_size"])
@@ -120,18 +117,6 @@ def kandinsky_names(config: KandinskyDecoderConfig) -> Names:
         "text_embedding_norm": "add_embedding.text_norm",
         "text_tokens": "encoder_hid_proj.text_proj",
         **unet_names(config.unet()),
-    }
-
-
-def kandinsky_original_names(config: KandinskyDecoderConfig) -> Names:
-    """Name the tensors of `KandinskyDecoder` as the original code of 2.1 does."""
-    return {
-        "image_embedding": "img_layer",
-        "image_tokens": "clip_to_seq",
-        "text_embedding": "proj_n",
-        "text_embedding_norm": "ln_model_n",
-        "text_tokens": "to_model_dim_n",
-        **unet_original_names(config.unet()),
     }
 
 
@@ -176,7 +161,7 @@ def read_autoencoder(part: Component, source: str) -> ForeignNetwork:
 
 def read_text_encoder(part: Component, source: str) -> ForeignNetwork:
     """Import the text encoder of 2.1 from `MultilingualCLIP`, diffusers' or the original's."""
-    config, others = text_encoder_config(part.config)
+    config, others = _text_encoder_config(part.config)
     dropped = {
         "transformer.pooler.": "XLM-RoBERTa's pooler, which CLIP does not use",
         "transformer.embeddings.position_ids": "numbers that are counted here",
@@ -192,7 +177,15 @@ def read_original_decoder(
     if (conv_in := "input_blocks.0.0.weight") in tensors:
         _refuse_variants(tensors[conv_in].shape[1])
     config = config or kandinsky_decoder_preset("kandinsky-2.1")
-    return foreign_network(KandinskyDecoder, config, tensors, kandinsky_original_names(config), source)
+    names: Names = {
+        "image_embedding": "img_layer",
+        "image_tokens": "clip_to_seq",
+        "text_embedding": "proj_n",
+        "text_embedding_norm": "ln_model_n",
+        "text_tokens": "to_model_dim_n",
+    }
+    names = {**names, **unet_original_names(config.unet())}
+    return foreign_network(KandinskyDecoder, config, tensors, names, source)
 
 
 def read_original_autoencoder(tensors: Tensors, source: str, config: AutoencoderConfig | None = None) -> ForeignNetwork:
