@@ -70,8 +70,12 @@ def under(ours: str, theirs: str, names: Names) -> dict[str, Value]:
     first, second = (f"{prefix}." if prefix else "" for prefix in (ours, theirs))
     placed: dict[str, Value] = {}
     for key, value in names.items():
-        origin = _origin(value)
-        placed[first + key] = origin._replace(theirs=tuple(second + name for name in origin.theirs))
+        if isinstance(value, str):
+            placed[first + key] = second + value
+        elif isinstance(value, Origin):
+            placed[first + key] = value._replace(theirs=tuple(second + name for name in value.theirs))
+        else:
+            placed[first + key] = tuple(second + name for name in value)
     return placed
 
 
