@@ -12,7 +12,7 @@ from pictures import encoded, picture
 from shard_files import write_tar
 
 from unclip.cli.data import check, num_workers, prepare
-from unclip.data import CheckConfig, PrepareConfig, CheckReport, Source, load_shards
+from unclip.data import CheckConfig, CheckReport, PrepareConfig, Source, load_shards
 from unclip.data.sources.base import Content
 
 Program = Callable[..., Any]
