@@ -21,7 +21,7 @@ OTHER_NAMES = {"pil": "pillow", "sklearn": "scikit-learn", "torch.utils.tensorbo
 """Of distributions whose modules are called otherwise, or that another one's module needs."""
 RUN_BY_NAME = {"accelerate", "mypy", "pytest-xdist", "ruff"}
 """Of the extra `test`: programs, and a plugin, that no file imports."""
-IMPORTERS = {"import_module", "optional_module"}
+IMPORTERS = {"import_module", "optional_module", "require"}
 
 
 def name_of(requirement: str) -> str:

@@ -17,7 +17,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from metric_golden import PICTURES, picture, rows, weights
 from safetensors.torch import save_file
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -26,6 +25,8 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.version import __version__
+
+from metric_golden import PICTURES, picture, rows, weights
 
 OUTPUTS = ("2048", "logits_unbiased", "logits")
 

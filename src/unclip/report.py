@@ -114,10 +114,14 @@ class Report:
             kind = ' class="small"' if max(image.size) < SMALL else ""
             source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
             below, inside = (text.translate(str.maketrans("[]\n", "() ")) for text in (caption, alt_text))
+
+            def markdown(folder: str, name: str = name, below: str = below, inside: str = inside) -> str:
+                return f"![{inside}]({folder}/{name})\n{below}"
+
             self._add(
                 f'<figure><img{kind} src="{source}" alt="{plain(alt_text)}"/>'
                 f"<figcaption>{plain(caption)}</figcaption></figure>",
-                lambda folder, name=name, below=below, inside=inside: f"![{inside}]({folder}/{name})\n{below}",
+                markdown,
             )
 
     def html(self) -> str:
@@ -173,8 +177,8 @@ def svg_plot(lines: Sequence[Line], x_label: str, y_label: str) -> str:
     pens = [looks[number % len(looks)] for number in range(len(lines))]
     parts = [_text(4, 16, y_label)]
     for number, (line, pen) in enumerate((pair for pair in zip(lines, pens, strict=True) if pair[0].name), start=1):
-        y = 16 + ROW * number
-        parts.append(f'<path d="M{LEFT} {y - 4}h18" {pen} stroke-width="2"/>{_text(LEFT + 24, y, line.name)}')
+        row = 16 + ROW * number
+        parts.append(f'<path d="M{LEFT} {row - 4}h18" {pen} stroke-width="2"/>{_text(LEFT + 24, row, line.name)}')
     more = ROW * (len(parts) - 1)
     top, bottom, right = TOP + more, HEIGHT + more - BOTTOM, WIDTH - RIGHT
     points = [point for line in lines for point in line.points()]

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from pictures import picture
 from PIL import Image
 
+from pictures import picture
 from unclip.errors import InputError
 from unclip.report import Line, Report, svg_plot
 

@@ -1,8 +1,8 @@
 """Operations of a sampling against sums by hand, and those of presets against published figures."""
 
 import pytest
-from bench_jobs import SETTINGS, stage_job
 
+from bench_jobs import SETTINGS, stage_job
 from unclip.bench import preset_subject
 from unclip.bench.stage import count_stage
 from unclip.clip import clip_preset

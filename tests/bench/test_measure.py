@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from bench_jobs import SETTINGS, stage_job
 
+from bench_jobs import SETTINGS, stage_job
 from unclip.bench import (
     BatchFigures,
     DevicePeak,

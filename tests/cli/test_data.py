@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pictures import encoded, picture
 from shard_files import write_tar
-
 from unclip.cli.data import check, num_workers, prepare
 from unclip.data import CheckConfig, CheckReport, PrepareConfig, Source, load_shards
 from unclip.data.sources.base import Content

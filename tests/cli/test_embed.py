@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from picture_shards import DAMAGED, write_picture_shards
 
+from picture_shards import DAMAGED, write_picture_shards
 from unclip.data import EmbeddingSet
 
 

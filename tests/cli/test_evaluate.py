@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from tiny_features import write_digits
 
+from tiny_features import write_digits
 from unclip.evaluate import Evaluation
 from unclip.pipelines import UnClip
 from unclip.testing import tiny_model

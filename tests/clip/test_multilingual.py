@@ -6,10 +6,10 @@ import pytest
 import tokenizers
 import torch
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
-from networks import close, fill, translate
 from torch import Tensor
 from transformers import XLMRobertaTokenizer
 
+from networks import close, fill, translate
 from unclip.clip import (
     MultilingualClip,
     MultilingualConfig,

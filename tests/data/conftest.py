@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from pictures import picture
 
+from pictures import picture
 from unclip.data import EmojiItem, emoji_items, write_shards
 
 KEYS = (

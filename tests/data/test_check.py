@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import picture
 from PIL import Image
 
+from pictures import picture
 from unclip.data import CheckConfig, CheckReport, check, open_source
 from unclip.errors import InputError
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from picture_shards import CAPTIONS, DAMAGED, contents, write_picture_shards
 from PIL import Image
-from shard_files import write_set
 
+from picture_shards import CAPTIONS, DAMAGED, contents, write_picture_shards
+from shard_files import write_set
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, ShardSet, embed
 from unclip.errors import DataError, InputError

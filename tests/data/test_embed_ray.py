@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from picture_shards import DAMAGED, contents, write_picture_shards
 
+from picture_shards import DAMAGED, contents, write_picture_shards
 from unclip.clip import TextImageEncoder
 from unclip.data import embed, embed_on_ray
 from unclip.errors import DataError, InputError

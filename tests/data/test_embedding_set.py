@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shard_files import sent
 
+from shard_files import sent
 from unclip.data import EmbeddedShard, EmbeddingSet, TextRow, write_embedding_shard, write_statistics
 from unclip.errors import DataError
 

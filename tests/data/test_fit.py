@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
-from pictures import picture
 from PIL import Image
 
+from pictures import picture
 from unclip.data import PictureFormat, fit_picture
 from unclip.data.prepare import CROPS, Crop
 from unclip.errors import DataError, InputError

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from embedding_files import write_arrays, write_tables
 from shard_files import picture, sent, write_tar
-
 from unclip.data import EmbeddingSet
 from unclip.errors import DataError
 

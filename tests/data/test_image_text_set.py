@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from shard_files import write_tar
 
+from shard_files import write_tar
 from unclip.data import EmojiItem, load_shards, rasterize
 from unclip.errors import DataError, InputError
 from unclip.images import from_uint8, resize, to_uint8

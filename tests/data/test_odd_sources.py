@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pictures import encoded, picture
 from samples import captions, samples
 from shard_files import write_tar
-
 from unclip.data import Broken, PrepareConfig, Sample, ShardSet, Source, check, open_source, prepare
 from unclip.errors import DataError, InputError, UnclipError
 

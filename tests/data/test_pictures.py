@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from shard_files import http_server, picture, sent, write_set, write_tar
 from torch.utils.data import DataLoader, Dataset
 
+from shard_files import http_server, picture, sent, write_set, write_tar
 from unclip.data import EmojiItem, Item, Order, PictureSet, item_or_next, load_shards, open_pictures
 from unclip.errors import DataError, InputError
 

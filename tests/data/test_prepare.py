@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import encoded, picture
 from PIL import Image
 
+from pictures import encoded, picture
 from unclip.data import PrepareConfig, ShardSet, fit_picture, load_shards, open_source, prepare
 from unclip.data.tars import hash_order
 from unclip.errors import DataError, InputError

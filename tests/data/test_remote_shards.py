@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from shard_files import http_server, picture, sent, write_set, write_tar
 
+from shard_files import http_server, picture, sent, write_set, write_tar
 from unclip.data import ShardSet, open_pictures, open_source, probe_uncaptioned
 from unclip.errors import DataError, DependencyError, InputError
 

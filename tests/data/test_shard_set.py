@@ -8,9 +8,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from shard_files import picture, sent, write_set, write_tar
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
+from shard_files import picture, sent, write_set, write_tar
 from unclip.data import EmojiItem, ShardSet
 from unclip.errors import DataError, InputError
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from optional import require
 from pictures import encoded, picture
 from samples import captions, samples
-
 from unclip.data import open_source
 from unclip.errors import DataError
 

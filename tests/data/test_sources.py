@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import encoded, picture
 from PIL import Image
-from samples import captions, samples
 
+from pictures import encoded, picture
+from samples import captions, samples
 from unclip.data import Broken, Sample, open_source
 from unclip.errors import DataError, InputError, UnclipError
 

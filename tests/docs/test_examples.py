@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from warm import python
 
 ROOT = Path(__file__).parents[2]

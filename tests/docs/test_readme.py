@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
 from warm import python
 
 ROOT = Path(__file__).parents[2]

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tiny_features import PROMPTS, Finished, options, tiny_network, write_digits
 
+from tiny_features import PROMPTS, Finished, options, tiny_network, write_digits
 from unclip.evaluate import evaluate_model
 from unclip.metrics import ClipFeatures
 from unclip.pipelines import UnClip

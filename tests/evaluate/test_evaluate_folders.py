@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import picture
-from tiny_features import rows_of, tiny_network, write_digits
 from torch import nn
 
+from pictures import picture
+from tiny_features import rows_of, tiny_network, write_digits
 from unclip.data import emoji_items, write_shards
 from unclip.errors import DataError, InputError, UnclipError
 from unclip.evaluate import EvaluateOptions, Evaluation, evaluate_folders

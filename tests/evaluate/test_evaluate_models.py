@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluate_process import evaluate
 from PIL import Image
+
+from evaluate_process import evaluate
 from processes import ROOT, finish, start
 from tiny_features import PROMPTS, Finished, options, rows_of, tiny_network, write_digits
-
 from unclip.data import emoji_items, write_shards
 from unclip.errors import InputError
 from unclip.evaluate import Evaluation, evaluate_folders, evaluate_model

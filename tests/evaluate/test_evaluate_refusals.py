@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_features import PROMPTS, Finished, options, tiny_network, write_digits
 
+from tiny_features import PROMPTS, Finished, options, tiny_network, write_digits
 from unclip.errors import InputError, UnclipError
 from unclip.evaluate import evaluate_model
 from unclip.metrics import ClipFeatures

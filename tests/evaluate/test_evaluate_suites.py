@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from pictures import picture
 from PIL import Image
 from torch import Tensor
 
+from pictures import picture
 from unclip.errors import InputError
 from unclip.evaluate import SUITES, prior_suite, prompt_diversity, round_trip, run_suites, upsampler_consistency
 from unclip.images import from_pil, resize, to_pil

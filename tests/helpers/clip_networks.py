@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
-from networks import fill
 from torch import Tensor, nn
 
+from networks import fill
 from unclip.checkpoint import LazyTensor, NetworkWeights, load_weights
 from unclip.clip import Clip, ClipConfig, clip_preset
 from unclip.errors import UnclipError

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_features import tiny_network
 
+from tiny_features import tiny_network
 from unclip.evaluate import EvaluateOptions, Evaluation, evaluate_model
 from unclip.metrics import ClipFeatures
 from unclip.testing import tiny_pipeline

@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import diffusers
-import original_names
 import torch
 import transformers
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
+
+import original_names
 from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
 from networks import fill, lazy, read
-from unclip_pipelines import Size, unclip_pipeline
-from weights_files import save_script
-
 from unclip.clip import Clip, ClipConfig
 from unclip.interop.clip import openai_names
 from unclip.interop.rules import to_theirs
 from unclip.models import autoencoder_preset, kandinsky_decoder_preset
+from unclip_pipelines import Size, unclip_pipeline
+from weights_files import save_script
 
 
 def openai_clip(config: ClipConfig, path: Path) -> Clip:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
 from shard_files import write_tar
 
 CAPTIONS = ["a red apple", "", "an old house near the yellow sun and a cat with sunglasses", "ü"]

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import torch
-from pictures import picture
-from short_runs import steps
 from torch import Tensor
 
+from pictures import picture
+from short_runs import steps
 from unclip.checkpoint import load_tensors, save_tensors
 from unclip.config import load_config
 from unclip.model.folder import WEIGHTS

@@ -12,10 +12,10 @@ import transformers
 from diffusers import PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated import unclip as theirs
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
-from networks import fill
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from networks import fill
 from unclip.clip import Tokenizer
 from unclip.interop import ForeignModel
 from unclip.interop.sources import read_json

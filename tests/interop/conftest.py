@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from diffusers import UnCLIPScheduler
-from unclip_pipelines import Size, unclip_pipeline
 
 from unclip.runtime import forked_random_state
+from unclip_pipelines import Size, unclip_pipeline
 
 
 @pytest.fixture(scope="session")

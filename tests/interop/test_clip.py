@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from clip_networks import HUGE, SMALL, OpenAI, equal, load, prompts, reference, refused
 from networks import close
-
 from unclip.checkpoint import LazyTensor, NetworkWeights
 from unclip.clip import ClipConfig, clip_preset
 from unclip.clip.model import normalize_pixels

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign_files import clip_folder, openai_clip
-from networks import close, lazy, read, same
 from safetensors.torch import save_file
 from transformers import CLIPTextModelWithProjection
 
+from foreign_files import clip_folder, openai_clip
+from networks import close, lazy, read, same
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, clip_preset
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import ForeignModel

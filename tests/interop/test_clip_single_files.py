@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign_files import clip_folder, openai_clip
-from networks import fill, lazy, read, same
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foreign_files import clip_folder, openai_clip
+from networks import fill, lazy, read, same
 from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, ClipConfig, clip_preset
 from unclip.errors import CheckpointError, ConfigError

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from clip_networks import HUGE, SMALL, equal, load, prompts, reference, refused
-from networks import close, fill
 from torch import nn
 
+from clip_networks import HUGE, SMALL, equal, load, prompts, reference, refused
+from networks import close, fill
 from unclip.checkpoint import LazyTensor, write_tensors
 from unclip.clip import ClipConfig, clip_preset
 from unclip.clip.model import normalize_pixels

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from weights_files import State, assert_same, refusal, state
 
 from unclip.interop.sources import open_component, read_json
+from weights_files import State, assert_same, refusal, state
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 BEST_FIRST = (

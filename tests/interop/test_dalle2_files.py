@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from dalle2_golden import CASES, changed, group
-from foreign_files import clip_folder
-from networks import close, lazy, read, same
 from packaging.version import Version
 from PIL import Image
 from torch import Tensor
 
+from dalle2_golden import CASES, changed, group
+from foreign_files import clip_folder
+from networks import close, lazy, read, same
 from unclip.checkpoint import LazyTensor
 from unclip.clip import TextFeatures
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from dalle2_golden import CASES, changed, group
 from networks import close, lazy, read
-
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.interop.dalle2_files import prior_from_checkpoint
 from unclip.interop.rules import ForeignNetwork

@@ -8,9 +8,9 @@ import diffusers
 import pytest
 import transformers
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+
 from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
 from networks import lazy
-
 from unclip.checkpoint import NetworkWeights
 from unclip.clip import Clip, clip_preset
 from unclip.errors import ConfigError, UnclipError

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+
 from dalle2_golden import CASES
 from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
-
 from unclip.config import load_config
 from unclip.errors import UnclipError
 from unclip.interop import kandinsky as kandinsky_configs

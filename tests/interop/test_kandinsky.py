@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import original_names
 import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel, VQModel
-from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
-from networks import close, fill, lazy, read, same
 from torch import Tensor, nn
 
+import original_names
+from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
+from networks import close, fill, lazy, read, same
 from unclip.clip import MultilingualClip, multilingual_preset
 from unclip.config import Config
 from unclip.errors import CheckpointError, ConfigError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from diffusers import DDIMScheduler, DDPMScheduler, PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, VQModel
-from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
 
+from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
 from unclip.config import Config
 from unclip.errors import ConfigError
 from unclip.interop.kandinsky import decoder_config

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import diffusers
 import pytest
 import torch
-from foreign_files import AUTOENCODER, DECODER_WITH_TEXT, Kandinsky, kandinsky, kandinsky_original, openai_clip
-from networks import close, read, same
 from PIL import Image
 from torch import Tensor, nn
 
+from foreign_files import AUTOENCODER, DECODER_WITH_TEXT, Kandinsky, kandinsky, kandinsky_original, openai_clip
+from networks import close, read, same
 from unclip.clip import clip_preset
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import ForeignModel

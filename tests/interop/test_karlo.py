@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+
 from foreign_files import karlo_files, openai_clip
 from networks import read, same
-from unclip_pipelines import unclip_pipeline
-
 from unclip.clip import clip_preset
 from unclip.errors import CheckpointError
 from unclip.interop import ForeignModel
@@ -20,6 +19,7 @@ from unclip.model.opening import join_foreign
 from unclip.pipelines import Model
 from unclip.pipelines.tasks.text_to_image import text_to_image
 from unclip.runtime import forked_random_state
+from unclip_pipelines import unclip_pipeline
 
 CLIP = clip_preset("tiny").replace(
     vision_width=64, vision_heads=1, text_heads=1, embedding_dim=24, vocab_size=49408, context_length=11

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from networks import read, same
 from safetensors.torch import load_file, save_file
 
+from networks import read, same
 from unclip.errors import CheckpointError, ConfigError, UnclipError
 from unclip.interop import import_foreign, needed_weights
 from unclip.interop.sources import read_index

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from dalle2_golden import CASES, group
 from safetensors.torch import save_file
 
+from dalle2_golden import CASES, group
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import import_foreign
 

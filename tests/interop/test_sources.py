@@ -13,10 +13,10 @@ import torch
 from packaging.version import Version
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from weights_files import State, assert_same, every_format, save_legacy, state
 
 import unclip
 from unclip.interop.sources import open_weights
+from weights_files import State, assert_same, every_format, save_legacy, state
 
 
 @every_format

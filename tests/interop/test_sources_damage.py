@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from weights_files import Hostile, State, every_format, refusal, save_legacy, state
 
 from unclip.errors import CheckpointError
 from unclip.interop.sources import open_weights
+from weights_files import Hostile, State, every_format, refusal, save_legacy, state
 
 
 def save_hostile_script(content: object, path: Path) -> None:

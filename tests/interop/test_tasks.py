@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+
 from dalle2_golden import CASES, changed, group
 from foreign_files import clip_folder, kandinsky
-from PIL import Image
-from unclip_pipelines import unclip_folder
-
 from unclip.errors import InputError
 from unclip.images import cover, from_pil
 from unclip.interop import import_foreign
@@ -17,6 +16,7 @@ from unclip.model.opening import join_foreign
 from unclip.models.dalle2_pytorch import Dalle2Prior
 from unclip.pipelines import Draft, UnClip
 from unclip.runtime import forked_random_state
+from unclip_pipelines import unclip_folder
 
 PICTURE = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
 

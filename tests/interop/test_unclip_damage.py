@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import PriorTransformer
-from networks import read
 from torch import Tensor
-from unclip_pipelines import change_json, change_tensors, imported
 
+from networks import read
 from unclip.errors import CheckpointError, ConfigError, UnclipError
 from unclip.interop.sources import read_json
+from unclip_pipelines import change_json, change_tensors, imported
 
 INDEX, WEIGHTS = "model_index.json", "diffusion_pytorch_model.safetensors"
 Damage = Callable[[Path], object]

@@ -14,15 +14,15 @@ import transformers
 from diffusers import DiffusionPipeline, UnCLIPScheduler
 from diffusers.pipelines.deprecated import unclip as deprecated
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
-from networks import read, same
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from unclip_pipelines import change_tensors, imported
 
+from networks import read, same
 from unclip.interop import ForeignModel, export_unclip
 from unclip.interop.sources import read_json
 from unclip.interop.unclip import import_unclip
+from unclip_pipelines import change_tensors, imported
 
 INDEX = "model_index.json"
 PIPELINES = {"text": deprecated.UnCLIPPipeline, "variation": deprecated.UnCLIPImageVariationPipeline}

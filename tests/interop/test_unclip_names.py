@@ -3,14 +3,14 @@
 The names of the original code are checked against diffusers' by undoing the published conversion.
 """
 
-import original_names
 import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
-from networks import close, fill, lazy, read, same, translate
 from torch import Tensor, nn
 
+import original_names
+from networks import close, fill, lazy, read, same, translate
 from unclip.interop.karlo import decoder_original_names, prior_original_names
 from unclip.interop.rules import Names, to_ours
 from unclip.interop.unclip import decoder_names, prior_names

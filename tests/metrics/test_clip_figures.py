@@ -6,9 +6,9 @@ from itertools import combinations
 import pytest
 import torch
 import torch.nn.functional as F
-from feature_sets import features
 from torch import Tensor
 
+from feature_sets import features
 from unclip.errors import InputError
 from unclip.metrics import clip_score, diversity, r_precision
 from unclip.runtime import seeded

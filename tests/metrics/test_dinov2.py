@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from networks import carry_over, fill
 from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
+from networks import carry_over, fill
 from unclip.errors import ConfigError
 from unclip.images import from_uint8, resize
 from unclip.metrics import DinoConfig, DinoFeatures, DinoV2, dino_config

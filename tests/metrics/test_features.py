@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pictures import picture
 from torch import Tensor, nn
 
+from pictures import picture
 from unclip.clip import Clip, TextImageEncoder
 from unclip.errors import InputError
 from unclip.images import from_pil, from_uint8, resize, to_uint8

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from feature_sets import AsTheyAre, features
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_sets import AsTheyAre, features
 from unclip.errors import InputError
 from unclip.metrics import Gaussian, frechet_distance
 from unclip.runtime import seeded

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from feature_sets import features
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_sets import features
 from unclip.errors import InputError
 from unclip.metrics import Gaussian
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from feature_sets import AsTheyAre, features
 
+from feature_sets import AsTheyAre, features
 from unclip.errors import InputError
 from unclip.metrics import inception_score
 from unclip.runtime import forked_random_state

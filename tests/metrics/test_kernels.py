@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from feature_sets import AsTheyAre, features
 
+from feature_sets import AsTheyAre, features
 from unclip.errors import InputError
 from unclip.metrics import kernel_distance, kernel_distance_of_subsets, mmd
 from unclip.runtime import seeded

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from feature_sets import features
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_sets import features
 from unclip.errors import InputError
 from unclip.metrics import ManifoldMetrics, manifold_metrics
 from unclip.runtime import seeded

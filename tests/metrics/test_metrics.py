@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from feature_sets import features
 from torch import Tensor
 
+from feature_sets import features
 from unclip.errors import InputError
 from unclip.metrics import (
     METRICS,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from metric_golden import PICTURES, answers, picture, rows, weights
 
+from metric_golden import PICTURES, answers, picture, rows, weights
 from unclip.checkpoint import load_weights
 from unclip.metrics import (
     Inception,

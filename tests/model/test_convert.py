@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import same
 from safetensors.torch import load_file, save_file
-from unclip_pipelines import Size, change_json, unclip_pipeline
 
+from networks import same
 from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.model import convert, describe_model, open_sources
 from unclip.pipelines import UnClip
+from unclip_pipelines import Size, change_json, unclip_pipeline
 
 SETTINGS = {"num_steps": {"prior": 2, "decoder": 2, "upsampler_32": 2}, "seed": 7, "output_type": "pt"}
 

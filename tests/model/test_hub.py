@@ -7,10 +7,10 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from hub_server import COMMIT, serve
-from networks import same
 from safetensors.torch import load_file, save_file
 
+from hub_server import COMMIT, serve
+from networks import same
 from unclip.errors import CheckpointError, InputError
 from unclip.model import find_model
 from unclip.model.opening import looks_like_repository

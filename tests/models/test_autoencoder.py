@@ -3,9 +3,9 @@
 import pytest
 import torch
 from diffusers import VQModel
-from networks import carry_over, close, fill
 from torch import nn
 
+from networks import carry_over, close, fill
 from unclip.errors import ConfigError, InputError
 from unclip.interop.movq import movq_names
 from unclip.models import Autoencoder, AutoencoderConfig, autoencoder_preset, count_parameters

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from networks import fill
 from torch import Tensor, nn
 
+from networks import fill
 from unclip.errors import ConfigError, InputError
 from unclip.models import KandinskyDecoder, count_parameters, kandinsky_decoder_preset
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from networks import fill
 from torch import Tensor, nn
 
+from networks import fill
 from unclip.errors import InputError
 from unclip.models import Decoder, Prior, count_parameters, decoder_preset, prior_preset
 

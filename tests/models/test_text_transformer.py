@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from networks import fill
 from torch import Tensor, nn
 
+from networks import fill
 from unclip.errors import InputError
 from unclip.models import Decoder, TextTransformerConfig, decoder_preset
 from unclip.models.decoder import last_token

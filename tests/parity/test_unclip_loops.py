@@ -23,10 +23,10 @@ from diffusers import DiffusionPipeline, UnCLIPScheduler
 from diffusers.pipelines.deprecated.unclip import pipeline_unclip, pipeline_unclip_image_variation
 from PIL import Image
 from torch import Tensor
-from unclip_pipelines import Size, unclip_pipeline
 
 from unclip.pipelines import Result, UnClip
 from unclip.runtime import forked_random_state
+from unclip_pipelines import Size, unclip_pipeline
 
 SMALL = Size(size=8, super_res=16)
 SIZES = {

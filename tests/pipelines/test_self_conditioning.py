@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from networks import fill
 from torch import Tensor
 from torch.nn import functional as F
 
+from networks import fill
 from unclip.clip import TextFeatures
 from unclip.diffusion import Denoiser, bind, clip_x0, time_grid
 from unclip.errors import ConfigError

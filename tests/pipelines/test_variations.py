@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from unclip_pipelines import unclip_pipeline
 
 from unclip.diffusion import ddim, invert, slerp, time_grid
 from unclip.errors import InputError
@@ -15,6 +14,7 @@ from unclip.images import cover, cut, from_pil
 from unclip.pipelines import Condition, Model, UnClip
 from unclip.pipelines.inversion import INVERTIBLE, INVERTIBLE_UPSAMPLER
 from unclip.runtime import NoiseSource
+from unclip_pipelines import unclip_pipeline
 
 
 @pytest.fixture

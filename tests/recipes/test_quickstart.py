@@ -10,9 +10,9 @@ from statistics import fmean
 from xml.etree import ElementTree
 
 import pytest
-from pictures import encoded, picture
 from PIL import Image
 
+from pictures import encoded, picture
 from unclip.cli.main import run
 from unclip.config import load_config
 from unclip.data import ShardSet

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from pictures import picture
 
+from pictures import picture
 from unclip.data import PrepareConfig, open_source, prepare
 from unclip.errors import CheckpointError
 from unclip.recipes import SeriesProgress, StageProgress, TrainingStage, get_recipe, train_stages

@@ -10,9 +10,9 @@ from functools import partial
 
 import pytest
 import torch
-from normal_data import NormalDenoiser
 from torch import Tensor
 
+from normal_data import NormalDenoiser
 from unclip.diffusion import SAMPLERS, CosineSchedule, Sampler, ddim, ddpm
 
 SCHEDULE = CosineSchedule()

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from normal_data import NormalDenoiser
 from torch import Tensor
 
+from normal_data import NormalDenoiser
 from unclip.diffusion import CosineSchedule, bind, clip_x0, cosine_schedule, ddim, invert, time_grid
 from unclip.errors import InputError
 

@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from short_runs import changed, small_shards
 
+from short_runs import changed, small_shards
 from unclip.data import emoji_items, write_shards
 from unclip.recipes import get_recipe
 from unclip.training import TrainConfig, train

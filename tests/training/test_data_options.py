@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from embedding_files import write_arrays, write_tables
 from shard_files import picture, write_set, write_tar
 from short_runs import ALONE, changed, first_batch, options, small_shards, steps
-
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, ShardSet, embed, emoji_items, open_pictures
 from unclip.errors import DataError

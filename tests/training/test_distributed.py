@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from processes import finish, start
 from short_runs import changed
-
 from unclip.checkpoint import load_tensors
 from unclip.training import TrainConfig
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from processes import finish, start
 from short_runs import ALONE, changed
-
 from unclip.clip import TextImageEncoder
 from unclip.data import embed
 from unclip.errors import ConfigError, InputError, UnclipError

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from short_runs import changed, steps
 
+from short_runs import changed, steps
 from unclip.recipes import RECIPES
 from unclip.training import TrainConfig
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import finish, start
 
+from processes import finish, start
 from unclip.training import TrainConfig
 
 NUM_STEPS = 100_000

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import finish, start
 
+from processes import finish, start
 from unclip.checkpoint import load_tensors
 from unclip.training import TrainConfig
 

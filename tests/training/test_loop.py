@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from short_runs import stop_after
 
+from short_runs import stop_after
 from unclip.checkpoint import load_tensors
 from unclip.errors import TrainingError
 from unclip.recipes import RECIPES

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from networks import fill
 from torch import Tensor, nn
 
+from networks import fill
 from unclip.clip import Clip, clip_preset
 from unclip.models import Decoder, Prior, Upsampler, decoder_preset, prior_preset, upsampler_preset
 from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig

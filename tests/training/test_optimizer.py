@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
-from networks import fill
 from torch import Tensor, nn
 
+from networks import fill
 from unclip.clip import Clip, clip_preset
 from unclip.errors import CheckpointError, ConfigError
 from unclip.models import Decoder, Prior, Upsampler, decoder_preset, prior_preset, upsampler_preset

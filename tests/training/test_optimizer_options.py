@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from short_runs import changed, fresh, options, steps
 from torch.optim import Muon
 
+from short_runs import changed, fresh, options, steps
 from unclip.training import OptimizerConfig, TrainConfig
 from unclip.training.optimizer import hidden_matrices, learning_rate
 

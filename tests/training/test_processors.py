@@ -14,13 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import processor_job
 import pytest
 import torch
-from processes import ROOT
-from short_runs import ALONE
 from torch import Tensor, nn
 
+import processor_job
+from processes import ROOT
+from short_runs import ALONE
 from unclip.checkpoint import load_tensors
 from unclip.pipelines import UnClip
 from unclip.training import TrainConfig, Trainer

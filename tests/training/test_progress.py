@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from short_runs import ALONE
 
+from short_runs import ALONE
 from unclip.training import Feed, Position, TrainConfig, make_task, train
 from unclip.training.logging import Reporter, StepReport
 

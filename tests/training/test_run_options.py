@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from processes import finish, start
 from short_runs import ALONE, calls, changed, first_batch, fresh, loss, options, steps
-
 from unclip.errors import TrainingError
 from unclip.training import Feed, TrainConfig, Trainer, average_stage, make_task, train
 from unclip.training.averages import ema_decay, load_snapshots

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from processes import finish, start
 from short_runs import changed
-
 from unclip.training import TrainConfig
 
 WORKER = Path(__file__).parents[1] / "helpers" / "sharded_worker.py"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from short_runs import ALONE, changed, stop_after
 from torch import nn
 
+from short_runs import ALONE, changed, stop_after
 from unclip.checkpoint import load_tensors
 from unclip.data import emoji_items, write_shards
 from unclip.errors import TrainingError

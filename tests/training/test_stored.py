@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from embedding_files import write_arrays
 from shard_files import picture, write_tar
-
 from unclip.data import EmbeddingSet, open_pictures
 from unclip.errors import DataError
 from unclip.training.tasks.samples import EmbeddedPictures, Embeddings, read_items

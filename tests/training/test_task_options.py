@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from short_runs import ALONE, calls, changed, first_batch, loss, options, small_shards, steps
 
+from short_runs import ALONE, calls, changed, first_batch, loss, options, small_shards, steps
 from unclip.clip import TextImageEncoder
 from unclip.data import open_pictures
 from unclip.diffusion import make_schedule

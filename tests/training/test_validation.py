@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from short_runs import ALONE, changed, steps
 
+from short_runs import ALONE, changed, steps
 from unclip.training import Feed, TrainConfig
 
 STAGES = {

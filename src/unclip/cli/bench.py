@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unclip.cli.compare import read_evaluation
-from unclip.cli.options import Device, parse_size
-from unclip.cli.per_stage import parse_per_stage
+from unclip.cli.evaluate import read_evaluation
+from unclip.cli.options import Device, help_of, parse_per_stage, parse_size
 from unclip.cli.train import parse_change
 from unclip.errors import InputError
 from unclip.progress import say
@@ -44,10 +43,10 @@ def sample(
     stage: Annotated[str | None, typer.Option(help="prior, decoder, upsampler_256, ...; else all.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a shape: prior.depth=6.")] = None,
     batch: Annotated[str, typer.Option(help="Pictures at a time: 1, or several as 1,4,16.")] = "1",
-    size: Annotated[str | None, typer.Option(help="A side that the model draws, or WIDTHxHEIGHT near one.")] = None,
+    size: Annotated[str | None, typer.Option(help=help_of("image_size"))] = None,
     steps: Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25.")] = None,
-    guidance: Annotated[str | None, typer.Option(help="1 is off; for all stages, or prior=1,decoder=3.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, heun, dpm++ or dpm++sde; also per stage.")] = None,
+    guidance: Annotated[str | None, typer.Option(help=help_of("guidance_scale"))] = None,
+    sampler: Annotated[str | None, typer.Option(help=help_of("sampler"))] = None,
     candidates: Annotated[int | None, typer.Option(help="Embeddings the prior draws; a preset: 1.")] = None,
     text_tokens: Annotated[int | None, typer.Option(help="Length of texts; 0: networks that read none.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else the device's best.")] = None,

@@ -264,9 +264,8 @@ def run_suites(
         if name not in SUITES:
             raise InputError(f"there is no suite {name!r}; {did_you_mean(name, SUITES)}")
     stages = dict(settings or {})
-    prior = partial(prior_suite, model, captions, settings=stages.get("prior"), num_candidates=num_candidates)
     functions = {
-        "prior": prior,
+        "prior": partial(prior_suite, model, captions, settings=stages.get("prior"), num_candidates=num_candidates),
         "round_trip": partial(round_trip, model, settings=stages.get("decoder")),
         "upsampler": partial(upsampler_consistency, model, settings=stages),
     }

@@ -26,7 +26,7 @@ from unclip.diffusion import (
 from unclip.images import from_uint8, grid, to_pil
 from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND, StageSettings
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
-from unclip.pipelines.sampling import run_to_end, sample_steps
+from unclip.pipelines.stage import run_to_end, sample_steps
 from unclip.runtime import forked_random_state
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
 from unclip.training.task import Batch, Request, Samples, Stream, Task
