@@ -247,8 +247,3 @@ def plain(text: str) -> str:
 def cell_text(cell: Cell) -> str:
     """Write a cell as tables show it: 12345 is 12,345 and 0.123456 is 0.1235."""
     return cell if isinstance(cell, str) else f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}"
-
-
-def bytes_text(count: float) -> str:
-    """Write a number of bytes: 12.3 MB, or 4.56 GB."""
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"

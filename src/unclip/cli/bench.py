@@ -11,8 +11,8 @@ from unclip.cli.evaluate import read_evaluation
 from unclip.cli.options import Device, help_of, parse_per_stage, parse_size
 from unclip.cli.train import parse_change
 from unclip.errors import InputError
+from unclip.files import bytes_text
 from unclip.progress import say
-from unclip.report import bytes_text
 
 if TYPE_CHECKING:
     from unclip.bench import BatchFigures, SampleReport, StageFigures, Subject, TrainReport

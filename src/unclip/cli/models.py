@@ -9,6 +9,7 @@ import typer
 
 from unclip.cli.options import AsJson, Device, ModelName
 from unclip.errors import InputError
+from unclip.files import bytes_text
 from unclip.progress import say, show_progress
 
 if TYPE_CHECKING:
@@ -71,11 +72,6 @@ def _stage_row(stage: "StageInfo", described: "ModelInfo") -> str:
     memory = map(bytes_text, stage.memory.values())
     flops = f"{stage.flops_per_step / 1e9:,.2f}"
     return INFO_COLUMNS.format(stage.name, f"{stage.num_parameters:,}", flops, *memory, "; ".join(notes))
-
-
-def bytes_text(count: float) -> str:
-    """12.3 MB, or 4.56 GB."""
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
 
 
 def convert(
