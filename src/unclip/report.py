@@ -96,9 +96,8 @@ class Report:
         """Add curves in one frame."""
         svg = svg_plot(lines, x_label, y_label)
         # A file of its own has no page whose colour it could take.
-        name = self._add_file("svg", svg.replace("currentColor", "#444").encode())
-        html = f"<figure><figcaption>{plain(title)}</figcaption>\n{svg}</figure>"
-        self._add(html, lambda folder: f"![{title}]({folder}/{name})")
+        file = svg.replace("currentColor", "#444").encode()
+        self._add_file(f"<figure><figcaption>{plain(title)}</figcaption>\n{svg}</figure>", "svg", file, title)
 
     def pictures(self, images: Sequence[Image.Image], captions: Sequence[str], alt: Sequence[str] = ()) -> None:
         """Add pictures beside each other, each above its caption; `alt` holds alternative texts, the captions if empty.
@@ -110,15 +109,11 @@ class Report:
         for image, caption, alt_text in zip(images, captions, alt or captions, strict=True):
             file = io.BytesIO()
             image.save(file, "PNG")
-            name = self._add_file("png", file.getvalue())
             kind = ' class="small"' if max(image.size) < SMALL else ""
             source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-            below, inside = (text.translate(str.maketrans("[]\n", "() ")) for text in (caption, alt_text))
-            self._add(
-                f'<figure><img{kind} src="{source}" alt="{plain(alt_text)}"/>'
-                f"<figcaption>{plain(caption)}</figcaption></figure>",
-                lambda folder, name=name, below=below, inside=inside: f"![{inside}]({folder}/{name})\n{below}",
-            )
+            html = f'<img{kind} src="{source}" alt="{plain(alt_text)}"/><figcaption>{plain(caption)}</figcaption>'
+            inside, below = (text.translate(str.maketrans("[]\n", "() ")) for text in (alt_text, caption))
+            self._add_file(f"<figure>{html}</figure>", "png", file.getvalue(), inside, f"\n{below}")
 
     def html(self) -> str:
         """Return the whole page, which is well-formed XML too."""
@@ -145,10 +140,10 @@ class Report:
         self._html.append(html)
         self._markdown.append((lambda folder: markdown) if isinstance(markdown, str) else markdown)
 
-    def _add_file(self, suffix: str, content: bytes) -> str:
+    def _add_file(self, html: str, suffix: str, content: bytes, alt: str, below: str = "") -> None:
         name = f"{len(self._files) + 1:02d}.{suffix}"
         self._files[name] = content
-        return name
+        self._add(html, lambda folder: f"![{alt}]({folder}/{name}){below}")
 
 
 WIDTH, HEIGHT = 640, 260
@@ -173,8 +168,8 @@ def svg_plot(lines: Sequence[Line], x_label: str, y_label: str) -> str:
     pens = [looks[number % len(looks)] for number in range(len(lines))]
     parts = [_text(4, 16, y_label)]
     for number, (line, pen) in enumerate((pair for pair in zip(lines, pens, strict=True) if pair[0].name), start=1):
-        y = 16 + ROW * number
-        parts.append(f'<path d="M{LEFT} {y - 4}h18" {pen} stroke-width="2"/>{_text(LEFT + 24, y, line.name)}')
+        row = 16 + ROW * number
+        parts.append(f'<path d="M{LEFT} {row - 4}h18" {pen} stroke-width="2"/>{_text(LEFT + 24, row, line.name)}')
     more = ROW * (len(parts) - 1)
     top, bottom, right = TOP + more, HEIGHT + more - BOTTOM, WIDTH - RIGHT
     points = [point for line in lines for point in line.points()]
