@@ -8,13 +8,13 @@ import original_names
 import torch
 import transformers
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
+from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
 from networks import fill, lazy, read
 from unclip_pipelines import Size, unclip_pipeline
 from weights_files import save_script
 
 from unclip.clip import Clip, ClipConfig
 from unclip.interop.clip import openai_names
-from unclip.interop.kandinsky import autoencoder_config_theirs, decoder_config_theirs
 from unclip.interop.rules import to_theirs
 from unclip.models import autoencoder_preset, kandinsky_decoder_preset
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from unclip.clip import Tokenizer
 from unclip.interop import ForeignModel
 from unclip.interop.sources import read_json
-from unclip.interop.unclip_folder import import_unclip
+from unclip.interop.unclip import import_unclip
 from unclip.runtime import forked_random_state
 
 # Where the pipelines lived when they saved the folders that are published.

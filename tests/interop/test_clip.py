@@ -94,19 +94,24 @@ def test_open_clips_own_models_are_known_by_their_shapes(name: str) -> None:
 def test_shapes_of_openais_models_leave_the_activation_open(name: str) -> None:
     state = shapes_of(clip_preset(name))
     with pytest.raises(
-        CheckpointError, match=r"^file: its shapes do not tell .*; put its open_clip_config\.json beside it"
+        CheckpointError, match=r"^file: its shapes do not show .*; put its open_clip_config\.json beside it"
     ):
         clip_from_open_clip(state, "file")
-    weights, _ = clip_from_open_clip(state, "file", activation="gelu")
-    assert weights.config == clip_preset(name).replace(activation="gelu", resize="crop")
+    config = clip_preset(name)
+    heads = {
+        "vision_cfg": {"head_width": config.vision_width // config.vision_heads},
+        "text_cfg": {"heads": config.text_heads},
+    }
+    weights, _ = clip_from_open_clip(state, "file", {"model_cfg": heads})
+    assert weights.config == config.replace(activation="gelu", resize="crop")
     if name != "tiny":
         weights, _ = clip_from_openai(state, "file")
         assert weights.config == clip_preset(name).replace(resize="crop")
 
 
 def test_shapes_of_nothing_known_ask_for_the_config() -> None:
-    with pytest.raises(CheckpointError, match="its shapes do not tell"):
-        clip_from_open_clip(shapes_of(HUGE), "file", activation="gelu")
+    with pytest.raises(CheckpointError, match="its shapes do not show"):
+        clip_from_open_clip(shapes_of(HUGE), "file")
 
 
 def test_names_of_openai_work_both_ways() -> None:

@@ -82,7 +82,7 @@ def test_open_clip(tmp_path: Path) -> None:
     state = read(to_theirs(lazy(clip.state_dict()), openai_names(clip.config), ""))
     file = tmp_path / "open_clip_model.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
-    with pytest.raises(CheckpointError, match=r"its shapes do not tell .*; put its open_clip_config\.json beside"):
+    with pytest.raises(CheckpointError, match=r"its shapes do not show .*; put its open_clip_config\.json beside"):
         import_clip(file)
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPTIONS}))
     for path in (file, tmp_path):

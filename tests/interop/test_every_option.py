@@ -8,6 +8,7 @@ import diffusers
 import pytest
 import transformers
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
 from networks import lazy
 
 from unclip.checkpoint import NetworkWeights
@@ -17,6 +18,7 @@ from unclip.interop import kandinsky as kandinsky_configs
 from unclip.interop import schedulers
 from unclip.interop import unclip as unclip_configs
 from unclip.interop.clip import clip_from_open_clip, clip_from_transformers, clip_to_transformers, openai_names
+from unclip.interop.movq import autoencoder_config
 from unclip.interop.options import IDLE, other_options
 from unclip.interop.rules import ForeignNetwork, to_theirs
 from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
@@ -62,14 +64,14 @@ CASES: dict[str, tuple[type, Mapping[str, Any], Read, set[str]]] = {
     ),
     "Kandinsky's decoder": (
         diffusers.UNet2DConditionModel,
-        kandinsky_configs.decoder_config_theirs(kandinsky_decoder_preset("kandinsky-2.2")),
+        decoder_config_theirs(kandinsky_decoder_preset("kandinsky-2.2")),
         kandinsky_configs.decoder_config,
         set(),
     ),
     "autoencoder": (
         diffusers.VQModel,
-        kandinsky_configs.autoencoder_config_theirs(autoencoder_preset("kandinsky-2.2")),
-        kandinsky_configs.autoencoder_config,
+        autoencoder_config_theirs(autoencoder_preset("kandinsky-2.2")),
+        autoencoder_config,
         {"sample_size", "scaling_factor"},  # the network reads neither; the second is named where it is read
     ),
     "UnCLIPScheduler": (

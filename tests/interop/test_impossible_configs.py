@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from dalle2_golden import CASES
+from kandinsky_configs import autoencoder_config_theirs, decoder_config_theirs
 
 from unclip.config import load_config
 from unclip.errors import UnclipError
@@ -14,6 +15,7 @@ from unclip.interop import schedulers
 from unclip.interop import unclip as unclip_configs
 from unclip.interop.clip import clip_from_transformers
 from unclip.interop.dalle2 import prior_config, unet_config
+from unclip.interop.movq import autoencoder_config
 from unclip.interop.sources import Component
 from unclip.model import StageSettings
 from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
@@ -46,16 +48,16 @@ CONFIGS: dict[str, tuple[Mapping[str, Any], Read]] = {
         lambda config: unclip_configs.upsampler_config(config, 64),
     ),
     "kandinsky 2.1": (
-        kandinsky_configs.decoder_config_theirs(kandinsky_decoder_preset("kandinsky-2.1")),
+        decoder_config_theirs(kandinsky_decoder_preset("kandinsky-2.1")),
         kandinsky_configs.decoder_config,
     ),
     "kandinsky 2.2": (
-        kandinsky_configs.decoder_config_theirs(kandinsky_decoder_preset("kandinsky-2.2")),
+        decoder_config_theirs(kandinsky_decoder_preset("kandinsky-2.2")),
         kandinsky_configs.decoder_config,
     ),
     "movq": (
-        kandinsky_configs.autoencoder_config_theirs(autoencoder_preset("kandinsky-2.2")),
-        kandinsky_configs.autoencoder_config,
+        autoencoder_config_theirs(autoencoder_preset("kandinsky-2.2")),
+        autoencoder_config,
     ),
     "scheduler": (
         schedulers.unclip_scheduler(PRIOR, 5.0, learned_variance=False),

@@ -17,8 +17,13 @@ from torch import Tensor, nn
 from unclip.clip import clip_preset
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop import ForeignModel
-from unclip.interop.kandinsky import kandinsky_names, multilingual_names
-from unclip.interop.kandinsky_folder import PIPELINES, import_kandinsky, import_kandinsky_original
+from unclip.interop.kandinsky import (
+    PIPELINES,
+    import_kandinsky,
+    import_kandinsky_original,
+    kandinsky_names,
+    multilingual_names,
+)
 from unclip.interop.movq import movq_names
 from unclip.interop.rules import to_theirs
 from unclip.interop.unclip import prior_names

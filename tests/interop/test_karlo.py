@@ -15,7 +15,7 @@ from unclip.clip import clip_preset
 from unclip.errors import CheckpointError
 from unclip.interop import ForeignModel
 from unclip.interop.karlo import import_karlo
-from unclip.interop.unclip_folder import import_unclip
+from unclip.interop.unclip import import_unclip
 from unclip.model.opening import join_foreign
 from unclip.pipelines import Model
 from unclip.pipelines.tasks.text_to_image import text_to_image

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from unclip.errors import CheckpointError, ConfigError, UnclipError
 from unclip.interop import import_foreign, needed_weights
 from unclip.interop.sources import read_index
-from unclip.interop.unclip_folder import import_unclip
+from unclip.interop.unclip import import_unclip
 
 FOLDER = Path("folder")
 KIND = {"_class_name": "UnCLIPPipeline"}

@@ -42,10 +42,10 @@ def test_other_weights_are_named(tmp_path: Path, names: list[str], looks: str) -
         import_foreign([tmp_path / "x.safetensors"])
 
 
-def test_what_tells_nothing_is_said(tmp_path: Path) -> None:
+def test_unknown_tensors_are_named(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2), "b": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"x\.safetensors holds 2 tensors that tell nothing \('a', …\); known are"
+        CheckpointError, match=r"x\.safetensors holds 2 tensors that match no known model \('a', …\); known are"
     ):
         import_foreign([tmp_path])
 

@@ -1,4 +1,4 @@
-"""Tables of names move tensors both ways, by layouts that are told in words here; what does not fit is refused."""
+"""Tables of names move tensors both ways, by layouts that are described in words here; what does not fit is refused."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor
 from unclip.errors import CheckpointError
-from unclip.interop.rules import Names, Source, heads, row, to_ours, to_theirs, tokens, under
+from unclip.interop.rules import Names, Origin, heads, row, to_ours, to_theirs, tokens, under
 
 
 def lazy(**tensors: Tensor) -> dict[str, LazyTensor]:
@@ -40,7 +40,7 @@ def test_parts_are_joined_along_the_rows_and_cut_again() -> None:
         (heads("x", 3, 1), [0, 3, 1, 4, 2, 5]),
     ],
 )
-def test_layouts(source: Source, order: list[int]) -> None:
+def test_layouts(source: Origin, order: list[int]) -> None:
     theirs = lazy(x__weight=torch.arange(12.0).view(6, 2), x__bias=torch.arange(6.0))
     ours = to_ours(theirs, lambda: network(6, 2), {"0": source}, "file").tensors
     assert ours["0.bias"].read().tolist() == order

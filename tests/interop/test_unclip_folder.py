@@ -22,7 +22,7 @@ from unclip_pipelines import change_tensors, imported
 
 from unclip.interop import ForeignModel, export_unclip
 from unclip.interop.sources import read_json
-from unclip.interop.unclip_folder import import_unclip
+from unclip.interop.unclip import import_unclip
 
 INDEX = "model_index.json"
 PIPELINES = {"text": deprecated.UnCLIPPipeline, "variation": deprecated.UnCLIPImageVariationPipeline}

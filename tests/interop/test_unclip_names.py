@@ -11,15 +11,10 @@ from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from networks import close, fill, lazy, read, same, translate
 from torch import Tensor, nn
 
+from unclip.interop.karlo import decoder_original_names, prior_original_names
 from unclip.interop.rules import Names, to_ours
-from unclip.interop.unclip import (
-    decoder_names,
-    decoder_original_names,
-    prior_names,
-    prior_original_names,
-    upsampler_names,
-    upsampler_original_names,
-)
+from unclip.interop.unclip import decoder_names, prior_names
+from unclip.interop.unets import unet_names, unet_original_names
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
 
 TIMESTEP, EMBEDDING = torch.tensor([7.0, 950.0]), torch.linspace(-1, 1, 48).view(2, 24).cos()
@@ -142,9 +137,9 @@ def test_upsampler(memory_format: torch.memory_format) -> None:
     config = UpsamplerConfig(image_size=32, low_res_size=8, base_channels=32, channel_mult=(1, 2), num_res_blocks=2)
     ours = Upsampler(config).eval()
     fill(theirs, std=0.05)
-    translate(ours, theirs.state_dict(), upsampler_names(config.unet()))
+    translate(ours, theirs.state_dict(), unet_names(config.unet()))
     original = original_names.unet(theirs.state_dict())
-    check_original(ours, upsampler_original_names(config.unet()), original, {})
+    check_original(ours, unet_original_names(config.unet()), original, {})
     ours.to(memory_format=memory_format)
     x_t, low_res = torch.randn(2, 3, 32, 32), torch.rand(2, 3, 8, 8)
     large = nn.functional.interpolate(low_res, size=(32, 32), mode="bicubic", antialias=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from unclip.errors import InputError
 from unclip.models import Decoder, TextTransformerConfig, decoder_preset
-from unclip.models.text_transformer import last_token
+from unclip.models.decoder import last_token
 
 PLAIN = decoder_preset("tiny").replace(text_dim=24)
 

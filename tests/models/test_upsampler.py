@@ -45,8 +45,8 @@ def test_no_augmentation_is_level_zero() -> None:
     assert torch.equal(upsampler(X_T, TIME, LOW), upsampler(X_T, TIME, LOW, torch.zeros(2)))
 
 
-def test_an_augmentation_that_it_cannot_be_told_is_refused() -> None:
-    with pytest.raises(InputError, match=r"not told an augmentation \(noise_conditioning=False\)"):
+def test_an_augmentation_that_is_not_read_is_refused() -> None:
+    with pytest.raises(InputError, match=r"reads no augmentation \(noise_conditioning=False\)"):
         filled()(X_T, TIME, LOW, torch.zeros(2))
 
 

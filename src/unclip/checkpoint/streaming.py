@@ -1,4 +1,4 @@
-"""Safetensors files one tensor at a time: memory holds the largest tensor, not the file. Knows names, types and shapes.
+"""Read and write safetensors files one tensor at a time: memory holds the largest tensor, not the file.
 
 The format is that of https://github.com/huggingface/safetensors: eight bytes of header size, a JSON header, the data.
 `safetensors` itself checks a header; its own reader and writer hold or map the whole file.
@@ -37,7 +37,7 @@ DTYPES = {
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 SIZE_BYTES = 8
-# Of the data and, in files of ours, of most tensors: that of torch's own memory, so that they can be used in place.
+# Of the data and, in our files, of most tensors: that of torch's own memory, so that they can be used in place.
 ALIGNMENT = 64
 # Bytes of a tensor below which it is read, not mapped.
 SMALL = 2**18
@@ -51,16 +51,16 @@ class LazyTensor:
     dtype: torch.dtype
     read: Callable[[], Tensor]
     quantized: "tuple[LazyTensor, LazyTensor] | None" = None
-    """The stored int8 values and their scales, where the tensor is made of these."""
+    """The stored int8 values and their scales, if the tensor is computed from these."""
 
     @classmethod
     def of(cls, tensor: Tensor) -> "LazyTensor":
-        """A tensor that is in memory already."""
+        """Wrap a tensor that is in memory already."""
         return cls(tuple(tensor.shape), tensor.dtype, lambda: tensor)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of its numbers."""
+        """Number of bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -72,7 +72,7 @@ class TensorFile(NamedTuple):
 
 
 def open_tensors(path: Path | str) -> TensorFile:
-    """The tensors of a safetensors file, in their stored types.
+    """Open the tensors of a safetensors file, in their stored types.
 
     Raises `CheckpointError` for a file that is missing, cut short, not safetensors, or of a type torch does not have.
     """
@@ -120,7 +120,7 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 class _OpenFile:
-    """A file that can be read for as long as something holds it, though its name may go to another file meanwhile."""
+    """A file that can be read as long as it is referenced, even if its name goes to another file meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -131,14 +131,14 @@ class _OpenFile:
         return os.pread(self.descriptor, num_bytes, offset)
 
     def map(self, offset: int, num_bytes: int, dtype: torch.dtype) -> Tensor:
-        """Pages as a tensor: memory is taken as they are touched, and given back when they are not needed."""
+        """Map pages as a tensor: memory is taken as they are read, and given back when they are not needed."""
         if os.fstat(self.descriptor).st_size < offset + num_bytes:
             raise CheckpointError(f"{self.path} was cut short while it was open; fetch it again.")
         if num_bytes < SMALL:
             # A mapping holds a descriptor of its own, and a process may have only so many.
             return torch.frombuffer(bytearray(self.read(offset, num_bytes)), dtype=torch.uint8).view(dtype)
         page = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        # A private copy: who writes to the tensor changes no file.
+        # A private copy: writing to the tensor changes no file.
         pages = mmap.mmap(self.descriptor, offset - page + num_bytes, access=mmap.ACCESS_COPY, offset=page)
         return torch.frombuffer(pages, dtype=torch.uint8, offset=offset - page).view(dtype)
 
@@ -176,12 +176,12 @@ def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, st
 
 def _bytes(name: str, lazy: LazyTensor) -> memoryview:
     tensor = lazy.read().detach().cpu()
-    found = (tuple(tensor.shape), tensor.dtype)
-    assert found == (lazy.shape, lazy.dtype), f"{name} was announced as {lazy.shape} {lazy.dtype}, but is {found}"
+    actual = (tuple(tensor.shape), tensor.dtype)
+    assert actual == (lazy.shape, lazy.dtype), f"{name} was announced as {lazy.shape} {lazy.dtype}, but is {actual}"
     return tensor_bytes(tensor)
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor on the CPU, without a copy where it is contiguous."""
-    # Through bytes: numpy knows neither bfloat16 nor float8.
+    """Return the bytes of a tensor on the CPU, without a copy where it is contiguous."""
+    # Through bytes: numpy has neither bfloat16 nor float8.
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data

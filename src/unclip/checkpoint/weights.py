@@ -1,7 +1,7 @@
-"""What the package writes: networks with their configuration. Knows modules and storages, no one network.
+"""Write and read networks with their configuration, in three storages.
 
-Three storages: float32; bfloat16; int8 with one float32 scale per output channel (absolute maximum / 127) for tensors
-of two or more dimensions, the rest in float32. What was imported is kept in the types that it came in.
+The storages are float32; bfloat16; int8 with one float32 scale per output channel (absolute maximum / 127) for tensors
+of two or more dimensions, the rest in float32. Imported weights keep their types.
 """
 
 import json
@@ -24,16 +24,16 @@ INT8_MAX = 127.0
 
 @dataclass(frozen=True, eq=False)
 class NetworkWeights:
-    """All that is needed to build a network, in our names; none of its tensors has been read."""
+    """Config and tensors of a network, in our names; none of the tensors has been read."""
 
     network: str
-    """Name of the class that it is an instance of."""
+    """Name of its class."""
     config: Config
-    """What to build it with."""
+    """Argument of the class."""
     tensors: Mapping[str, LazyTensor]
-    """Its state dict, whole, in the types that are stored."""
+    """Its whole state dict, in the stored types."""
     source: str
-    """Where it comes from, for messages."""
+    """Origin, for messages."""
 
 
 class Checkpoint(NamedTuple):
@@ -46,7 +46,7 @@ class Checkpoint(NamedTuple):
 def save_tensors(
     path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], storage: Storage = "float32"
 ) -> None:
-    """Write tensors and metadata atomically. Floating tensors are stored as `storage` says, others as they are."""
+    """Write tensors and metadata atomically. Floating tensors are stored as `storage`, others as they are."""
     _write(path, {name: LazyTensor.of(tensor.detach().cpu()) for name, tensor in tensors.items()}, metadata, storage)
 
 
@@ -73,13 +73,13 @@ def save_state(
     kind: str,
     storage: Storage = "float32",
 ) -> None:
-    """`save_module` of the state of a module of the class `network`, which need not be there."""
+    """Do as `save_module` for the state dict of a module of the class `network`."""
     tensors = {name: LazyTensor.of(tensor.detach().cpu()) for name, tensor in state.items()}
     save_network(path, NetworkWeights(network, config, tensors, str(path)), kind, storage)
 
 
 def open_weights(path: Path | str) -> TensorFile:
-    """The tensors of a file of ours, none read yet; those of int8 storage are float32, others of their stored types.
+    """Open the tensors of our file, none read yet; those of int8 storage are float32, others of their stored types.
 
     Raises `CheckpointError` for a file that is missing, cut short or not safetensors.
     """
@@ -99,7 +99,7 @@ def load_tensors(path: Path | str) -> Checkpoint:
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """The metadata of a weights file without its tensors; raises like `load_tensors`."""
+    """Read the metadata of a weights file; raises like `load_tensors`."""
     return open_tensors(path).metadata
 
 
@@ -119,7 +119,7 @@ def fill(
     """Put a module on `device` with `tensors` as its state; strict as `load_weights`. It may be on the meta device.
 
     Parameters become `dtype`, those of convolutions channels-last; buffers (statistics) become float32. They are read
-    one after the other; on a CPU what is stored in `dtype` is not copied but mapped from the file.
+    one after the other; on a CPU tensors stored in `dtype` are not copied but mapped from the file.
     """
     _check(module, {name: tensor.shape for name, tensor in tensors.items()}, source)
     parameters = dict(module.named_parameters()).keys()
@@ -136,24 +136,24 @@ def fill(
 
 
 def stored_types(tensors: Mapping[str, LazyTensor]) -> str:
-    """The floating types of tensors, such as float16, or "float16+float32"."""
-    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.dtype.is_floating_point}
-    return "+".join(sorted(found))
+    """Name the floating types of tensors, such as float16, or "float16+float32"."""
+    types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.dtype.is_floating_point}
+    return "+".join(sorted(types))
 
 
 def _storage_of(stored: Mapping[str, LazyTensor]) -> str:
     return "int8" if any(name.endswith(SCALE) for name in stored) else stored_types(stored)
 
 
-def _check(module: nn.Module, found: Mapping[str, tuple[int, ...]], source: Path | str) -> None:
+def _check(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: Path | str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     problems = [
-        *(f"missing {name}" for name in expected.keys() - found.keys()),
-        *(f"unknown {name}" for name in found.keys() - expected.keys()),
+        *(f"missing {name}" for name in expected.keys() - shapes.keys()),
+        *(f"unknown {name}" for name in shapes.keys() - expected.keys()),
         *(
-            f"{name} is {found[name]}, the network wants {expected[name]}"
-            for name in expected.keys() & found.keys()
-            if found[name] != expected[name]
+            f"{name} is {shapes[name]}, the network wants {expected[name]}"
+            for name in expected.keys() & shapes.keys()
+            if shapes[name] != expected[name]
         ),
     ]
     if problems:
@@ -173,7 +173,7 @@ def _write(
 
 def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str, LazyTensor]:
     if tensor.quantized is not None and storage in (None, "int8"):
-        # As they are stored: quantised anew, a scale may miss its last bit.
+        # As they are stored: after a new quantisation a scale may miss its last bit.
         values, scale = tensor.quantized
         return {name: values, name + SCALE: scale}
     if storage is None or not tensor.dtype.is_floating_point:
@@ -198,7 +198,7 @@ def _as_float32(tensor: Tensor) -> Tensor:
 
 
 def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric int8 per output channel: (int8 values, float32 scale of shape (channels,)); error <= scale / 2."""
+    """Quantise per output channel, symmetrically: (int8 values, float32 scale (channels,)); error <= scale / 2."""
     flat = tensor.float().flatten(1)
     scale = flat.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny * INT8_MAX) / INT8_MAX
     values = (flat / scale[:, None]).round().to(torch.int8)
@@ -206,5 +206,5 @@ def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize(values: Tensor, scale: Tensor) -> Tensor:
-    """float32 tensor from int8 values (channels, ...) and one scale per channel."""
+    """Return the float32 tensor of int8 values (channels, ...) and one scale per channel."""
     return values.float() * scale.reshape(-1, *[1] * (values.ndim - 1))

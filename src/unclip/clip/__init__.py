@@ -1,4 +1,4 @@
-"""CLIP: images and texts in one embedding space (arXiv 2103.00020). Knows nothing of diffusion."""
+"""CLIP: images and texts in one embedding space (arXiv 2103.00020)."""
 
 from unclip.clip.config import ClipConfig, clip_preset
 from unclip.clip.encoder import TextImageEncoder, clip_hash, save_encoder

@@ -1,4 +1,4 @@
-"""The shape of a CLIP model and its named presets. Knows no tensors."""
+"""The shape of a CLIP model, and its named presets."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class ClipConfig(Config):
     embedding_dim: int = Field(ge=1)
     """Size of the space that images and texts share."""
     image_size: int = Field(ge=0)
-    """Side of the square picture that the vision tower sees, in pixels; others are resized to it."""
+    """Side of the square picture that the vision tower reads, in pixels; others are resized to it."""
     patch_size: int = Field(ge=0)
     """Side of a patch in pixels; must divide image_size."""
     vision_width: int = Field(ge=0)
@@ -41,7 +41,7 @@ class ClipConfig(Config):
     activation: Activation = "quick_gelu"
     """Nonlinearity of the MLPs: OpenAI's weights use quick_gelu, most later ones gelu."""
     resize: Literal["squash", "crop"] = "squash"
-    """How a picture file becomes square: squashed, or the middle of it; published weights learned from the middle."""
+    """How a picture becomes square: squashed, or cropped to its middle as in the training of published weights."""
 
     @model_validator(mode="after")
     def _check_divisions(self) -> "ClipConfig":
@@ -102,9 +102,9 @@ PRESETS = {
 
 
 def clip_preset(name: str) -> ClipConfig:
-    """The named architecture: "tiny" (for tests), one that OpenAI released, such as "vit-l-14", or one of OpenCLIP's.
+    """Return an architecture: "tiny" (for tests), one that OpenAI released, such as "vit-l-14", or one of OpenCLIP's.
 
-    Raises InputError that lists the presets when there is none of that name.
+    Raises InputError with a list of the presets for another name.
     """
     if name not in PRESETS:
         raise InputError(f"there is no CLIP preset {name!r}; {did_you_mean(name, PRESETS)}")

@@ -1,4 +1,4 @@
-"""CLIP as the rest of the package sees it: pictures and prompts in, features out. Knows no stage that uses them."""
+"""CLIP for use: from pictures and prompts to features."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,19 +34,18 @@ def save_encoder(
 
 def check_tokenizer(tokenizer: Tokenizer, config: ClipConfig) -> None:
     """Raise `ConfigError` when the tokenizer's ids do not fit the network's vocabulary."""
-    found, wanted = (tokenizer.vocab_size, tokenizer.end_token), (config.vocab_size, config.end_token)
-    if found != wanted:
+    if (tokenizer.vocab_size, tokenizer.end_token) != (config.vocab_size, config.end_token):
         raise ConfigError(
-            f"the tokenizer has {found[0]} tokens and ends a text with {found[1]}, but CLIP was made for "
-            f"{wanted[0]} and {wanted[1]}; use the tokenizer it was trained with."
+            f"the tokenizer has {tokenizer.vocab_size} tokens and ends a text with {tokenizer.end_token}, but CLIP was "
+            f"made for {config.vocab_size} and {config.end_token}; use the tokenizer it was trained with."
         )
 
 
 class TextImageEncoder:
-    """A CLIP with its tokenizer, for use: it gives no gradients (train the `Clip` by itself).
+    """A CLIP with its tokenizer; it computes no gradients (train the `Clip` by itself).
 
     `compute_dtype` is the number format of its arithmetic, None that of its weights. In float64 the features are the
-    same to the bit whatever a process does with float32 products; weights are widened layer by layer.
+    same to the bit whatever the process has set for float32 products; weights are widened layer by layer.
     """
 
     def __init__(self, clip: Clip, tokenizer: Tokenizer, compute_dtype: torch.dtype | None = None) -> None:
@@ -73,17 +72,17 @@ class TextImageEncoder:
 
     @torch.no_grad()
     def encode_image(self, images: Images) -> Embeddings:
-        """Embeddings (batch, embedding_dim), float32, not normalised, of pixels in [-1, 1] of any size."""
+        """Encode pixels in [-1, 1] of any size: embeddings (batch, embedding_dim), float32, not normalised."""
         return self.clip.encode_pixels(images.to(self.device), self.compute_dtype)
 
     def encode_empty_image(self) -> Embeddings:
-        """The embedding (1, embedding_dim) of nothing: pixels that are 0 once normalised, CLIP's mean colour."""
+        """Encode an empty image (1, embedding_dim): pixels that are 0 after normalisation, CLIP's mean colour."""
         size = self.clip.config.image_size
         mean = 2 * torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1) - 1
         return self.encode_image(mean.expand(1, 3, size, size))
 
     def encode_pictures(self, images: Sequence[Image.Image]) -> Embeddings:
-        """Embeddings of pictures of any sizes, each made square by itself as the config's `resize` says."""
+        """Encode pictures of any sizes, each made square by itself as in the config's `resize`."""
         self.clip.need_vision()
         if not images:
             raise InputError("encode_pictures needs at least one picture; found 0.")
@@ -94,11 +93,11 @@ class TextImageEncoder:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> TextFeatures:
-        """Features of the prompts, padded to the context length; what does not fit is left out (see `cut_text`)."""
+        """Encode prompts, padded to the context length and cut where they are longer (see `cut_text`)."""
         return self.clip.encode_tokens(self._tokenize(prompts).ids.to(self.device), self.compute_dtype)
 
     def cut_text(self, prompts: Sequence[str]) -> list[str]:
-        """The end of each prompt that the context has no room for; "" where all of it fits."""
+        """Return the end of each prompt that does not fit into the context; "" if all of it fits."""
         return self._tokenize(prompts).cut
 
     def save(self, folder: str | Path, storage: Storage = "float32") -> None:

@@ -1,4 +1,4 @@
-"""CLIP's two towers (arXiv 2103.00020). Knows pixels in [-1, 1] and token ids; not text, files or training."""
+"""CLIP's two towers (arXiv 2103.00020), over pixels in [-1, 1] and token ids, and its loss."""
 
 import math
 from typing import NamedTuple
@@ -21,7 +21,7 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class TextFeatures(NamedTuple):
-    """What the text tower says about prompts; float32 whatever the weights' dtype."""
+    """Features of prompts; float32 whatever the weights' dtype."""
 
     embedding: Embeddings
     """(batch, embedding_dim), not normalised."""
@@ -32,29 +32,29 @@ class TextFeatures(NamedTuple):
 
 
 def normalize_pixels(images: Images) -> Images:
-    """Pixels from [-1, 1] to the zero mean and unit variance that CLIP was trained on."""
+    """Bring pixels from [-1, 1] to the zero mean and unit variance that CLIP was trained on."""
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     return (images.float() - (2 * mean - 1)) / (2 * std)
 
 
 def first_end(ids: TokenIds, end_token: int) -> Tensor:
-    """(batch,) index of each row's first end token; 0 where there is none."""
+    """Return the (batch,) index of each row's first end token; 0 without one."""
     return (ids == end_token).int().argmax(dim=-1)
 
 
 def token_mask(ids: TokenIds, end_token: int) -> TokenMask:
-    """True from the start token to the first end token, False on the padding after it."""
+    """Mark the tokens from the start token to the first end token; False on the padding after it."""
     positions = torch.arange(ids.shape[1], device=ids.device)
     return positions <= first_end(ids, end_token)[:, None]
 
 
 def normal_parameter(*shape: int, std: float) -> nn.Parameter:
-    """A parameter drawn from a normal distribution of standard deviation `std`."""
+    """Draw a parameter from a normal distribution of standard deviation `std`."""
     return nn.Parameter(torch.randn(*shape) * std)
 
 
 def projection(width: int, embedding_dim: int) -> Linear:
-    """From a tower's width to the shared space."""
+    """Make the projection from a tower's width to the shared space."""
     layer = Linear(width, embedding_dim, bias=False)
     nn.init.normal_(layer.weight, std=width**-0.5)
     return layer
@@ -91,7 +91,7 @@ class VisionTower(nn.Module):
         self.projection = projection(width, config.embedding_dim)
 
     def forward(self, pixels: Images) -> Embeddings:
-        """Embeddings of pictures that already have the tower's size and statistics."""
+        """Encode pictures that already have the tower's size and statistics."""
         patches = F.conv2d(pixels, self.patch_embedding.weight.to(pixels.dtype), stride=self.patch_embedding.stride)
         patches = patches.flatten(2).transpose(1, 2)  # (B, L - 1, W)
         first = self.class_embedding.expand(len(patches), 1, -1)
@@ -118,7 +118,7 @@ class TextTower(nn.Module):
         self.projection = projection(width, config.embedding_dim)
 
     def forward(self, ids: TokenIds, dtype: torch.dtype | None = None) -> Hidden:
-        """Hidden states after the final norm, computed in `dtype`; None is that of the weights."""
+        """Return hidden states after the final norm, computed in `dtype`; None is that of the weights."""
         x = self.token_embedding(ids) + self.position_embedding[: ids.shape[1]]
         return self.final_norm(self.blocks(x if dtype is None else x.to(dtype)))
 
@@ -137,11 +137,11 @@ class Clip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def forward(self, images: Images, ids: TokenIds) -> tuple[Embeddings, TextFeatures]:
-        """What `encode_pixels` and `encode_tokens` give: one call of both towers, as training wants it."""
+        """Call `encode_pixels` and `encode_tokens`: both towers at once, for training."""
         return self.encode_pixels(images), self.encode_tokens(ids)
 
     def encode_pixels(self, images: Images, dtype: torch.dtype | None = None) -> Embeddings:
-        """Image embeddings (batch, embedding_dim), float32, of pixels in [-1, 1] of any size (squashed to a square).
+        """Encode pixels in [-1, 1] of any size (squashed to a square): embeddings (batch, embedding_dim), float32.
 
         They are computed in `dtype`; None is that of the weights.
         """
@@ -150,7 +150,7 @@ class Clip(nn.Module):
         return vision(pixels.to(dtype or vision.patch_embedding.weight.dtype)).float()
 
     def need_vision(self) -> VisionTower:
-        """The vision tower; raises InputError where there is none."""
+        """Return the vision tower; raises InputError if there is none."""
         if self.vision is None:
             raise InputError(
                 "this CLIP has no vision tower, so it reads no pictures; use a model with an image encoder."
@@ -158,7 +158,7 @@ class Clip(nn.Module):
         return self.vision
 
     def encode_tokens(self, ids: TokenIds, dtype: torch.dtype | None = None) -> TextFeatures:
-        """Text features of token ids (batch, length <= context_length); every row must hold an end token.
+        """Encode token ids (batch, length <= context_length); every row must hold an end token.
 
         Being causal, a row's features do not depend on its padding, so `ids` may be cut to the longest prompt. They are
         float32, computed in `dtype`; None is that of the weights.
@@ -177,7 +177,7 @@ MAX_LOGIT_SCALE = math.log(100.0)
 def contrastive_loss(
     image_embeddings: Embeddings, text_embeddings: Embeddings, logit_scale: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """Mean loss of telling each image's text, and each text's image, from the others of the batch.
+    """Return the mean loss of finding each image's text, and each text's image, in the batch.
 
     Row i of both belongs together; neither needs to be normalised. `logit_scale` is a logarithm, held at log 100 at
     most. Computed in float32 even under autocast: bfloat16 logits near 100 would be rounded to steps of 0.5.

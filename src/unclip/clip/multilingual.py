@@ -1,4 +1,4 @@
-"""Kandinsky 2.1's text encoder: XLM-RoBERTa (arXiv 1911.02116) made to speak for CLIP. Knows token ids, not text."""
+"""Kandinsky 2.1's text encoder: XLM-RoBERTa (arXiv 1911.02116) with a projection to CLIP's space."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ class MultilingualConfig(Config):
     pad_token: NonNegativeInt = 1
     """Id of the padding token; positions count from the number behind it."""
     num_positions: PositiveInt
-    """Rows of the table of positions, of which the first `pad_token` + 1 stand for none."""
+    """Rows of the table of positions; the first `pad_token` + 1 are no positions of tokens."""
     context_length: int = Field(default=77, ge=3)
     """Tokens of a prompt, start and end included."""
 
@@ -52,7 +52,7 @@ class MultilingualConfig(Config):
 
 
 class PostNormBlock(nn.Module):
-    """norm(x + attention(x)), then norm(x + MLP(x)), as the first Transformer had it."""
+    """norm(x + attention(x)), then norm(x + MLP(x)), as in the first Transformer."""
 
     def __init__(self, width: int, num_heads: int, ff_dim: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class PostNormBlock(nn.Module):
         self.norm_2 = LayerNorm32(width)
 
     def forward(self, x: Hidden, mask: Bool[Tensor, "batch 1 1 length"]) -> Hidden:
-        """Transform tokens; `mask` is True for those that may be looked at."""
+        """Transform tokens; `mask` is True for those that are attended to."""
         q, k, v = split_heads(self.qkv(x), 3, self.head_dim)
         x = self.norm_1(x + self.out(attention(q, k, v, mask).transpose(1, 2).flatten(2)))
         return self.norm_2(x + self.ff_out(F.gelu(self.ff_in(x))))
@@ -87,15 +87,14 @@ class MultilingualClip(nn.Module):
         self.projection = Linear(config.width, config.embedding_dim)
 
     def forward(self, ids: TokenIds, mask: TokenMask, dtype: torch.dtype | None = None) -> TextFeatures:
-        """Features of token ids, float32; `mask` is True for tokens that are not padding, at least one in a row.
+        """Encode token ids, in float32; `mask` is True for tokens that are not padding, at least one in a row.
 
-        They are computed in `dtype`; None is that of the weights.
-
-        Padding has hidden states too, which depend on the text: Kandinsky 2.1 was trained to look at them.
+        They are computed in `dtype`; None is that of the weights. Padding has hidden states too, which depend on the
+        text: Kandinsky 2.1 was trained to attend to them.
         """
         pad = self.config.pad_token
-        present = ids != pad
-        positions = present.cumsum(dim=1) * present + pad
+        is_token = ids != pad
+        positions = is_token.cumsum(dim=1) * is_token + pad
         x = self.token_embedding(ids) + self.position_embedding(positions) + self.type_embedding
         x = self.norm(x if dtype is None else x.to(dtype))
         for block in self.blocks:
@@ -116,7 +115,7 @@ _PRESETS = {
 
 
 def multilingual_preset(name: str) -> MultilingualConfig:
-    """The text encoder called "tiny" (for tests) or "kandinsky-2.1" (560M parameters); else `InputError`."""
+    """Return the text encoder "tiny" (for tests) or "kandinsky-2.1" (560M parameters); else `InputError`."""
     if name not in _PRESETS:
         raise InputError(f"there is no multilingual preset {name!r}; {did_you_mean(name, _PRESETS)}")
     return _PRESETS[name]
@@ -150,12 +149,12 @@ class MultilingualTokenizer:
         atomic_write(path, self._backend.to_str(pretty=True))
 
     def encode(self, prompts: Sequence[str], context_length: int) -> TokenBatch:
-        """Ids of the prompts, each cut to `context_length` tokens with start and end, then padded."""
+        """Encode prompts as ids, each cut to `context_length` tokens with start and end, then padded."""
         return encode_prompts(self._backend, prompts, context_length, self._specials)
 
 
 class MultilingualEncoder:
-    """A `MultilingualClip` with its tokenizer; it gives no gradients. `compute_dtype` is as for `TextImageEncoder`."""
+    """A `MultilingualClip` with its tokenizer, without gradients. `compute_dtype` is as for `TextImageEncoder`."""
 
     def __init__(
         self,
@@ -164,11 +163,11 @@ class MultilingualEncoder:
         compute_dtype: torch.dtype | None = None,
     ) -> None:
         """Join both; raises `ConfigError` when the tokenizer's ids do not fit the network's vocabulary."""
-        found, wanted = ((part.vocab_size, part.pad_token) for part in (tokenizer, network.config))
-        if found != wanted:
+        config = network.config
+        if (tokenizer.vocab_size, tokenizer.pad_token) != (config.vocab_size, config.pad_token):
             raise ConfigError(
-                f"the tokenizer has {found[0]} tokens and pads with {found[1]}, but the text encoder was made for "
-                f"{wanted[0]} and {wanted[1]}; use the tokenizer it was trained with."
+                f"the tokenizer has {tokenizer.vocab_size} tokens and pads with {tokenizer.pad_token}, but the text "
+                f"encoder was made for {config.vocab_size} and {config.pad_token}; use the one it was trained with."
             )
         self.network = network
         self.tokenizer = tokenizer
@@ -186,12 +185,12 @@ class MultilingualEncoder:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> TextFeatures:
-        """Features of the prompts, padded to the context length; what does not fit is left out (see `cut_text`)."""
+        """Encode prompts, padded to the context length and cut where they are longer (see `cut_text`)."""
         ids, mask, _ = self._tokenize(prompts)
         return self.network(ids.to(self.device), mask.to(self.device), self.compute_dtype)
 
     def cut_text(self, prompts: Sequence[str]) -> list[str]:
-        """The end of each prompt that the context has no room for; "" where all of it fits."""
+        """Return the end of each prompt that does not fit into the context; "" if all of it fits."""
         return self._tokenize(prompts).cut
 
     def _tokenize(self, prompts: Sequence[str]) -> TokenBatch:

@@ -1,4 +1,4 @@
-"""Diffusion: schedules, denoisers, losses, samplers and their wrappers. Mathematics on tensors; it knows no network."""
+"""Diffusion: schedules, denoisers, losses, samplers and their wrappers; mathematics on tensors, without a network."""
 
 from unclip.diffusion.ddim import ddim
 from unclip.diffusion.ddpm import ddpm

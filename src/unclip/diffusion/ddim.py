@@ -1,4 +1,4 @@
-"""The DDIM sampler, deterministic or with noise; it knows a Denoiser and a time grid."""
+"""The DDIM sampler, deterministic or with noise."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.process import posterior_log_variance
-from unclip.diffusion.sampler import Noise, SamplerStep, denoise, draw, intervals
+from unclip.diffusion.sampler import Noise, SamplerStep, denoise, draw, grid_steps
 from unclip.errors import InputError
 from unclip.shapes import Sample
 
@@ -22,7 +22,7 @@ def ddim(
     if not 0 <= eta <= 1:
         raise InputError(f"eta={eta} must lie in [0, 1]; 0 is deterministic, 1 has the variance of DDPM.")
     schedule, x_t = denoiser.schedule, x_T
-    for step in intervals(times):
+    for step in grid_steps(times):
         x0, eps, _ = denoise(denoiser, x_t, step.t)
         alpha, sigma = schedule.alpha(step.t_next), schedule.sigma(step.t_next)
         std = eta * (0.5 * posterior_log_variance(schedule, step.t, step.t_next)).exp()

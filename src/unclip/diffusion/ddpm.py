@@ -1,4 +1,4 @@
-"""The ancestral DDPM sampler, with fixed or learned variance; it knows a Denoiser and a time grid."""
+"""The ancestral DDPM sampler, with fixed or learned variance."""
 
 from collections.abc import Iterator
 from typing import Literal, assert_never
@@ -8,7 +8,7 @@ from torch import Tensor
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.prediction import Prediction
 from unclip.diffusion.process import learned_log_variance, posterior, posterior_log_variance, step_beta
-from unclip.diffusion.sampler import Interval, Noise, SamplerStep, denoise, draw, intervals
+from unclip.diffusion.sampler import GridStep, Noise, SamplerStep, denoise, draw, grid_steps
 from unclip.diffusion.schedules import NoiseSchedule
 from unclip.errors import InputError
 from unclip.shapes import Sample
@@ -22,11 +22,11 @@ def ddpm(
 ) -> Iterator[SamplerStep]:
     """Draw each x_prev from the posterior of the predicted x0; see Sampler for the arguments.
 
-    variance: "small" is the posterior's, "large" is beta, "learned" lies between as the network says; "auto" is
+    variance: "small" is the posterior's, "large" is beta, "learned" lies between as the network predicts; "auto" is
     "learned" where the network has learned one, else "small". Raises InputError for "learned" where it has not.
     """
     x_t = x_T
-    for step in intervals(times):
+    for step in grid_steps(times):
         prediction = denoise(denoiser, x_t, step.t)
         mean, _ = posterior(denoiser.schedule, prediction.x0, x_t, step.t, step.t_next)
         x_t = mean
@@ -37,8 +37,8 @@ def ddpm(
 
 
 # Reverse variances, DDPM section 3.2 and Improved DDPM eq. 15.
-def step_log_variance(variance: Variance, schedule: NoiseSchedule, prediction: Prediction, step: Interval) -> Tensor:
-    """Log variance of one step, one number or in the shape of x_t."""
+def step_log_variance(variance: Variance, schedule: NoiseSchedule, prediction: Prediction, step: GridStep) -> Tensor:
+    """Return the log variance of one step, one number or in the shape of x_t."""
     lower = posterior_log_variance(schedule, step.t, step.t_next)
     upper = step_beta(schedule, step.t, step.t_next).log()
     fraction = prediction.variance_fraction

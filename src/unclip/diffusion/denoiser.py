@@ -1,4 +1,4 @@
-"""The contract between networks and samplers; it knows that a network maps tensors to a tensor, nothing else of it."""
+"""The contract between networks and samplers; a network is any function from tensors to a tensor."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BoundDenoiser:
-    """A network together with everything it is told besides x_t and t; made by `bind`."""
+    """A network together with its conditioning; made by `bind`."""
 
     network: Callable[..., Tensor]
     schedule: TimestepSchedule

@@ -1,4 +1,4 @@
-"""DPM-Solver++ 2M, one evaluation a step; it knows a Denoiser and a time grid."""
+"""DPM-Solver++ 2M, one evaluation a step."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.process import flow_step
-from unclip.diffusion.sampler import Noise, SamplerStep, denoise, intervals
+from unclip.diffusion.sampler import Noise, SamplerStep, denoise, grid_steps
 from unclip.diffusion.schedules import half_log_snr
 from unclip.shapes import Sample
 
@@ -19,7 +19,7 @@ def dpmpp_2m(denoiser: Denoiser, x_T: Sample, times: Tensor, noise: Noise | None
     """
     schedule, x_t = denoiser.schedule, x_T
     previous: tuple[Tensor, Tensor] | None = None  # x0 and half log-SNR of the step before.
-    for step in intervals(times):
+    for step in grid_steps(times):
         x0 = denoise(denoiser, x_t, step.t).x0
         log_snr, log_snr_next = half_log_snr(schedule, step.t), half_log_snr(schedule, step.t_next)
         direction = x0
@@ -33,5 +33,5 @@ def dpmpp_2m(denoiser: Denoiser, x_T: Sample, times: Tensor, noise: Noise | None
 
 # D_i of DPM-Solver++ algorithm 2.
 def midpoint_x0(x0: Sample, last_x0: Sample, h: Tensor, last_h: Tensor) -> Sample:
-    """x0 extrapolated in log-SNR from the last two evaluations, last_h apart, to the middle of a step of size h."""
+    """Extrapolate x0 in log-SNR from the last two evaluations, last_h apart, to the middle of a step of size h."""
     return x0 + h / (2 * last_h) * (x0 - last_x0)

@@ -1,4 +1,4 @@
-"""The SDE form of DPM-Solver++ 2M; it knows a Denoiser and a time grid."""
+"""The SDE form of DPM-Solver++ 2M."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.dpmpp_2m import midpoint_x0
-from unclip.diffusion.sampler import Noise, SamplerStep, denoise, draw, intervals
+from unclip.diffusion.sampler import Noise, SamplerStep, denoise, draw, grid_steps
 from unclip.diffusion.schedules import half_log_snr
 from unclip.shapes import Sample
 
@@ -17,7 +17,7 @@ def dpmpp_2m_sde(denoiser: Denoiser, x_T: Sample, times: Tensor, noise: Noise | 
     """DPM-Solver++ 2M on the reverse SDE, whose noise corrects earlier errors; see Sampler for the arguments."""
     schedule, x_t = denoiser.schedule, x_T
     previous: tuple[Tensor, Tensor] | None = None  # x0 and half log-SNR of the step before.
-    for step in intervals(times):
+    for step in grid_steps(times):
         x0 = denoise(denoiser, x_t, step.t).x0
         log_snr = half_log_snr(schedule, step.t)
         if step.t_next > 0:

@@ -1,4 +1,4 @@
-"""Classifier-free guidance, as a wrapper of two denoisers; it knows neither samplers nor what the condition is."""
+"""Classifier-free guidance, as a wrapper of two denoisers."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Training losses of a diffusion network, one value per sample; they know its output and the schedule, no network."""
+"""Training losses of a diffusion network, one value per sample."""
 
 import math
 from typing import Literal, assert_never

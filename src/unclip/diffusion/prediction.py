@@ -1,4 +1,4 @@
-"""What a network predicts, and how x0, eps and v turn into each other; knows a schedule and tensors, no network."""
+"""What a network predicts, and how x0, eps and v turn into each other."""
 
 from typing import Literal, NamedTuple, assert_never
 

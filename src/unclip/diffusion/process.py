@@ -1,4 +1,4 @@
-"""The forward process, its posterior and its deterministic flow; they know a schedule and tensors, no network."""
+"""The forward process, its posterior and its deterministic flow."""
 
 from typing import assert_never
 

@@ -1,4 +1,4 @@
-"""RePaint's resampling around any sampler; it knows a Denoiser and a time grid, not which part is repainted."""
+"""RePaint's resampling around any sampler."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.process import renoise
-from unclip.diffusion.sampler import Noise, Sampler, SamplerStep, draw, intervals
+from unclip.diffusion.sampler import Noise, Sampler, SamplerStep, draw, grid_steps
 from unclip.errors import InputError
 from unclip.shapes import Sample
 
@@ -26,7 +26,7 @@ def repaint(
 ) -> Iterator[SamplerStep]:
     """Run `sampler` in segments of `jump` steps, each num_resamples times, noised back to its start in between.
 
-    So what is repainted sees what is known again and again; `keep_known` makes the denoiser for it. Segments are
+    The repainted part adapts to the known one each time; `keep_known` makes the denoiser for it. Segments are
     counted from the clean end, where the step to t = 0 is by itself and made once; the first may be shorter. A sampler
     that looks at earlier steps begins afresh in each. num_resamples = 1 is the plain sampler. `index` and `num_steps`
     count every step. Raises InputError for num_resamples or jump below 1, and where noise is needed and missing.
@@ -49,8 +49,8 @@ def repaint(
 
 
 def segments(times: Tensor, jump: int, num_resamples: int) -> list[tuple[Tensor, int]]:
-    """The pieces of a time grid, each from its first time to the first of the next, and how often each is run."""
-    steps = intervals(times)
+    """Cut a time grid into pieces, each from its first time to the first of the next, and how often each is run."""
+    steps = grid_steps(times)
     grid = torch.stack([step.t for step in steps] + [steps[-1].t_next])
     last = len(steps) - int(grid[-1] == 0)  # Where the only step to t = 0 begins, or the end of a grid without one.
     cuts = [*range(last, 0, -jump), 0][::-1]

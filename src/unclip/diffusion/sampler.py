@@ -1,4 +1,4 @@
-"""The contract of samplers: a generator over a time grid, and what it yields; it knows a Denoiser, no network."""
+"""The contract of samplers: a generator over a time grid, and what it yields."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class SamplerSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class Interval:
+class GridStep:
     """One step of a sampler: from time t to time t_next."""
 
     index: int
@@ -68,29 +68,29 @@ class Interval:
     t_next: Tensor
 
     def done(self, x_t: Tensor, x0: Tensor) -> SamplerStep:
-        """What the sampler yields once this step is made."""
+        """Return what the sampler yields after this step."""
         return SamplerStep(self.index, self.num_steps, float(self.t_next), x_t, x0)
 
 
-def intervals(times: Tensor) -> list[Interval]:
-    """The steps of a time grid, float64 on the CPU. Raises InputError unless times fall strictly inside [0, 1]."""
+def grid_steps(times: Tensor) -> list[GridStep]:
+    """Split a time grid into steps, float64 on the CPU. Raises InputError unless times fall strictly inside [0, 1]."""
     times = times.detach().to("cpu", torch.float64)
     valid = times.ndim == 1 and len(times) > 1 and bool((times.diff() < 0).all())
     if not (valid and times[0] <= 1 and times[-1] >= 0):
         raise InputError(f"times {times.tolist()} must be two or more numbers that fall inside [0, 1]; use time_grid.")
     last = len(times) - 1
-    return [Interval(index, last, times[index], times[index + 1]) for index in range(last)]
+    return [GridStep(index, last, times[index], times[index + 1]) for index in range(last)]
 
 
 # Here and not around a sampler: a context held open across a yield would leak into the caller's code.
 @torch.no_grad()
 def denoise(denoiser: Denoiser, x_t: Sample, t: Tensor) -> Prediction:
-    """The denoiser's prediction, without gradients."""
+    """Call the denoiser without gradients."""
     return denoiser(x_t, t)
 
 
 def draw(noise: Noise | None, scale: Tensor, x: Sample) -> Tensor:
-    """scale times one draw of noise. Raises InputError where there is no noise to draw."""
+    """Draw noise, times `scale`. Raises InputError without a source of noise."""
     if noise is None:
         raise InputError("this sampler draws noise in every step; pass noise=, a function that returns it.")
     return scale * noise().to(x)

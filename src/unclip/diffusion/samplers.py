@@ -1,4 +1,4 @@
-"""The samplers by name; it knows each one's promise, not its mathematics."""
+"""The samplers by name."""
 
 from unclip.diffusion.ddim import ddim
 from unclip.diffusion.ddpm import ddpm
@@ -18,7 +18,7 @@ SAMPLERS = {
 
 
 def get_sampler(name: str) -> SamplerSpec:
-    """The sampler called `name`. Raises InputError with the nearest name for an unknown one."""
+    """Return the sampler called `name`. Raises InputError with the nearest name for an unknown one."""
     if name not in SAMPLERS:
         raise InputError(f"unknown sampler {name!r}; {did_you_mean(name, SAMPLERS)}")
     return SAMPLERS[name]

@@ -1,4 +1,4 @@
-"""Noise schedules: how much signal and noise a sample holds at time t; they know nothing of networks or samplers."""
+"""Noise schedules: how much signal and noise a sample holds at time t."""
 
 import math
 from typing import Literal, Protocol, TypeVar, get_args, runtime_checkable
@@ -28,7 +28,7 @@ class NoiseSchedule(Protocol):
 
 @runtime_checkable
 class TimestepSchedule(NoiseSchedule, Protocol):
-    """A schedule that also says what a network is told about t, and on how many steps it was trained."""
+    """A schedule with the time step that a network reads for t, and the number of steps of its training."""
 
     num_timesteps: int
 

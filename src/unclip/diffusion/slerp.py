@@ -1,4 +1,4 @@
-"""Interpolation along great circles, and weighted means of directions; they know tensors, not what these stand for."""
+"""Interpolation along great circles, and weighted means of directions."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ VANISHING = 1e-6
 
 # Spherical interpolation, unCLIP sections 3.2 and 3.3.
 def slerp(a: Sample, b: Sample, fraction: float | Tensor) -> Sample:
-    """The point at `fraction` of the way from a to b: direction along the great circle, norm linear.
+    """Return the point at `fraction` of the way from a to b: direction along the great circle, norm linear.
 
     Each sample is one vector of all its numbers. fraction: one number, or (batch,), in [0, 1]; 0 and 1 give a and b
     bit for bit. A zero vector has no direction, so towards or from one the way is straight.
@@ -34,7 +34,7 @@ def slerp(a: Sample, b: Sample, fraction: float | Tensor) -> Sample:
 def slerp_weights(
     a: Float[Tensor, "batch size"], b: Float[Tensor, "batch size"], f: Float[Tensor, "*batch"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """What a and b are multiplied by, exactly (1, 0) at f = 0 and (0, 1) at f = 1."""
+    """Return the factors of a and b, exactly (1, 0) at f = 0 and (0, 1) at f = 1."""
     a_norm, b_norm = a.norm(dim=1), b.norm(dim=1)
     straight = (a_norm == 0) | (b_norm == 0)
     theta = torch.where(straight, 0, angle(unit(a), unit(b)))
@@ -49,7 +49,7 @@ def slerp_weights(
 
 # Kahan's formula: acos of the dot product loses half the digits of small angles.
 def angle(u: Float[Tensor, "batch size"], v: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
-    """Angle between unit vectors. Raises InputError where they are opposite."""
+    """Return the angle between unit vectors. Raises InputError where they are opposite."""
     apart, together = (u - v).norm(dim=1), (u + v).norm(dim=1)
     opposite = ((together < VANISHING) & (apart > 0)).nonzero().flatten().tolist()
     if opposite:
@@ -60,7 +60,7 @@ def angle(u: Float[Tensor, "batch size"], v: Float[Tensor, "batch size"]) -> Flo
 def weighted_mean(
     vectors: Float[Tensor, "count batch dim"], weights: Sequence[float] | Float[Tensor, " weights"]
 ) -> Embeddings:
-    """The direction of the weighted sum of directions, with the mean of the norms under |weights|.
+    """Return the direction of the weighted sum of directions, with the mean of the norms under |weights|.
 
     weights: one number per vector, of any sum; a negative one points away from its vector. Zero vectors have no
     direction. Raises InputError for another number of weights, weights that are not finite or all 0, and where the

@@ -1,4 +1,4 @@
-"""A denoiser that sees a large picture tile by tile. Knows denoisers of parts of it; no network and no sampler."""
+"""A denoiser that works on a large picture tile by tile."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ Region: TypeAlias = tuple[slice, slice]
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """How a picture is cut. All in pixels; raises `InputError` where the numbers do not fit each other."""
+    """How a picture is cut. All in pixels; raises `InputError` if the numbers do not fit each other."""
 
     tile_size: int
     """Longest side of a tile without its halo; tiles are as equal as the picture allows."""
     halo: int
-    """What a tile sees beyond each side that is not the picture's. Neighbours fade into each other over as many pixels,
+    """Pixels of context beyond each side that is not the picture's. Neighbours fade into each other over as many,
     half of them on each side of the cut: the outer half of the halo is context only."""
     multiple: int = 1
     """Cuts lie on multiples of this, as the network's grid does."""
@@ -39,9 +39,9 @@ class Tiling:
 
 
 def tiled(denoiser_of: Callable[[Region], Denoiser], schedule: NoiseSchedule, tiling: Tiling) -> Denoiser:
-    """A denoiser of whole pictures that asks `denoiser_of(region)` for each tile: its memory is that of a tile.
+    """Make a denoiser of whole pictures that calls `denoiser_of(region)` for each tile, in the memory of one tile.
 
-    It predicts what one pass would where no pixel of that depends on others more than half a halo away; where some do,
+    It equals one pass over the picture if no pixel of that depends on others more than half a halo away; otherwise
     tiles differ, and fade into each other. All the denoisers follow `schedule`.
     """
     return TiledDenoiser(denoiser_of, schedule, tiling)
@@ -76,7 +76,7 @@ class Span(NamedTuple):
     """One tile's part of an axis."""
 
     seen: slice
-    """The pixels that the tile's denoiser is given."""
+    """The pixels that the tile's denoiser reads."""
     weight: Float[Tensor, " seen"]
     """How much each of them counts; the weights of all spans at a pixel add up to one."""
 
@@ -98,5 +98,5 @@ def spans(length: int, tiling: Tiling) -> Iterator[Span]:
 
 
 def _ramp(distance: Tensor, width: int) -> Tensor:
-    """From 0 to 1 over `width` pixels around distance 0."""
+    """Rise from 0 to 1 over `width` pixels around distance 0."""
     return (distance / max(width, 1) + 0.5).clamp(0.0, 1.0)

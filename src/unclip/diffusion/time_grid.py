@@ -1,4 +1,4 @@
-"""Time grids: the times that a sampler visits; they know a schedule, not the sampler."""
+"""Time grids: the times that a sampler visits."""
 
 from typing import Literal, assert_never
 
@@ -16,7 +16,7 @@ Spacing = Literal["uniform", "logsnr"]
 def time_grid(
     schedule: DiscreteSchedule, num_steps: int, spacing: Spacing = "uniform", sigma_min: float = 0.0
 ) -> Float64[Tensor, " num_times"]:
-    """num_steps + 1 falling times from the last table point to 0, on the CPU.
+    """Return num_steps + 1 falling times from the last table point to 0, on the CPU.
 
     "uniform" takes evenly spaced table entries, rounded, as released unCLIP models were sampled; "logsnr" is even in
     log-SNR and leaves the table. Entries with less noise than sigma_min are left out, and one step leads from there to
@@ -41,7 +41,7 @@ def time_grid(
 
 # The start of an edit, SDEdit algorithm 1.
 def times_from(times: Float[Tensor, " num_times"], strength: float) -> Float[Tensor, " num_left"]:
-    """The tail of a time grid that begins at its point nearest to t = strength; at least one step is left.
+    """Return the tail of a time grid from its point nearest to t = strength on; at least one step is left.
 
     strength: in (0, 1], the share of the way to noise that a picture is taken before it is drawn again; 1 is the whole
     grid. Raises InputError outside.
@@ -52,7 +52,7 @@ def times_from(times: Float[Tensor, " num_times"], strength: float) -> Float[Ten
 
 
 def first_above(schedule: DiscreteSchedule, sigma: float) -> int:
-    """The first entry of the table with as much noise, the last where none has."""
+    """Return the first entry of the table with at least so much noise, the last if none has."""
     last = schedule.num_timesteps - 1
     sigmas = schedule.sigma(schedule.time(torch.arange(last)))
     return int((sigmas < sigma).sum())
@@ -60,7 +60,7 @@ def first_above(schedule: DiscreteSchedule, sigma: float) -> int:
 
 # Evenly spaced timesteps, Improved DDPM section 4.
 def uniform_times(schedule: DiscreteSchedule, num_steps: int, first: int = 0) -> Float64[Tensor, " num_steps"]:
-    """Table points first + round(i (T - 1 - first) / (num_steps - 1)), falling; the last alone for one step."""
+    """Return table points first + round(i (T - 1 - first) / (num_steps - 1)), falling; the last alone for one step."""
     last = schedule.num_timesteps - 1
     entries = last + 1 - first
     if num_steps > entries:
@@ -73,7 +73,7 @@ def uniform_times(schedule: DiscreteSchedule, num_steps: int, first: int = 0) ->
 
 # Uniform steps in lambda, DPM-Solver section 3.4.
 def logsnr_times(schedule: DiscreteSchedule, num_steps: int, first: int = 0) -> Float64[Tensor, " num_steps"]:
-    """Times from the last table point to `first`, equal steps in log-SNR; exact, as the table is piecewise linear."""
+    """Return times from the last table point to `first`, in equal steps of log-SNR, in which the table is linear."""
     table_times = schedule.time(torch.arange(first, schedule.num_timesteps))
     noisiness = -half_log_snr(schedule, table_times).numpy()
     wanted = np.linspace(noisiness[-1], noisiness[0], num_steps)

@@ -1,4 +1,4 @@
-"""What other libraries call the parts of our CLIP. Knows names and layouts; moves no tensor."""
+"""CLIP of transformers, OpenAI and open_clip: names of tensors, and configs."""
 
 import json
 import math
@@ -7,32 +7,29 @@ from typing import Any, Literal
 
 import torch
 
-from unclip.checkpoint import LazyTensor, NetworkWeights
+from unclip.checkpoint import NetworkWeights
 from unclip.clip import Clip, ClipConfig
 from unclip.clip.config import PRESETS
 from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError, did_you_mean
 from unclip.interop.options import Options, one_side, other_options
-from unclip.interop.rules import ForeignNetwork, Layout, Names, Source, foreign_network, to_theirs, under
+from unclip.interop.rules import ForeignNetwork, Names, Tensors, Value, foreign_network, to_theirs, transposed, under
 from unclip.interop.sources import Component
-from unclip.nn import Activation
-
-_TRANSPOSED = Layout(lambda tensor: tensor.T, lambda tensor: tensor.T)
 
 # Ours, transformers', OpenAI's.
-_PARTS: tuple[tuple[str, str, str | Source], ...] = (
+_PARTS: tuple[tuple[str, str, Value], ...] = (
     ("logit_scale", "logit_scale", "logit_scale"),
     ("text.token_embedding", "text_model.embeddings.token_embedding", "token_embedding"),
     ("text.position_embedding", "text_model.embeddings.position_embedding.weight", "positional_embedding"),
     ("text.final_norm", "text_model.final_layer_norm", "ln_final"),
-    ("text.projection.weight", "text_projection.weight", Source(("text_projection",), _TRANSPOSED)),
+    ("text.projection.weight", "text_projection.weight", transposed("text_projection")),
     ("vision.patch_embedding", "vision_model.embeddings.patch_embedding", "visual.conv1"),
     ("vision.class_embedding", "vision_model.embeddings.class_embedding", "visual.class_embedding"),
     ("vision.position_embedding", "vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
     ("vision.pre_norm", "vision_model.pre_layrnorm", "visual.ln_pre"),
     ("vision.final_norm", "vision_model.post_layernorm", "visual.ln_post"),
-    ("vision.projection.weight", "visual_projection.weight", Source(("visual.proj",), _TRANSPOSED)),
+    ("vision.projection.weight", "visual_projection.weight", transposed("visual.proj")),
 )
 _TRANSFORMERS_BLOCK: Names = {
     "norm_1": "layer_norm1",
@@ -54,7 +51,7 @@ _OPENAI_BLOCK: Names = {
 
 
 def transformers_names(config: ClipConfig) -> Names:
-    """The names in `CLIPModel`, and so in its two towers `CLIP...WithProjection`."""
+    """Name the tensors of `Clip` as `CLIPModel` and its two towers `CLIP...WithProjection` do."""
     return {
         **{ours: theirs for ours, theirs, _ in _PARTS},
         **_blocks("text", "text_model.encoder.layers", _TRANSFORMERS_BLOCK, config.text_layers),
@@ -63,7 +60,7 @@ def transformers_names(config: ClipConfig) -> Names:
 
 
 def openai_names(config: ClipConfig) -> Names:
-    """The names in OpenAI's and open_clip's models, less the "text." with which some of open_clip's begin."""
+    """Name the tensors of `Clip` as OpenAI and open_clip do, without the "text." in front of some of open_clip's."""
     return {
         **{ours: theirs for ours, _, theirs in _PARTS},
         **_blocks("text", "transformer.resblocks", _OPENAI_BLOCK, config.text_layers),
@@ -73,12 +70,11 @@ def openai_names(config: ClipConfig) -> Names:
 
 def _blocks(tower: str, theirs: str, block: Names, depth: int) -> Names:
     tables = [under(f"{tower}.blocks.{index}", f"{theirs}.{index}", block) for index in range(depth)]
-    return {ours: source for table in tables for ours, source in table.items()}
+    return {ours: origin for table in tables for ours, origin in table.items()}
 
 
-Tensors = Mapping[str, LazyTensor]
 Table = Mapping[str, tuple[str, Any]]
-"""By our field, an option of theirs and its default."""
+"""By our field, their option and its default."""
 Resize = Literal["squash", "crop"]
 # Options of open_clip that build other networks than ours unless they have these values.
 _OPEN_CLIP: dict[str, Any] = {"init_logit_bias": None, "multimodal_cfg": None}
@@ -103,7 +99,7 @@ _OPEN_CLIP_TEXT: dict[str, Any] = {
 }
 
 
-def _table(tower: str, width: int, own: Table) -> Table:
+def _table(tower: str, width: int, more: Table) -> Table:
     return {
         "embedding_dim": ("projection_dim", 512),
         f"{tower}_width": ("hidden_size", width),
@@ -111,7 +107,7 @@ def _table(tower: str, width: int, own: Table) -> Table:
         f"{tower}_heads": ("num_attention_heads", width // 64),
         f"{tower}_ff_dim": ("intermediate_size", 4 * width),
         "activation": ("hidden_act", "quick_gelu"),
-        **own,
+        **more,
     }
 
 
@@ -119,8 +115,8 @@ def _table(tower: str, width: int, own: Table) -> Table:
 _FIXED = {
     "layer_norm_eps": (1e-5, "norms have no other here"),
     "num_channels": (3, "pictures are RGB"),
-    "is_decoder": (False, "the text tower is what OpenAI's is"),
-    "add_cross_attention": (False, "the text tower is what OpenAI's is"),
+    "is_decoder": (False, "the text tower is OpenAI's"),
+    "add_cross_attention": (False, "the text tower is OpenAI's"),
     "pruned_heads": ({}, "attention has all its heads here"),
 }
 _TEXT = _table("text", 512, {"vocab_size": ("vocab_size", 49408), "context_length": ("max_position_embeddings", 77)})
@@ -129,37 +125,37 @@ _NO_VISION = dict.fromkeys(("image_size", "patch_size", "vision_width", "vision_
 _DROPPED = {
     "text_model.embeddings.position_ids": "positions are counted without it",
     "vision_model.embeddings.position_ids": "positions are counted without it",
-    "input_resolution": "the shapes of the other tensors tell it",
-    "context_length": "the shapes of the other tensors tell it",
-    "vocab_size": "the shapes of the other tensors tell it",
+    "input_resolution": "the shapes of the other tensors show it",
+    "context_length": "the shapes of the other tensors show it",
+    "vocab_size": "the shapes of the other tensors show it",
 }
 
 
 def clip_from_transformers(
     text: Component, vision: Component | None, source: str, *, resize: Resize = "crop"
 ) -> ForeignNetwork:
-    """A CLIP out of a `CLIPTextModelWithProjection` and a `CLIPVisionModelWithProjection`, or of the first alone."""
-    fields, tensors = _fields(text.config, _TEXT, f"{source}: text tower"), dict(text.tensors)
-    others = other_options(text.config, _known(_TEXT), "a text tower")
-    seen: dict[str, Any] = dict(_NO_VISION)
+    """Import a CLIP from a `CLIPTextModelWithProjection` and a `CLIPVisionModelWithProjection`, or the first alone."""
+    texts, others = _fields(text.config, "text", _TEXT, source)
+    pictures: dict[str, Any] = dict(_NO_VISION)
+    tensors = dict(text.tensors)
     if vision is not None:
-        seen = _fields(vision.config, _VISION, f"{source}: vision tower") | {"resize": resize}
-        others |= other_options(vision.config, _known(_VISION), "a vision tower")
+        pictures, more = _fields(vision.config, "vision", _VISION, source)
+        pictures["resize"] = resize
+        others |= more
         tensors |= vision.tensors
-    for name in sorted(fields.keys() & seen.keys()):
-        if seen[name] != fields[name]:
-            found = f"{fields[name]!r} for texts and {seen[name]!r} for pictures"
-            raise ConfigError(f"{source}: {_TEXT[name][0]} is {found}; a CLIP has one for both.")
-    config = load_config(ClipConfig, fields | seen)
+    for name in sorted(texts.keys() & pictures.keys()):
+        if texts[name] != pictures[name]:
+            both = f"{texts[name]!r} for texts and {pictures[name]!r} for pictures"
+            raise ConfigError(f"{source}: {_TEXT[name][0]} is {both}; a CLIP has one for both.")
+    config = load_config(ClipConfig, texts | pictures)
     # With the 2 of old configs transformers pools at the highest id, which is the last of the vocabulary as well.
     if (end := text.config.get("eos_token_id", 2)) not in (2, config.end_token):
         raise ConfigError(f"{source}: eos_token_id={end} is not supported; texts end with id {config.end_token} here.")
-    network = _imported(tensors, config, transformers_names(config), source)
-    return network._replace(dropped={**network.dropped, **others})
+    return _network(tensors, config, transformers_names(config), source).drop(others)
 
 
 def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "crop") -> ForeignNetwork:
-    """A CLIP out of a whole `CLIPModel`."""
+    """Import a whole `CLIPModel`."""
 
     def section(name: str) -> dict[str, Any]:
         # Old configs keep changes to a section beside it.
@@ -169,45 +165,39 @@ def clip_from_clip_model(model: Component, source: str, *, resize: Resize = "cro
     text, vision = Component(section("text_config"), model.tensors), Component(section("vision_config"), {})
     network = clip_from_transformers(text, vision, source, resize=resize)
     sections = ("text_config", "vision_config", "text_config_dict", "vision_config_dict", "projection_dim")
-    return network._replace(dropped={**network.dropped, **other_options(model.config, sections, "a CLIP")})
+    return network.drop(other_options(model.config, sections, "a CLIP"))
 
 
 def clip_from_openai(tensors: Tensors, source: str, *, resize: Resize = "crop") -> ForeignNetwork:
-    """A CLIP out of the state dict of OpenAI's TorchScript, whose heads are all 64 wide."""
+    """Import the state dict of OpenAI's TorchScript, whose heads are all 64 wide."""
     fields = _shapes(tensors, source)
     heads = {f"{tower}_heads": fields[f"{tower}_width"] // 64 for tower in ("vision", "text")}
     config = load_config(ClipConfig, fields | heads | {"activation": "quick_gelu", "resize": resize})
-    return _imported(tensors, config, openai_names(config), source)
+    return _network(tensors, config, openai_names(config), source)
 
 
-def clip_from_open_clip(
-    tensors: Tensors, source: str, options: Mapping[str, Any] | None = None, *, activation: Activation | None = None
-) -> ForeignNetwork:
-    """A CLIP out of a state dict of open_clip.
+def clip_from_open_clip(tensors: Tensors, source: str, options: Mapping[str, Any] | None = None) -> ForeignNetwork:
+    """Import a state dict of open_clip.
 
-    `options` is the content of its `open_clip_config.json`, or the section "model_cfg". Without it the numbers of
-    heads are those of the preset of these shapes, and the activation is `activation`, or gelu where the preset has it.
+    `options` is the content of its `open_clip_config.json`, or the section "model_cfg". Without it heads and
+    activation are those of the preset of these shapes, which must have gelu: open_clip's own models do.
     """
     tensors = {name.removeprefix("text."): value for name, value in tensors.items()}
-    fields, unread = _shapes(tensors, source), dict[str, str]()
-    if options:
-        fields, unread = _open_clip_fields(fields, options)
-    else:
-        fields = _preset(fields, activation, source)
+    fields = _shapes(tensors, source)
+    fields, unread = _open_clip_fields(fields, options) if options else (_preset(fields, source), {})
     config = load_config(ClipConfig, fields)
-    network = _imported(tensors, config, openai_names(config), source)
-    return network._replace(dropped={**network.dropped, **unread})
+    return _network(tensors, config, openai_names(config), source).drop(unread)
 
 
 def clip_to_transformers(clip: NetworkWeights) -> tuple[dict[str, Component], dict[str, str]]:
-    """Components `text_encoder` and, where there is a vision tower, `image_encoder`; and what they cannot hold."""
+    """Export components `text_encoder` and, with a vision tower, `image_encoder`; return also what they cannot hold."""
     config = clip.config
     assert isinstance(config, ClipConfig), config
     end = {"bos_token_id": config.end_token - 1, "eos_token_id": config.end_token, "pad_token_id": 0}
     components = {"text_encoder": _component(clip, config, "text", _TEXT, end)}
     if config.vision_layers:
         components["image_encoder"] = _component(clip, config, "vision", _VISION, {})
-    return components, {"logit_scale": "towers with projections do not have it; nothing but training reads it"}
+    return components, {"logit_scale": "towers with projections do not have it; only training reads it"}
 
 
 def _component(
@@ -222,34 +212,34 @@ def _component(
     )
 
 
-def _imported(tensors: Tensors, config: ClipConfig, names: Names, source: str) -> ForeignNetwork:
-    # Training starts from this scale, and nothing else reads it.
+def _network(tensors: Tensors, config: ClipConfig, names: Names, source: str) -> ForeignNetwork:
+    # The scale that training starts from; nothing else reads it.
     constants = {} if "logit_scale" in tensors else {"logit_scale": torch.tensor(math.log(1 / 0.07))}
     return foreign_network(Clip, config, tensors, names, source, constants=constants, dropped=_DROPPED)
 
 
 def _usual(fields: dict[str, Any]) -> dict[str, Any]:
-    """MLPs that are four times as wide as their tower are None, as in the presets."""
+    """Write the width of MLPs that are four times as wide as their tower as None, as the presets do."""
     for tower in ("text", "vision"):
         if fields.get(f"{tower}_ff_dim") == 4 * fields.get(f"{tower}_width", 0):
             fields[f"{tower}_ff_dim"] = None
     return fields
 
 
-def _known(table: Table) -> list[str]:
-    return [*_FIXED, *(theirs for theirs, _ in table.values())]
-
-
-def _fields(config: Mapping[str, Any], table: Table, place: str) -> dict[str, Any]:
+def _fields(config: Mapping[str, Any], tower: str, table: Table, source: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read our fields of a tower from its config; return also the options that are not known, with the reason."""
+    place = f"{source}: {tower} tower"
     sides = {name: one_side(place, name, config[name]) for name in ("image_size", "patch_size") if name in config}
     options = Options({**config, **sides}, place)
     for name, (allowed, reason) in _FIXED.items():
         options.only(name, allowed, reason)
-    return _usual({ours: options.take(theirs, default) for ours, (theirs, default) in table.items()})
+    fields = {ours: options.take(theirs, default) for ours, (theirs, default) in table.items()}
+    known = [*_FIXED, *(theirs for theirs, _ in table.values())]
+    return _usual(fields), other_options(config, known, f"a {tower} tower")
 
 
 def _shapes(tensors: Tensors, source: str) -> dict[str, Any]:
-    """All but the numbers of heads and the activation."""
+    """Read all fields but the numbers of heads and the activation from the shapes of tensors."""
     shapes = {name: value.shape for name, value in tensors.items()}
     try:
         vision_width, _, _, patch_size = shapes["visual.conv1.weight"]
@@ -267,30 +257,30 @@ def _shapes(tensors: Tensors, source: str) -> dict[str, Any]:
             widths = [shapes[name][0] for name in shapes if name.startswith(start) and name.endswith(".c_fc.bias")]
             fields |= {f"{tower}_layers": len(widths), f"{tower}_ff_dim": widths[0]}
     except (KeyError, IndexError, ValueError) as error:
-        wanted = "give a CLIP with a ViT, as OpenAI and open_clip write it"
-        raise CheckpointError(f"{source}: a tensor is missing or has a strange shape ({error}); {wanted}.") from None
+        fault = f"{source}: a tensor is missing or has a strange shape ({error})"
+        raise CheckpointError(f"{fault}; give a CLIP with a ViT, as OpenAI and open_clip write it.") from None
     return _usual(fields)
 
 
-def _preset(fields: dict[str, Any], activation: Activation | None, source: str) -> dict[str, Any]:
+def _preset(fields: dict[str, Any], source: str) -> dict[str, Any]:
     for preset in map(dict, PRESETS.values()):
-        if preset == preset | fields and (activation or preset["activation"] == "gelu"):
-            return preset | {"activation": activation or "gelu", "resize": "crop"}
+        if preset == preset | fields and preset["activation"] == "gelu":
+            return preset | {"resize": "crop"}
     heads = {"vision_cfg": {"head_width": 64}, "text_cfg": {"heads": fields["text_width"] // 64}}
     example = json.dumps({"model_cfg": {"quick_gelu": True, **heads}})
     raise CheckpointError(
-        f"{source}: its shapes do not tell the numbers of heads and the activation, as those of H/14 and bigG/14 do; "
+        f"{source}: its shapes do not show the numbers of heads and the activation, as those of H/14 and bigG/14 do; "
         f"put its open_clip_config.json beside it, or a file of that name with {example}, where quick_gelu is true for "
         "the weights of OpenAI and of models called quickgelu, and false for others."
     )
 
 
-def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the options say, and the shapes where they say nothing; contradictions show when tensors are moved.
+def _open_clip_fields(fields: dict[str, Any], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Update the fields by the options of a config; contradictions with the shapes show when tensors are read.
 
-    With the options that do not bear on the network, each with the reason.
+    Return also the options that do not change the network, each with the reason.
     """
-    model = Options(given.get("model_cfg", given), "model_cfg")
+    model = Options(config.get("model_cfg", config), "model_cfg")
     vision, text = (Options(model.need(name, {}), name) for name in ("vision_cfg", "text_cfg"))
     fields["embedding_dim"] = model.take("embed_dim", fields["embedding_dim"])
     for name in ("image_size", "patch_size"):
@@ -304,10 +294,10 @@ def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> tuple
     for tower, options in (("vision", vision), ("text", text)):
         fields[f"{tower}_ff_dim"] = int(fields[f"{tower}_width"] * options.take("mlp_ratio", 4.0))
     fields["activation"] = "quick_gelu" if model.take("quick_gelu", False) else "gelu"
-    preparation = Options(given.get("preprocess_cfg") or {}, "preprocess_cfg")
+    preparation = Options(config.get("preprocess_cfg") or {}, "preprocess_cfg")
     fields["resize"] = _open_clip_resize(preparation, fields["image_size"])
     text.only("eos_id", fields["vocab_size"] - 1, "texts end with the last id")
-    model.leave(("custom_text", "cast_dtype", "output_dict", "nonscalar_logit_scale"), "the weights tell it")
+    model.leave(("custom_text", "cast_dtype", "output_dict", "nonscalar_logit_scale"), "the weights show it")
     vision.leave(("patch_dropout",), "used in training alone")
     model.leave(("init_logit_scale",), "used in training alone")
     for options, fixed in ((model, _OPEN_CLIP), (vision, _OPEN_CLIP_VISION), (text, _OPEN_CLIP_TEXT)):
@@ -316,7 +306,7 @@ def _open_clip_fields(fields: dict[str, Any], given: Mapping[str, Any]) -> tuple
         options.leave(_OPEN_CLIP_OFF, "belongs to a part that is off")
         options.finish()
     sections = ("model_cfg", "preprocess_cfg")
-    unread = {name: "beside the model" for name in given if "model_cfg" in given and name not in sections}
+    unread = {name: "beside the model" for name in config if "model_cfg" in config and name not in sections}
     return _usual(fields), model.unread | vision.unread | text.unread | preparation.unread | unread
 
 
@@ -329,7 +319,7 @@ def _open_clip_resize(options: Options, image_size: int) -> Resize:
         raise ConfigError(
             f"preprocess_cfg.size={side} is not the image_size={image_size} of vision_cfg; make them one."
         )
-    # "random" varies in training; elsewhere they take it for bicubic.
+    # "random" varies in training; elsewhere it is bicubic.
     if (filter_name := options.take("interpolation", "bicubic")) not in ("bicubic", "random"):
         raise ConfigError(
             f"preprocess_cfg.interpolation={filter_name!r} is not supported; pictures are resized by bicubic here."

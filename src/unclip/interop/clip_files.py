@@ -1,13 +1,12 @@
-"""CLIP by itself, of OpenAI, transformers or open_clip, as a foreign model; and what other models keep of it."""
+"""CLIP in files and folders of OpenAI, transformers and open_clip, alone or as a part of another model."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
-from unclip.checkpoint import LazyTensor
 from unclip.clip import Tokenizer
 from unclip.clip.config import PRESETS
 from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
@@ -20,12 +19,12 @@ from unclip.interop.clip import (
     clip_from_transformers,
 )
 from unclip.interop.options import one_side, require
-from unclip.interop.rules import ForeignModel, ForeignNetwork
+from unclip.interop.rules import ForeignModel, ForeignNetwork, Tensors
 from unclip.interop.sources import STEMS, Component, open_component, open_weights, read_json
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_STEMS = ("open_clip_model", "open_clip_pytorch_model")
-# What a picture goes through, but for its size.
+# CLIP's preparation of a picture, but for its size.
 PREPARATION = {
     "do_resize": True,
     "resample": 3,  # bicubic
@@ -34,28 +33,16 @@ PREPARATION = {
     "image_mean": list(PIXEL_MEAN),
     "image_std": list(PIXEL_STD),
 }
-# Further options that have one value here, or that no pixel depends on.
+# Further options that have one value here, or that change no pixel.
 PREPARATION_FIXED = {"rescale_factor": 1 / 255, "do_pad": False, "pad_size": None, "size_divisor": None}
 PREPARATION_IDLE = {
-    "size",
-    "crop_size",
-    "do_center_crop",
-    "do_convert_rgb",
-    "use_square_size",
-    "default_to_square",
-    "image_processor_type",
-    "processor_class",
-    "feature_extractor_type",
-    "data_format",
-    "input_data_format",
-    "return_tensors",
-    "device",
-    "disable_grouping",
-    "image_seq_length",
+    *("size", "crop_size", "do_center_crop", "do_convert_rgb", "use_square_size", "default_to_square"),
+    *("image_processor_type", "processor_class", "feature_extractor_type", "data_format", "input_data_format"),
+    *("return_tensors", "device", "disable_grouping", "image_seq_length"),
 }
-# OpenAI's archives tell their sizes in tensors too.
+# OpenAI's archives hold their sizes as tensors, too.
 OPENAI_HALLMARK = "input_resolution"
-# Where the names of a CLIP end that reads texts, in the layouts of transformers and of open_clip and OpenAI.
+# Ends of a name in every CLIP that reads texts, in the layouts of transformers and of open_clip and OpenAI.
 TEXT_ENDINGS = ("text_model.embeddings.token_embedding.weight", "text.token_embedding.weight", "token_embedding.weight")
 CLIP_CLASSES = ("CLIPModel", "CLIPTextModelWithProjection")
 # The presets of the models that open_clip trains, by its names.
@@ -65,11 +52,11 @@ OPEN_CLIP_MODELS = {
 
 
 def import_clip(path: Path) -> ForeignModel:
-    """The CLIP in a file of OpenAI, open_clip or transformers, or in a folder of open_clip or transformers.
+    """Open the CLIP in a file of OpenAI, open_clip or transformers, or in a folder of open_clip or transformers.
 
-    A file may be a checkpoint of training. What it does not say of its network is read in the JSON beside it, or in the
-    `params.txt` of open_clip's run. Its tokenizer is the one beside it, else OpenAI's. Raises `CheckpointError` for
-    files that are missing, damaged or something else, and `ConfigError` for a configuration that we have no equal of.
+    A file may be a checkpoint of training. Its config is in the JSON beside it, or in the `params.txt` of open_clip's
+    run. Its tokenizer is the one beside it, else OpenAI's. Raises `CheckpointError` for files that are missing, damaged
+    or something else, and `ConfigError` for options that ours does not have.
     """
     folder = path if path.is_dir() else path.parent
     if not path.is_dir():
@@ -84,10 +71,10 @@ def import_clip(path: Path) -> ForeignModel:
 
 
 def clip_stems(folder: Path) -> tuple[str, ...] | None:
-    """Return the stems of the weights files of the CLIP that a folder holds, by its JSON files; None without these.
+    """Return the stems of the weights files of the CLIP in a folder, by its JSON files; None without these.
 
-    The layout of transformers goes before that of open_clip. Raises `ConfigError` for a model of transformers that is
-    no CLIP that reads texts.
+    The layout of transformers goes before that of open_clip. Raises `ConfigError` for another model of
+    transformers than a CLIP that reads texts.
     """
     config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
     is_open_clip = (folder / OPEN_CLIP_CONFIG).exists()
@@ -106,9 +93,9 @@ def clip_stems(folder: Path) -> tuple[str, ...] | None:
 
 
 def openai_clip(path: Path, resize: Resize) -> ForeignNetwork:
-    """The CLIP in OpenAI's TorchScript; `resize` is what the model around it does to pictures.
+    """Open the CLIP in OpenAI's TorchScript; `resize` is how the model around it makes pictures square.
 
-    Raises `CheckpointError` for a CLIP that may be another's: the names and shapes of open_clip's are the same.
+    Raises `CheckpointError` for a CLIP that may be open_clip's, whose names and shapes are the same.
     """
     tensors = open_weights(path).tensors
     if OPENAI_HALLMARK not in tensors:
@@ -119,16 +106,16 @@ def openai_clip(path: Path, resize: Resize) -> ForeignNetwork:
 
 
 def clip_statistics(path: Path, dim: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of image embeddings (`ViT-L-14_stats.th`); `CheckpointError` unless `dim` numbers each."""
+    """Read mean and deviation of embeddings (`ViT-L-14_stats.th`); `CheckpointError` unless `dim` numbers each."""
     tensors = open_weights(path).tensors
     if {name: value.shape for name, value in tensors.items()} != {"0": (dim,), "1": (dim,)}:
-        found = ", ".join(f"{name} {value.shape}" for name, value in list(tensors.items())[:3])
-        raise CheckpointError(f"{path} should hold a mean and a deviation of {dim} numbers each; it holds {found}.")
+        shown = ", ".join(f"{name} {value.shape}" for name, value in list(tensors.items())[:3])
+        raise CheckpointError(f"{path} should hold a mean and a deviation of {dim} numbers each; it holds {shown}.")
     return tensors["0"].read().float(), tensors["1"].read().float()
 
 
 def picture_resize(folder: Path, image_size: int | None = None) -> Resize:
-    """How the image processor of transformers in a folder makes pictures square; the middle of them if there is none.
+    """Read how the image processor of transformers in a folder makes pictures square; without one, by a crop.
 
     Raises `ConfigError` for another preparation than CLIP's, and for pictures of another side than `image_size`.
     """
@@ -144,19 +131,18 @@ def picture_resize(folder: Path, image_size: int | None = None) -> Resize:
     if unknown := sorted(name for name in others if options[name] and not name.startswith("_")):
         raise ConfigError(f"{path}: {unknown[0]}={options[unknown[0]]!r} is not supported; CLIP's processor has none.")
     crops = options.get("do_center_crop") is not False
-    size = _side(path, options, "size")
-    given_sides = (size, _side(path, options, "crop_size") if crops else None, image_size)
-    sides = {side for side in given_sides if side is not None}
+    crop = _side(path, options, "crop_size") if crops else None
+    sides = {side for side in (_side(path, options, "size"), crop, image_size) if side is not None}
     if len(sides) > 1:
         raise ConfigError(f"{path}: pictures of {sorted(sides)} pixels are not supported; size and crop must be one.")
     # A single side is that of the shorter edge; two sides leave nothing to crop.
-    given = options.get("size")
-    squashes = isinstance(given, list) or (isinstance(given, dict) and "height" in given)
+    value = options.get("size")
+    squashes = isinstance(value, list) or (isinstance(value, dict) and "height" in value)
     return "squash" if squashes or not crops or options.get("use_square_size") else "crop"
 
 
 def _side(path: Path, options: Mapping[str, Any], name: str) -> int | None:
-    """The side of the square that an option gives in any form that transformers reads; None where it is absent."""
+    """Return the side of a square from an option in any form that transformers reads; None if it is absent."""
     match options.get(name):
         case None:
             return None
@@ -174,16 +160,6 @@ def _side(path: Path, options: Mapping[str, Any], name: str) -> int | None:
     return side
 
 
-class _Found(NamedTuple):
-    """The weights of a CLIP in a file."""
-
-    tensors: Mapping[str, LazyTensor]
-    """By the names that they have in the network."""
-    dropped: Mapping[str, str]
-    """What else the file holds, with the reason."""
-    is_transformers: bool
-
-
 def _from_file(path: Path) -> tuple[str, ForeignNetwork]:
     tensors, dropped, is_transformers = _unwrapped(path)
     if is_transformers:
@@ -194,11 +170,14 @@ def _from_file(path: Path) -> tuple[str, ForeignNetwork]:
         beside = path.parent / OPEN_CLIP_CONFIG
         options = read_json(beside) if beside.exists() else _training_options(path)
         kind, network = "open_clip's", clip_from_open_clip(tensors, str(path), options)
-    return kind, network._replace(dropped={**network.dropped, **dropped})
+    return kind, network.drop(dropped)
 
 
-def _unwrapped(path: Path) -> _Found:
-    """The weights without the containers and wrappers that training puts around them (state_dict, module)."""
+def _unwrapped(path: Path) -> tuple[Tensors, dict[str, str], bool]:
+    """Take the weights out of the containers and wrappers of training (state_dict, module).
+
+    Return also the rest of the file, with the reason for leaving it out, and whether the names are transformers'.
+    """
     tensors = open_weights(path).tensors
     for ending in TEXT_ENDINGS:
         name = next((name for name in tensors if f".{name}".endswith(f".{ending}")), None)
@@ -207,15 +186,15 @@ def _unwrapped(path: Path) -> _Found:
             inside = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
             beside = sorted({name.split(".")[0] for name in tensors if not name.startswith(start)})
             dropped = dict.fromkeys(beside, f"the weights are taken from {start.removesuffix('.')!r}")
-            return _Found(inside, dropped, ending.startswith("text_model."))
+            return inside, dropped, ending.startswith("text_model.")
     raise CheckpointError(f"{path} holds no CLIP that reads texts: no tensor is called {TEXT_ENDINGS[-1]!r}.")
 
 
-def _from_transformers(folder: Path, tensors: Mapping[str, LazyTensor], source: str) -> ForeignNetwork:
-    """The CLIP of `tensors` that the `config.json` in a folder describes."""
+def _from_transformers(folder: Path, tensors: Tensors, source: str) -> ForeignNetwork:
+    """Import `tensors` by the `config.json` in a folder."""
     if not (folder / "config.json").exists():
         raise CheckpointError(
-            f"{source} is a CLIP of transformers, whose shapes do not tell the numbers of heads and the activation; "
+            f"{source} is a CLIP of transformers, whose shapes do not show the numbers of heads and the activation; "
             "put its config.json beside it."
         )
     config = read_json(folder / "config.json")
@@ -233,9 +212,9 @@ def _from_transformers(folder: Path, tensors: Mapping[str, LazyTensor], source: 
 
 
 def _training_options(path: Path) -> dict[str, Any] | None:
-    """What the `params.txt` of open_clip's run says of the network in its checkpoint, as an `open_clip_config.json`.
+    """Read the config of a checkpoint from the `params.txt` of open_clip's run, as an `open_clip_config.json`.
 
-    None where there is no such file, beside the checkpoint or above it, or the model is none that we know.
+    None if there is no such file, beside the checkpoint or above it, or the model is unknown.
     """
     places = (folder / "params.txt" for folder in (path.parent, path.parent.parent))
     file = next((place for place in places if place.exists()), None)
@@ -260,7 +239,7 @@ def _training_options(path: Path) -> dict[str, Any] | None:
             "vision_cfg": {
                 "width": config.vision_width,
                 "head_width": config.vision_width // config.vision_heads,
-                # They cut the product to a whole number.
+                # open_clip truncates the product to a whole number.
                 "mlp_ratio": ((config.vision_ff_dim or 4 * config.vision_width) + 0.5) / config.vision_width,
             },
             "text_cfg": {"width": config.text_width, "heads": config.text_heads},
@@ -270,7 +249,7 @@ def _training_options(path: Path) -> dict[str, Any] | None:
 
 
 def _json(text: str | None) -> Any:
-    """A list of numbers; None for what is none, as is the "None" of an option that was not given."""
+    """Parse a list of numbers; None for other text, such as the "None" of an option that was not set."""
     try:
         return json.loads((text or "").replace("(", "[").replace(")", "]"))
     except ValueError:
@@ -278,5 +257,5 @@ def _json(text: str | None) -> Any:
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
-    there = any((folder / name).exists() for name in ("tokenizer.json", "vocab.json"))
-    return Tokenizer.from_folder(folder) if there else Tokenizer.openai()
+    has_tokenizer = any((folder / name).exists() for name in ("tokenizer.json", "vocab.json"))
+    return Tokenizer.from_folder(folder) if has_tokenizer else Tokenizer.openai()

@@ -1,132 +1,44 @@
-"""Kandinsky 2.1 in the layout of diffusers: configurations and tensor names."""
+"""Kandinsky 2.1 and 2.2: configs, names of tensors, and folders, those of diffusers and 2.1's original one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from unclip.checkpoint import LazyTensor
-from unclip.clip import MultilingualClip, MultilingualConfig
+from unclip.clip import MultilingualClip, MultilingualConfig, MultilingualTokenizer, Tokenizer
 from unclip.config import load_config
-from unclip.errors import ConfigError
-from unclip.interop.movq import movq_names, movq_original_names
-from unclip.interop.options import other_options, read_options, require
-from unclip.interop.rules import ForeignNetwork, Names, Value, foreign_network, row, under
-from unclip.interop.unclip import (
-    TIME,
-    TIME_ORIGINAL,
-    prior_config,
-    prior_names,
-    prior_original_names,
-    unet_names,
-    unet_original_names,
-)
-from unclip.interop.unet_configs import (
+from unclip.errors import CheckpointError, ConfigError
+from unclip.interop.clip import clip_from_transformers
+from unclip.interop.clip_files import openai_clip, picture_resize
+from unclip.interop.karlo import read_original_prior
+from unclip.interop.movq import autoencoder_config, movq_names, movq_original_names
+from unclip.interop.options import one_side, other_options, read_options, require
+from unclip.interop.rules import ForeignModel, ForeignNetwork, Names, Tensors, Value, foreign_network, row, under
+from unclip.interop.schedulers import ORIGINAL_SAMPLING, kandinsky_sampling, unclip_sampling
+from unclip.interop.sources import Component, check_class, open_part, open_weights, read_index, read_json
+from unclip.interop.unclip import read_prior
+from unclip.interop.unets import (
     UNET_BLOCKS,
     UNET_DEFAULTS,
     UNET_FIXED,
     attention_levels,
-    block_types,
-    learned_variance,
-    shape_theirs,
-    widths,
+    shape_ours,
+    unet_names,
+    unet_original_names,
 )
 from unclip.models import (
     Autoencoder,
     AutoencoderConfig,
     KandinskyDecoder,
     KandinskyDecoderConfig,
-    Prior,
     PriorConfig,
     autoencoder_preset,
     kandinsky_decoder_preset,
     prior_preset,
 )
 
-TEXT_BLOCK: Names = {
-    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "out": "attention.output.dense",
-    "norm_1": "attention.output.LayerNorm",
-    "ff_in": "intermediate.dense",
-    "ff_out": "output.dense",
-    "norm_2": "output.LayerNorm",
-}
-
-
-def kandinsky_names(config: KandinskyDecoderConfig) -> Names:
-    """`KandinskyDecoder` in diffusers' `UNet2DConditionModel`."""
-    return {
-        "image_embedding": "add_embedding.image_proj",
-        "image_embedding_norm": "add_embedding.image_norm",
-        "image_tokens": "encoder_hid_proj.image_embeds",
-        "image_tokens_norm": "encoder_hid_proj.norm",
-        "text_embedding": "add_embedding.text_proj",
-        "text_embedding_norm": "add_embedding.text_norm",
-        "text_tokens": "encoder_hid_proj.text_proj",
-        **under("unet", "", unet_names(config.unet())),
-        **under("time_embedding", "time_embedding", TIME),
-    }
-
-
-def kandinsky_original_names(config: KandinskyDecoderConfig) -> Names:
-    """`KandinskyDecoder` in the original code of 2.1."""
-    return {
-        "image_embedding": "img_layer",
-        "image_tokens": "clip_to_seq",
-        "text_embedding": "proj_n",
-        "text_embedding_norm": "ln_model_n",
-        "text_tokens": "to_model_dim_n",
-        **under("unet", "", unet_original_names(config.unet())),
-        **under("time_embedding", "time_embed", TIME_ORIGINAL),
-    }
-
-
-def multilingual_names(config: MultilingualConfig) -> Names:
-    """`MultilingualClip` in diffusers' `MultilingualCLIP`, which is also the original code's."""
-    names: dict[str, Value] = {
-        "token_embedding": "transformer.embeddings.word_embeddings",
-        "position_embedding": "transformer.embeddings.position_embeddings",
-        "type_embedding": row("transformer.embeddings.token_type_embeddings.weight"),
-        "norm": "transformer.embeddings.LayerNorm",
-        "projection": "LinearTransformation",
-    }
-    for index in range(config.depth):
-        names |= under(f"blocks.{index}", f"transformer.encoder.layer.{index}", TEXT_BLOCK)
-    return names
-
-
-_UNET, _VQ, _TEXT = "UNet2DConditionModel", "VQModel", "MultilingualCLIP"
-
+_UNET, _TEXT = "UNet2DConditionModel", "MultilingualCLIP"
 # By whether there is text: encoder_hid_dim_type, addition_embed_type, number of image tokens.
-_CONDITIONING = {False: ("image_proj", "image", 32), True: ("text_image_proj", "text_image", 10)}
-
-_VQ_FIXED = {
-    "act_fn": "silu",
-    "norm_num_groups": 32,
-    "lookup_from_codebook": False,
-    "force_upcast": False,
-}
-_VQ_DEFAULTS = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "down_block_types": ("DownEncoderBlock2D",),
-    "up_block_types": ("UpDecoderBlock2D",),
-    "block_out_channels": (64,),
-    "layers_per_block": 1,
-    "latent_channels": 3,
-    "num_vq_embeddings": 256,
-    "vq_embed_dim": None,
-    "norm_type": "group",
-    "mid_block_add_attention": True,
-    # Nothing in the network depends on these.
-    "sample_size": 32,
-    "scaling_factor": 0.18215,
-}
-_VQ_BLOCKS = {
-    "down": {False: "DownEncoderBlock2D", True: "AttnDownEncoderBlock2D"},
-    "up": {False: "UpDecoderBlock2D", True: "AttnUpDecoderBlock2D"},
-}
-
+CONDITIONING = {False: ("image_proj", "image", 32), True: ("text_image_proj", "text_image", 10)}
 _TEXT_FIXED = {
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-5,
@@ -135,222 +47,256 @@ _TEXT_FIXED = {
     "is_decoder": False,
     "add_cross_attention": False,
 }
-_TEXT_DEFAULTS = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "vocab_size": 30522,
-    "max_position_embeddings": 512,
-    "pad_token_id": 1,
-    "numDims": 768,
+# By option, our field and their default.
+_TEXT_FIELDS = {
+    "numDims": ("embedding_dim", 768),
+    "hidden_size": ("width", 768),
+    "num_hidden_layers": ("depth", 12),
+    "num_attention_heads": ("num_heads", 12),
+    "intermediate_size": ("ff_dim", 3072),
+    "vocab_size": ("vocab_size", 30522),
+    "pad_token_id": ("pad_token", 1),
+    "max_position_embeddings": ("num_positions", 512),
+}
+_TEXT_DEFAULTS = {name: default for name, (_, default) in _TEXT_FIELDS.items()} | {
     "transformerDimensions": 1024,
-    # What they take for granted, but we do not have.
+    # Their defaults, which our network does not have.
     "layer_norm_eps": 1e-12,
     "type_vocab_size": 2,
 }
 
 
 def decoder_config(theirs: Mapping[str, Any]) -> KandinskyDecoderConfig:
-    """Ours from the config of diffusers' `UNet2DConditionModel`; raises `ConfigError` for options that ours has not."""
-    found = read_options(theirs, _UNET, UNET_FIXED, UNET_DEFAULTS)
-    refuse_variants(found["in_channels"], found["addition_embed_type"])
-    has_text = found["addition_embed_type"] == "text_image"
-    hidden_type, added_type, num_image_tokens = _CONDITIONING[has_text]
-    require(_UNET, "addition_embed_type", found["addition_embed_type"], added_type)
-    require(_UNET, "encoder_hid_dim_type", found["encoder_hid_dim_type"], hidden_type)
+    """Read the config of diffusers' `UNet2DConditionModel`; raises `ConfigError` for options that ours has not."""
+    options = read_options(theirs, _UNET, UNET_FIXED, UNET_DEFAULTS)
+    _refuse_variants(options["in_channels"], options["addition_embed_type"])
+    has_text = options["addition_embed_type"] == "text_image"
+    hidden_type, added_type, num_image_tokens = CONDITIONING[has_text]
+    require(_UNET, "addition_embed_type", options["addition_embed_type"], added_type)
+    require(_UNET, "encoder_hid_dim_type", options["encoder_hid_dim_type"], hidden_type)
     fields = {
-        "image_size": found["sample_size"],
-        "embedding_dim": found["cross_attention_dim"] if has_text else found["encoder_hid_dim"],
-        "text_dim": found["encoder_hid_dim"] if has_text else 0,
+        "embedding_dim": options["cross_attention_dim"] if has_text else options["encoder_hid_dim"],
+        "text_dim": options["encoder_hid_dim"] if has_text else 0,
         "normalize_image": not has_text,
-        "attention_levels": attention_levels(found, _UNET, UNET_BLOCKS),
-        "num_res_blocks": found["layers_per_block"],
-        "head_dim": found["attention_head_dim"],
+        "attention_levels": attention_levels(options, _UNET, UNET_BLOCKS),
+        "head_dim": options["attention_head_dim"],
         "num_image_tokens": num_image_tokens,
-        "context_dim": found["cross_attention_dim"],
-        "dropout": found["dropout"],
-        "learned_variance": learned_variance(found, _UNET, found["in_channels"]),
-        "in_channels": found["in_channels"],
-        **widths(found["block_out_channels"], _UNET),
+        "context_dim": options["cross_attention_dim"],
     }
-    return load_config(KandinskyDecoderConfig, fields)
+    return load_config(KandinskyDecoderConfig, shape_ours(options, _UNET, options["in_channels"]) | fields)
 
 
-def decoder_config_theirs(ours: KandinskyDecoderConfig) -> dict[str, Any]:
-    """The config of diffusers' `UNet2DConditionModel` from ours; raises `ConfigError` for what theirs cannot be."""
-    has_text = bool(ours.text_dim)
-    hidden_type, added_type, num_image_tokens = _CONDITIONING[has_text]
-    kind = "KandinskyDecoderConfig"
-    require(kind, "num_image_tokens", ours.num_image_tokens, num_image_tokens)
-    require(kind, "normalize_image", ours.normalize_image, not has_text)
-    if has_text:
-        require(kind, "embedding_dim", ours.embedding_dim, ours.context_dim)
-        require(kind, "text_embedding_dim", ours.text_embedding_dim or ours.embedding_dim, ours.context_dim)
-    return {
-        "_class_name": _UNET,
-        **UNET_DEFAULTS,
-        **UNET_FIXED,
-        **shape_theirs(ours, ours.attention_levels),
-        "in_channels": ours.in_channels,
-        "cross_attention_dim": ours.context_dim,
-        "attention_head_dim": ours.head_dim,
-        "encoder_hid_dim": ours.text_dim or ours.embedding_dim,
-        "encoder_hid_dim_type": hidden_type,
-        "addition_embed_type": added_type,
+def _refuse_variants(in_channels: int, addition_embed_type: object = None) -> None:
+    """Raise `ConfigError` for decoders with more conditioning than an image and a text."""
+    variants = {
+        "ControlNet decoder (image_hint)": addition_embed_type == "image_hint",
+        "inpainting decoder (in_channels=9)": in_channels == 9,
     }
+    for variant, is_this in variants.items():
+        if is_this:
+            raise ConfigError(f"this is Kandinsky's {variant}, which is not supported; give the plain one.")
 
 
-def refuse_variants(in_channels: int, addition_embed_type: object = None) -> None:
-    """Raise `ConfigError` for the decoders that are told more than an image and a text."""
-    if addition_embed_type == "image_hint":
-        raise ConfigError(
-            "this is Kandinsky's ControlNet decoder (image_hint), which is not supported; give the plain one."
-        )
-    if in_channels == 9:
-        raise ConfigError(
-            "this is Kandinsky's inpainting decoder (in_channels=9), which is not supported; give the plain one."
-        )
-
-
-def autoencoder_config(theirs: Mapping[str, Any]) -> AutoencoderConfig:
-    """Ours from the config of diffusers' `VQModel`; raises `ConfigError` for options that ours has not.
-
-    `scaling_factor` is left out: it is a default there, and Kandinsky's decoders draw the latents as they are.
-    """
-    found = read_options(theirs, _VQ, _VQ_FIXED, _VQ_DEFAULTS)
-    require(_VQ, "out_channels", found["out_channels"], found["in_channels"])
-    fields = {
-        "attention_levels": attention_levels(found, _VQ, _VQ_BLOCKS),
-        "num_res_blocks": found["layers_per_block"],
-        "middle_attention": found["mid_block_add_attention"],
-        "bottleneck_channels": found["latent_channels"],
-        "latent_channels": found["vq_embed_dim"] or found["latent_channels"],
-        "codebook_size": found["num_vq_embeddings"],
-        "norm": found["norm_type"],
-        "in_channels": found["in_channels"],
-        **widths(found["block_out_channels"], _VQ),
-    }
-    return load_config(AutoencoderConfig, fields)
-
-
-def autoencoder_config_theirs(ours: AutoencoderConfig) -> dict[str, Any]:
-    """The config of diffusers' `VQModel` from ours."""
-    return {
-        "_class_name": _VQ,
-        **_VQ_DEFAULTS,
-        **_VQ_FIXED,
-        **block_types(ours.attention_levels, len(ours.channel_mult), _VQ_BLOCKS),
-        "in_channels": ours.in_channels,
-        "out_channels": ours.in_channels,
-        "block_out_channels": ours.widths,
-        "layers_per_block": ours.num_res_blocks,
-        "latent_channels": ours.bottleneck_channels,
-        "num_vq_embeddings": ours.codebook_size,
-        "vq_embed_dim": ours.latent_channels,
-        "norm_type": ours.norm,
-        "mid_block_add_attention": ours.middle_attention,
-        "scaling_factor": ours.scaling_factor,
-    }
-
-
-def text_encoder_config(theirs: Mapping[str, Any]) -> tuple[MultilingualConfig, dict[str, str]]:
-    """Ours from the config of `MultilingualCLIP`, and its options that are not known, each with the reason.
-
-    Raises `ConfigError` for a network that is not XLM-RoBERTa's.
-    """
+def _text_encoder_config(theirs: Mapping[str, Any]) -> tuple[MultilingualConfig, dict[str, str]]:
+    """Read the config of `MultilingualCLIP`; return also its options that are not known, each with the reason."""
     known = {name: value for name, value in theirs.items() if name in _TEXT_FIXED or name in _TEXT_DEFAULTS}
-    found = read_options(known, _TEXT, _TEXT_FIXED, _TEXT_DEFAULTS)
-    require(_TEXT, "transformerDimensions", found["transformerDimensions"], found["hidden_size"])
-    fields = {
-        "embedding_dim": found["numDims"],
-        "width": found["hidden_size"],
-        "depth": found["num_hidden_layers"],
-        "num_heads": found["num_attention_heads"],
-        "ff_dim": found["intermediate_size"],
-        "vocab_size": found["vocab_size"],
-        "pad_token": found["pad_token_id"],
-        "num_positions": found["max_position_embeddings"],
+    options = read_options(known, _TEXT, _TEXT_FIXED, _TEXT_DEFAULTS)
+    require(_TEXT, "transformerDimensions", options["transformerDimensions"], options["hidden_size"])
+    fields = {field: options[name] for name, (field, _) in _TEXT_FIELDS.items()}
+    return load_config(MultilingualConfig, fields), other_options(theirs, [*known, "modelBase"], "XLM-RoBERTa")
+
+
+def kandinsky_names(config: KandinskyDecoderConfig) -> Names:
+    """Name the tensors of `KandinskyDecoder` as diffusers' `UNet2DConditionModel` does."""
+    return {
+        "image_embedding": "add_embedding.image_proj",
+        "image_embedding_norm": "add_embedding.image_norm",
+        "image_tokens": "encoder_hid_proj.image_embeds",
+        "image_tokens_norm": "encoder_hid_proj.norm",
+        "text_embedding": "add_embedding.text_proj",
+        "text_embedding_norm": "add_embedding.text_norm",
+        "text_tokens": "encoder_hid_proj.text_proj",
+        **unet_names(config.unet()),
     }
-    others = other_options(theirs, [*known, "modelBase"], "XLM-RoBERTa")
-    return load_config(MultilingualConfig, fields), others
 
 
-Tensors = Mapping[str, LazyTensor]
+def multilingual_names(config: MultilingualConfig) -> Names:
+    """Name the tensors of `MultilingualClip` as `MultilingualCLIP` does, diffusers' and the original code's."""
+    block: Names = {
+        "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+        "out": "attention.output.dense",
+        "norm_1": "attention.output.LayerNorm",
+        "ff_in": "intermediate.dense",
+        "ff_out": "output.dense",
+        "norm_2": "output.LayerNorm",
+    }
+    names: dict[str, Value] = {
+        "token_embedding": "transformer.embeddings.word_embeddings",
+        "position_embedding": "transformer.embeddings.position_embeddings",
+        "type_embedding": row("transformer.embeddings.token_type_embeddings.weight"),
+        "norm": "transformer.embeddings.LayerNorm",
+        "projection": "LinearTransformation",
+    }
+    for index in range(config.depth):
+        names |= under(f"blocks.{index}", f"transformer.encoder.layer.{index}", block)
+    return names
 
-_CONV_IN = "input_blocks.0.0.weight"
-_PRIOR_PREFIX = "model"
-_UNSCALED = {"scaling_factor": "a default of diffusers; the decoders draw the latents as they are"}
-_TEXT_DROPPED = {
-    "transformer.pooler.": "XLM-RoBERTa's pooler, which CLIP does not use",
-    "transformer.embeddings.position_ids": "numbers that are counted here",
-}
-_PRIOR_DROPPED = {
-    "model.padding_embedding": "the published prior pads with nothing (xf_padding is off)",
-    "clip_": "the statistics are taken from their own file",
-    "causal_mask": "computed here",
-    "cf_": "the empty prompt, which is encoded when it is needed",
-}
 
+def read_decoder(part: Component, source: str) -> ForeignNetwork:
+    """Import the decoder of 2.1 or 2.2 from diffusers' `UNet2DConditionModel`.
 
-def kandinsky_decoder(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
-    """The decoder of 2.1 or 2.2 from diffusers' `UNet2DConditionModel`.
-
-    Here and below: `config` is their `config.json`, `source` says in messages where the tensors come from. Raises
-    `ConfigError` for options that our network has not, such as inpainting, and `CheckpointError` for tensors that are
-    missing, left over or of the wrong shape.
+    Here and below: `source` names the origin of the tensors in messages. Raises `ConfigError` for options that our
+    network does not have, and `CheckpointError` for tensors that are missing, left over or of the wrong shape.
     """
-    ours = decoder_config(config)
-    return foreign_network(KandinskyDecoder, ours, tensors, kandinsky_names(ours), source)
+    config = decoder_config(part.config)
+    return foreign_network(KandinskyDecoder, config, part.tensors, kandinsky_names(config), source)
 
 
-def kandinsky_autoencoder(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
-    """The autoencoder from diffusers' `VQModel`."""
-    ours = autoencoder_config(config)
-    found = foreign_network(Autoencoder, ours, tensors, movq_names(ours), source)
-    return found._replace(dropped={**found.dropped, **_UNSCALED})
+def read_autoencoder(part: Component, source: str) -> ForeignNetwork:
+    """Import the autoencoder from diffusers' `VQModel`."""
+    config = autoencoder_config(part.config)
+    network = foreign_network(Autoencoder, config, part.tensors, movq_names(config), source)
+    return network.drop({"scaling_factor": "a default of diffusers; the decoders sample the latents as they are"})
 
 
-def kandinsky_prior(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
-    """The prior from diffusers' `PriorTransformer`, which is also Karlo's."""
-    ours = prior_config(config)
-    return foreign_network(Prior, ours, tensors, prior_names(ours), source)
+def read_text_encoder(part: Component, source: str) -> ForeignNetwork:
+    """Import the text encoder of 2.1 from `MultilingualCLIP`, diffusers' or the original's."""
+    config, others = _text_encoder_config(part.config)
+    dropped = {
+        "transformer.pooler.": "XLM-RoBERTa's pooler, which CLIP does not use",
+        "transformer.embeddings.position_ids": "numbers that are counted here",
+    }
+    names = multilingual_names(config)
+    return foreign_network(MultilingualClip, config, part.tensors, names, source, dropped=dropped).drop(others)
 
 
-def kandinsky_text_encoder(tensors: Tensors, config: Mapping[str, Any], source: str) -> ForeignNetwork:
-    """The text encoder of 2.1 from `MultilingualCLIP`, diffusers' or the original's."""
-    ours, others = text_encoder_config(config)
-    names = multilingual_names(ours)
-    found = foreign_network(MultilingualClip, ours, tensors, names, source, dropped=_TEXT_DROPPED)
-    return found._replace(dropped={**found.dropped, **others})
-
-
-def kandinsky_original_decoder(
+def read_original_decoder(
     tensors: Tensors, source: str, config: KandinskyDecoderConfig | None = None
 ) -> ForeignNetwork:
-    """The decoder from 2.1's `decoder_fp16.ckpt`, which says nothing of its shape: None is the published one."""
-    if _CONV_IN in tensors:
-        refuse_variants(tensors[_CONV_IN].shape[1])
-    ours = config or kandinsky_decoder_preset("kandinsky-2.1")
-    return foreign_network(KandinskyDecoder, ours, tensors, kandinsky_original_names(ours), source)
+    """Import the decoder from 2.1's `decoder_fp16.ckpt`, which does not hold its shape: None is the published one."""
+    if (conv_in := "input_blocks.0.0.weight") in tensors:
+        _refuse_variants(tensors[conv_in].shape[1])
+    config = config or kandinsky_decoder_preset("kandinsky-2.1")
+    names: Names = {
+        "image_embedding": "img_layer",
+        "image_tokens": "clip_to_seq",
+        "text_embedding": "proj_n",
+        "text_embedding_norm": "ln_model_n",
+        "text_tokens": "to_model_dim_n",
+    }
+    names = {**names, **unet_original_names(config.unet())}
+    return foreign_network(KandinskyDecoder, config, tensors, names, source)
 
 
-def kandinsky_original_autoencoder(
-    tensors: Tensors, source: str, config: AutoencoderConfig | None = None
-) -> ForeignNetwork:
-    """The autoencoder from 2.1's `movq_final.ckpt`; None is the published shape."""
-    ours = config or autoencoder_preset("kandinsky-2.2")
-    return foreign_network(Autoencoder, ours, tensors, movq_original_names(ours), source)
+def read_original_autoencoder(tensors: Tensors, source: str, config: AutoencoderConfig | None = None) -> ForeignNetwork:
+    """Import the autoencoder from 2.1's `movq_final.ckpt`; None is the published shape."""
+    config = config or autoencoder_preset("kandinsky-2.2")
+    return foreign_network(Autoencoder, config, tensors, movq_original_names(config), source)
 
 
-def kandinsky_original_prior(
-    tensors: Tensors, statistics: tuple[Tensor, Tensor], source: str, config: PriorConfig | None = None
-) -> ForeignNetwork:
-    """The prior from 2.1's `prior_fp16.ckpt`, with mean and standard deviation from `ViT-L-14_stats.th`.
+_TASKS = "Img2Img Inpaint Controlnet ControlnetImg2Img Prior PriorEmb2Emb Combined Img2ImgCombined InpaintCombined"
+# Pipelines that `import_kandinsky` reads, or refuses with the reason.
+PIPELINES = tuple(f"Kandinsky{release}{task}Pipeline" for release in ("", "V22") for task in ("", *_TASKS.split()))
+ORIGINAL_FILES = {
+    "prior": "prior_fp16.ckpt",
+    "statistics": "ViT-L-14_stats.th",
+    "decoder": "decoder_fp16.ckpt",
+    "autoencoder": "movq_final.ckpt",
+    "text_encoder": "text_encoder",
+    "clip": "ViT-L-14.pt",
+}
+# Components of a decoder: class, our stage, reader. They go by their classes, as their libraries move.
+_DECODER_PARTS: dict[str, tuple[str, str, Callable[[Component, str], ForeignNetwork]]] = {
+    "unet": (_UNET, "decoder", read_decoder),
+    "movq": ("VQModel", "autoencoder", read_autoencoder),
+    "text_encoder": (_TEXT, "text_encoder", read_text_encoder),
+}
+_PRIOR_PARTS = ("prior", "text_encoder", "image_encoder", "tokenizer", "scheduler", "image_processor")
+_SCHEDULER = "scheduler_config.json"
 
-    None is the published shape, which is Karlo's.
+
+def import_kandinsky(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
+    """Open the stages in a folder whose `model_index.json` holds `index`: those of a prior, of a decoder, or of both.
+
+    Raises `CheckpointError` for files that are missing or damaged and tensors that do not fit, `ConfigError` for
+    components and options that ours does not have.
     """
-    ours = config or prior_preset("karlo")
-    constants = dict(zip(("embedding_mean", "embedding_std"), statistics, strict=True))
-    names = under("", _PRIOR_PREFIX, prior_original_names(ours))
-    return foreign_network(Prior, ours, tensors, names, source, constants=constants, dropped=_PRIOR_DROPPED)
+    kind, kinds, index_dropped = read_index(folder, index)
+    networks: dict[str, ForeignNetwork] = {}
+    tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {}
+    sampling = {}
+    dropped, used = dict(index_dropped), set[str]()
+    if "unet" in kinds:
+        reads_text = read_json(folder / "unet" / "config.json").get("addition_embed_type") == "text_image"
+        names = list(_DECODER_PARTS)[: 3 if reads_text else 2]
+        for name, (allowed, stage, read) in [(name, _DECODER_PARTS[name]) for name in names]:
+            networks[stage] = read(_open(folder, name, kinds, allowed), f"{folder}/{name}")
+        scheduler = read_json(folder / "scheduler" / _SCHEDULER)
+        sampling["decoder"], differing = kandinsky_sampling(scheduler, kinds.get("scheduler"))
+        dropped |= {f"decoder: {name}": reason for name, reason in differing.items()}
+        used |= {"scheduler", "tokenizer", *names}
+    if "text_encoder" in networks:
+        tokenizers["text_encoder"] = MultilingualTokenizer.load(folder / "tokenizer" / "tokenizer.json")
+    if "unet" not in kinds or "prior_prior" in kinds:
+        start = "prior_" if "unet" in kinds else ""
+        networks |= _prior(folder, start, kinds)
+        tokenizers["clip"] = Tokenizer.from_folder(folder / f"{start}tokenizer")
+        sampling["prior"] = unclip_sampling(read_json(folder / f"{start}scheduler" / _SCHEDULER), "prior")
+        used |= {start + name for name in _PRIOR_PARTS}
+    others = sorted(kinds.keys() - used)
+    dropped |= {f"model_index.json: {name}": f"a {kinds[name]}, which is not read here" for name in others}
+    return ForeignModel.of(f"a diffusers folder of Kandinsky ({kind})", networks, tokenizers, sampling, dropped)
+
+
+def _prior(folder: Path, start: str, kinds: Mapping[str, str]) -> dict[str, ForeignNetwork]:
+    part = _open(folder, f"{start}prior", kinds, "PriorTransformer")
+    text = _open(folder, f"{start}text_encoder", kinds, "CLIPTextModelWithProjection")
+    vision = _open(folder, f"{start}image_encoder", kinds, "CLIPVisionModelWithProjection")
+    check_class(folder, f"{start}scheduler", kinds.get(f"{start}scheduler", "UnCLIPScheduler"), "UnCLIPScheduler")
+    size = one_side(str(folder), "image_size", vision.config.get("image_size", 224))
+    resize = picture_resize(folder / f"{start}image_processor", size)
+    scheduler = read_json(folder / f"{start}scheduler" / _SCHEDULER)
+    return {
+        "clip": clip_from_transformers(text, vision, str(folder), resize=resize),
+        "prior": read_prior(part, scheduler, f"{folder}/{start}prior"),
+    }
+
+
+def _open(folder: Path, name: str, kinds: Mapping[str, str], allowed: str) -> Component:
+    if name not in kinds:
+        raise CheckpointError(f"{folder}/model_index.json names no {name}; fetch the whole folder.")
+    check_class(folder, name, kinds[name], allowed)
+    return open_part(folder / name)
+
+
+def import_kandinsky_original(
+    folder: Path,
+    *,
+    prior: PriorConfig | None = None,
+    decoder: KandinskyDecoderConfig | None = None,
+    autoencoder: AutoencoderConfig | None = None,
+) -> ForeignModel:
+    """Open the stages of 2.1's original release, a folder of `ORIGINAL_FILES` in which prior and CLIP may be missing.
+
+    The files do not hold the shapes of their networks: None is the published one. Raises like `import_kandinsky`.
+    """
+    paths = {part: folder / name for part, name in ORIGINAL_FILES.items()}
+    words = paths["text_encoder"]
+    networks = {
+        "decoder": read_original_decoder(open_weights(paths["decoder"]).tensors, str(paths["decoder"]), decoder),
+        "autoencoder": read_original_autoencoder(
+            open_weights(paths["autoencoder"]).tensors, str(paths["autoencoder"]), autoencoder
+        ),
+        "text_encoder": read_text_encoder(open_part(words), str(words)),
+    }
+    tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {
+        "text_encoder": MultilingualTokenizer.load(words / "tokenizer.json")
+    }
+    if (path := paths["prior"]).exists():
+        tensors = open_weights(path).tensors
+        config = prior or prior_preset("karlo")
+        networks["prior"] = read_original_prior(tensors, paths["statistics"], str(path), config)
+    if paths["clip"].exists():
+        networks["clip"], tokenizers["clip"] = openai_clip(paths["clip"], "crop"), Tokenizer.openai()
+    sampling = {stage: fields for stage, fields in ORIGINAL_SAMPLING.items() if stage in networks}
+    return ForeignModel.of("Kandinsky 2.1's original files", networks, tokenizers, sampling)

@@ -1,21 +1,31 @@
-"""Karlo's original files as a foreign model, told by their tensors. Knows what is in them; not what they are called."""
+"""Karlo's original files: names of tensors, and files recognised by their tensors, whatever they are called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError
 from unclip.interop.clip_files import clip_statistics, openai_clip
-from unclip.interop.kandinsky import kandinsky_original_prior
-from unclip.interop.rules import ForeignModel, ForeignNetwork, foreign_network, under
+from unclip.interop.rules import (
+    ForeignModel,
+    ForeignNetwork,
+    Names,
+    Tensors,
+    Value,
+    foreign_network,
+    heads,
+    tokens,
+    under,
+)
 from unclip.interop.schedulers import unclip_sampling
 from unclip.interop.sources import ForeignFile, open_weights
-from unclip.interop.unclip import decoder_original_names, upsampler_original_names
-from unclip.interop.unclip_folder import decoder_constants
+from unclip.interop.unclip import decoder_constants
+from unclip.interop.unets import TIME_ORIGINAL, unet_original_names
 from unclip.models import (
     Decoder,
     DecoderConfig,
+    Prior,
     PriorConfig,
     Upsampler,
     UpsamplerConfig,
@@ -23,6 +33,57 @@ from unclip.models import (
     prior_preset,
     upsampler_preset,
 )
+
+
+def prior_original_names(config: PriorConfig) -> Names:
+    """Name the tensors of `Prior` as the original code does; the statistics are in another file."""
+    block: Names = {
+        "norm_1": "ln_1",
+        "qkv": heads("attn.c_qkv", 3, config.width // config.num_heads),
+        "out": "attn.c_proj",
+        "norm_2": "ln_2",
+        "ff_in": "mlp.c_fc",
+        "ff_out": "mlp.c_proj",
+    }
+    names: dict[str, Value] = {
+        "query": "prd_emb",
+        "positions": "positional_embedding",
+        "text_tokens": "text_enc_proj",
+        "text_embedding": "text_emb_proj",
+        "noised_embedding": "clip_img_proj",
+        "norm_out": "final_ln",
+        "out": "out_proj",
+    }
+    for index in range(config.depth):
+        names |= under(f"blocks.{index}", f"transformer.resblocks.{index}", block)
+    return names | TIME_ORIGINAL
+
+
+def decoder_original_names(config: DecoderConfig) -> Names:
+    """Name the tensors of `Decoder` as the original code does."""
+    return {
+        "null_image_embedding": "cf_param",
+        "image_embedding": "clip_emb",
+        "image_tokens": tokens("clip_tok_proj", config.num_image_tokens),
+        "text_embedding": "text_feat_proj",
+        "text_tokens": "text_seq_proj.0",
+        "text_norm": "text_seq_proj.1",
+        **unet_original_names(config.unet()),
+    }
+
+
+def read_original_prior(tensors: Tensors, statistics: Path, source: str, config: PriorConfig) -> ForeignNetwork:
+    """Import the prior of the original code, Karlo's or Kandinsky 2.1's; `statistics` is `ViT-L-14_stats.th`."""
+    mean, std = clip_statistics(statistics, config.embedding_dim)
+    dropped = {
+        "model.padding_embedding": "the published prior pads with nothing (xf_padding is off)",
+        "clip_": "the statistics are taken from their own file",
+        "causal_mask": "computed here",
+        "cf_": "the empty prompt, which is encoded when it is needed",
+    }
+    constants, names = {"embedding_mean": mean, "embedding_std": std}, under("", "model", prior_original_names(config))
+    return foreign_network(Prior, config, tensors, names, source, constants=constants, dropped=dropped)
+
 
 # By kind of file, a tensor that only this kind has, and the containers of all its tensors.
 _KINDS = {
@@ -35,13 +96,13 @@ _KINDS = {
     "statistics": ("1", ("0", "1")),
     "clip": ("visual.conv1.weight", ("",)),
 }
-# Bounds on x0 in the original code, by component; its table is in float64.
+# Bounds on x0 in the original code, by component of diffusers; its table is in float64.
 _BOUNDS = {"prior": 10.0, "decoder": 1.0, "super_res": 1.0}
 
 
-class _Found(NamedTuple):
+class _KarloFile(NamedTuple):
     path: Path
-    file: ForeignFile
+    content: ForeignFile
 
 
 def import_karlo(
@@ -51,72 +112,60 @@ def import_karlo(
     decoder: DecoderConfig | None = None,
     upsampler: UpsamplerConfig | None = None,
 ) -> ForeignModel:
-    """The stages in some or all of Karlo's files: prior (with the statistics of CLIP), decoder, upsamplers, CLIP.
+    """Open the stages in some or all of Karlo's files: prior (with the statistics of CLIP), decoder, upsamplers, CLIP.
 
-    The files do not say the shapes of their networks: None is the published one. Raises `CheckpointError` for a file
+    The files do not hold the shapes of their networks: None is the published one. Raises `CheckpointError` for a file
     that is damaged, something else or there twice, for tensors that do not fit, and for a prior without statistics.
     """
-    found = _sort(files)
+    kinds = _sort(files)
     networks: dict[str, ForeignNetwork] = {}
-    sampling = {}
-    if "clip" in found:
-        networks["clip"] = openai_clip(found["clip"].path, "squash")
-    if "prior" in found:
-        networks["prior"] = _prior(found, prior or prior_preset("karlo"))
-        sampling["prior"] = "prior"
-    if "decoder" in found:
-        networks["decoder"] = _decoder(found["decoder"], decoder or decoder_preset("karlo"))
-        sampling["decoder"] = "decoder"
-    if "upsampler" in found:
-        config = upsampler or upsampler_preset("karlo")
-        name = f"upsampler_{config.image_size}"
-        networks[name] = _upsampler(found["upsampler"], "model_first_steps", config)
-        networks[f"{name}_last"] = _upsampler(found["upsampler"], "model_last_step", config)
-        sampling[name] = "super_res"
-    return ForeignModel.of(
-        f"Karlo's original files ({', '.join(found)})",
-        networks,
-        {"clip": Tokenizer.openai()} if "clip" in networks else {},
-        {stage: _sampling(component) for stage, component in sampling.items()},
-    )
+    components = {}
+    if "clip" in kinds:
+        networks["clip"] = openai_clip(kinds["clip"].path, "squash")
+    if "prior" in kinds:
+        path, content = kinds["prior"]
+        if "statistics" not in kinds:
+            raise CheckpointError(f"{path} needs the statistics of CLIP's embeddings; give ViT-L-14_stats.th with it.")
+        tensors, statistics = content.under("state_dict"), kinds["statistics"].path
+        networks["prior"] = read_original_prior(tensors, statistics, str(path), prior or prior_preset("karlo"))
+        components["prior"] = "prior"
+    if "decoder" in kinds:
+        path, content = kinds["decoder"]
+        decoder = decoder or decoder_preset("karlo")
+        tensors, names = content.under("state_dict"), under("", "model", decoder_original_names(decoder))
+        constants = decoder_constants(decoder)
+        networks["decoder"] = foreign_network(Decoder, decoder, tensors, names, str(path), constants=constants)
+        components["decoder"] = "decoder"
+    if "upsampler" in kinds:
+        path, content = kinds["upsampler"]
+        upsampler = upsampler or upsampler_preset("karlo")
+        stage, parts = f"upsampler_{upsampler.image_size}", unet_original_names(upsampler.unet())
+        for name, container in ((stage, "model_first_steps"), (f"{stage}_last", "model_last_step")):
+            tensors, source = content.under(f"state_dict.{container}"), f"{path}, {container}"
+            networks[name] = foreign_network(Upsampler, upsampler, tensors, parts, source)
+        components[stage] = "super_res"
+    sampling = {
+        stage: unclip_sampling({"clip_sample_range": _BOUNDS[component]}, component) | {"schedule_dtype": "float64"}
+        for stage, component in components.items()
+    }
+    tokenizers = {"clip": Tokenizer.openai()} if "clip" in networks else {}
+    return ForeignModel.of(f"Karlo's original files ({', '.join(kinds)})", networks, tokenizers, sampling)
 
 
-def _sort(files: Sequence[Path]) -> dict[str, _Found]:
-    found: dict[str, _Found] = {}
+def _sort(files: Sequence[Path]) -> dict[str, _KarloFile]:
+    kinds: dict[str, _KarloFile] = {}
     for path in files:
-        file = open_weights(path)
-        kind = next((kind for kind, (hallmark, _) in _KINDS.items() if hallmark in file.tensors), None)
+        content = open_weights(path)
+        kind = next((kind for kind, (hallmark, _) in _KINDS.items() if hallmark in content.tensors), None)
         if kind is None:
             raise CheckpointError(
-                f"{path} is none of Karlo's files: it holds {next(iter(file.tensors))!r}, but no tensor that marks a "
-                f"{', '.join(_KINDS)}."
+                f"{path} is none of Karlo's files: it holds {next(iter(content.tensors))!r}, but no tensor that marks "
+                f"a {', '.join(_KINDS)}."
             )
-        if kind in found:
-            raise CheckpointError(f"{found[kind].path} and {path} are both Karlo's {kind}; give one of them.")
-        left = [name for name in file.tensors if not name.startswith(_KINDS[kind][1])]
+        if kind in kinds:
+            raise CheckpointError(f"{kinds[kind].path} and {path} are both Karlo's {kind}; give one of them.")
+        left = [name for name in content.tensors if not name.startswith(_KINDS[kind][1])]
         if left:
             raise CheckpointError(f"{path}: tensor {left[0]!r} is left over; Karlo's {kind} has no such part.")
-        found[kind] = _Found(path, file)
-    return found
-
-
-def _prior(found: Mapping[str, _Found], config: PriorConfig) -> ForeignNetwork:
-    path, file = found["prior"]
-    if "statistics" not in found:
-        raise CheckpointError(f"{path} needs the statistics of CLIP's embeddings; give ViT-L-14_stats.th with it.")
-    statistics = clip_statistics(found["statistics"].path, config.embedding_dim)
-    return kandinsky_original_prior(file.under("state_dict"), statistics, str(path), config)
-
-
-def _decoder(found: _Found, config: DecoderConfig) -> ForeignNetwork:
-    tensors, names = found.file.under("state_dict"), under("", "model", decoder_original_names(config))
-    return foreign_network(Decoder, config, tensors, names, str(found.path), constants=decoder_constants(config))
-
-
-def _upsampler(found: _Found, container: str, config: UpsamplerConfig) -> ForeignNetwork:
-    tensors, names = found.file.under(f"state_dict.{container}"), upsampler_original_names(config.unet())
-    return foreign_network(Upsampler, config, tensors, names, f"{found.path}, {container}")
-
-
-def _sampling(component: str) -> dict[str, Any]:
-    return unclip_sampling({"clip_sample_range": _BOUNDS[component]}, component) | {"schedule_dtype": "float64"}
+        kinds[kind] = _KarloFile(path, content)
+    return kinds

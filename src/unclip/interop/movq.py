@@ -1,144 +1,148 @@
-"""What other libraries call the parts of our autoencoder. Knows names only; reads no file and moves no tensor."""
+"""The autoencoder (MoVQ, VQGAN) of other libraries: its config, and the names of its tensors."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
+from unclip.config import load_config
+from unclip.interop.options import read_options, require
+from unclip.interop.rules import Names, Value, under
+from unclip.interop.unets import Blocks, attention_levels, widths
 from unclip.models import AutoencoderConfig
 
-Names = dict[str, str | tuple[str, ...]]
+_VQ = "VQModel"
+VQ_FIXED = {"act_fn": "silu", "norm_num_groups": 32, "lookup_from_codebook": False, "force_upcast": False}
+VQ_DEFAULTS = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",),
+    "up_block_types": ("UpDecoderBlock2D",),
+    "block_out_channels": (64,),
+    "layers_per_block": 1,
+    "latent_channels": 3,
+    "num_vq_embeddings": 256,
+    "vq_embed_dim": None,
+    "norm_type": "group",
+    "mid_block_add_attention": True,
+    # Nothing in the network depends on these.
+    "sample_size": 32,
+    "scaling_factor": 0.18215,
+}
+# By whether there is attention.
+VQ_BLOCKS: Blocks = {
+    "down": {False: "DownEncoderBlock2D", True: "AttnDownEncoderBlock2D"},
+    "up": {False: "UpDecoderBlock2D", True: "AttnUpDecoderBlock2D"},
+}
 
 
-class Spelling(NamedTuple):
-    """Names of the parts in one kind of checkpoint; {index} counts in the order of use, {level} from the finest."""
+def autoencoder_config(theirs: Mapping[str, Any]) -> AutoencoderConfig:
+    """Read the config of diffusers' `VQModel`; raises `ConfigError` for options that ours does not have.
 
-    down: str
-    up: str
-    middle_res: tuple[str, str]
-    middle_attention: str
-    res: str
-    attention: str
-    halve: str
-    double: str
-    norm_out: str
-    skip: str
-    group_norm: str
-    spatial_norm: str
-    qkv: tuple[str, ...]
-    out: str
+    `scaling_factor` is left out: it is a default there, and Kandinsky's decoders sample the latents as they are.
+    """
+    options = read_options(theirs, _VQ, VQ_FIXED, VQ_DEFAULTS)
+    require(_VQ, "out_channels", options["out_channels"], options["in_channels"])
+    fields = {
+        "attention_levels": attention_levels(options, _VQ, VQ_BLOCKS),
+        "num_res_blocks": options["layers_per_block"],
+        "middle_attention": options["mid_block_add_attention"],
+        "bottleneck_channels": options["latent_channels"],
+        "latent_channels": options["vq_embed_dim"] or options["latent_channels"],
+        "codebook_size": options["num_vq_embeddings"],
+        "norm": options["norm_type"],
+        "in_channels": options["in_channels"],
+    }
+    return load_config(AutoencoderConfig, fields | widths(options["block_out_channels"], _VQ))
 
 
-_DIFFUSERS = Spelling(
-    down="down_blocks.{index}",
-    up="up_blocks.{index}",
-    middle_res=("mid_block.resnets.0", "mid_block.resnets.1"),
-    middle_attention="mid_block.attentions.0",
-    res="resnets",
-    attention="attentions",
-    halve="downsamplers.0.conv",
-    double="upsamplers.0.conv",
-    norm_out="conv_norm_out",
-    skip="conv_shortcut",
-    group_norm="group_norm",
-    spatial_norm="spatial_norm",
-    qkv=("to_q", "to_k", "to_v"),
-    out="to_out.0",
-)
-
-_ORIGINAL = Spelling(
-    down="down.{level}",
-    up="up.{level}",
-    middle_res=("mid.block_1", "mid.block_2"),
-    middle_attention="mid.attn_1",
-    res="block",
-    attention="attn",
-    halve="downsample.conv",
-    double="upsample.conv",
-    norm_out="norm_out",
-    skip="nin_shortcut",
-    group_norm="norm",
-    spatial_norm="norm",
-    qkv=("q", "k", "v"),
-    out="proj_out",
-)
+# By part of the network, its name in diffusers and in VQGAN's own code; {index} counts in the order of use, {level}
+# from the finest.
+_SPELLINGS = {
+    "down": ("down_blocks.{index}", "down.{level}"),
+    "up": ("up_blocks.{index}", "up.{level}"),
+    "middle_res": ("mid_block.resnets.{block}", "mid.block_{number}"),
+    "middle_attention": ("mid_block.attentions.0", "mid.attn_1"),
+    "res": ("resnets", "block"),
+    "attention": ("attentions", "attn"),
+    "halve": ("downsamplers.0.conv", "downsample.conv"),
+    "double": ("upsamplers.0.conv", "upsample.conv"),
+    "norm_out": ("conv_norm_out", "norm_out"),
+    "skip": ("conv_shortcut", "nin_shortcut"),
+    "group_norm": ("group_norm", "norm"),
+    "spatial_norm": ("spatial_norm", "norm"),
+    "q": ("to_q", "q"),
+    "k": ("to_k", "k"),
+    "v": ("to_v", "v"),
+    "out": ("to_out.0", "proj_out"),
+}
+_Spelling = Mapping[str, str]
 
 
 def movq_names(config: AutoencoderConfig) -> Names:
-    """The names in diffusers' `VQModel` of every module of `Autoencoder(config)` that has weights.
-
-    Keys are our modules, or our parameter for the codebook, and values theirs; a tuple is joined along the rows.
-    Shapes may differ in trailing axes of size 1.
-    """
-    return _names(config, _DIFFUSERS)
+    """Name every module of `Autoencoder(config)` that has weights as diffusers' `VQModel` does."""
+    return _names(config, {part: name for part, (name, _) in _SPELLINGS.items()})
 
 
 def movq_original_names(config: AutoencoderConfig) -> Names:
-    """The same for checkpoints of VQGAN's own code, such as Kandinsky 2.1's `movq_final.ckpt`."""
-    return _names(config, _ORIGINAL)
+    """Name them as VQGAN's own code does, whose checkpoints are such as Kandinsky 2.1's `movq_final.ckpt`."""
+    return _names(config, {part: name for part, (_, name) in _SPELLINGS.items()})
 
 
-def _names(config: AutoencoderConfig, spelling: Spelling) -> Names:
-    names: Names = {
+def _names(config: AutoencoderConfig, spelling: _Spelling) -> dict[str, Value]:
+    names: dict[str, Value] = {
         "pre_quantize": "quant_conv",
         "codebook": "quantize.embedding.weight",
         "post_quantize": "post_quant_conv",
     }
     for half in ("encoder", "decoder"):
         spatial = half == "decoder" and config.norm == "spatial"
-        names |= _under(half, half, _ends(config, spelling, spatial))
-        names |= _under(half, half, _levels(config, spelling, spatial, up=half == "decoder"))
+        names |= under(half, half, _ends(config, spelling, spatial))
+        names |= under(half, half, _levels(config, spelling, spatial, up=half == "decoder"))
     return names
 
 
-def _ends(config: AutoencoderConfig, spelling: Spelling, spatial: bool) -> Names:
-    """Names in encoder or decoder of all but the levels."""
-    names: Names = {"conv_in": "conv_in", "conv_out": "conv_out"}
-    names |= _norm("norm_out", spelling.norm_out, spatial)
-    for block, theirs in enumerate(spelling.middle_res):
-        names |= _under(f"middle.blocks.{block}.res", theirs, _res(spelling, spatial, skip=False))
+def _ends(config: AutoencoderConfig, spelling: _Spelling, spatial: bool) -> dict[str, Value]:
+    """Name all parts of encoder or decoder but the levels."""
+    names: dict[str, Value] = {"conv_in": "conv_in", "conv_out": "conv_out"}
+    names |= _norm("norm_out", spelling["norm_out"], spatial)
+    for block in range(2):
+        theirs = spelling["middle_res"].format(block=block, number=block + 1)
+        names |= under(f"middle.blocks.{block}.res", theirs, _res(spelling, spatial, skip=False))
     if config.middle_attention:
-        names |= _under("middle.blocks.0.attention", spelling.middle_attention, _attention(spelling, spatial))
+        names |= under("middle.blocks.0.attention", spelling["middle_attention"], _attention(spelling, spatial))
     return names
 
 
-def _levels(config: AutoencoderConfig, spelling: Spelling, spatial: bool, up: bool) -> Names:
-    """Names in encoder (down) or decoder (up) of the levels, which are visited in different order."""
-    names: Names = {}
+def _levels(config: AutoencoderConfig, spelling: _Spelling, spatial: bool, up: bool) -> dict[str, Value]:
+    """Name the levels of encoder (down) or decoder (up), which are visited in different order."""
+    names: dict[str, Value] = {}
     visited = list(enumerate(config.widths))[:: -1 if up else 1]
-    before = visited[0][1]
+    before, way = visited[0][1], "up" if up else "down"
     for index, (level, width) in enumerate(visited):
-        ours = f"{'up' if up else 'down'}.{index}"
-        theirs = (spelling.up if up else spelling.down).format(index=index, level=level)
+        ours, theirs = f"{way}.{index}", spelling[way].format(index=index, level=level)
         for block in range(config.num_res_blocks + up):
             res = _res(spelling, spatial, skip=block == 0 and width != before)
-            names |= _under(f"{ours}.blocks.{block}.res", f"{theirs}.{spelling.res}.{block}", res)
+            names |= under(f"{ours}.blocks.{block}.res", f"{theirs}.{spelling['res']}.{block}", res)
             if level in config.attention_levels:
-                attention = _attention(spelling, spatial)
-                names |= _under(f"{ours}.blocks.{block}.attention", f"{theirs}.{spelling.attention}.{block}", attention)
+                part = f"{theirs}.{spelling['attention']}.{block}"
+                names |= under(f"{ours}.blocks.{block}.attention", part, _attention(spelling, spatial))
         if index < len(visited) - 1:
-            names[f"{ours}.resample"] = f"{theirs}.{spelling.double if up else spelling.halve}"
+            names[f"{ours}.resample"] = f"{theirs}.{spelling['double' if up else 'halve']}"
         before = width
     return names
 
 
-def _res(spelling: Spelling, spatial: bool, skip: bool) -> Names:
-    names: Names = {"conv_1": "conv1", "conv_2": "conv2"}
+def _res(spelling: _Spelling, spatial: bool, skip: bool) -> dict[str, Value]:
+    names: dict[str, Value] = {"conv_1": "conv1", "conv_2": "conv2"}
     names |= _norm("norm_1", "norm1", spatial) | _norm("norm_2", "norm2", spatial)
-    return names | ({"skip": spelling.skip} if skip else {})
+    return names | ({"skip": spelling["skip"]} if skip else {})
 
 
-def _attention(spelling: Spelling, spatial: bool) -> Names:
-    names = _norm("norm", spelling.spatial_norm if spatial else spelling.group_norm, spatial)
-    return names | {"qkv": spelling.qkv, "out": spelling.out}
+def _attention(spelling: _Spelling, spatial: bool) -> dict[str, Value]:
+    names = _norm("norm", spelling["spatial_norm" if spatial else "group_norm"], spatial)
+    return names | {"qkv": tuple(spelling[part] for part in "qkv"), "out": spelling["out"]}
 
 
-def _norm(ours: str, theirs: str, spatial: bool) -> Names:
+def _norm(ours: str, theirs: str, spatial: bool) -> dict[str, Value]:
     if not spatial:
         return {f"{ours}.norm": theirs}
     return {f"{ours}.norm": f"{theirs}.norm_layer", f"{ours}.scale_shift": (f"{theirs}.conv_y", f"{theirs}.conv_b")}
-
-
-def _under(ours: str, theirs: str, names: Names) -> Names:
-    """The map `names` of a part that is called `ours` here and `theirs` there."""
-    return {
-        f"{ours}.{key}": f"{theirs}.{value}" if isinstance(value, str) else tuple(f"{theirs}.{name}" for name in value)
-        for key, value in names.items()
-    }

@@ -1,6 +1,6 @@
-"""Reads the options of foreign configurations so that none is ignored by accident. Knows no network.
+"""Read the options of third-party configs so that none is ignored by accident.
 
-`Options` where a section is taken apart, `read_options` where a table says all that there can be.
+`Options` takes a section apart option by option; `read_options` compares a config with tables of all options.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,8 +10,8 @@ from unclip.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
-# Options of every transformers config, of any version, that no number of a network in use depends on: its training,
-# labels and heads of other tasks, the writing of text, where it came from.
+# Options of transformers configs, of any version, that change no result of a network: training, labels and heads of
+# other tasks, generation of text, provenance.
 _IDLE_NAMES = """
     architectures model_type transformers_version torch_dtype dtype _name_or_path name_or_path auto_map
     tokenizer_class prefix attn_implementation use_return_dict return_dict output_attentions
@@ -30,7 +30,7 @@ IDLE = frozenset(_IDLE_NAMES.split())
 
 
 class Options:
-    """A section of a config whose options are taken out by name; `finish` refuses what nobody asked for."""
+    """A section of a config whose options are taken out by name; `finish` refuses the rest."""
 
     def __init__(self, section: Any, place: str) -> None:
         if not isinstance(section, Mapping):
@@ -41,7 +41,7 @@ class Options:
         self._known: set[str] = set()
 
     def take(self, name: str, default: T) -> T:
-        """The option, or `default` where it is absent or null."""
+        """Take an option, or `default` if it is absent or null."""
         value = self._pop(name)
         if value is None:
             return default
@@ -49,7 +49,7 @@ class Options:
         return value
 
     def need(self, name: str, like: T) -> T:
-        """The option, of the kind of `like`; raises `ConfigError` where it is absent or null."""
+        """Take an option of the kind of `like`; raises `ConfigError` if it is absent or null."""
         value = self._pop(name)
         if value is None:
             raise ConfigError(f"{self.place} has no {name!r}, which has no default.")
@@ -57,12 +57,12 @@ class Options:
         return value
 
     def side(self, name: str, default: int) -> int:
-        """The option, a number of pixels, or two equal ones."""
+        """Take an option that is a number of pixels, or two equal ones."""
         self.left[name] = one_side(self.place, name, self.left.get(name))
         return self.take(name, default)
 
     def each(self, name: str, default: T, num: int) -> tuple[T, ...]:
-        """The option for each of `num` things: a list of that many, or one value for all."""
+        """Take an option for each of `num` things: a list of that many, or one value for all."""
         several = isinstance(self.left.get(name), list | tuple)
         values = self.some(name, default) if several else self.some(name, default) * num
         if len(values) != num:
@@ -70,7 +70,7 @@ class Options:
         return values
 
     def some(self, name: str, default: T) -> tuple[T, ...]:
-        """The option as a tuple: a list of any length, or one value."""
+        """Take an option as a tuple: a list of any length, or one value."""
         value = self._pop(name)
         values = tuple(value) if isinstance(value, list | tuple) else (default if value is None else value,)
         for entry in values:
@@ -78,13 +78,13 @@ class Options:
         return values
 
     def only(self, name: str, allowed: Any, reason: str) -> None:
-        """Raise `ConfigError` where the option is anything but `allowed`, which is also its default."""
+        """Raise `ConfigError` if an option is not `allowed`, which is also its default."""
         value = self._pop(name)
         if value is not None and value != allowed:
             raise ConfigError(f"{self.place}.{name}={value!r} is not supported ({reason}); only {allowed!r} is.")
 
     def leave(self, names: Iterable[str], reason: str) -> None:
-        """Take options that do not bear on the network, and keep the reason in `unread`."""
+        """Take options that do not change the network, and keep the reason in `unread`."""
         for name in names:
             if self.take(name, None) is not None:
                 self.unread[f"{self.place}.{name}"] = reason
@@ -94,7 +94,7 @@ class Options:
         return self.left.pop(name, None)
 
     def finish(self) -> None:
-        """Raise `ConfigError` for the options that are left."""
+        """Raise `ConfigError` for an option that was not taken."""
         for name in self.left:
             raise ConfigError(f"unknown option {self.place}.{name}; {did_you_mean(name, self._known)}")
 
@@ -106,16 +106,16 @@ def read_options(
     defaults: Mapping[str, Any],
     needed: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The options of a config by `kind`, completed by their library's `defaults`.
+    """Read the options of a config of the class `kind`, completed by their library's `defaults`.
 
-    Raises `ConfigError` for an option of `fixed` with another value, for one that neither table knows, for a value of
-    another kind than the default, and where one of `needed` is no whole number from 1; names that start with an
-    underscore say who wrote the config.
+    Raises `ConfigError` for an option of `fixed` with another value, for one in neither table, for a value of another
+    kind than the default, and if one of `needed` is no whole number from 1. Names that start with an underscore are
+    skipped: they say which program wrote the config.
     """
-    found = {**defaults, **{name: value for name, value in theirs.items() if not name.startswith("_")}}
-    for name in found.keys() & {"sample_size"}:
-        found[name] = one_side(kind, name, found[name])
-    for name, value in found.items():
+    options = {**defaults, **{name: value for name, value in theirs.items() if not name.startswith("_")}}
+    if "sample_size" in options:
+        options["sample_size"] = one_side(kind, "sample_size", options["sample_size"])
+    for name, value in options.items():
         check_kind(kind, name, value, defaults.get(name))
         if name in fixed:
             require(kind, name, value, fixed[name])
@@ -124,15 +124,16 @@ def read_options(
                 f"{kind}: option {name}={value!r} is unknown; {did_you_mean(name, {**fixed, **defaults})}"
             )
     for name in needed:
-        if not isinstance(found[name], int) or isinstance(found[name], bool) or found[name] < 1:
-            raise ConfigError(f"{kind}: {name}={found[name]!r} is not possible; it is a whole number from 1.")
-    return found
+        value = options[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"{kind}: {name}={value!r} is not possible; it is a whole number from 1.")
+    return options
 
 
 def check_kind(kind: str, name: str, value: object, default: object) -> None:
     """Raise `ConfigError` for a value of another kind than its default: a list, a truth value, a number or a text.
 
-    A list is not empty, and its entries are of the kind of the default's first.
+    A list must not be empty, and its entries must be of the kind of the default's first.
     """
     if isinstance(default, list | tuple):
         if not isinstance(value, list | tuple) or not value:
@@ -149,9 +150,9 @@ def check_kind(kind: str, name: str, value: object, default: object) -> None:
 
 
 def one_side(kind: str, name: str, value: object) -> Any:
-    """Return the side of a square that is given as a number, as [side] or as [height, width]; other values as they are.
+    """Return the side of a square written as a number, as [side] or as [height, width]; other values as they are.
 
-    Raises `ConfigError` where height and width differ.
+    Raises `ConfigError` if height and width differ.
     """
     if not isinstance(value, list | tuple) or len(value) not in (1, 2):
         return value
@@ -161,7 +162,7 @@ def one_side(kind: str, name: str, value: object) -> Any:
 
 
 def other_options(theirs: Mapping[str, Any], known: Iterable[str], what: str) -> dict[str, str]:
-    """Name the options of a transformers config that are neither `known` nor known to be idle, with the reason.
+    """Name the options of a transformers config that are neither `known` nor idle, with the reason.
 
     Options that are off (null, false, empty) are left out.
     """
@@ -171,13 +172,13 @@ def other_options(theirs: Mapping[str, Any], known: Iterable[str], what: str) ->
 
 
 def require(kind: str, name: str, value: object, allowed: object) -> None:
-    """Raise `ConfigError` for an option that has not the one value that is allowed."""
+    """Raise `ConfigError` unless an option has the one value that is allowed."""
     if value != allowed:
         raise ConfigError(f"{kind}: {name}={value!r} is not supported; only {allowed!r} is.")
 
 
 def require_all(kind: str, options: Mapping[str, tuple[object, object]]) -> None:
-    """Raise one `ConfigError` for all options (by name, the value and the one that is allowed) that have another."""
+    """Raise one `ConfigError` for all options (by name, the value and the allowed one) that differ."""
     differing = [
         f"{name}={value!r} is not supported; only {allowed!r} is"
         for name, (value, allowed) in options.items()

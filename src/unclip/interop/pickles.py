@@ -1,7 +1,7 @@
-"""Files that torch saved, as named tensors that stay on disk; no code of a file runs. Knows no library but torch.
+"""Read files that torch saved as named tensors that stay on disk; no code of a file runs.
 
-torch's own reader with `weights_only=True` decides what a pickle may ask for. What is added here is inert: stand-ins
-for the few objects that priors of DALLE2-pytorch are saved with, and for the modules of TorchScript.
+torch's own reader with `weights_only=True` decides what a pickle may ask for. The classes added here are inert:
+stand-ins for the few objects in priors of DALLE2-pytorch, and for the modules of TorchScript.
 """
 
 import re
@@ -23,7 +23,7 @@ from unclip.errors import CheckpointError
 
 
 class StandIn:
-    """Takes the place of an object: it holds what the file says about it, and does nothing."""
+    """Replaces an object: it holds the arguments in the file, and does nothing."""
 
     content: Any
 
@@ -43,7 +43,7 @@ class ScriptModule(dict[str, Any]):
         self.update(state)
 
 
-# The version, of any release of packaging, and the warm-up of the learning rate, which drags its optimizer along.
+# The version, of any release of packaging; and the warm-up of the learning rate, with its optimizer.
 INERT: list[tuple[Callable[..., Any], str]] = [
     *((StandIn, f"packaging.version.{name}") for name in ("Version", "_Version")),
     *((StandIn, f"packaging._structures.{name}") for name in ("InfinityType", "NegativeInfinityType")),
@@ -62,7 +62,7 @@ def check_archive(path: Path) -> None:
         _check_records(path, path.stat().st_mtime_ns)
 
 
-# Gigabytes are summed up, and both who recognises a file and who imports it open it.
+# Gigabytes are read, and a file is opened both to recognise it and to import it.
 @lru_cache(maxsize=16)
 def _check_records(path: Path, changed_ns: int) -> None:
     with zipfile.ZipFile(path) as archive:
@@ -74,10 +74,10 @@ def _check_records(path: Path, changed_ns: int) -> None:
 
 
 def load_leaves(path: Path) -> dict[str, Any]:
-    """Tensors and values that `torch.save`, or `save` of a TorchScript module, put into `path`, by dotted name.
+    """Read the tensors and values that `torch.save`, or `save` of a TorchScript module, wrote, by dotted name.
 
-    Tensors of a zip archive are mapped. What holds no tensor is one value. Raises `CheckpointError` for a file that is
-    damaged, and for one that asks for more than tensors and plain values.
+    Tensors of a zip archive are mapped. A container without a tensor is one value. Raises `CheckpointError` for a file
+    that is damaged, and for one that asks for more than tensors and plain values.
     """
     with _one_line(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd protocols, which end in an error or do no harm
@@ -92,7 +92,7 @@ def load_leaves(path: Path) -> dict[str, Any]:
 
 
 def _load_script(path: Path, reader: Any) -> Any:
-    """The tree of modules, without their code: `torch.jit.load` would compile it, and run what restores their state."""
+    """Read the tree of modules without their code, which `torch.jit.load` would compile and run."""
     mapped = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
 
     def storage(saved: tuple[str, StorageType, str, str, int]) -> torch.TypedStorage:
@@ -102,7 +102,7 @@ def _load_script(path: Path, reader: Any) -> Any:
         return torch.TypedStorage(wrap_storage=part, dtype=kind.dtype, _internal=True)
 
     content = reader.get_record("data.pkl")
-    classes = {b".".join(found).decode() for found in re.findall(rb"c(__torch__[\w.]*)\n(\w+)\n", content)}
+    classes = {b".".join(parts).decode() for parts in re.findall(rb"c(__torch__[\w.]*)\n(\w+)\n", content)}
     unpickler: Any = Unpickler(BytesIO(content))
     unpickler.persistent_load = storage
     with safe_globals([*INERT, *((ScriptModule, name) for name in classes)]):
@@ -118,7 +118,7 @@ def _flat(tree: Any, name: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The text of a version, nothing for other stand-ins, any other value as it is."""
+    """Return the text of a version, None for other stand-ins, any other value as it is."""
     if not isinstance(value, StandIn):
         return value
     match value.content:  # as packaging has it before 26, and after 26.0
@@ -129,7 +129,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a `CheckpointError` about `path`: a damaged file fails in any way."""
+    """Turn any error inside into a `CheckpointError` about `path`: a damaged file fails in many ways."""
     try:
         yield
     except CheckpointError:

@@ -1,6 +1,6 @@
-"""What a file or folder of others is, and who imports it, or what else it looks like. Reads no weights.
+"""Recognise the format of third-party weights and choose the importer; no weights are read.
 
-Files are told by the names of their tensors, folders by their `model_index.json`, `config.json` or what lies in them.
+Files are recognised by the names of their tensors, folders by their `model_index.json`, `config.json` or files.
 """
 
 from collections.abc import Sequence
@@ -10,16 +10,17 @@ from pathlib import Path, PurePosixPath
 from unclip.errors import CheckpointError
 from unclip.interop.clip_files import clip_stems, import_clip
 from unclip.interop.dalle2_files import import_dalle2
-from unclip.interop.kandinsky_folder import ORIGINAL_FILES, import_kandinsky, import_kandinsky_original
-from unclip.interop.kandinsky_folder import PIPELINES as KANDINSKY
+from unclip.interop.kandinsky import ORIGINAL_FILES, import_kandinsky, import_kandinsky_original
+from unclip.interop.kandinsky import PIPELINES as KANDINSKY
 from unclip.interop.karlo import import_karlo
 from unclip.interop.rules import ForeignModel
-from unclip.interop.sources import open_weights, pick_files, read_index, read_json
-from unclip.interop.unclip_folder import PIPELINES, import_unclip
+from unclip.interop.sources import PipelineIndex, open_weights, pick_files, read_index, read_json
+from unclip.interop.unclip import PIPELINES as UNCLIP
+from unclip.interop.unclip import import_unclip
 
 INDEX, CONFIG = "model_index.json", "config.json"
 WEIGHTS = (".safetensors", ".ckpt", ".pth", ".pt", ".th", ".bin")
-# The mean and the standard deviation of CLIP's embeddings, which lie beside a prior.
+# The mean and the standard deviation of CLIP's embeddings, in a file beside a prior.
 STATISTICS = {"0", "1"}
 # By kind, the beginnings or ends of names of tensors that only this kind has.
 HALLMARKS = {
@@ -28,8 +29,8 @@ HALLMARKS = {
     "dalle2": ("learned_query", "to_time_hiddens.1.weight"),
     "clip": ("visual.class_embedding", "token_embedding.weight"),
 }
-# What people may try, by a part of a tensor's name.
-OTHERS = {
+# Weights that people may try, by a part of a tensor's name.
+UNSUPPORTED = {
     "model.diffusion_model.": "a Stable Diffusion checkpoint",
     "lora_": "LoRA weights, which come on top of a model",
     "double_blocks.": "a FLUX transformer",
@@ -46,25 +47,24 @@ KNOWN = (
 
 
 def import_foreign(paths: Sequence[Path]) -> list[ForeignModel]:
-    """The models, or parts of models, at `paths`, none of whose weights are read yet.
+    """Open the models, or parts of models, at `paths`; no weights are read.
 
-    Files of a folder that are no known weights are left behind where others are, with a line that names them. Raises
-    `CheckpointError` for what is damaged or unknown (with what it looks like), `ConfigError` for what has options that
-    we have no equal of.
+    Files of a folder that are no known weights are named in `dropped` of the first model if there are known ones.
+    Raises `CheckpointError` for damaged and unknown files (with what they look like), `ConfigError` for options that
+    ours do not have.
     """
     models: list[ForeignModel] = []
     files: list[Path] = []
     strays: dict[str, str] = {}
     for path in paths:
-        found = _from_folder(path) if path.is_dir() else None
-        if found is not None:
-            models.append(found)
-        elif path.is_dir():
+        if not path.is_dir():
+            files.append(path)
+        elif model := _from_folder(path):
+            models.append(model)
+        else:
             known, unknown = _weights_in(path)
             files += known
             strays |= unknown
-        else:
-            files.append(path)
     models += _from_files(files)
     return [replace(models[0], dropped={**models[0].dropped, **strays}), *models[1:]] if strays else models
 
@@ -72,44 +72,44 @@ def import_foreign(paths: Sequence[Path]) -> list[ForeignModel]:
 def needed_weights(folder: Path, names: Sequence[str]) -> list[str]:
     """Return the weights files that importing `folder` would open if it held all of `names` (paths with "/").
 
-    Its JSON files have to be there already. Raises like `import_foreign` for a folder of a kind that is not read.
+    Its JSON files have to be there already. Raises like `import_foreign` for a folder of an unknown kind.
     """
     parts: dict[str, list[str]] = {}
     for path in map(PurePosixPath, names):
         parts.setdefault(str(path.parent), []).append(path.name)
-    wanted: list[str] = []
     if (folder / INDEX).exists():
-        for part in sorted(parts.keys() & _pipeline(folder)[1].keys()):
-            wanted += [f"{part}/{name}" for name in pick_files(folder / part, parts[part])]
-        return wanted
+        components = sorted(parts.keys() & _pipeline(folder).components.keys())
+        return [f"{part}/{name}" for part in components for name in pick_files(folder / part, parts[part])]
     top = parts.get(".", [])
     if ORIGINAL_FILES["decoder"] in top:
         words = ORIGINAL_FILES["text_encoder"]
-        wanted = [f"{words}/{name}" for name in pick_files(folder / words, parts.get(words, []))]
-        return wanted + [name for name in top if name in ORIGINAL_FILES.values()]
+        encoder = [f"{words}/{name}" for name in pick_files(folder / words, parts.get(words, []))]
+        return encoder + [name for name in top if name in ORIGINAL_FILES.values()]
     if stems := clip_stems(folder):
         return pick_files(folder, top, stems)
-    safe = {name for name in top if name.endswith(WEIGHTS[0])}
-    return [name for name in top if name in safe or (name.endswith(WEIGHTS) and not _has_copy(name, safe))]
+    copies = _copies(top)
+    return [name for name in top if name.endswith(WEIGHTS) and name not in copies]
 
 
-def _has_copy(name: str, others: set[str]) -> bool:
-    """Whether safetensors of the same name are among `others`."""
-    return name.rpartition(".")[0] + WEIGHTS[0] in others
+def _copies(names: Sequence[str]) -> set[str]:
+    """Find the weights files of which there are safetensors of the same name."""
+    safe = {name for name in names if name.endswith(WEIGHTS[0])}
+    others = [name for name in names if name.endswith(WEIGHTS[1:])]
+    return {name for name in others if name.rpartition(".")[0] + WEIGHTS[0] in safe}
 
 
-def _pipeline(folder: Path) -> tuple[str, dict[str, str]]:
-    """Class of the pipeline in a folder of diffusers, and those of its components; raises where it is not read."""
+def _pipeline(folder: Path) -> PipelineIndex:
+    """Read the index of a diffusers folder; raises `CheckpointError` for an unknown pipeline."""
     index = read_index(folder, read_json(folder / INDEX))
-    if index.kind not in PIPELINES and index.kind not in KANDINSKY:
+    if index.kind not in UNCLIP and index.kind not in KANDINSKY:
         raise CheckpointError(f"{folder} looks like a {index.kind} of diffusers, which is not read; known are {KNOWN}.")
-    return index.kind, index.components
+    return index
 
 
 def _from_folder(folder: Path) -> ForeignModel | None:
-    """The model that a folder as a whole is; None where single files of it must be looked at."""
+    """Open a folder that is one model as a whole; None if its files must be looked at one by one."""
     if (folder / INDEX).exists():
-        importer = import_unclip if _pipeline(folder)[0] in PIPELINES else import_kandinsky
+        importer = import_unclip if _pipeline(folder).kind in UNCLIP else import_kandinsky
         return importer(folder, read_json(folder / INDEX))
     if (folder / ORIGINAL_FILES["decoder"]).exists():
         return import_kandinsky_original(folder)
@@ -119,58 +119,47 @@ def _from_folder(folder: Path) -> ForeignModel | None:
 
 
 def _weights_in(folder: Path) -> tuple[list[Path], dict[str, str]]:
-    """The known weights files in a folder, and what the others look like; raises where there is none of the known."""
-    names = sorted(path for path in folder.iterdir() if path.is_file())
-    weights = [path for path in names if path.suffix in WEIGHTS]
+    """Sort the weights files in a folder into known ones, and others with the reason; raises if none is known."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    weights = [path for path in paths if path.suffix in WEIGHTS]
     if not weights:
         folders = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        shown = ", ".join([*folders, *(path.name for path in names)][:3])
+        shown = ", ".join([*folders, *(path.name for path in paths)][:3])
         if folders:
             looks = f"has neither weights nor a {INDEX} ({shown}, … are there); fetch the whole folder"
         else:
-            looks = f"has {len(names)} files ({shown}), none of them weights" if names else "is an empty folder"
+            looks = f"has {len(paths)} files ({shown}), none of them weights" if paths else "is an empty folder"
         raise CheckpointError(f"{folder} {looks}; known are {KNOWN}.")
-    safe = {path.name for path in weights if path.suffix == WEIGHTS[0]}
-    copies = {path for path in weights if path.suffix != WEIGHTS[0] and _has_copy(path.name, safe)}
-    strays = {path: why for path in weights if path not in copies and (why := _stray(path)) is not None}
+    copies = _copies([path.name for path in weights])
+    strays = {path.name: why for path in weights if path.name not in copies and (why := _recognise(path)[1])}
     if len(strays) == len(weights) - len(copies):
-        first = next(iter(strays))
-        raise CheckpointError(f"{first} {strays[first]}; known are {KNOWN}.")
+        name, looks = next(iter(strays.items()))
+        raise CheckpointError(f"{folder / name} {looks}; known are {KNOWN}.")
     strays |= dict.fromkeys(copies, "safetensors of the same name are read instead")
-    return [path for path in weights if path not in strays], {path.name: why for path, why in strays.items()}
+    return [path for path in weights if path.name not in strays], strays
 
 
 def _from_files(files: Sequence[Path]) -> list[ForeignModel]:
-    """Karlo's files make one model, with the CLIP that lies beside them; each of the others is one."""
-    kinds = {path: _kind(path) for path in files}
-    karlo = [path for path, kind in kinds.items() if kind == "karlo"]
-    if karlo:
-        karlo += [path for path, kind in kinds.items() if kind == "clip"]
-    models = [import_karlo(karlo)] if karlo else []
-    models += [import_dalle2(path) for path, kind in kinds.items() if kind == "dalle2"]
-    return models + [import_clip(path) for path, kind in kinds.items() if kind == "clip" and path not in karlo]
+    """Open single files: Karlo's make one model, with the CLIP that lies beside them; each of the others is one."""
+    kinds: dict[str, list[Path]] = {kind: [] for kind in HALLMARKS}
+    for path in files:
+        kind, looks = _recognise(path)
+        if looks:
+            raise CheckpointError(f"{path} {looks}; known are {KNOWN}.")
+        kinds[kind].append(path)
+    models = [import_karlo([*kinds["karlo"], *kinds["clip"]])] if kinds["karlo"] else []
+    models += map(import_dalle2, kinds["dalle2"])
+    return models if kinds["karlo"] else [*models, *map(import_clip, kinds["clip"])]
 
 
-def _kind(path: Path) -> str:
-    if looks := _stray(path):
-        raise CheckpointError(f"{path} {looks}; known are {KNOWN}.")
+def _recognise(path: Path) -> tuple[str, str]:
+    """Return the kind of a weights file, one of `HALLMARKS`, and "", or for other files what they look like."""
     names = open_weights(path).tensors.keys()
     if names == STATISTICS:
-        return "karlo"
-    return next(
-        kind
-        for kind, hallmarks in HALLMARKS.items()
-        if any(name.startswith(hallmarks) or name.endswith(hallmarks) for name in names)
-    )
-
-
-def _stray(path: Path) -> str | None:
-    """What a file looks like that no importer reads; None for one of a known kind."""
-    names = open_weights(path).tensors.keys()
-    hallmarks = tuple(mark for marks in HALLMARKS.values() for mark in marks)
-    if names == STATISTICS or any(name.startswith(hallmarks) or name.endswith(hallmarks) for name in names):
-        return None
-    looks = next((what for part, what in OTHERS.items() if any(part in name for name in names)), None)
-    return (
-        f"looks like {looks}" if looks else f"holds {len(names)} tensors that tell nothing ({next(iter(names))!r}, …)"
-    )
+        return "karlo", ""
+    for kind, hallmarks in HALLMARKS.items():
+        if any(name.startswith(hallmarks) or name.endswith(hallmarks) for name in names):
+            return kind, ""
+    looks = next((what for part, what in UNSUPPORTED.items() if any(part in name for name in names)), None)
+    unknown = f"holds {len(names)} tensors that match no known model ({next(iter(names))!r}, …)"
+    return "", f"looks like {looks}" if looks else unknown

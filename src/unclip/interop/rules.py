@@ -1,7 +1,7 @@
-"""Foreign tensors as ours and back, by a table of names: nothing is read before it is written. Knows no library.
+"""Translate third-party tensors into ours and back by a table of names; a tensor is read only when it is written.
 
-A table maps a module or tensor of ours to theirs. Several of theirs are joined along the rows; a layout is a
-reordering that both directions know.
+A table maps a module or tensor of ours to theirs. Several of theirs are joined along the rows; a `Reordering` changes
+the layout in both directions.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,63 +18,106 @@ from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.config import Config
 from unclip.errors import CheckpointError
 
+Tensors = Mapping[str, LazyTensor]
 
-class Layout(NamedTuple):
+
+class Reordering(NamedTuple):
     """A change of layout and its inverse."""
 
     to_ours: Callable[[Tensor], Tensor]
     to_theirs: Callable[[Tensor], Tensor]
 
 
-class Source(NamedTuple):
-    """Where a tensor or module of ours comes from."""
+class Origin(NamedTuple):
+    """Their tensors or modules that make one of ours."""
 
     theirs: tuple[str, ...]
-    layout: Layout
+    layout: Reordering = Reordering(lambda tensor: tensor, lambda tensor: tensor)
 
 
-Value = str | tuple[str, ...] | Source
+Value = str | tuple[str, ...] | Origin
 Names = Mapping[str, Value]
-SAME = Layout(lambda tensor: tensor, lambda tensor: tensor)
 
 
-def row(name: str) -> Source:
-    """A vector that they keep as a matrix of one row."""
-    return Source((name,), Layout(lambda tensor: tensor.squeeze(0), lambda tensor: tensor[None]))
+def row(name: str) -> Origin:
+    """Map a vector of ours to a matrix of one row."""
+    return Origin((name,), Reordering(lambda tensor: tensor.squeeze(0), lambda tensor: tensor[None]))
 
 
-def tokens(name: str, num_tokens: int) -> Source:
-    """A projection to `num_tokens` tokens whose rows they sort by channel, then token; ours by token, then channel."""
-    return Source((name,), Layout(lambda t: _swap(t, (-1, num_tokens)), lambda t: _swap(t, (num_tokens, -1))))
+def transposed(name: str) -> Origin:
+    """Map a matrix of ours to its transpose."""
+    return Origin((name,), Reordering(lambda tensor: tensor.T, lambda tensor: tensor.T))
 
 
-def heads(name: str, parts: int, head_dim: int) -> Source:
-    """A fused projection (q, k, v) whose rows they sort by head, then part; ours by part, then head."""
-    return Source((name,), Layout(lambda t: _swap(t, (-1, parts, head_dim)), lambda t: _swap(t, (parts, -1, head_dim))))
+def tokens(name: str, num_tokens: int) -> Origin:
+    """Map a projection to `num_tokens` tokens, with rows by token, then channel, to one by channel, then token."""
+    return Origin((name,), Reordering(lambda t: _swap(t, (-1, num_tokens)), lambda t: _swap(t, (num_tokens, -1))))
+
+
+def heads(name: str, parts: int, head_dim: int) -> Origin:
+    """Map a fused projection (q, k, v), with rows by part, then head, to one by head, then part."""
+    to_ours, to_theirs = (-1, parts, head_dim), (parts, -1, head_dim)
+    return Origin((name,), Reordering(lambda t: _swap(t, to_ours), lambda t: _swap(t, to_theirs)))
+
+
+def _swap(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Sort rows by the second of `sizes` first."""
+    return tensor.unflatten(0, sizes).transpose(0, 1).flatten(0, len(sizes) - 1)
 
 
 def under(ours: str, theirs: str, names: Names) -> dict[str, Value]:
-    """The table of a part that is called `ours` here and `theirs` there; "" leaves the names as they are."""
+    """Put the table of a part under the name `ours` and `theirs`; "" leaves the names as they are."""
     first, second = (f"{prefix}." if prefix else "" for prefix in (ours, theirs))
     placed: dict[str, Value] = {}
     for key, value in names.items():
-        source = _source(value)
-        placed[first + key] = source._replace(theirs=tuple(second + name for name in source.theirs))
+        if isinstance(value, str):
+            placed[first + key] = second + value
+        elif isinstance(value, Origin):
+            placed[first + key] = value._replace(theirs=tuple(second + name for name in value.theirs))
+        else:
+            placed[first + key] = tuple(second + name for name in value)
     return placed
 
 
-@dataclass(frozen=True, eq=False)
-class Translation:
-    """What became of foreign tensors."""
+class ForeignNetwork(NamedTuple):
+    """A network of another library."""
+
+    weights: NetworkWeights
+    """Config and tensors in our names."""
+    dropped: Mapping[str, str]
+    """Their tensors and options that are not imported, each with the reason."""
+
+    def drop(self, more: Mapping[str, str]) -> "ForeignNetwork":
+        """Return the network with more names in `dropped`."""
+        return self._replace(dropped={**self.dropped, **more})
+
+
+def foreign_network(
+    cls: type[nn.Module],
+    config: Config,
+    tensors: Tensors,
+    names: Names,
+    source: str,
+    *,
+    constants: Mapping[str, Tensor] | None = None,
+    dropped: Mapping[str, str] | None = None,
+) -> ForeignNetwork:
+    """Make a network of ours out of `tensors` by a table of names; see `to_ours`."""
+    ours, left = to_ours(tensors, lambda: cls(config), names, source, constants=constants, dropped=dropped)
+    return ForeignNetwork(NetworkWeights(cls.__name__, config, ours, source), left)
+
+
+class Translation(NamedTuple):
+    """Third-party tensors in our names."""
 
     tensors: dict[str, LazyTensor]
     """All tensors of our network."""
     dropped: dict[str, str]
-    """Names of theirs that it has no place for, each with the reason."""
+    """Names of theirs that the network does not have, each with the reason."""
 
 
 def to_ours(
-    theirs: Mapping[str, LazyTensor],
+    theirs: Tensors,
     build: Callable[[], nn.Module],
     names: Names,
     source: str,
@@ -82,45 +125,49 @@ def to_ours(
     constants: Mapping[str, Tensor] | None = None,
     dropped: Mapping[str, str] | None = None,
 ) -> Translation:
-    """The tensors of the network that `build` makes, out of `theirs`; it is built without memory.
+    """Translate `theirs` into the tensors of the network that `build` makes; it is built without memory.
 
     `constants` are tensors of ours that they do not have; `dropped` gives, by the start of a name, the reason why a
-    tensor of theirs is left behind. Raises `CheckpointError` naming `source` and the first tensor that is missing, of
-    the wrong shape, or accounted for nowhere.
+    tensor of theirs is left out. Raises `CheckpointError` naming `source` and the first tensor that is missing, of the
+    wrong shape, or left over.
     """
-    expected = shapes_of(build, source)
-    found = {name: LazyTensor.of(value) for name, value in (constants or {}).items()}
+    ours = {name: LazyTensor.of(value) for name, value in (constants or {}).items()}
     used: set[str] = set()
-    for name, shape in expected.items():
-        if name in found:
+    for name, shape in shapes_of(build, source).items():
+        if name in ours:
             continue
         parts, layout = _lookup(name, names)
-        missing = [part for part in parts if part not in theirs]
-        if missing:
+        if missing := [part for part in parts if part not in theirs]:
             raise CheckpointError(f"{source}: tensor {missing[0]!r} is missing; the configuration asks for it.")
         used |= set(parts)
-        found[name] = _join([theirs[part] for part in parts], layout, shape, f"{source}: tensor {parts[0]!r}")
-    reasons = {name: _reason(name, dropped or {}, source) for name in theirs if name not in used}
-    return Translation(found, reasons)
+        ours[name] = _join([theirs[part] for part in parts], layout, shape, f"{source}: tensor {parts[0]!r}")
+    reasons = {}
+    for name in [name for name in theirs if name not in used]:
+        reason = next((why for start, why in (dropped or {}).items() if name.startswith(start)), None)
+        if reason is None:
+            raise CheckpointError(
+                f"{source}: tensor {name!r} is left over: by the configuration there is no such weight."
+            )
+        reasons[name] = reason
+    return Translation(ours, reasons)
 
 
 def to_theirs(
-    ours: Mapping[str, LazyTensor], names: Names, source: str, *, constants: Mapping[str, Tensor] | None = None
+    ours: Tensors, names: Names, source: str, *, constants: Mapping[str, Tensor] | None = None
 ) -> dict[str, LazyTensor]:
-    """The inverse of `to_ours`, bit for bit. Raises `CheckpointError` where a constant is not theirs."""
+    """Invert `to_ours`, bit for bit. Raises `CheckpointError` for a constant of another value than theirs."""
     tensors: dict[str, LazyTensor] = {}
     for name, value in ours.items():
         constant = (constants or {}).get(name)
         if constant is None:
-            parts, layout = _lookup(name, names)
-            tensors |= _split(value, parts, layout)
+            tensors |= _split(value, *_lookup(name, names))
         elif not torch.equal(value.read().to(constant), constant):
             raise CheckpointError(f"{source}: {name!r} has no place there, and is not what they take for granted.")
     return tensors
 
 
 def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a network's tensors; raises `CheckpointError` for one that is too large for any memory."""
+    """Return names and shapes of a network's tensors; raises `CheckpointError` for one too large for any memory."""
     try:
         with torch.device("meta"):
             return {name: tuple(value.shape) for name, value in build().state_dict().items()}
@@ -130,33 +177,31 @@ def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[in
         ) from None
 
 
-def _source(value: Value) -> Source:
-    if isinstance(value, Source):
-        return value
-    return Source((value,) if isinstance(value, str) else value, SAME)
+def _origin(value: Value) -> Origin:
+    return value if isinstance(value, Origin) else Origin((value,) if isinstance(value, str) else value)
 
 
-def _lookup(name: str, names: Names) -> Source:
-    """The source of a tensor that the table names itself, or by its module."""
+def _lookup(name: str, names: Names) -> Origin:
+    """Find the origin of a tensor, which the table names itself or by its module."""
     if name in names:
-        return _source(names[name])
+        return _origin(names[name])
     module, _, leaf = name.rpartition(".")
     assert module in names, f"the table has no name for {name}"
-    source = _source(names[module])
-    return source._replace(theirs=tuple(f"{part}.{leaf}" for part in source.theirs))
+    origin = _origin(names[module])
+    return origin._replace(theirs=tuple(f"{part}.{leaf}" for part in origin.theirs))
 
 
-def _join(parts: list[LazyTensor], layout: Layout, shape: tuple[int, ...], what: str) -> LazyTensor:
+def _join(parts: list[LazyTensor], layout: Reordering, shape: tuple[int, ...], what: str) -> LazyTensor:
     dtype = reduce(torch.promote_types, [part.dtype for part in parts])
     shapes = [part.shape for part in parts]
     try:
         joined = layout.to_ours(_cat([torch.empty(size, device="meta") for size in shapes]))
     except RuntimeError:
         joined = None
-    # Convolutions over single pixels are matrices here.
-    if joined is None or not (tuple(joined.shape) == shape or _trailing_ones(tuple(joined.shape), shape)):
-        found = " and ".join(map(str, shapes))
-        raise CheckpointError(f"{what} has shape {found}, which does not make the {shape} of the configuration.")
+    # Trailing ones go: convolutions over single pixels are matrices here.
+    if joined is None or joined.shape[: len(shape)] != shape or joined.numel() != prod(shape):
+        sizes = " and ".join(map(str, shapes))
+        raise CheckpointError(f"{what} has shape {sizes}, which does not make the {shape} of the configuration.")
 
     def read() -> Tensor:
         return layout.to_ours(_cat([part.read() for part in parts])).reshape(shape)
@@ -165,15 +210,11 @@ def _join(parts: list[LazyTensor], layout: Layout, shape: tuple[int, ...], what:
 
 
 def _cat(parts: list[Tensor]) -> Tensor:
-    """Joined along the rows; a number by itself has none."""
+    """Join along the rows; a single number has none."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _trailing_ones(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    return found[: len(shape)] == shape and prod(found[len(shape) :]) == 1
-
-
-def _split(value: LazyTensor, parts: tuple[str, ...], layout: Layout) -> dict[str, LazyTensor]:
+def _split(value: LazyTensor, parts: tuple[str, ...], layout: Reordering) -> dict[str, LazyTensor]:
     whole = layout.to_theirs(torch.empty(value.shape, device="meta"))
     assert whole.ndim == 0 or whole.shape[0] % len(parts) == 0, f"{parts} do not share {tuple(whole.shape)}"
 
@@ -188,27 +229,6 @@ def _split(value: LazyTensor, parts: tuple[str, ...], layout: Layout) -> dict[st
     return {part: LazyTensor(shape, value.dtype, reader(index)) for index, part in enumerate(parts)}
 
 
-def _swap(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Sort rows by the second of `sizes` first."""
-    return tensor.unflatten(0, sizes).transpose(0, 1).flatten(0, len(sizes) - 1)
-
-
-def _reason(name: str, reasons: Mapping[str, str], source: str) -> str:
-    for start, reason in reasons.items():
-        if name.startswith(start):
-            return reason
-    raise CheckpointError(f"{source}: tensor {name!r} is left over: by the configuration there is no such weight.")
-
-
-class ForeignNetwork(NamedTuple):
-    """A network that another library wrote."""
-
-    weights: NetworkWeights
-    """What it is in our terms."""
-    dropped: Mapping[str, str]
-    """Its tensors and options that we have no place for, each with the reason."""
-
-
 @dataclass(frozen=True, eq=False)
 class ForeignModel:
     """Stages of a model, or of a part of one, that another library wrote."""
@@ -220,9 +240,9 @@ class ForeignModel:
     tokenizers: Mapping[str, Tokenizer | MultilingualTokenizer] = field(default_factory=dict)
     """By the stage that reads their ids."""
     sampling: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Fields of the sampling settings, by stage: those by which the other library draws."""
+    """Fields of the sampling settings of the other library, by stage."""
     dropped: Mapping[str, str] = field(default_factory=dict)
-    """Tensors and options that we have no place for, each with the reason."""
+    """Tensors and options that are not imported, each with the reason."""
 
     @classmethod
     def of(
@@ -233,22 +253,7 @@ class ForeignModel:
         sampling: Mapping[str, Mapping[str, Any]],
         dropped: Mapping[str, str] | None = None,
     ) -> "ForeignModel":
-        """A model of networks by stage; what was dropped is named after its stage, `dropped` as it is."""
+        """Collect networks by stage; their dropped names get the stage in front, those of `dropped` do not."""
         left = {f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()}
         stages = {stage: network.weights for stage, network in networks.items()}
         return cls(description, stages, tokenizers, sampling, left | dict(dropped or {}))
-
-
-def foreign_network(
-    cls: type[nn.Module],
-    config: Config,
-    tensors: Mapping[str, LazyTensor],
-    names: Names,
-    source: str,
-    *,
-    constants: Mapping[str, Tensor] | None = None,
-    dropped: Mapping[str, str] | None = None,
-) -> ForeignNetwork:
-    """The network of ours that `tensors` make by a table of names; see `to_ours`."""
-    found = to_ours(tensors, lambda: cls(config), names, source, constants=constants, dropped=dropped)
-    return ForeignNetwork(NetworkWeights(cls.__name__, config, found.tensors, source), found.dropped)

@@ -1,4 +1,4 @@
-"""Diffusion and sampling as the scheduler configs of diffusers say them, and back. Knows no network."""
+"""The scheduler configs of diffusers as our noise schedules and sampling settings, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ ORIGINAL_SAMPLING: dict[str, dict[str, Any]] = {
     "prior": {"num_steps": 25, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 10.0},
     "decoder": {"num_steps": 50, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 2.0},
 }
-"""Sampling fields of Kandinsky by stage; the bounds on x0 are those in the original code of 2.1."""
+"""Sampling fields of Kandinsky by stage; the bounds on x0 are those of the original code of 2.1."""
 
 # Steps and guidance of Karlo's "fast" setting, by the names of diffusers' components.
 _UNCLIP_SETTINGS = {"prior": (25, 4.0), "decoder": (25, 8.0), "super_res": (7, 1.0)}
@@ -26,10 +26,10 @@ _UNCLIP_DEFAULTS = {
 }
 _PREDICTION = {"sample": "x0", "epsilon": "eps"}
 _VARIANCE = {False: "fixed_small_log", True: "learned_range"}
-# Larger than any x0, where they do not bound it.
+# Larger than any x0: there is no bound.
 _UNBOUNDED = 1e6
 
-# What the noise schedule of Kandinsky's decoders is: with another one their networks see other pictures.
+# The noise schedule of Kandinsky's decoders, the only one that their networks were trained with.
 _DECODER_SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "linear",
@@ -41,16 +41,16 @@ _DECODER_SCHEDULE = {
 }
 _SCHEDULE_DEFAULTS = _DECODER_SCHEDULE | {"beta_start": 0.0001, "beta_end": 0.02}
 _BOUND_DEFAULTS = {"clip_sample": True, "clip_sample_range": 1.0, "thresholding": False, "sample_max_value": 1.0}
-# Schedulers that clip x0 unless they are told otherwise; others clip it never.
+# Schedulers that clip x0 by default; others never do.
 _CLIPPING = ("DDPMScheduler", "DDIMScheduler")
-# The sampler that solves the same equation; what has none is drawn as Kandinsky draws.
+# Our sampler for the same equation; others are replaced by Kandinsky's.
 _SAMPLERS = {
     "DDPMScheduler": "ddpm",
     "DDIMScheduler": "ddim",
     "HeunDiscreteScheduler": "heun",
     "DPMSolverMultistepScheduler": "dpm++",
 }
-# Options of sampling that differ here: the values that change nothing, and what is done instead.
+# Options of sampling that are not followed: the values that change nothing, and the reason.
 _DIFFERING: dict[str, tuple[tuple[object, ...], str]] = {
     "timestep_spacing": ((), "steps begin at the noisiest one here, whatever their number"),
     "steps_offset": ((0,), "steps begin at the noisiest one here, whatever their number"),
@@ -60,23 +60,23 @@ _DIFFERING: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 def unclip_diffusion(scheduler: Mapping[str, Any], learned_variance: bool) -> dict[str, Any]:
-    """Fields of our network's config that an UnCLIPScheduler says; raises `ConfigError` where they contradict it."""
-    found = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
-    require(_UNCLIP, "variance_type", found["variance_type"], _VARIANCE[learned_variance])
-    if (kind := found["prediction_type"]) not in _PREDICTION:
+    """Read the fields of our network's config from an UnCLIPScheduler; raises `ConfigError` for a contradiction."""
+    options = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
+    require(_UNCLIP, "variance_type", options["variance_type"], _VARIANCE[learned_variance])
+    if (kind := options["prediction_type"]) not in _PREDICTION:
         raise ConfigError(f"{_UNCLIP}: prediction_type={kind!r} is not supported; {did_you_mean(kind, _PREDICTION)}")
-    return {"prediction_type": _PREDICTION[kind], "schedule": "cosine", "num_timesteps": found["num_train_timesteps"]}
+    return {"prediction_type": _PREDICTION[kind], "schedule": "cosine", "num_timesteps": options["num_train_timesteps"]}
 
 
 def unclip_sampling(scheduler: Mapping[str, Any], component: str) -> dict[str, Any]:
-    """Sampling fields of Karlo's pipelines; the table in float32, as diffusers multiplies it up."""
+    """Return the sampling fields of Karlo's pipelines; the table is in float32, as diffusers multiplies it up."""
     num_steps, guidance_scale = _UNCLIP_SETTINGS[component]
-    found = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
+    options = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
     return {
-        "num_steps": min(num_steps, found["num_train_timesteps"]),
+        "num_steps": min(num_steps, options["num_train_timesteps"]),
         "guidance_scale": guidance_scale,
         "sampler": "ddpm",
-        "x0_bound": float(found["clip_sample_range"]) if found["clip_sample"] else _UNBOUNDED,
+        "x0_bound": _bound(options),
         "schedule_dtype": "float32",
     }
 
@@ -84,14 +84,12 @@ def unclip_sampling(scheduler: Mapping[str, Any], component: str) -> dict[str, A
 def unclip_scheduler(
     config: PriorConfig | DecoderConfig | UpsamplerConfig, x0_bound: float, learned_variance: bool
 ) -> dict[str, Any]:
-    """The UnCLIPScheduler of one of our networks; raises `ConfigError` where there is none."""
+    """Write the UnCLIPScheduler of one of our networks; raises `ConfigError` if there is none."""
     kinds = {ours: theirs for theirs, ours in _PREDICTION.items()}
     prediction = config.prediction_type
-    options = {
-        "schedule": (config.schedule, "cosine"),
-        "prediction_type": (prediction, prediction if prediction in kinds else tuple(kinds)),
-    }
-    require_all(type(config).__name__, options)
+    allowed = prediction if prediction in kinds else tuple(kinds)
+    fixed = {"schedule": (config.schedule, "cosine"), "prediction_type": (prediction, allowed)}
+    require_all(type(config).__name__, fixed)
     return {
         "_class_name": _UNCLIP,
         **_UNCLIP_FIXED,
@@ -99,37 +97,37 @@ def unclip_scheduler(
         "variance_type": _VARIANCE[learned_variance],
         "clip_sample": x0_bound < _UNBOUNDED,
         "clip_sample_range": x0_bound if x0_bound < _UNBOUNDED else _UNCLIP_DEFAULTS["clip_sample_range"],
-        "prediction_type": kinds[config.prediction_type],
+        "prediction_type": kinds[prediction],
     }
 
 
 def kandinsky_sampling(scheduler: Mapping[str, Any], kind: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
-    """Sampling fields from a decoder's scheduler config, and its options that are not followed, each with the reason.
+    """Read sampling fields from a decoder's scheduler; return also options that are not followed, with the reason.
 
-    `kind` is the class that `model_index.json` names, where it does. Raises `ConfigError` for another noise schedule.
+    `kind` is the class that `model_index.json` names, if any. Raises `ConfigError` for another noise schedule.
     """
     kind = kind or scheduler.get("_class_name") or "DDPMScheduler"
     options = {name: value for name, value in scheduler.items() if value is not None and not name.startswith("_")}
     schedule = {name: options.pop(name) for name in _SCHEDULE_DEFAULTS if name in options}
-    found = read_options(schedule, kind, _DECODER_SCHEDULE, _SCHEDULE_DEFAULTS)
+    schedule = read_options(schedule, kind, _DECODER_SCHEDULE, _SCHEDULE_DEFAULTS)
     for name, allowed in _DECODER_SCHEDULE.items():
-        require(kind, name, found[name], allowed)
-    is_bounded = options.get("sample_max_value", scheduler.get("sample_max_value", 1.0)) is not None
+        require(kind, name, schedule[name], allowed)
     bounds = {name: options.pop(name) for name in _BOUND_DEFAULTS if name in options}
-    found = read_options(bounds, kind, {}, _BOUND_DEFAULTS | {"clip_sample": kind in _CLIPPING})
-    dropped: dict[str, str] = {}
-    if found["thresholding"] and is_bounded:
-        bound = float(found["sample_max_value"])
-        ratio = options.pop("dynamic_thresholding_ratio", 0.995)
+    bounds = read_options(bounds, kind, {}, _BOUND_DEFAULTS | {"clip_sample": kind in _CLIPPING})
+    bound, dropped = _bound(bounds), dict[str, str]()
+    ratio = options.pop("dynamic_thresholding_ratio", 0.995)
+    if bounds["thresholding"] and scheduler.get("sample_max_value", 1.0) is not None:
+        bound = float(bounds["sample_max_value"])
         dropped[f"thresholding (dynamic_thresholding_ratio={ratio})"] = f"x0 is clipped to {bound:g} here"
-    else:
-        bound = float(found["clip_sample_range"]) if found["clip_sample"] else _UNBOUNDED
-        options.pop("dynamic_thresholding_ratio", None)
     for name, (idle, reason) in _DIFFERING.items():
         if name in options and (value := options.pop(name)) not in idle:
             dropped[f"{name}={value!r}"] = reason
     sampler = _SAMPLERS.get(kind, "ddpm")
     if kind not in _SAMPLERS:
-        dropped[kind] = f"there is no such sampler here; {sampler} draws instead, unless another is chosen"
+        dropped[kind] = f"there is no such sampler here; {sampler} is used instead, unless another is chosen"
     dropped |= {f"{name}={value!r}": f"{sampler} has no such option here" for name, value in options.items() if value}
     return ORIGINAL_SAMPLING["decoder"] | {"sampler": sampler, "x0_bound": bound}, dropped
+
+
+def _bound(options: Mapping[str, Any]) -> float:
+    return float(options["clip_sample_range"]) if options["clip_sample"] else _UNBOUNDED

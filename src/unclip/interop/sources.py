@@ -1,6 +1,6 @@
-"""Weights files and folders of other libraries: what is in them, before it is read. Knows formats, no model.
+"""Open weights files and folders of other libraries; tensors are read one by one, and checked when they are read.
 
-A file is recognised by its first bytes, not by its name. Its tensors are read one by one, and checked as they are.
+A file is recognised by its first bytes, not by its name.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from unclip.checkpoint import LazyTensor, open_tensors
-from unclip.errors import CheckpointError
+from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.pickles import check_archive, load_leaves
 
 ZIP = b"PK\x03\x04"
@@ -29,25 +29,30 @@ STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
 @dataclass(frozen=True, eq=False)
 class ForeignFile:
-    """What a weights file holds; no tensor has been read."""
+    """Content of a weights file; no tensor has been read."""
 
     tensors: dict[str, LazyTensor]
-    """By name: keys of nested containers, and places in lists, joined by dots."""
+    """By name: keys of nested containers, and positions in lists, joined by dots."""
     values: dict[str, Any]
     """All else, by name: versions, configs, steps. A container without a tensor is one value."""
 
     def under(self, prefix: str) -> dict[str, LazyTensor]:
-        """The tensors of the container `prefix`, by their names in there."""
-        start = f"{prefix}."
-        return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+        """Return the tensors of the container `prefix`, by their names in there."""
+        return tensors_under(self.tensors, prefix)
+
+
+def tensors_under(tensors: Mapping[str, LazyTensor], prefix: str) -> dict[str, LazyTensor]:
+    """Return the tensors whose name starts with `prefix` and a dot, without these."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
 def open_weights(path: Path | str) -> ForeignFile:
-    """The content of one file: safetensors, `torch.save` in either format, or a TorchScript archive.
+    """Open one file: safetensors, `torch.save` in either format, or a TorchScript archive.
 
-    Values of safetensors are its metadata. Tensors are read when they are needed; that raises `CheckpointError` where
-    one holds NaN or infinity. A pickle that is no zip archive cannot be mapped and is held whole until another file is
-    read. Raises `CheckpointError` for a file that is missing, damaged, something else, or that asks to run code.
+    Values of safetensors are its metadata. Reading a tensor raises `CheckpointError` for NaN and infinity. A pickle
+    that is no zip archive cannot be mapped and is held whole until another file is read. Raises `CheckpointError` for a
+    file that is missing, damaged, something else, or that asks to run code.
     """
     path = Path(path)
     head = _head(path)
@@ -72,6 +77,58 @@ def open_weights(path: Path | str) -> ForeignFile:
     return ForeignFile({name: _checked(path, name, value) for name, value in tensors.items()}, values)
 
 
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file; raises `CheckpointError` if it is missing or only stands for another one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); give a file that is there.") from None
+    if not head:
+        raise CheckpointError(f"{path} is empty; fetch it again.")
+    if head.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is a Git LFS pointer; fetch the file itself (git lfs pull).")
+    if head.lstrip().lower().startswith(WEB_PAGE):
+        raise CheckpointError(f"{path} is a web page; fetch the file itself.")
+    return head
+
+
+# One file at a time: what has been read of a map counts as memory until the map goes.
+@lru_cache(maxsize=1)
+def _leaves(path: Path, changed_ns: int) -> dict[str, Any]:
+    return load_leaves(path)
+
+
+def _read(path: Path, name: str) -> Tensor:
+    tensor: Tensor = _leaves(path, path.stat().st_mtime_ns)[name]
+    return tensor.detach()
+
+
+def _checked(path: Path, name: str, lazy: LazyTensor) -> LazyTensor:
+    def read() -> Tensor:
+        tensor = lazy.read()
+        if tensor.is_floating_point() and tensor.numel() > 0:
+            low, high = (tensor if tensor.dtype.itemsize > 1 else tensor.float()).aminmax()
+            if not (low.isfinite() and high.isfinite()):  # one NaN makes both NaN
+                raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinity; fetch the file again.")
+        return tensor
+
+    return LazyTensor(lazy.shape, lazy.dtype, read)
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """Read the object in a JSON file; raises `CheckpointError` if there is none."""
+    path = Path(path)
+    _head(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({str(error).splitlines()[0]}); fetch it again.") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object; fetch it again.")
+    return content
+
+
 class Component(NamedTuple):
     """A network of diffusers or transformers."""
 
@@ -82,39 +139,42 @@ class Component(NamedTuple):
 
 
 def open_part(folder: Path) -> Component:
-    """The network in a folder; raises `CheckpointError` like `open_component` and `read_json`."""
+    """Open the network in a folder; raises `CheckpointError` like `open_component` and `read_json`."""
     return Component(read_json(folder / "config.json"), open_component(folder))
 
 
 def open_component(folder: Path | str, stems: Sequence[str] = STEMS) -> dict[str, LazyTensor]:
-    """The tensors of a part of a model in the layout of diffusers and transformers: one file, or shards and an index.
+    """Open the tensors of a network in the layout of diffusers and transformers: one file, or shards and an index.
 
-    `stems` are names without ending, the first one found is taken. Safetensors go before
-    pickles, a file without a variant ("fp16") before those that have one. Raises `CheckpointError` like `open_weights`,
-    and where shards and index differ.
+    `stems` are names without ending, of which the first that exists is taken. Safetensors go before pickles, a file
+    without a variant ("fp16") before those that have one. Raises `CheckpointError` like `open_weights`, and if shards
+    and index differ.
     """
     folder = Path(folder)
-    path = _component_file(folder, stems)
-    if path.suffix != ".json":
-        return open_weights(path).tensors
-    shards = _shards(path)
+    name = _component_name([path.name for path in folder.iterdir()] if folder.is_dir() else [], stems)
+    if name is None:
+        allowed = " or ".join(f"{stem}.{kind}" for kind in KINDS for stem in stems)
+        raise CheckpointError(f"{folder} holds no weights; {allowed} should be there, or an index of shards.")
+    if not name.endswith(".json"):
+        return open_weights(folder / name).tensors
+    shards = _shards(folder / name)
     tensors: dict[str, LazyTensor] = {}
     for shard in sorted(set(shards.values())):
         if not (folder / shard).exists():
-            raise CheckpointError(f"{folder / shard} is missing, a shard that {path.name} names; fetch it.")
-        found = open_weights(folder / shard).tensors
-        differing = sorted(found.keys() ^ {name for name, file in shards.items() if file == shard})
+            raise CheckpointError(f"{folder / shard} is missing, a shard that {name} names; fetch it.")
+        part = open_weights(folder / shard).tensors
+        differing = sorted(part.keys() ^ {tensor for tensor, file in shards.items() if file == shard})
         if differing:
-            fault = "holds {!r}, which is not in" if differing[0] in found else "lacks {!r}, which is in"
-            raise CheckpointError(f"{folder / shard} {fault.format(differing[0])} {path.name}; fetch both again.")
-        tensors |= found
+            fault = "holds {!r}, which is not in" if differing[0] in part else "lacks {!r}, which is in"
+            raise CheckpointError(f"{folder / shard} {fault.format(differing[0])} {name}; fetch both again.")
+        tensors |= part
     return tensors
 
 
 def pick_files(folder: Path, names: Sequence[str], stems: Sequence[str] = STEMS) -> list[str]:
     """Return the weights files that `open_component` would open in `folder` if it held all of `names`.
 
-    An index of shards has to be there already. The list is empty where none of the names is of such a file.
+    An index of shards has to be there already. The list is empty if none of the names is of such a file.
     """
     name = _component_name(names, stems)
     if name is None or not name.endswith(".json"):
@@ -122,19 +182,39 @@ def pick_files(folder: Path, names: Sequence[str], stems: Sequence[str] = STEMS)
     return sorted(set(_shards(folder / name).values()))
 
 
+def _component_name(names: Sequence[str], stems: Sequence[str]) -> str | None:
+    for kind in KINDS:
+        for stem in stems:
+            pattern = rf"{re.escape(stem)}(\.\w+)?\.{kind}(\.index(\.\w+)?\.json)?"
+            matches = [match for name in sorted(names) if (match := re.fullmatch(pattern, name))]
+            if matches:
+                return min(matches, key=lambda match: (bool(match[1] or match[3]), match[0]))[0]
+    return None
+
+
+def _shards(path: Path) -> dict[str, str]:
+    """Read the file of each tensor from an index of shards."""
+    shards = read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not all(
+        isinstance(shard, str) and Path(shard).name == shard for shard in shards.values()
+    ):
+        raise CheckpointError(f"{path} has no weight_map of tensors to files beside it; fetch it again.")
+    return shards
+
+
 class PipelineIndex(NamedTuple):
-    """What a `model_index.json` of diffusers says."""
+    """The content of a `model_index.json` of diffusers."""
 
     kind: str
     """Class name of the pipeline."""
     components: dict[str, str]
-    """Class names of the components that are there, by their folders."""
+    """Class names of the components that are present, by their folders."""
     dropped: dict[str, str]
-    """Entries that are neither, each with the reason why nothing here reads it."""
+    """Other entries, each with the reason why it is not read."""
 
 
 def read_index(folder: Path, content: Mapping[str, Any]) -> PipelineIndex:
-    """Take apart the `content` of the `model_index.json` in a folder.
+    """Sort the `content` of the `model_index.json` in a folder.
 
     A custom pipeline names its module before its class; a component without a class is absent. Raises `CheckpointError`
     for entries of another form.
@@ -162,81 +242,7 @@ def read_index(folder: Path, content: Mapping[str, Any]) -> PipelineIndex:
     return PipelineIndex(kind, components, {f"model_index.json: {name}": why for name, why in dropped.items()})
 
 
-def read_json(path: Path | str) -> dict[str, Any]:
-    """The object in a JSON file; raises `CheckpointError` where there is none."""
-    path = Path(path)
-    _head(path)
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({str(error).splitlines()[0]}); fetch it again.") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object; fetch it again.")
-    return content
-
-
-def _head(path: Path) -> bytes:
-    """The first bytes of a file, if it is there and is itself, not what stands for it."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); give a file that is there.") from None
-    if not head:
-        raise CheckpointError(f"{path} is empty; fetch it again.")
-    if head.startswith(LFS_POINTER):
-        raise CheckpointError(f"{path} is a Git LFS pointer; fetch the file itself (git lfs pull).")
-    if head.lstrip().lower().startswith(WEB_PAGE):
-        raise CheckpointError(f"{path} is a web page; fetch the file itself.")
-    return head
-
-
-def _component_file(folder: Path, stems: Sequence[str]) -> Path:
-    name = _component_name([path.name for path in folder.iterdir()] if folder.is_dir() else [], stems)
-    if name is None:
-        allowed = " or ".join(f"{stem}.{kind}" for kind in KINDS for stem in stems)
-        raise CheckpointError(f"{folder} holds no weights; {allowed} should be there, or an index of shards.")
-    return folder / name
-
-
-def _component_name(names: Sequence[str], stems: Sequence[str]) -> str | None:
-    for kind in KINDS:
-        for stem in stems:
-            pattern = rf"{re.escape(stem)}(\.\w+)?\.{kind}(\.index(\.\w+)?\.json)?"
-            found = [match for name in sorted(names) if (match := re.fullmatch(pattern, name))]
-            if found:
-                return min(found, key=lambda match: (bool(match[1] or match[3]), match[0]))[0]
-    return None
-
-
-def _shards(path: Path) -> dict[str, str]:
-    """The file of each tensor, by an index of shards."""
-    shards = read_json(path).get("weight_map")
-    if not isinstance(shards, dict) or not all(
-        isinstance(shard, str) and Path(shard).name == shard for shard in shards.values()
-    ):
-        raise CheckpointError(f"{path} has no weight_map of tensors to files beside it; fetch it again.")
-    return shards
-
-
-# One file at a time: what has been read of a map counts as memory, until the map goes.
-@lru_cache(maxsize=1)
-def _leaves(path: Path, changed_ns: int) -> dict[str, Any]:
-    return load_leaves(path)
-
-
-def _read(path: Path, name: str) -> Tensor:
-    tensor: Tensor = _leaves(path, path.stat().st_mtime_ns)[name]
-    return tensor.detach()
-
-
-def _checked(path: Path, name: str, lazy: LazyTensor) -> LazyTensor:
-    def read() -> Tensor:
-        tensor = lazy.read()
-        if tensor.is_floating_point() and tensor.numel() > 0:
-            low, high = (tensor if tensor.dtype.itemsize > 1 else tensor.float()).aminmax()
-            if not (low.isfinite() and high.isfinite()):  # one NaN makes both NaN
-                raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinity; fetch the file again.")
-        return tensor
-
-    return LazyTensor(lazy.shape, lazy.dtype, read)
+def check_class(folder: Path, name: str, kind: str, allowed: str) -> None:
+    """Raise `ConfigError` for a component of another class than the one that is read."""
+    if kind != allowed:
+        raise ConfigError(f"{folder}: {name} is a {kind}; only {allowed} is read there.")

@@ -1,24 +1,35 @@
-"""unCLIP pipelines of diffusers: configurations and tensor names."""
+"""diffusers' unCLIP pipelines (Karlo): configs, names of tensors, and folders."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from unclip.clip import Tokenizer
 from unclip.config import load_config
-from unclip.errors import ConfigError
-from unclip.interop.options import read_options, require, require_all
-from unclip.interop.rules import Names, Value, heads, row, tokens, under
-from unclip.interop.unet_configs import (
+from unclip.errors import CheckpointError, ConfigError, did_you_mean
+from unclip.interop.clip import clip_from_transformers
+from unclip.interop.clip_files import picture_resize
+from unclip.interop.options import one_side, read_options, require, require_all
+from unclip.interop.rules import ForeignModel, ForeignNetwork, Names, Value, foreign_network, row, tokens, under
+from unclip.interop.schedulers import unclip_diffusion, unclip_sampling
+from unclip.interop.sources import Component, PipelineIndex, check_class, open_part, read_index, read_json
+from unclip.interop.unets import (
+    PLAIN_BLOCKS,
     PLAIN_UNET_DEFAULTS,
     PLAIN_UNET_FIXED,
+    TIME,
     UNET_BLOCKS,
     UNET_DEFAULTS,
     UNET_FIXED,
     attention_levels,
-    learned_variance,
+    shape_ours,
     shape_theirs,
-    widths,
+    unet_names,
 )
-from unclip.models import DecoderConfig, PriorConfig, UNetConfig, UpsamplerConfig
+from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
 
 Theirs = Mapping[str, Any]
 
@@ -42,15 +53,20 @@ _PRIOR_DEFAULTS = {
     "embedding_proj_dim": None,
     "clip_embed_dim": None,
 }
+# Our field, their option.
+_PRIOR_FIELDS = {
+    "embedding_dim": "embedding_dim",
+    "text_embedding_dim": "embedding_proj_dim",
+    "num_text_tokens": "num_embeddings",
+    "depth": "num_layers",
+    "num_heads": "num_attention_heads",
+    "dropout": "dropout",
+}
 _UNET, _PLAIN_UNET, _PROJECTIONS = "UNet2DConditionModel", "UNet2DModel", "UnCLIPTextProjModel"
 # The projections of the image embedding, beside the U-Net, add to its time embedding.
-_DECODER_FIXED = {
-    **{name: value for name, value in UNET_FIXED.items() if name != "mid_block_type"},
+_DECODER_FIXED = UNET_FIXED | {
+    **dict.fromkeys(("addition_embed_type", "encoder_hid_dim", "encoder_hid_dim_type"), None),
     "class_embed_type": "identity",
-    "addition_embed_type": None,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
 }
 _PROJECTION_DEFAULTS = {
     "clip_extra_context_tokens": 4,
@@ -59,173 +75,117 @@ _PROJECTION_DEFAULTS = {
     "cross_attention_dim": None,
 }
 _CONDITIONING = {"default": "additive", "scale_shift": "adaptive"}
-# Attention nowhere: an upsampler's levels are all of the first kind.
-_PLAIN_BLOCKS = {way: {False: kinds[False], True: ""} for way, kinds in UNET_BLOCKS.items()}
 
 
 def prior_config(theirs: Theirs) -> PriorConfig:
-    """Ours from the config of diffusers' `PriorTransformer`; raises `ConfigError` for options that ours has not."""
-    found = read_options(theirs, _PRIOR, _PRIOR_FIXED, _PRIOR_DEFAULTS)
-    width = found["num_attention_heads"] * found["attention_head_dim"]
-    for name, allowed in {"time_embed_dim": width, "clip_embed_dim": found["embedding_dim"]}.items():
-        require(_PRIOR, name, found[name] or allowed, allowed)
-    fields = {
-        "embedding_dim": found["embedding_dim"],
-        "text_embedding_dim": found["embedding_proj_dim"],
-        "num_text_tokens": found["num_embeddings"],
-        "width": width,
-        "depth": found["num_layers"],
-        "num_heads": found["num_attention_heads"],
-        "dropout": found["dropout"],
-    }
-    return load_config(PriorConfig, fields)
+    """Read the config of diffusers' `PriorTransformer`; raises `ConfigError` for options that ours does not have."""
+    options = read_options(theirs, _PRIOR, _PRIOR_FIXED, _PRIOR_DEFAULTS)
+    width = options["num_attention_heads"] * options["attention_head_dim"]
+    for name, allowed in {"time_embed_dim": width, "clip_embed_dim": options["embedding_dim"]}.items():
+        require(_PRIOR, name, options[name] or allowed, allowed)
+    return load_config(PriorConfig, {ours: options[name] for ours, name in _PRIOR_FIELDS.items()} | {"width": width})
 
 
-def prior_config_theirs(ours: PriorConfig) -> dict[str, Any]:
-    """The config of diffusers' `PriorTransformer` from ours; raises `ConfigError` for fields that theirs has not."""
-    text_dim = ours.text_dim or ours.embedding_dim
-    options = {
-        "ff_mult": (ours.ff_mult, 4),
-        "text_dim": (text_dim, ours.embedding_dim),
-        "self_conditioning": (ours.self_conditioning, False),
+def prior_config_theirs(config: PriorConfig) -> dict[str, Any]:
+    """Invert `prior_config`; raises `ConfigError` for fields that theirs does not have."""
+    text_dim = config.text_dim or config.embedding_dim
+    fixed = {
+        "ff_mult": (config.ff_mult, 4),
+        "text_dim": (text_dim, config.embedding_dim),
+        "self_conditioning": (config.self_conditioning, False),
     }
-    require_all("PriorConfig", options | ({} if ours.num_text_tokens else {"num_text_tokens": (0, 77)}))
+    require_all("PriorConfig", fixed | ({} if config.num_text_tokens else {"num_text_tokens": (0, 77)}))
     return {
         "_class_name": _PRIOR,
         **_PRIOR_FIXED,
         **_PRIOR_DEFAULTS,
-        "num_attention_heads": ours.num_heads,
-        "attention_head_dim": ours.width // ours.num_heads,
-        "num_layers": ours.depth,
-        "embedding_dim": ours.embedding_dim,
-        "num_embeddings": ours.num_text_tokens,
-        "dropout": ours.dropout,
-        "embedding_proj_dim": ours.text_embedding_dim,
+        **{name: getattr(config, ours) for ours, name in _PRIOR_FIELDS.items()},
+        "attention_head_dim": config.width // config.num_heads,
     }
 
 
 def decoder_config(unet: Theirs, projections: Theirs) -> DecoderConfig:
-    """Ours from the configs of the decoder's `UNet2DConditionModel` and its `UnCLIPTextProjModel`.
+    """Read the configs of the decoder's `UNet2DConditionModel` and its `UnCLIPTextProjModel`.
 
-    Raises `ConfigError` for options that ours has not.
+    Raises `ConfigError` for options that ours does not have.
     """
-    found = read_options(unet, _UNET, _DECODER_FIXED, UNET_DEFAULTS, ["sample_size"])
+    options = read_options(unet, _UNET, _DECODER_FIXED, UNET_DEFAULTS, ["sample_size"])
+    shape, size = shape_ours(options, _UNET, options["in_channels"]), options["sample_size"]
     beside = read_options(projections, _PROJECTIONS, {}, _PROJECTION_DEFAULTS)
-    shape, size = widths(found["block_out_channels"], _UNET), found["sample_size"]
     require(_PROJECTIONS, "time_embed_dim", beside["time_embed_dim"], 4 * shape["base_channels"])
-    require(_PROJECTIONS, "cross_attention_dim", beside["cross_attention_dim"], found["cross_attention_dim"])
+    require(_PROJECTIONS, "cross_attention_dim", beside["cross_attention_dim"], options["cross_attention_dim"])
     fields = {
-        "image_size": size,
         "embedding_dim": beside["clip_embeddings_dim"],
         "text_dim": beside["clip_embeddings_dim"],
-        "num_res_blocks": found["layers_per_block"],
-        "attention_resolutions": [size // 2**level for level in attention_levels(found, _UNET, UNET_BLOCKS)],
-        "head_dim": found["attention_head_dim"],
+        "attention_resolutions": [size // 2**level for level in attention_levels(options, _UNET, UNET_BLOCKS)],
+        "head_dim": options["attention_head_dim"],
         "num_image_tokens": beside["clip_extra_context_tokens"],
-        "context_dim": found["cross_attention_dim"],
-        "dropout": found["dropout"],
-        "learned_variance": learned_variance(found, _UNET, found["in_channels"]),
-        "in_channels": found["in_channels"],
-        **shape,
+        "context_dim": options["cross_attention_dim"],
     }
-    return load_config(DecoderConfig, fields)
+    return load_config(DecoderConfig, shape | fields)
 
 
-def decoder_config_theirs(ours: DecoderConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inverse of `decoder_config`; raises `ConfigError` for fields that theirs have not."""
-    kind, trunk = "DecoderConfig", ours.unet()
-    options = {
-        "patch_size": (ours.patch_size, 1),
-        "text_dim": (ours.text_dim, ours.embedding_dim),
-        "text_transformer": (ours.text_transformer, None),
-        "self_conditioning": (ours.self_conditioning, False),
-        "channel_mult[0]": (ours.channel_mult[0], 1),
+def decoder_config_theirs(config: DecoderConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Invert `decoder_config`; raises `ConfigError` for fields that theirs do not have."""
+    fixed = {
+        "patch_size": (config.patch_size, 1),
+        "text_dim": (config.text_dim, config.embedding_dim),
+        "text_transformer": (config.text_transformer, None),
+        "self_conditioning": (config.self_conditioning, False),
+        "channel_mult[0]": (config.channel_mult[0], 1),
     }
-    require_all(kind, options)
+    require_all("DecoderConfig", fixed)
+    trunk = config.unet()
     unet = {
         "_class_name": _UNET,
         **UNET_DEFAULTS,
         **_DECODER_FIXED,
-        **shape_theirs(ours, trunk.attention_levels),
-        "in_channels": ours.in_channels,
-        "cross_attention_dim": ours.context_dim,
-        "attention_head_dim": ours.head_dim,
+        **shape_theirs(config, trunk.attention_levels),
+        "in_channels": config.in_channels,
+        "cross_attention_dim": config.context_dim,
+        "attention_head_dim": config.head_dim,
     }
     projections = {
         "_class_name": _PROJECTIONS,
-        "clip_embeddings_dim": ours.embedding_dim,
-        "clip_extra_context_tokens": ours.num_image_tokens,
-        "cross_attention_dim": ours.context_dim,
+        "clip_embeddings_dim": config.embedding_dim,
+        "clip_extra_context_tokens": config.num_image_tokens,
+        "cross_attention_dim": config.context_dim,
         "time_embed_dim": trunk.embedding_dim,
     }
     return unet, projections
 
 
 def upsampler_config(theirs: Theirs, low_res_size: int) -> UpsamplerConfig:
-    """Ours from the config of an upsampler's `UNet2DModel`; raises `ConfigError` for options that ours has not."""
-    found = read_options(theirs, _PLAIN_UNET, PLAIN_UNET_FIXED, PLAIN_UNET_DEFAULTS, ["sample_size"])
-    attention_levels(found, _PLAIN_UNET, _PLAIN_BLOCKS)
-    if found["in_channels"] % 2 or found["resnet_time_scale_shift"] not in _CONDITIONING:
+    """Read the config of an upsampler's `UNet2DModel`; raises `ConfigError` for options that ours does not have."""
+    options = read_options(theirs, _PLAIN_UNET, PLAIN_UNET_FIXED, PLAIN_UNET_DEFAULTS, ["sample_size"])
+    attention_levels(options, _PLAIN_UNET, PLAIN_BLOCKS)
+    if options["in_channels"] % 2 or options["resnet_time_scale_shift"] not in _CONDITIONING:
         raise ConfigError(f"{_PLAIN_UNET}: this is no upsampler of unCLIP, which takes two pictures; give one.")
-    in_channels = found["in_channels"] // 2
-    fields = {
-        "image_size": found["sample_size"],
-        "low_res_size": low_res_size,
-        "num_res_blocks": found["layers_per_block"],
-        "conditioning": _CONDITIONING[found["resnet_time_scale_shift"]],
-        "dropout": found["dropout"],
-        "learned_variance": learned_variance(found, _PLAIN_UNET, in_channels),
-        "in_channels": in_channels,
-        **widths(found["block_out_channels"], _PLAIN_UNET),
-    }
-    return load_config(UpsamplerConfig, fields)
+    fields = {"low_res_size": low_res_size, "conditioning": _CONDITIONING[options["resnet_time_scale_shift"]]}
+    return load_config(UpsamplerConfig, shape_ours(options, _PLAIN_UNET, options["in_channels"] // 2) | fields)
 
 
-def upsampler_config_theirs(ours: UpsamplerConfig) -> dict[str, Any]:
-    """The inverse of `upsampler_config`; raises `ConfigError` for fields that theirs has not."""
-    options = {
-        "patch_size": (ours.patch_size, 1),
-        "norm": (ours.norm, "group"),
-        "residual": (ours.residual, False),
-        "noise_conditioning": (ours.noise_conditioning, False),
-        "channel_mult[0]": (ours.channel_mult[0], 1),
+def upsampler_config_theirs(config: UpsamplerConfig) -> dict[str, Any]:
+    """Invert `upsampler_config`; raises `ConfigError` for fields that theirs does not have."""
+    fixed = {
+        "patch_size": (config.patch_size, 1),
+        "norm": (config.norm, "group"),
+        "residual": (config.residual, False),
+        "noise_conditioning": (config.noise_conditioning, False),
+        "channel_mult[0]": (config.channel_mult[0], 1),
     }
-    require_all("UpsamplerConfig", options)
+    require_all("UpsamplerConfig", fixed)
     return {
         "_class_name": _PLAIN_UNET,
         **PLAIN_UNET_DEFAULTS,
         **PLAIN_UNET_FIXED,
-        **shape_theirs(ours, ()),
-        "in_channels": 2 * ours.in_channels,
-        "resnet_time_scale_shift": {name: theirs for theirs, name in _CONDITIONING.items()}[ours.conditioning],
+        **shape_theirs(config, ()),
+        "in_channels": 2 * config.in_channels,
+        "resnet_time_scale_shift": {ours: name for name, ours in _CONDITIONING.items()}[config.conditioning],
     }
 
 
-TIME = {f"linear_{i}": f"linear_{i}" for i in (1, 2)}
-TIME_ORIGINAL = {"linear_1": "0", "linear_2": "2"}
-RES = {
-    "norm_1": "norm1",
-    "conv_1": "conv1",
-    "embedding": "time_emb_proj",
-    "norm_2": "norm2",
-    "conv_2": "conv2",
-    "skip": "conv_shortcut",
-}
-RES_ORIGINAL = {
-    "norm_1": "in_layers.0",
-    "conv_1": "in_layers.2",
-    "embedding": "emb_layers.1",
-    "norm_2": "out_layers.0",
-    "conv_2": "out_layers.3",
-    "skip": "skip_connection",
-}
-ATTENTION: Names = {
-    "norm": "group_norm",
-    "qkv": ("to_q", "to_k", "to_v"),
-    "context_kv": ("add_k_proj", "add_v_proj"),
-    "out": "to_out.0",
-}
-PRIOR_BLOCK: Names = {
+_PRIOR_BLOCK: Names = {
     "norm_1": "norm1",
     "qkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
     "out": "attn1.to_out.0",
@@ -236,7 +196,7 @@ PRIOR_BLOCK: Names = {
 
 
 def prior_names(config: PriorConfig) -> Names:
-    """`Prior` in diffusers' `PriorTransformer`."""
+    """Name the tensors of `Prior` as diffusers' `PriorTransformer` does."""
     names: dict[str, Value] = {
         "embedding_mean": row("clip_mean"),
         "embedding_std": row("clip_std"),
@@ -247,40 +207,14 @@ def prior_names(config: PriorConfig) -> Names:
         "noised_embedding": "proj_in",
         "norm_out": "norm_out",
         "out": "proj_to_clip_embeddings",
-        **under("time_embedding", "time_embedding", TIME),
     }
     for index in range(config.depth):
-        names |= under(f"blocks.{index}", f"transformer_blocks.{index}", PRIOR_BLOCK)
-    return names
-
-
-def prior_original_names(config: PriorConfig) -> Names:
-    """`Prior` in the original code, but for the statistics, which are kept in a file of their own."""
-    block: Names = {
-        "norm_1": "ln_1",
-        "qkv": heads("attn.c_qkv", 3, config.width // config.num_heads),
-        "out": "attn.c_proj",
-        "norm_2": "ln_2",
-        "ff_in": "mlp.c_fc",
-        "ff_out": "mlp.c_proj",
-    }
-    names: dict[str, Value] = {
-        "query": "prd_emb",
-        "positions": "positional_embedding",
-        "text_tokens": "text_enc_proj",
-        "text_embedding": "text_emb_proj",
-        "noised_embedding": "clip_img_proj",
-        "norm_out": "final_ln",
-        "out": "out_proj",
-        **under("time_embedding", "time_embed", TIME_ORIGINAL),
-    }
-    for index in range(config.depth):
-        names |= under(f"blocks.{index}", f"transformer.resblocks.{index}", block)
-    return names
+        names |= under(f"blocks.{index}", f"transformer_blocks.{index}", _PRIOR_BLOCK)
+    return names | TIME
 
 
 def decoder_names(config: DecoderConfig) -> Names:
-    """`Decoder` in diffusers: the U-Net under "decoder", `UnCLIPTextProjModel` under "text_proj"."""
+    """Name the tensors of `Decoder`: diffusers' U-Net under "decoder", `UnCLIPTextProjModel` under "text_proj"."""
     projections: Names = {
         "null_image_embedding": "learned_classifier_free_guidance_embeddings",
         "image_embedding": "clip_image_embeddings_project_to_time_embeddings",
@@ -289,75 +223,128 @@ def decoder_names(config: DecoderConfig) -> Names:
         "text_tokens": "encoder_hidden_states_proj",
         "text_norm": "text_encoder_hidden_states_norm",
     }
-    trunk = {**under("unet", "", unet_names(config.unet())), **under("time_embedding", "time_embedding", TIME)}
-    return {**under("", "text_proj", projections), **under("", "decoder", trunk)}
+    return under("", "text_proj", projections) | under("", "decoder", unet_names(config.unet()))
 
 
-def decoder_original_names(config: DecoderConfig) -> Names:
-    """`Decoder` in the original code."""
-    return {
-        "null_image_embedding": "cf_param",
-        "image_embedding": "clip_emb",
-        "image_tokens": tokens("clip_tok_proj", config.num_image_tokens),
-        "text_embedding": "text_feat_proj",
-        "text_tokens": "text_seq_proj.0",
-        "text_norm": "text_seq_proj.1",
-        **under("unet", "", unet_original_names(config.unet())),
-        **under("time_embedding", "time_embed", TIME_ORIGINAL),
+# With the part that makes image embeddings.
+PIPELINES = {"UnCLIPPipeline": "prior", "UnCLIPImageVariationPipeline": "image_encoder"}
+CLASSES = {
+    "prior": _PRIOR,
+    "decoder": _UNET,
+    "text_proj": _PROJECTIONS,
+    "text_encoder": "CLIPTextModelWithProjection",
+    "image_encoder": "CLIPVisionModelWithProjection",
+    "super_res_first": _PLAIN_UNET,
+    "super_res_last": _PLAIN_UNET,
+}
+_SCHEDULERS = dict.fromkeys(("prior_scheduler", "decoder_scheduler", "super_res_scheduler"), "UnCLIPScheduler")
+_NEEDED = ("text_encoder", "text_proj", "decoder", "decoder_scheduler", "tokenizer")
+# By part, what it needs beside it.
+_COMPANIONS = {
+    "prior": "prior_scheduler",
+    "super_res_first": "super_res_scheduler",
+    "super_res_last": "super_res_first",
+}
+
+
+def import_unclip(folder: Path, index: Theirs) -> ForeignModel:
+    """Open the model in a folder whose `model_index.json` holds `index`; no weights are read.
+
+    Raises `CheckpointError` for files that are missing or damaged and tensors that do not fit, `ConfigError` for
+    components and options that ours does not have.
+    """
+    content = read_index(folder, index)
+    names = _component_names(folder, content)
+    parts = {name: open_part(folder / name) for name in names if name in CLASSES}
+    schedulers = {
+        name.removesuffix("_scheduler"): read_json(folder / name / "scheduler_config.json")
+        for name in names
+        if name in _SCHEDULERS
     }
+    source = str(folder)
+    size = parts["image_encoder"].config.get("image_size", 224) if "image_encoder" in parts else None
+    resize = picture_resize(folder / "feature_extractor", one_side(source, "image_size", size))
+    clip = clip_from_transformers(parts["text_encoder"], parts.get("image_encoder"), source, resize=resize)
+    networks, sampling = {"clip": clip}, {}
+    if "prior" in parts:
+        networks["prior"] = read_prior(parts["prior"], schedulers["prior"], f"{source}/prior")
+        sampling["prior"] = unclip_sampling(schedulers["prior"], "prior")
+    networks["decoder"] = _decoder(parts, schedulers["decoder"], source)
+    sampling["decoder"] = unclip_sampling(schedulers["decoder"], "decoder")
+    if "super_res_first" in parts:
+        upsamplers = _upsamplers(parts, schedulers["super_res"], source)
+        networks |= upsamplers
+        sampling[next(iter(upsamplers))] = unclip_sampling(schedulers["super_res"], "super_res")
+    tokenizers = {"clip": Tokenizer.from_folder(folder / "tokenizer")}
+    description = f"a diffusers unCLIP folder ({content.kind})"
+    return ForeignModel.of(description, networks, tokenizers, sampling, content.dropped)
 
 
-def upsampler_names(trunk: UNetConfig) -> Names:
-    """`Upsampler` in diffusers' `UNet2DModel`."""
-    return {**under("unet", "", unet_names(trunk)), **under("time_embedding", "time_embedding", TIME)}
-
-
-def upsampler_original_names(trunk: UNetConfig) -> Names:
-    """`Upsampler` in the original code."""
-    return {**under("unet", "", unet_original_names(trunk)), **under("time_embedding", "time_embed", TIME_ORIGINAL)}
-
-
-def unet_names(config: UNetConfig) -> Names:
-    """`UNet` in the U-Nets of diffusers."""
-    names: dict[str, Value] = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}
-    places = [("middle", "mid_block", 2)]
-    for level in range(len(config.channel_mult)):
-        places += [(f"down.{level}", f"down_blocks.{level}", config.num_res_blocks)]
-        places += [(f"up.{level}", f"up_blocks.{level}", config.num_res_blocks + 1)]
-    for ours, theirs, num_blocks in places:
-        for block in range(num_blocks):
-            names |= under(f"{ours}.blocks.{block}.res", f"{theirs}.resnets.{block}", RES)
-            names |= under(f"{ours}.blocks.{block}.attention", f"{theirs}.attentions.{block}", ATTENTION)
-        names |= under(f"{ours}.resample", f"{theirs}.{ours.split('.')[0]}samplers.0", RES)
+def _component_names(folder: Path, index: PipelineIndex) -> list[str]:
+    """List the components in the index, each of a known class; those that are null are left out."""
+    kinds: dict[str, str | None] = {**CLASSES, **_SCHEDULERS, "tokenizer": "CLIPTokenizer", "feature_extractor": None}
+    for name, kind in index.components.items():
+        kind = kind.removesuffix("Fast") if name == "tokenizer" else kind
+        if name not in kinds:
+            raise ConfigError(f"{folder}: component {name} is unknown; {did_you_mean(name, kinds)}")
+        check_class(folder, name, kind, kinds[name] or kind)
+    names = list(index.components)
+    needed = [*_NEEDED, PIPELINES[index.kind], *(_COMPANIONS[name] for name in names if name in _COMPANIONS)]
+    if missing := [name for name in needed if name not in names]:
+        raise CheckpointError(f"{folder}/model_index.json names no {' and no '.join(missing)}; fetch the whole folder.")
+    for name in names:
+        if not (folder / name).is_dir():
+            raise CheckpointError(f"{folder / name} is missing, which model_index.json names; fetch the whole folder.")
     return names
 
 
-def unet_original_names(config: UNetConfig) -> Names:
-    """`UNet` in the original code, which numbers the blocks of all levels through."""
-    attention: Names = {
-        "norm": "norm",
-        "qkv": heads("qkv", 3, config.head_dim),
-        "context_kv": heads("encoder_kv", 2, config.head_dim),
-        "out": "proj_out",
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Begin errors about a configuration with the part that it belongs to."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{part}: {error}") from None
+
+
+def read_prior(part: Component, scheduler: Theirs, source: str) -> ForeignNetwork:
+    """Import diffusers' `PriorTransformer`, which is Karlo's and Kandinsky's."""
+    with _named(source):
+        config = prior_config(part.config).replace(**unclip_diffusion(scheduler, learned_variance=False))
+    return foreign_network(Prior, config, part.tensors, prior_names(config), source)
+
+
+def decoder_constants(config: DecoderConfig) -> dict[str, torch.Tensor]:
+    """Return the statistics of our decoder that leave embeddings as they are: theirs has none."""
+    dim = config.embedding_dim
+    return {"embedding_mean": torch.zeros(dim), "embedding_std": torch.ones(dim)}
+
+
+def _decoder(parts: Mapping[str, Component], scheduler: Theirs, source: str) -> ForeignNetwork:
+    with _named(f"{source}/decoder"):
+        config = decoder_config(parts["decoder"].config, parts["text_proj"].config)
+        config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
+    tensors = {
+        f"{name}.{key}": value for name in ("decoder", "text_proj") for key, value in parts[name].tensors.items()
     }
-    names: dict[str, Value] = {"conv_in": "input_blocks.0.0", "norm_out": "out.0", "conv_out": "out.2"}
-    num_levels, num_down, num_up = len(config.channel_mult), config.num_res_blocks, config.num_res_blocks + 1
+    constants = decoder_constants(config)
+    return foreign_network(Decoder, config, tensors, decoder_names(config), source, constants=constants)
 
-    def block(ours: str, theirs: str) -> dict[str, Value]:
-        res = under(f"{ours}.res", f"{theirs}.0", RES_ORIGINAL)
-        return res | under(f"{ours}.attention", f"{theirs}.1", attention)
 
-    for level in range(num_levels):
-        first = 1 + level * (num_down + 1)
-        for index in range(num_down):
-            names |= block(f"down.{level}.blocks.{index}", f"input_blocks.{first + index}")
-        names |= under(f"down.{level}.resample", f"input_blocks.{first + num_down}.0", RES_ORIGINAL)
-        for index in range(num_up):
-            names |= block(f"up.{level}.blocks.{index}", f"output_blocks.{level * num_up + index}")
-        # The way up begins at the coarsest level.
-        attends = num_levels - 1 - level in config.attention_levels
-        theirs = f"output_blocks.{level * num_up + num_up - 1}.{2 if attends else 1}"
-        names |= under(f"up.{level}.resample", theirs, RES_ORIGINAL)
-    last = 2 if config.attention_levels else 1
-    names |= block("middle.blocks.0", "middle_block")
-    return names | under("middle.blocks.1.res", f"middle_block.{last}", RES_ORIGINAL)
+def _upsamplers(parts: Mapping[str, Component], scheduler: Theirs, source: str) -> dict[str, ForeignNetwork]:
+    """Import the first network, and that of the last step if there is one, by the names of their stages."""
+    networks: dict[str, ForeignNetwork] = {}
+    sizes: set[int] = set()
+    for suffix, name in (("", "super_res_first"), ("_last", "super_res_last")):
+        if name not in parts:
+            continue
+        with _named(f"{source}/{name}"):
+            config = upsampler_config(parts[name].config, parts["decoder"].config["sample_size"])
+            config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
+        sizes.add(config.image_size)
+        networks[f"upsampler_{config.image_size}{suffix}"] = foreign_network(
+            Upsampler, config, parts[name].tensors, unet_names(config.unet()), f"{source}/{name}"
+        )
+    if len(sizes) > 1:
+        raise ConfigError(f"{source}: super_res_last draws other sizes than super_res_first; give two of one size.")
+    return networks

@@ -1,12 +1,14 @@
-"""The networks and their configs. They know tensors in and out; not diffusion, CLIP or pipelines."""
+"""The networks and their configs; a network maps tensors to a tensor, and does not sample."""
 
-from unclip.models.choices import PredictionType, ScheduleName
-from unclip.models.counting import count_bytes, count_flops, count_parameters
-from unclip.models.decoder import Decoder, DecoderConfig
+from unclip.diffusion import PredictionType, ScheduleName
+from unclip.models.decoder import Decoder, DecoderConfig, TextTransformerConfig
 from unclip.models.kandinsky import KandinskyDecoder, KandinskyDecoderConfig
 from unclip.models.movq import Autoencoder, AutoencoderConfig
 from unclip.models.presets import (
     autoencoder_preset,
+    count_bytes,
+    count_flops,
+    count_parameters,
     decoder_preset,
     kandinsky_decoder_preset,
     preset_names,
@@ -14,7 +16,6 @@ from unclip.models.presets import (
     upsampler_preset,
 )
 from unclip.models.prior import Prior, PriorConfig, TextCache
-from unclip.models.text_transformer import TextTransformerConfig
 from unclip.models.unet import UNet, UNetConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
 

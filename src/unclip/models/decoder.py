@@ -1,4 +1,4 @@
-"""The decoder network: noisy picture and CLIP image embedding to a prediction. Knows no schedule and no guidance."""
+"""The decoder network: predict from a noisy picture, a CLIP image embedding and, if configured, text."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,27 +6,36 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from unclip.config import Config
+from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
-from unclip.models.choices import Depth, PredictionType, ScheduleName
-from unclip.models.own_x0 import own_x0
-from unclip.models.text_transformer import TextTransformer, TextTransformerConfig, last_token
+from unclip.models.common import Depth, last_x0, standardized
 from unclip.models.unet import UNet, UNetConfig, check_size
-from unclip.nn import LayerNorm32, Linear, TimeEmbedding
-from unclip.runtime import at_least_float32
-from unclip.shapes import Timesteps, TokenMask
+from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
+from unclip.shapes import Hidden, Timesteps, TokenMask
+
+
+class TextTransformerConfig(Config):
+    """Shape of a decoder's text transformer, whose width is that of the context tokens."""
+
+    num_text_tokens: PositiveInt
+    """Longest text, in tokens."""
+    depth: PositiveInt
+    """Transformer blocks."""
+    num_heads: PositiveInt
+    """Attention heads; they divide the width."""
 
 
 class DecoderConfig(Config):
-    """Shape of a decoder, and the diffusion that its output belongs to."""
+    """Shape of a decoder, and the diffusion process that it is trained in."""
 
     image_size: PositiveInt
-    """Side in pixels that it is trained at; other sizes and shapes work where the levels divide them."""
+    """Side in pixels of the training pictures; other sizes and shapes work if the levels divide them."""
     embedding_dim: PositiveInt
     """Size of the CLIP image (and text) embedding."""
     text_dim: NonNegativeInt = 0
     """Width of the CLIP text tokens; 0 = no text at all."""
     text_transformer: TextTransformerConfig | None = None
-    """What reads those tokens before they become context, as in the paper; None = a linear layer alone (Karlo)."""
+    """Transformer over the text tokens before they become context, as in the paper; None = none (Karlo)."""
     base_channels: PositiveInt
     """Width that `channel_mult` multiplies."""
     channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
@@ -46,13 +55,13 @@ class DecoderConfig(Config):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability inside residual blocks."""
     self_conditioning: bool = False
-    """Whether it reads its own last prediction of x0, in further input channels (Analog Bits, arXiv 2208.04202)."""
+    """Whether the network reads its last prediction of x0 in further input channels (Analog Bits, arXiv 2208.04202)."""
     learned_variance: bool = True
-    """Whether it also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
+    """Whether the network also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
     prediction_type: PredictionType = "eps"
     """What the first channels of the output are."""
     schedule: ScheduleName = "cosine"
-    """Noise schedule that it is trained with."""
+    """Noise schedule of the training."""
     num_timesteps: PositiveInt = 1000
     """Length of that schedule's table."""
     in_channels: PositiveInt = 3
@@ -61,17 +70,23 @@ class DecoderConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> "DecoderConfig":
         self.unet().check(self.image_size)
-        if self.text_transformer is not None:
-            self._check_text_transformer(self.text_transformer.num_heads)
+        if self.text_transformer is None:
+            return self
+        if not self.text_dim:
+            raise ConfigError("text_transformer reads text tokens, but text_dim=0; give the width of CLIP's.")
+        if self.context_dim % (num_heads := self.text_transformer.num_heads):
+            raise ConfigError(
+                f"text_transformer: num_heads={num_heads} does not divide context_dim={self.context_dim}."
+            )
         return self
 
     @property
     def size_multiple(self) -> int:
-        """What height and width of a picture must be divisible by."""
+        """Divisor of the height and width of a picture."""
         return self.unet().size_multiple
 
     def unet(self) -> UNetConfig:
-        """The trunk. Raises `ConfigError` if no level has one of the `attention_resolutions`."""
+        """Return the trunk's config. Raises `ConfigError` if no level has one of the `attention_resolutions`."""
         return UNetConfig(
             in_channels=self.in_channels * (2 if self.self_conditioning else 1),
             out_channels=self.in_channels * (2 if self.learned_variance else 1),
@@ -86,14 +101,6 @@ class DecoderConfig(Config):
             dropout=self.dropout,
         )
 
-    def _check_text_transformer(self, num_heads: int) -> None:
-        if not self.text_dim:
-            raise ConfigError("text_transformer reads text tokens, but text_dim=0; give the width of CLIP's.")
-        if self.context_dim % num_heads:
-            raise ConfigError(
-                f"text_transformer: num_heads={num_heads} does not divide context_dim={self.context_dim}."
-            )
-
     def _attention_levels(self) -> tuple[int, ...]:
         check_size("image_size", self.image_size, self.patch_size, len(self.channel_mult), ConfigError)
         grids = [self.image_size // self.patch_size // 2**level for level in range(len(self.channel_mult))]
@@ -107,10 +114,10 @@ class DecoderConfig(Config):
 class Decoder(nn.Module):
     """unCLIP's decoder (paper, section 2.1): ADM U-Net conditioned on an image embedding and, optionally, on text.
 
-    The embedding is added to the time embedding and projected to context tokens. Where it is absent a learned vector
-    stands in, for guidance. The buffers `embedding_mean` and `embedding_std` standardise it first; they start as the
-    identity. Text tokens are further context; after a text transformer, the last one is also added to the time
-    embedding (GLIDE), as the CLIP text embedding always is.
+    The image embedding is standardised by the buffers `embedding_mean` and `embedding_std`, which start as the
+    identity; then it is added to the time embedding and projected to context tokens. Where it is absent, for guidance,
+    a learned vector replaces it. Text tokens are further context; after a text transformer, the last one is also added
+    to the time embedding (GLIDE), as the CLIP text embedding always is.
     """
 
     embedding_mean: Tensor
@@ -148,9 +155,9 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "batch out_channels height width"]:
         """Predict from a noisy picture; the output has twice the channels if the variance is learned.
 
-        `image_present` is False where the learned null embedding replaces the given one (None: all are present).
+        `image_present` is False where the learned null embedding replaces that of the image (None: all are present).
         `text_mask` is True for real tokens. `self_condition` is the last x0 (None: zeros). Raises `InputError` for
-        sizes that the levels do not divide, for text that is missing, and for what the model has no use for.
+        sizes that the levels do not divide, for missing text, and for inputs that the config turns off.
         """
         check_text(self.config.text_dim, text_embedding, text_hidden)
         embedding = self._image(image_embedding, image_present)
@@ -162,15 +169,13 @@ class Decoder(nn.Module):
             emb, context = emb + added, torch.cat([context, tokens], dim=1)
             if text_mask is not None:
                 mask = nn.functional.pad(text_mask, (self.config.num_image_tokens, 0), value=True)
-        own = own_x0(self.config.self_conditioning, self_condition, x_t)
-        picture = x_t if own is None else torch.cat([x_t, own.to(x_t.dtype)], dim=1)
+        x0 = last_x0(self.config.self_conditioning, self_condition, x_t)
+        picture = x_t if x0 is None else torch.cat([x_t, x0.to(x_t.dtype)], dim=1)
         prediction: Tensor = self.unet(picture, emb, context, mask)
         return prediction
 
     def _image(self, image_embedding: Tensor, image_present: Tensor | None) -> Tensor:
-        embedding = (at_least_float32(image_embedding) - at_least_float32(self.embedding_mean)) / at_least_float32(
-            self.embedding_std
-        )
+        embedding = standardized(image_embedding, self.embedding_mean, self.embedding_std)
         embedding = embedding.to(self.null_image_embedding.dtype)
         if image_present is None:
             return embedding
@@ -185,10 +190,48 @@ class Decoder(nn.Module):
         return added + self.text_state(last_token(tokens, mask)), tokens
 
 
+class TextTransformer(nn.Module):
+    """GLIDE's text encoder (arXiv 2112.10741, section 3): learned positions and blocks that look both ways.
+
+    GLIDE's, and so the paper's, embeds token ids of its own vocabulary. This one reads CLIP's hidden states, projected,
+    so that one tokenizer serves all stages. The caller normalises the output.
+    """
+
+    def __init__(self, config: TextTransformerConfig, width: int) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.empty(config.num_text_tokens, width))
+        nn.init.normal_(self.positions, std=0.02)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, config.num_heads, depth=config.depth) for _ in range(config.depth)
+        )
+
+    def forward(self, x: Hidden, mask: TokenMask | None = None) -> Hidden:
+        """Transform tokens; `mask` is True for real ones, at least one per text, and padding changes nothing.
+
+        Raises `InputError` for texts that are too long.
+        """
+        length, longest = x.shape[1], len(self.positions)
+        if length > longest:
+            raise InputError(f"text_hidden has {length} tokens; this decoder takes {longest}.")
+        visible = None if mask is None else mask[:, None, None].expand(-1, 1, length, length)  # (N, 1, queries, keys)
+        x = x + self.positions[:length]
+        for block in self.blocks:
+            x, _ = block(x, visible)
+        return x
+
+
+def last_token(x: Hidden, mask: TokenMask | None = None) -> Float[Tensor, "batch width"]:
+    """Return the last real token of each text (None: all are real)."""
+    if mask is None:
+        return x[:, -1]
+    places = torch.arange(mask.shape[1], device=x.device)
+    return x[torch.arange(len(x), device=x.device), (places * mask).amax(dim=1)]
+
+
 def check_text(text_dim: int, text_embedding: Tensor | None, text_hidden: Tensor | None) -> None:
-    """Raise `InputError` for text that is missing, or that a decoder has no use for (`text_dim` is 0)."""
-    given = (text_embedding is not None, text_hidden is not None)
-    if text_dim and not all(given):
+    """Raise `InputError` for missing text, and for text where `text_dim` is 0."""
+    is_present = (text_embedding is not None, text_hidden is not None)
+    if text_dim and not all(is_present):
         raise InputError('this decoder needs text_embedding and text_hidden; encode "" for no text.')
-    if not text_dim and any(given):
+    if not text_dim and any(is_present):
         raise InputError("this decoder takes no text (text_dim=0); pass neither text_embedding nor text_hidden.")

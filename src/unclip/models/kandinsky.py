@@ -1,4 +1,4 @@
-"""Kandinsky's decoders: noisy latent and CLIP image embedding, in 2.1 text too, to a prediction. Knows no guidance."""
+"""Kandinsky's decoders: predict from a noisy latent, a CLIP image embedding and, in 2.1, text."""
 
 import torch
 from jaxtyping import Float
@@ -6,8 +6,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from unclip.config import Config
-from unclip.errors import ConfigError
-from unclip.models.choices import Depth, PredictionType, ScheduleName
+from unclip.diffusion import PredictionType, ScheduleName
+from unclip.models.common import Depth
 from unclip.models.decoder import check_text
 from unclip.models.unet import UNet, UNetConfig
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding
@@ -15,16 +15,16 @@ from unclip.shapes import Timesteps, TokenMask
 
 
 class KandinskyDecoderConfig(Config):
-    """Shape of a decoder of Kandinsky 2.1 or 2.2, and the diffusion that its output belongs to."""
+    """Shape of a decoder of Kandinsky 2.1 or 2.2, and the diffusion process that it is trained in."""
 
     image_size: PositiveInt
-    """Side of the latents that it is trained at, not of the pictures; other sizes work where the levels divide them."""
+    """Side of the training latents, not of the pictures; other sizes work if the levels divide them."""
     embedding_dim: PositiveInt
     """Size of the CLIP image embedding."""
     text_dim: NonNegativeInt = 0
     """Width of the text tokens; 0 = no text at all (2.2)."""
     text_embedding_dim: PositiveInt | None = None
-    """Size of the text embedding, if there is text; None = `embedding_dim`."""
+    """Size of the text embedding; None = `embedding_dim`."""
     normalize_image: bool
     """Whether layer norms follow the projections of the image embedding (2.2)."""
     base_channels: PositiveInt
@@ -44,11 +44,11 @@ class KandinskyDecoderConfig(Config):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability inside residual blocks."""
     learned_variance: bool = True
-    """Whether it also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
+    """Whether the network also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
     prediction_type: PredictionType = "eps"
     """What the first channels of the output are."""
     schedule: ScheduleName = "kandinsky"
-    """Noise schedule that it is trained with."""
+    """Noise schedule of the training."""
     num_timesteps: PositiveInt = 1000
     """Length of that schedule's table."""
     in_channels: PositiveInt = 4
@@ -56,20 +56,16 @@ class KandinskyDecoderConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> "KandinskyDecoderConfig":
-        for level in self.attention_levels:
-            if level >= len(self.channel_mult):
-                allowed = ", ".join(str(known) for known in range(len(self.channel_mult)))
-                raise ConfigError(f"attention_levels has {level}, but the levels are {allowed}.")
         self.unet().check(self.image_size)
         return self
 
     @property
     def size_multiple(self) -> int:
-        """What height and width of a picture must be divisible by."""
+        """Divisor of the height and width of a latent."""
         return self.unet().size_multiple
 
     def unet(self) -> UNetConfig:
-        """The trunk."""
+        """Return the trunk's config."""
         return UNetConfig(
             in_channels=self.in_channels,
             out_channels=self.in_channels * (2 if self.learned_variance else 1),
@@ -120,9 +116,9 @@ class KandinskyDecoder(nn.Module):
     ) -> Float[Tensor, "batch out_channels height width"]:
         """Predict from a noisy latent; the output has twice the channels if the variance is learned.
 
-        `text_mask` is True for tokens that may be looked at. The published weights look at padding too: for them leave
+        `text_mask` is True for tokens that are attended to. The published weights attend to padding too: for them leave
         it None, and pass all 77 tokens. Raises `InputError` for sizes that the levels do not divide, and for text that
-        is missing or that the model has no use for.
+        is missing or that the config turns off.
         """
         check_text(self.config.text_dim, text_embedding, text_hidden)
         dtype = self.image_tokens.weight.dtype
@@ -137,7 +133,7 @@ class KandinskyDecoder(nn.Module):
         return prediction
 
     def _image(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to the time embedding, and the context tokens."""
+        """Return what is added to the time embedding, and the context tokens."""
         added = self.image_embedding(embedding)
         tokens = self.image_tokens(embedding).unflatten(1, (self.config.num_image_tokens, -1))
         if self.config.normalize_image:

@@ -1,4 +1,4 @@
-"""The blocks of a VQ autoencoder. They know feature maps and, for their norms, a latent; no codebook and no config."""
+"""The VQ autoencoder of latent diffusion: config, network and blocks."""
 
 from typing import Literal
 
@@ -9,121 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.config import Config
-from unclip.errors import ConfigError, InputError
-from unclip.models.choices import Depth
-from unclip.models.unet import check_divisible
+from unclip.errors import InputError
+from unclip.models.common import Depth
+from unclip.models.unet import check_divisible, check_levels
 from unclip.nn import GroupNorm32, Linear, Resample, attention, resample, split_heads
 from unclip.shapes import Images
 
 Latents = Float[Tensor, "batch latent_channels latent_height latent_width"]
-
-# VQGAN's; the norms of the U-Nets have 1e-5.
-_EPS = 1e-6
-
-
-class LatentNorm(nn.Module):
-    """Group normalisation and, if `latent_channels` is not 0, MoVQ's scale and shift of every pixel from the latent."""
-
-    def __init__(self, channels: int, latent_channels: int) -> None:
-        super().__init__()
-        self.norm = GroupNorm32(channels, eps=_EPS)
-        self.scale_shift = nn.Conv2d(latent_channels, 2 * channels, 1) if latent_channels else None
-
-    def forward(self, x: Images, latents: Latents | None) -> Images:
-        """Normalise; `latents` may have any size and is needed exactly if built with `latent_channels`."""
-        h = self.norm(x)
-        if self.scale_shift is None:
-            return h
-        assert latents is not None, "built with latent_channels but called without a latent"
-        # A 1 x 1 convolution commutes with repeating pixels; before it, it costs up to 64 times less.
-        scale, shift = F.interpolate(self.scale_shift(latents), size=x.shape[2:], mode="nearest").chunk(2, dim=1)
-        return torch.addcmul(shift, h, scale)
-
-
-class Residual(nn.Module):
-    """norm-SiLU-conv twice beside a skip connection (VQGAN)."""
-
-    def __init__(self, in_channels: int, out_channels: int, latent_channels: int) -> None:
-        super().__init__()
-        self.norm_1 = LatentNorm(in_channels, latent_channels)
-        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm_2 = LatentNorm(out_channels, latent_channels)
-        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-
-    def forward(self, x: Images, latents: Latents | None) -> Float[Tensor, "batch out_channels height width"]:
-        """Map a feature map to one of `out_channels`."""
-        h = self.conv_1(F.silu(self.norm_1(x, latents)))
-        h = self.conv_2(F.silu(self.norm_2(h, latents)))
-        skip: Tensor = self.skip(x)
-        return skip + h
-
-
-class PixelAttention(nn.Module):
-    """Self-attention over the pixels with a single head, and a residual connection (VQGAN)."""
-
-    def __init__(self, channels: int, latent_channels: int) -> None:
-        super().__init__()
-        self.norm = LatentNorm(channels, latent_channels)
-        self.qkv = Linear(channels, 3 * channels)
-        self.out = Linear(channels, channels)
-
-    def forward(self, x: Images, latents: Latents | None) -> Images:
-        """Attend over all pixels."""
-        pixels = self.norm(x, latents).flatten(2).transpose(1, 2)  # (N, H W, C)
-        q, k, v = split_heads(self.qkv(pixels), 3, x.shape[1])
-        mixed = self.out(attention(q, k, v).transpose(1, 2).flatten(2))  # (N, H W, C)
-        return x + mixed.transpose(1, 2).unflatten(2, x.shape[2:])
-
-
-class Block(nn.Module):
-    """A residual block and, where the level has it, attention."""
-
-    def __init__(self, in_channels: int, out_channels: int, attended: bool, latent_channels: int) -> None:
-        super().__init__()
-        self.res = Residual(in_channels, out_channels, latent_channels)
-        self.attention = PixelAttention(out_channels, latent_channels) if attended else None
-
-    def forward(self, h: Images, latents: Latents | None) -> Float[Tensor, "batch out_channels height width"]:
-        """Map a feature map to one of `out_channels`."""
-        h = self.res(h, latents)
-        return h if self.attention is None else self.attention(h, latents)
-
-
-class Level(nn.Module):
-    """The blocks of one grid size in one direction, and the change to the next grid size."""
-
-    def __init__(
-        self, inputs: list[int], width: int, attended: list[bool], direction: Resample, latent_channels: int = 0
-    ) -> None:
-        super().__init__()
-        self.direction: Resample = direction
-        self.blocks = nn.ModuleList(
-            Block(in_channels, width, attends, latent_channels)
-            for in_channels, attends in zip(inputs, attended, strict=True)
-        )
-        self.resample: nn.Conv2d | None = None
-        if direction == "down":
-            self.resample = nn.Conv2d(width, width, 3, stride=2)
-        elif direction == "up":
-            self.resample = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(
-        self, h: Images, latents: Latents | None = None
-    ) -> Float[Tensor, "batch out_channels new_height new_width"]:
-        """Map a feature map to one of the level's width on the next level's grid."""
-        for block in self.blocks:
-            h = block(h, latents)
-        if self.resample is None:
-            return h
-        # Halving pads below and on the right only, as VQGAN does, so that an even size gives exactly half of it.
-        h = F.pad(h, (0, 1, 0, 1)) if self.direction == "down" else resample(h, "up")
-        resampled: Tensor = self.resample(h)
-        return resampled
-
-
 Features = Float[Tensor, "batch bottleneck_channels latent_height latent_width"]
 
+# VQGAN's epsilon; the norms of the U-Nets have 1e-5.
+_EPS = 1e-6
 # Latent pixels compared with the whole codebook at once: 64 MiB of distances for 16,384 codes.
 _CHUNK = 1024
 
@@ -148,11 +44,11 @@ class AutoencoderConfig(Config):
     codebook_size: PositiveInt
     """Number of codebook vectors."""
     norm: Literal["group", "spatial"]
-    """Norms of the decoder: "group", or "spatial" where the latent scales and shifts what they give (MoVQ)."""
+    """Norms of the decoder: "group", or "spatial", whose results the latent scales and shifts (MoVQ)."""
     in_channels: PositiveInt = 3
     """Channels of a picture."""
     scaling_factor: float = Field(default=1.0, gt=0.0)
-    """What latents are multiplied by before diffusion and divided by after it; `encode` and `decode` do neither."""
+    """Factor of the latents in diffusion; `encode` and `decode` do not apply it."""
 
     @property
     def widths(self) -> list[int]:
@@ -166,17 +62,14 @@ class AutoencoderConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> "AutoencoderConfig":
-        for level in self.attention_levels:
-            if level >= len(self.channel_mult):
-                allowed = ", ".join(str(known) for known in range(len(self.channel_mult)))
-                raise ConfigError(f"attention_levels has {level}, but the levels are {allowed}.")
+        check_levels(self.attention_levels, len(self.channel_mult))
         return self
 
 
 class Autoencoder(nn.Module):
     """VQGAN (Esser et al. 2021), with the spatial norms of MoVQ (Zheng et al. 2022) if the config asks for them.
 
-    `encode` and `decode` are what latent diffusion needs; it works on latents that are not quantised.
+    Latent diffusion uses `encode` and `decode`, on latents that are not quantised.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -191,11 +84,11 @@ class Autoencoder(nn.Module):
         self.decoder = LatentDecoder(config)
 
     def forward(self, images: Images) -> Images:
-        """What is left of pictures in [-1, 1] after encoding, quantising and decoding; errors as for `encode`."""
+        """Encode, quantise and decode pictures in [-1, 1]; raises as `encode`."""
         return self.decode(self.encode(images), quantize=True)
 
     def encode(self, images: Images) -> Latents:
-        """Latents of pictures in [-1, 1], not quantised: `latent_channels`, each side `downsampling` times shorter.
+        """Encode pictures in [-1, 1], without quantising: `latent_channels`, each side `downsampling` times shorter.
 
         Raises `InputError` for pictures of other channels, or whose sides the levels do not divide.
         """
@@ -207,7 +100,7 @@ class Autoencoder(nn.Module):
         return latents
 
     def decode(self, latents: Latents, quantize: bool = False) -> Images:
-        """Pictures near [-1, 1], not clipped, of latents, each replaced by its nearest codebook vector if `quantize`.
+        """Return pictures near [-1, 1], not clipped; `quantize` replaces latents by their nearest codebook vectors.
 
         Raises `InputError` for latents of other channels.
         """
@@ -223,11 +116,11 @@ class Autoencoder(nn.Module):
     # Nearest codebook vector, VQGAN eq. 2. In float32: in half precision many of 16,384 distances are equal.
     @torch.no_grad()
     def codes(self, latents: Latents) -> Int64[Tensor, "batch latent_height latent_width"]:
-        """Index in the codebook of the vector nearest to each latent pixel."""
+        """Return the index in the codebook of the vector nearest to each latent pixel."""
         pixels = latents.permute(0, 2, 3, 1)
         codebook = self.codebook.float()
         nearest = [
-            # The shortcut through a matrix product would lose the digits that tell near vectors apart.
+            # A matrix product is faster, but loses the digits that tell near vectors apart.
             torch.cdist(chunk, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
             for chunk in pixels.flatten(0, 2).float().split(_CHUNK)
         ]
@@ -247,14 +140,14 @@ class LatentEncoder(nn.Module):
             inputs = [channels] + [width] * (config.num_res_blocks - 1)
             attended = [level in config.attention_levels] * len(inputs)
             last = level == len(widths) - 1
-            self.down.append(Level(inputs, width, attended, "none" if last else "down"))
+            self.down.append(LatentLevel(inputs, width, attended, "none" if last else "down"))
             channels = width
-        self.middle = Level([channels] * 2, channels, [config.middle_attention, False], "none")
+        self.middle = LatentLevel([channels] * 2, channels, [config.middle_attention, False], "none")
         self.norm_out = LatentNorm(channels, 0)
         self.conv_out = nn.Conv2d(channels, config.bottleneck_channels, 3, padding=1)
 
     def forward(self, images: Images) -> Features:
-        """Bottleneck features of pictures."""
+        """Encode pictures."""
         h = self.conv_in(images)
         for level in self.down:
             h = level(h)
@@ -270,23 +163,124 @@ class LatentDecoder(nn.Module):
         latent_channels = config.latent_channels if config.norm == "spatial" else 0
         channels = config.widths[-1]
         self.conv_in = nn.Conv2d(config.bottleneck_channels, channels, 3, padding=1)
-        self.middle = Level([channels] * 2, channels, [config.middle_attention, False], "none", latent_channels)
+        self.middle = LatentLevel([channels] * 2, channels, [config.middle_attention, False], "none", latent_channels)
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(config.widths))):
             inputs = [channels] + [width] * config.num_res_blocks
             attended = [level in config.attention_levels] * len(inputs)
-            self.up.append(Level(inputs, width, attended, "up" if level else "none", latent_channels))
+            self.up.append(LatentLevel(inputs, width, attended, "up" if level else "none", latent_channels))
             channels = width
         self.norm_out = LatentNorm(channels, latent_channels)
         self.conv_out = nn.Conv2d(channels, config.in_channels, 3, padding=1)
 
     def forward(self, features: Features, latents: Latents) -> Images:
-        """Pictures of bottleneck features and of the latents that these were made from."""
+        """Decode bottleneck features; `latents` are those that the features were made from."""
         h = self.middle(self.conv_in(features), latents)
         for level in self.up:
             h = level(h, latents)
         images: Tensor = self.conv_out(F.silu(self.norm_out(h, latents)))
         return images
+
+
+class LatentLevel(nn.Module):
+    """The blocks of one grid size in one direction, and the change to the next grid size."""
+
+    def __init__(
+        self, inputs: list[int], width: int, attended: list[bool], direction: Resample, latent_channels: int = 0
+    ) -> None:
+        super().__init__()
+        self.direction: Resample = direction
+        self.blocks = nn.ModuleList(
+            LatentBlock(in_channels, width, attends, latent_channels)
+            for in_channels, attends in zip(inputs, attended, strict=True)
+        )
+        self.resample: nn.Conv2d | None = None
+        if direction == "down":
+            self.resample = nn.Conv2d(width, width, 3, stride=2)
+        elif direction == "up":
+            self.resample = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(
+        self, h: Images, latents: Latents | None = None
+    ) -> Float[Tensor, "batch out_channels new_height new_width"]:
+        """Map a feature map to one of the level's width on the next level's grid."""
+        for block in self.blocks:
+            h = block(h, latents)
+        if self.resample is None:
+            return h
+        # Halving pads below and on the right only, as VQGAN does, so that an even size gives exactly half of it.
+        h = F.pad(h, (0, 1, 0, 1)) if self.direction == "down" else resample(h, "up")
+        resampled: Tensor = self.resample(h)
+        return resampled
+
+
+class LatentBlock(nn.Module):
+    """A residual block and, where the level has it, attention."""
+
+    def __init__(self, in_channels: int, out_channels: int, attended: bool, latent_channels: int) -> None:
+        super().__init__()
+        self.res = LatentResidual(in_channels, out_channels, latent_channels)
+        self.attention = PixelAttention(out_channels, latent_channels) if attended else None
+
+    def forward(self, h: Images, latents: Latents | None) -> Float[Tensor, "batch out_channels height width"]:
+        """Map a feature map to one of `out_channels`."""
+        h = self.res(h, latents)
+        return h if self.attention is None else self.attention(h, latents)
+
+
+class PixelAttention(nn.Module):
+    """Self-attention over the pixels with a single head, and a residual connection (VQGAN)."""
+
+    def __init__(self, channels: int, latent_channels: int) -> None:
+        super().__init__()
+        self.norm = LatentNorm(channels, latent_channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.out = Linear(channels, channels)
+
+    def forward(self, x: Images, latents: Latents | None) -> Images:
+        """Attend over all pixels."""
+        pixels = self.norm(x, latents).flatten(2).transpose(1, 2)  # (N, H W, C)
+        q, k, v = split_heads(self.qkv(pixels), 3, x.shape[1])
+        mixed = self.out(attention(q, k, v).transpose(1, 2).flatten(2))  # (N, H W, C)
+        return x + mixed.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class LatentResidual(nn.Module):
+    """norm-SiLU-conv twice beside a skip connection (VQGAN)."""
+
+    def __init__(self, in_channels: int, out_channels: int, latent_channels: int) -> None:
+        super().__init__()
+        self.norm_1 = LatentNorm(in_channels, latent_channels)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm_2 = LatentNorm(out_channels, latent_channels)
+        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Images, latents: Latents | None) -> Float[Tensor, "batch out_channels height width"]:
+        """Map a feature map to one of `out_channels`."""
+        h = self.conv_1(F.silu(self.norm_1(x, latents)))
+        h = self.conv_2(F.silu(self.norm_2(h, latents)))
+        skip: Tensor = self.skip(x)
+        return skip + h
+
+
+class LatentNorm(nn.Module):
+    """Group normalisation and, if `latent_channels` is not 0, MoVQ's scale and shift of every pixel from the latent."""
+
+    def __init__(self, channels: int, latent_channels: int) -> None:
+        super().__init__()
+        self.norm = GroupNorm32(channels, eps=_EPS)
+        self.scale_shift = nn.Conv2d(latent_channels, 2 * channels, 1) if latent_channels else None
+
+    def forward(self, x: Images, latents: Latents | None) -> Images:
+        """Normalise; `latents` may have any size and is needed exactly if built with `latent_channels`."""
+        h = self.norm(x)
+        if self.scale_shift is None:
+            return h
+        assert latents is not None, "built with latent_channels but called without a latent"
+        # A 1 x 1 convolution commutes with repeating pixels; before it, it costs up to 64 times less.
+        scale, shift = F.interpolate(self.scale_shift(latents), size=x.shape[2:], mode="nearest").chunk(2, dim=1)
+        return torch.addcmul(shift, h, scale)
 
 
 def _check_channels(name: str, found: int, allowed: int) -> None:

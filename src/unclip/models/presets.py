@@ -1,8 +1,13 @@
-"""Named shapes of the networks: tiny ones for tests, the paper's, and those of published weights."""
+"""Name the shapes of networks (tiny, the paper's, published), and count parameters, bytes and operations of any."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from unclip.checkpoint import Storage
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
 from unclip.models.decoder import DecoderConfig
@@ -52,62 +57,36 @@ _UPSAMPLERS = {
     | {"image_size": 1024, "low_res_size": 256, "patch_size": 4, "noise_conditioning": True, "prediction_type": "x0"},
 }
 
-_KANDINSKY_UNET = {
-    "base_channels": 384,
-    "channel_mult": (1, 2, 3, 4),
-    "num_res_blocks": 3,
-    "attention_levels": (1, 2, 3),
-    "context_dim": 768,
-    "image_size": 64,
-}
+_KANDINSKY_UNET = _KARLO_UNET | {"base_channels": 384, "attention_levels": (1, 2, 3), "context_dim": 768}
 
 _KANDINSKY_DECODERS = {
     "tiny": _TINY_UNET
-    | {
-        "image_size": 8,
-        "embedding_dim": 32,
-        "context_dim": 32,
-        "attention_levels": (1,),
-        "head_dim": 32,
-        "num_image_tokens": 4,
-        "normalize_image": True,
-    },
+    | {"image_size": 8, "embedding_dim": 32, "context_dim": 32, "attention_levels": (1,), "head_dim": 32}
+    | {"num_image_tokens": 4, "normalize_image": True},
     "kandinsky-2.1": _KANDINSKY_UNET
-    | {"embedding_dim": 768, "text_dim": 1024, "num_image_tokens": 10, "normalize_image": False},
-    "kandinsky-2.2": _KANDINSKY_UNET | {"embedding_dim": 1280, "num_image_tokens": 32, "normalize_image": True},
+    | {"image_size": 64, "embedding_dim": 768, "text_dim": 1024, "num_image_tokens": 10, "normalize_image": False},
+    "kandinsky-2.2": _KANDINSKY_UNET
+    | {"image_size": 64, "embedding_dim": 1280, "num_image_tokens": 32, "normalize_image": True},
 }
 
+_MOVQ = {"bottleneck_channels": 4, "latent_channels": 4, "norm": "spatial"}
 _AUTOENCODERS = {
-    "tiny": _TINY_UNET
-    | {
-        "attention_levels": (1,),
-        "bottleneck_channels": 4,
-        "latent_channels": 4,
-        "codebook_size": 64,
-        "norm": "spatial",
-    },
-    # Also that of 2.1. Its published config says scaling_factor 0.18215, which is a default that nobody applies: the
-    # decoders draw its latents as they are.
-    "kandinsky-2.2": {
-        "base_channels": 128,
-        "channel_mult": (1, 2, 2, 4),
-        "num_res_blocks": 2,
-        "attention_levels": (3,),
-        "bottleneck_channels": 4,
-        "latent_channels": 4,
-        "codebook_size": 16384,
-        "norm": "spatial",
-    },
+    "tiny": _TINY_UNET | _MOVQ | {"attention_levels": (1,), "codebook_size": 64},
+    # Also that of 2.1. Its published config has scaling_factor 0.18215, a default that no pipeline applies: latents are
+    # sampled unscaled.
+    "kandinsky-2.2": _MOVQ
+    | {"base_channels": 128, "channel_mult": (1, 2, 2, 4), "num_res_blocks": 2, "attention_levels": (3,)}
+    | {"codebook_size": 16384},
 }
 
 
 def preset_names(config: type[Config]) -> list[str]:
-    """Names of the presets of a class of configurations, such as `PriorConfig`; none where it has none."""
+    """Return the names of the presets of a config class, such as `PriorConfig`; empty if it has none."""
     return sorted(_TABLES.get(config, {}))
 
 
 def prior_preset(name: str) -> PriorConfig:
-    """The prior of that name, such as "reference" (308M parameters) or "karlo" (1.02B); else `InputError`.
+    """Get the prior of a name, such as "reference" (308M parameters) or "karlo" (1.02B); else `InputError`.
 
     Kandinsky 2.1's has the shape of Karlo's.
     """
@@ -115,23 +94,23 @@ def prior_preset(name: str) -> PriorConfig:
 
 
 def decoder_preset(name: str) -> DecoderConfig:
-    """The decoder of that name, such as "tiny" (16 px, no text) or "karlo" (893M, 64 px, text); else `InputError`."""
+    """Get the decoder of a name, as "tiny" (16 px, no text) or "karlo" (893M, 64 px, text); else `InputError`."""
     return _preset(DecoderConfig, _DECODERS, name)
 
 
 def kandinsky_decoder_preset(name: str) -> KandinskyDecoderConfig:
-    """The latent decoder called "tiny" (8 x 8, no text), "kandinsky-2.1" (1.23B parameters, with text) or
+    """Get the latent decoder "tiny" (8 x 8, no text), "kandinsky-2.1" (1.23B parameters, with text) or
     "kandinsky-2.2" (1.25B, without), the last two for latents of 64 x 64; else `InputError`."""
     return _preset(KandinskyDecoderConfig, _KANDINSKY_DECODERS, name)
 
 
 def upsampler_preset(name: str) -> UpsamplerConfig:
-    """The upsampler of that name, such as "tiny" (8 to 32 px) or "karlo" (692M, 64 to 256 px); else `InputError`."""
+    """Get the upsampler of a name, as "tiny" (8 to 32 px) or "karlo" (692M, 64 to 256 px); else `InputError`."""
     return _preset(UpsamplerConfig, _UPSAMPLERS, name)
 
 
 def autoencoder_preset(name: str) -> AutoencoderConfig:
-    """The autoencoder called "tiny" (halves once) or "kandinsky-2.2" (67.8M parameters); else `InputError`."""
+    """Get the autoencoder "tiny" (halves once) or "kandinsky-2.2" (67.8M parameters); else `InputError`."""
     return _preset(AutoencoderConfig, _AUTOENCODERS, name)
 
 
@@ -148,3 +127,23 @@ _TABLES: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     UpsamplerConfig: _UPSAMPLERS,
     AutoencoderConfig: _AUTOENCODERS,
 }
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Count trainable and frozen parameters; buffers are left out."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_bytes(module: nn.Module) -> dict[Storage, int]:
+    """Count bytes of the parameters by storage; int8 keeps vectors, and a scale per output channel, in float32."""
+    count = count_parameters(module)
+    int8 = sum(p.numel() + 4 * len(p) if p.ndim > 1 else 4 * p.numel() for p in module.parameters())
+    return {"float32": 4 * count, "bfloat16": 2 * count, "int8": int8}
+
+
+def count_flops(function: Callable[..., Any], *args: Any) -> int:
+    """Count floating-point operations of one call, two per multiply-add; on meta tensors nothing is computed."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        function(*args)
+    return int(counter.get_total_flops())

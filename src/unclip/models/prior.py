@@ -1,4 +1,4 @@
-"""The prior network: text features and a noisy image embedding to a prediction. Knows no schedule and no guidance."""
+"""The prior network: predict from a noisy image embedding and text features; noise schedules are diffusion's part."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,21 +6,20 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from unclip.config import Config
+from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
-from unclip.models.choices import Depth, PredictionType, ScheduleName
-from unclip.models.own_x0 import own_x0
+from unclip.models.common import Depth, last_x0, standardized, unstandardized
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
-from unclip.runtime import at_least_float32
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
 TextCache = Float[Tensor, "batch depth 2 heads keys head_dim"]
 
-# Tokens that the noisy embedding brings: time, noised image embedding, learned query.
+# Tokens of the noisy embedding: time, noised image embedding, learned query.
 _NUM_NOISED = 3
 
 
 class PriorConfig(Config):
-    """Shape of a prior, and the diffusion that its output belongs to."""
+    """Shape of a prior, and the diffusion process that it is trained in."""
 
     embedding_dim: PositiveInt
     """Size of the CLIP image embedding."""
@@ -41,17 +40,17 @@ class PriorConfig(Config):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability of the residual branches."""
     self_conditioning: bool = False
-    """Whether it reads its own last prediction of x0, as one more token (Analog Bits, arXiv 2208.04202)."""
+    """Whether the network reads its last prediction of x0, as one more token (Analog Bits, arXiv 2208.04202)."""
     prediction_type: PredictionType = "x0"
     """What the output is."""
     schedule: ScheduleName = "cosine"
-    """Noise schedule that it is trained with."""
+    """Noise schedule of the training."""
     num_timesteps: PositiveInt = 1000
     """Length of that schedule's table."""
 
     @property
     def num_noised_tokens(self) -> int:
-        """Tokens behind those of the text."""
+        """Number of tokens behind those of the text."""
         return _NUM_NOISED + self.self_conditioning
 
     @model_validator(mode="after")
@@ -64,9 +63,9 @@ class PriorConfig(Config):
 class Prior(nn.Module):
     """unCLIP's diffusion prior (paper, section 2.2): a causal transformer whose last token's output is the prediction.
 
-    Sequence: text tokens, text embedding, time, noised image embedding, its own last x0 if `self_conditioning`, learned
-    query. It works on standardised embeddings; the buffers `embedding_mean` and `embedding_std`, measured on data,
-    start as the identity.
+    Sequence: text tokens, text embedding, time, noised image embedding, the last x0 if `self_conditioning`, learned
+    query. Embeddings are standardised by the buffers `embedding_mean` and `embedding_std`, which are measured on data
+    and start as the identity.
     """
 
     embedding_mean: Tensor
@@ -117,9 +116,9 @@ class Prior(nn.Module):
         `text_mask` is True for real tokens (None: all are). Texts may be cut to the longest of the batch: padding never
         changes the result. `cache`, from `text_cache`, replaces `text_embedding` and `text_hidden` but not `text_mask`.
         `self_condition` is the last x0, standardised (None: zeros). Raises `InputError` for text that is missing or too
-        long, and for what the model has no use for.
+        long, and for inputs that the config turns off.
         """
-        tail = self._noised_tokens(x_t, timestep, own_x0(self.config.self_conditioning, self_condition, x_t))
+        tail = self._noised_tokens(x_t, timestep, last_x0(self.config.self_conditioning, self_condition, x_t))
         if cache is None:
             x = torch.cat([self._text(text_embedding, text_hidden), tail], dim=1)  # (N, L + 1 + noised, width)
             mask = _visible(text_mask, x.shape[1], x.shape[1], x)
@@ -137,7 +136,7 @@ class Prior(nn.Module):
         text_hidden: Hidden | None = None,
         text_mask: TokenMask | None = None,
     ) -> TextCache:
-        """Keys and values of the text, once per prompt: causality makes them the same at every time step.
+        """Compute keys and values of the text, once per prompt: causality makes them the same at every time step.
 
         One tensor, batch first, so that it can be indexed and concatenated like any other conditioning.
         """
@@ -150,16 +149,12 @@ class Prior(nn.Module):
         return torch.stack(cached, dim=1)
 
     def standardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """CLIP's image embedding to the numbers that are diffused: mean 0 and standard deviation 1 per dimension."""
-        return (at_least_float32(embedding) - at_least_float32(self.embedding_mean)) / at_least_float32(
-            self.embedding_std
-        )
+        """Turn CLIP's image embeddings into the numbers that are diffused."""
+        return standardized(embedding, self.embedding_mean, self.embedding_std)
 
     def unstandardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """The inverse of `standardize`."""
-        return at_least_float32(embedding) * at_least_float32(self.embedding_std) + at_least_float32(
-            self.embedding_mean
-        )
+        """Invert `standardize`."""
+        return unstandardized(embedding, self.embedding_mean, self.embedding_std)
 
     def _text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> Tensor:
         if text_embedding is None:
@@ -169,7 +164,9 @@ class Prior(nn.Module):
         if self.config.num_text_tokens and text_hidden is None:
             raise InputError(f"this prior needs text_hidden, up to {self.config.num_text_tokens} tokens.")
         x = torch.cat(tokens, dim=1)
-        return x + self._positions(x.shape[1] - 1)[:, : x.shape[1]]
+        # A short text leaves out the positions between its last token and the text embedding.
+        length, longest = x.shape[1] - 1, self.config.num_text_tokens
+        return x + torch.cat([self.positions[:, :length], self.positions[:, longest : longest + 1]], dim=1)
 
     def _tokens(self, text_hidden: Tensor) -> Tensor:
         if not self.config.num_text_tokens:
@@ -181,26 +178,21 @@ class Prior(nn.Module):
         tokens: Tensor = self.text_tokens(text_hidden.to(self.out.weight.dtype))
         return tokens
 
-    def _noised_tokens(self, x_t: Tensor, timestep: Tensor, own: Tensor | None) -> Tensor:
-        dtype, noised = self.out.weight.dtype, self.config.num_noised_tokens
+    def _noised_tokens(self, x_t: Tensor, timestep: Tensor, x0: Tensor | None) -> Tensor:
+        dtype, num_tokens = self.out.weight.dtype, self.config.num_noised_tokens
         tokens = [self.time_embedding(timestep), self.noised_embedding(x_t.to(dtype))]
-        tokens += [] if own is None else [self.own_x0(own.to(dtype))]
+        tokens += [] if x0 is None else [self.own_x0(x0.to(dtype))]
         query = self.query.expand(len(x_t), -1, -1)
-        return torch.cat([*(token[:, None] for token in tokens), query], dim=1) + self.positions[:, -noised:]
-
-    def _positions(self, num_tokens: int) -> Tensor:
-        behind = 1 + self.config.num_noised_tokens
-        return torch.cat([self.positions[:, :num_tokens], self.positions[:, -behind:]], dim=1)
+        return torch.cat([*(token[:, None] for token in tokens), query], dim=1) + self.positions[:, -num_tokens:]
 
 
 def _visible(
     text_mask: Tensor | None, num_queries: int, num_keys: int, like: Tensor
 ) -> Bool[Tensor, "n 1 queries keys"]:
-    """Causal, without padding; every token sees itself, so that no row of the softmax is empty."""
+    """Return where a query may look: causal, no padding; each token sees itself, so no row of the softmax is empty."""
     offset = num_keys - num_queries
-    order = torch.ones(num_queries, num_keys, dtype=torch.bool, device=like.device)
-    causal, itself = order.tril(offset), order.tril(offset).triu(offset)
+    causal = torch.ones(num_queries, num_keys, dtype=torch.bool, device=like.device).tril(offset)
     if text_mask is None:
         return causal[None, None]
     real = nn.functional.pad(text_mask, (0, num_keys - text_mask.shape[1]), value=True)
-    return (causal & (real[:, None] | itself))[:, None]
+    return (causal & (real[:, None] | causal.triu(offset)))[:, None]

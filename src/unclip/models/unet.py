@@ -1,5 +1,6 @@
-"""The U-Net that decoder and upsamplers share. Knows an embedding and context tokens, not where they come from."""
+"""The U-Net of decoders and upsamplers, conditioned on an embedding and context tokens."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,11 +50,12 @@ class UNetConfig(Config):
 
     @property
     def size_multiple(self) -> int:
-        """What height and width must be divisible by."""
+        """Divisor of height and width."""
         return int(self.patch_size * 2 ** (len(self.channel_mult) - 1))
 
     def check(self, image_size: int) -> None:
-        """Raise `ConfigError` where the parts do not fit each other or `image_size`."""
+        """Raise `ConfigError` if the fields do not fit each other or `image_size`."""
+        check_levels(self.attention_levels, len(self.channel_mult))
         check_size("image_size", image_size, self.patch_size, len(self.channel_mult), ConfigError)
         for level in self.attention_levels:
             channels = self.base_channels * self.channel_mult[level]
@@ -62,6 +64,14 @@ class UNetConfig(Config):
                     f"head_dim={self.head_dim} does not divide the {channels} channels of level {level}; "
                     "change head_dim, base_channels or channel_mult."
                 )
+
+
+def check_levels(attention_levels: Sequence[int], num_levels: int) -> None:
+    """Raise `ConfigError` for a level that the network does not have."""
+    for level in attention_levels:
+        if level >= num_levels:
+            allowed = ", ".join(map(str, range(num_levels)))
+            raise ConfigError(f"attention_levels has {level}, but the levels are {allowed}.")
 
 
 def check_size(name: str, size: int, patch_size: int, num_levels: int, error: type[UnclipError]) -> None:
@@ -77,8 +87,8 @@ def check_divisible(name: str, size: int, multiple: int, reason: str, error: typ
         raise error(f"{name}={size} is not divisible by {multiple} ({reason}); use {lower} or {lower + multiple}.")
 
 
-class Conditioning(NamedTuple):
-    """What every block of the U-Net is told."""
+class BlockInputs(NamedTuple):
+    """Conditioning of every block of the U-Net."""
 
     activated: Embeddings
     """The embedding after its SiLU, (batch, embedding_dim)."""
@@ -107,17 +117,17 @@ class UNet(nn.Module):
             inputs = [kept[-1]] + [width] * (config.num_res_blocks - 1)
             last = level == len(widths) - 1
             attended = [level in config.attention_levels] * len(inputs)
-            self.down.append(Level(config, inputs, width, attended, "none" if last else "down"))
+            self.down.append(UNetLevel(config, inputs, width, attended, "none" if last else "down"))
             kept += [width] * (config.num_res_blocks + (not last))
 
         channels = widths[-1]
-        self.middle = Level(config, [channels] * 2, channels, [bool(config.attention_levels), False], "none")
+        self.middle = UNetLevel(config, [channels] * 2, channels, [bool(config.attention_levels), False], "none")
 
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             inputs = [kept.pop() + (width if index else channels) for index in range(config.num_res_blocks + 1)]
             attended = [level in config.attention_levels] * len(inputs)
-            self.up.append(Level(config, inputs, width, attended, "up" if level else "none"))
+            self.up.append(UNetLevel(config, inputs, width, attended, "up" if level else "none"))
             channels = width
 
         self.norm_out = make_norm(config.norm, channels)
@@ -131,10 +141,10 @@ class UNet(nn.Module):
         context: Context | None = None,
         context_mask: TokenMask | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Map a picture to one of `out_channels`, given (batch, embedding_dim) and context tokens."""
+        """Map a picture to one of `out_channels`, conditioned on (batch, embedding_dim) and on context tokens."""
         for name, size in zip(("height", "width"), x.shape[2:], strict=True):
             check_size(name, size, self.config.patch_size, len(self.config.channel_mult), InputError)
-        conditioning = Conditioning(F.silu(embedding), context, context_mask)
+        conditioning = BlockInputs(F.silu(embedding), context, context_mask)
         kept = [self.conv_in(F.pixel_unshuffle(x, self.config.patch_size).to(self.conv_in.weight.dtype))]
         for level in self.down:
             kept += level(kept[-1], [], conditioning)
@@ -144,7 +154,7 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch_size)
 
 
-class Level(nn.Module):
+class UNetLevel(nn.Module):
     """The blocks of one grid size in one direction, and the change to the next grid size."""
 
     def __init__(
@@ -152,12 +162,13 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(config, in_channels, width, attends) for in_channels, attends in zip(inputs, attended, strict=True)
+            UNetBlock(config, in_channels, width, attends)
+            for in_channels, attends in zip(inputs, attended, strict=True)
         )
         self.resample = _res_block(config, width, width, resample) if resample != "none" else None
 
-    def forward(self, h: Images, skips: list[Tensor], conditioning: Conditioning) -> list[Tensor]:
-        """The output of every block and of the resampling, in order; each block takes one from the end of `skips`."""
+    def forward(self, h: Images, skips: list[Tensor], conditioning: BlockInputs) -> list[Tensor]:
+        """Return the outputs of the blocks and of the resampling; each block takes one map off the end of `skips`."""
         outputs = []
         for block in self.blocks:
             h = block(torch.cat([h, skips.pop()], dim=1) if skips else h, conditioning)
@@ -167,7 +178,7 @@ class Level(nn.Module):
         return outputs
 
 
-class Block(nn.Module):
+class UNetBlock(nn.Module):
     """A residual block and, where the level has it, attention."""
 
     def __init__(self, config: UNetConfig, in_channels: int, width: int, attended: bool) -> None:
@@ -175,7 +186,7 @@ class Block(nn.Module):
         self.res = _res_block(config, in_channels, width, "none")
         self.attention = SpatialAttention(width, config.head_dim, config.context_dim) if attended else None
 
-    def forward(self, h: Images, conditioning: Conditioning) -> Float[Tensor, "batch out_channels height width"]:
+    def forward(self, h: Images, conditioning: BlockInputs) -> Float[Tensor, "batch out_channels height width"]:
         """Map a feature map to one of the level's width."""
         h = self.res(h, conditioning.activated)
         if self.attention is not None:

@@ -1,4 +1,4 @@
-"""The upsampler network: a noisy large picture and a small clean one to a prediction. Knows no schedule, no text."""
+"""The upsampler network: predict from a noisy large picture and a small clean one."""
 
 import torch
 from jaxtyping import Float
@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.config import Config
+from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
-from unclip.models.choices import Depth, PredictionType, ScheduleName
+from unclip.models.common import Depth
 from unclip.models.unet import UNet, UNetConfig
 from unclip.nn import Norm, TimeConditioning, TimeEmbedding
 from unclip.runtime import at_least_float32
@@ -19,12 +20,12 @@ _LEVEL_SCALE = 1000.0
 
 
 class UpsamplerConfig(Config):
-    """Shape of an upsampler, and the diffusion that its output belongs to."""
+    """Shape of an upsampler, and the diffusion process that it is trained in."""
 
     image_size: PositiveInt
-    """Side in pixels of what it makes; crops and other shapes work where the levels divide them."""
+    """Side in pixels of the output; crops and other shapes work if the levels divide them."""
     low_res_size: PositiveInt
-    """Side in pixels of what it is given at `image_size`."""
+    """Side in pixels of the small picture for an output of `image_size`."""
     base_channels: PositiveInt
     """Width that `channel_mult` multiplies."""
     channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
@@ -42,13 +43,13 @@ class UpsamplerConfig(Config):
     residual: bool = False
     """Whether the enlarged small picture is added to the output, which must be `x0`."""
     noise_conditioning: bool = False
-    """Whether it is told how strongly the small picture was augmented."""
+    """Whether the network is conditioned on how strongly the small picture was augmented."""
     learned_variance: bool = False
-    """Whether it also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
+    """Whether the network also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
     prediction_type: PredictionType = "eps"
     """What the first channels of the output are."""
     schedule: ScheduleName = "cosine"
-    """Noise schedule that it is trained with."""
+    """Noise schedule of the training."""
     num_timesteps: PositiveInt = 1000
     """Length of that schedule's table."""
     in_channels: PositiveInt = 3
@@ -65,11 +66,11 @@ class UpsamplerConfig(Config):
 
     @property
     def size_multiple(self) -> int:
-        """What height and width of a picture must be divisible by."""
+        """Divisor of the height and width of a picture."""
         return self.unet().size_multiple
 
     def unet(self) -> UNetConfig:
-        """The trunk: fully convolutional, so that what is learned on crops holds for the whole picture."""
+        """Return the trunk's config: fully convolutional, so that weights learned on crops fit the whole picture."""
         return UNetConfig(
             in_channels=2 * self.in_channels,
             out_channels=self.in_channels * (2 if self.learned_variance else 1),
@@ -109,19 +110,19 @@ class Upsampler(nn.Module):
 
         `low_res` is enlarged here (bicubic, antialiased) unless it has the size of `x_t` already. `augmentation` in
         [0, 1] says how strongly it was noised (None: not at all). Raises `InputError` for sizes that the levels do not
-        divide, and for an augmentation that the model cannot be told.
+        divide, and for an augmentation without `noise_conditioning`.
         """
         emb = self.time_embedding(timestep)
         if self.config.noise_conditioning:
             level = torch.zeros_like(timestep) if augmentation is None else augmentation
             emb = emb + self.augmentation_embedding(level * _LEVEL_SCALE)
         elif augmentation is not None:
-            raise InputError("this upsampler is not told an augmentation (noise_conditioning=False); leave it out.")
+            raise InputError("this upsampler reads no augmentation (noise_conditioning=False); leave it out.")
         enlarged = _enlarge(low_res, x_t)
         output: Tensor = self.unet(torch.cat([at_least_float32(x_t), enlarged], dim=1), emb)
         if not self.config.residual:
             return output
-        # In float32: a correction is small, so what bfloat16 rounds off it lies below a step of 8-bit colour.
+        # In float32: a bfloat16 sum would lose steps of 8-bit colour; the correction, being small, does not.
         mean, rest = at_least_float32(output).split([enlarged.shape[1], output.shape[1] - enlarged.shape[1]], dim=1)
         return torch.cat([mean + enlarged, rest], dim=1)
 

@@ -1,4 +1,4 @@
-"""Building blocks of the networks. They know tensors; not diffusion, CLIP or configs."""
+"""Building blocks of the networks."""
 
 from unclip.nn.attention import Context, SpatialAttention, attention, split_heads
 from unclip.nn.block import Block

@@ -1,4 +1,4 @@
-"""Attention by the kernel that suits device and length, and the U-Net's over pixels. Knows no tokens' meaning."""
+"""Attention by the kernel that suits device and length, and the U-Net's attention over pixels."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,7 +24,7 @@ Keys = Float[Tensor, "batch heads keys head_dim"]
 def attention(
     q: Heads, k: Keys, v: Keys, mask: Bool[Tensor, "#batch 1 #queries keys"] | None = None, causal: bool = False
 ) -> Heads:
-    """softmax(q k^T / sqrt(head_dim)) v. `mask` is True where a query may look and must leave every query a key.
+    """Compute softmax(q k^T / sqrt(head_dim)) v. `mask` is True where a query may look; every query needs a key.
 
     `causal` hides later keys, the last query standing at the last key: with fewer queries than keys it continues a
     sequence.

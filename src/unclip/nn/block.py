@@ -1,4 +1,4 @@
-"""The unit that a network repeats: what a sharded run shards, and what computes its activations again."""
+"""The unit that a network repeats: it is sharded as a whole, and may compute its activations again."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Turns a time or level, one number a sample, into a vector. Knows no schedule: it takes the number as it comes."""
+"""Embed a time or level, one number a sample, as a vector."""
 
 import math
 
@@ -13,7 +13,7 @@ from unclip.shapes import Timesteps
 
 # Sinusoidal embedding, Transformer section 3.5, in ADM's order (all cosines, then all sines).
 def timestep_embedding(timestep: Timesteps, dim: int, max_period: float = 10_000.0) -> Float[Tensor, "batch {dim}"]:
-    """[cos(f_i t), sin(f_i t)] with f_i = max_period^(-i / (dim / 2)); float32 whatever comes in, for even `dim`."""
+    """Return [cos(f_i t), sin(f_i t)] with f_i = max_period^(-i / (dim / 2)), in float32, for even `dim`."""
     half = dim // 2
     index = torch.arange(half, dtype=torch.float32, device=timestep.device)
     angles = timestep.float()[:, None] * torch.exp(index * (-math.log(max_period) / half))  # (N, dim / 2)

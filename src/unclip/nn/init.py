@@ -1,4 +1,4 @@
-"""Initial values that more than one block uses. Knows no block."""
+"""Initial values that several blocks use."""
 
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ L = TypeVar("L", nn.Linear, nn.Conv2d)
 
 
 def zeroed(layer: L) -> L:
-    """The layer with weight and bias 0, so that what it ends contributes nothing at the start of training."""
+    """Set weight and bias to 0, so that the branch that ends in `layer` adds nothing at the start of training."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

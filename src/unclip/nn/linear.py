@@ -1,7 +1,7 @@
-"""Matrix products that mean the same in every host process, whatever it switched: the linear layer of all networks.
+"""The linear layer of all networks, whose results do not depend on the settings of the process.
 
 A process may let float32 products run in bfloat16 (`torch.set_float32_matmul_precision`, or its newer names), and the
-library neither touches that switch nor obeys it when it samples on a CPU.
+library neither changes that switch nor follows it when it samples on a CPU.
 """
 
 import torch
@@ -14,16 +14,16 @@ _FEW_ROWS, _ROWS = 12, 4
 
 
 def exact_type(x: Tensor) -> torch.dtype:
-    """The type in which a product of `x` is as exact as its own type says.
+    """Return the type in which a product of `x` is as exact as its own type.
 
-    That is float64 for float32 on a CPU where the process has narrowed float32 products, outside of training; else the
-    type of `x`.
+    Outside of training that is float64 for float32 on a CPU if the process has narrowed float32 products; else it is
+    the type of `x`.
     """
     return torch.float64 if _is_float32_inference(x) and _is_narrowed() else x.dtype
 
 
 class Linear(nn.Linear):
-    """A linear layer that computes in the type of its input, and as exactly as that type says.
+    """A linear layer that computes in the type of its input, with the precision of that type.
 
     Parameters of fewer bits than a float64 input are widened for the product. On a CPU, outside of training, float32
     results depend neither on how the process treats float32 products nor on its number of threads.

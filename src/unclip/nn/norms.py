@@ -1,7 +1,7 @@
-"""Normalisation with float32 statistics that hands back the type it was given. Knows nothing of what it normalises.
+"""Normalisation with float32 statistics whose result has the type of its input.
 
-PyTorch's kernels sum bfloat16 and float16 input in float32 already; what is left to do is to undo the promotion of the
-result that autocast makes on CUDA, so that the layers behind run in the low precision that was asked for.
+PyTorch's kernels sum bfloat16 and float16 input in float32 already; only the promotion of the result by autocast on
+CUDA is undone here, so that later layers run in the low precision.
 """
 
 import math
@@ -54,5 +54,5 @@ class PixelNorm32(LayerNorm32):
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """The normalisation of a feature map called `norm`."""
+    """Make the normalisation of a feature map called `norm`."""
     return PixelNorm32(channels) if norm == "pixel" else GroupNorm32(channels)

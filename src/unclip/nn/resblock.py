@@ -1,4 +1,4 @@
-"""The residual block of ADM's U-Net. Knows no levels, skips or conditioning: it is handed one embedding a sample."""
+"""The residual block of ADM's U-Net."""
 
 from typing import Literal
 
@@ -57,12 +57,12 @@ class ResBlock(Block):
     def forward(self, x: Images, activated: Embeddings) -> Float[Tensor, "batch out_channels new_height new_width"]:
         """Transform a feature map; `activated` is the embedding after its SiLU, which all blocks share."""
         h = self.conv_1(resample(F.silu(self.norm_1(x)), self.resample))
-        condition = self.embedding(activated)[:, :, None, None]
+        modulation = self.embedding(activated)[:, :, None, None]
         if self.adaptive:
-            scale, shift = condition.chunk(2, dim=1)
+            scale, shift = modulation.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm_2(h), 1 + scale)
         else:
-            h = self.norm_2(h + condition)
+            h = self.norm_2(h + modulation)
         h = self.conv_2(self.dropout(F.silu(h)))
         skip: Tensor = self.skip(resample(x, self.resample))
         return skip + h

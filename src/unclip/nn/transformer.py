@@ -1,4 +1,4 @@
-"""A pre-norm transformer block that can continue a sequence from cached keys and values. Knows no tokens' meaning."""
+"""A pre-norm transformer block that can continue a sequence from cached keys and values."""
 
 import math
 from collections.abc import Callable
@@ -64,17 +64,17 @@ class TransformerBlock(Block):
         mask: Bool[Tensor, "#batch 1 length keys"] | None = None,
         past: KeysValues | None = None,
     ) -> tuple[Hidden, KeysValues]:
-        """Transform tokens; also return the keys and values that they show to tokens that follow.
+        """Transform tokens; also return their keys and values, for tokens that follow.
 
-        With `past` they continue the sequence whose keys and values it holds. `mask` is True where a query may look;
+        The tokens continue the sequence whose keys and values are `past`. `mask` is True where a query may look;
         its keys are those of `past`, then those of `x`.
         """
         packed = self.qkv(self.norm_1(x)).unflatten(-1, (3, -1, self.head_dim))
-        q, own = packed[:, :, 0].transpose(1, 2), packed[:, :, 1:].permute(0, 2, 3, 1, 4)
-        known = own if past is None else torch.cat([past.to(own.dtype), own], dim=3)
-        mixed = attention(q, known[:, 0], known[:, 1], mask, self.causal).transpose(1, 2).flatten(2)  # (N, L, width)
+        q, new = packed[:, :, 0].transpose(1, 2), packed[:, :, 1:].permute(0, 2, 3, 1, 4)
+        all_kv = new if past is None else torch.cat([past.to(new.dtype), new], dim=3)
+        mixed = attention(q, all_kv[:, 0], all_kv[:, 1], mask, self.causal).transpose(1, 2).flatten(2)  # (N, L, width)
         x = x + self.dropout(self.out(mixed))
-        return x + self.dropout(self.ff_out(self.activation(self.ff_in(self.norm_2(x))))), own
+        return x + self.dropout(self.ff_out(self.activation(self.ff_in(self.norm_2(x))))), new
 
 
 def _linear(in_dim: int, out_dim: int, scale: float = 1.0) -> Linear:

@@ -1,8 +1,14 @@
-"""The networks of DALLE2-pytorch with its quirks and parameter names, for its weights. They know tensors in and out."""
+"""The networks of DALLE2-pytorch with its quirks and parameter names, so that its weights load."""
 
-from unclip.models.dalle2_pytorch.config import Dalle2UNetConfig
-from unclip.models.dalle2_pytorch.presets import V1_1_PRIOR, V1_1_UNET, dalle2_decoder_preset, dalle2_prior_preset
-from unclip.models.dalle2_pytorch.prior import Dalle2Prior, Dalle2PriorConfig
+from unclip.models.dalle2_pytorch.config import (
+    V1_1_PRIOR,
+    V1_1_UNET,
+    Dalle2PriorConfig,
+    Dalle2UNetConfig,
+    dalle2_decoder_preset,
+    dalle2_prior_preset,
+)
+from unclip.models.dalle2_pytorch.prior import Dalle2Prior
 from unclip.models.dalle2_pytorch.unet import Dalle2UNet
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""DALLE2-pytorch's attention over a sequence, all heads on one set of keys. Knows no tokens' meaning."""
+"""DALLE2-pytorch's attention: multi-query over a sequence, to conditioning tokens, and linear over pixels."""
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from unclip.shapes import Hidden, Images
 COSINE_SCALE = 16.0
 
 
-class Attention(Block):
+class MultiQueryAttention(Block):
     """norm, multi-query attention with a learned null key and value before the others, projection, norm.
 
     Logits are `logit_scale` times q k^T, or times the cosine of the two. `rotary_dim` channels are rotated; the null
@@ -83,7 +83,7 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Sequential(Linear(inner_dim, width, bias=False), GainNorm(width))
 
     def forward(self, x: Images, context: Float[Tensor, "batch length context_dim"]) -> Images:
-        """What each pixel gathers from the tokens of `context`."""
+        """Attend from each pixel to the tokens of `context`."""
         tokens = self.norm(x.flatten(2).transpose(1, 2))  # (N, H W, C)
         q = self.to_q(tokens).unflatten(-1, (_CROSS_HEADS, -1)).transpose(1, 2)
         k, v = self.to_kv(context).unflatten(-1, (2, _CROSS_HEADS, -1)).permute(2, 0, 3, 1, 4)
@@ -116,7 +116,7 @@ class LinearAttention(Block):
         )
 
     def forward(self, x: Images) -> Images:
-        """What each pixel gathers from all pixels."""
+        """Attend from each pixel to all pixels."""
         packed = self.to_qkv(self.norm(x)).flatten(2).unflatten(1, (3, -1, self.head_dim))  # (N, 3, heads, dim, H W)
         q, k, v = packed.unbind(1)
         q = q.softmax(dim=2, dtype=torch.float32).to(x.dtype) * self.head_dim**-0.5
@@ -132,8 +132,8 @@ class LinearAttention(Block):
 
 
 def attend(attention: nn.Module, x: Images) -> Images:
-    """`x` plus what `attention` makes of it; `x` itself where a level has none."""
-    if isinstance(attention, Attention):
+    """Add the result of `attention` to `x`; a level without attention returns `x`."""
+    if isinstance(attention, MultiQueryAttention):
         return x + attention(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
     if isinstance(attention, LinearAttention):
         return x + attention(x)

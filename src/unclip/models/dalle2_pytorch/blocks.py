@@ -1,7 +1,6 @@
-"""The convolutional blocks of DALLE2-pytorch's U-Net, with its parameter names. Knows no levels or skips."""
+"""The convolutional blocks of DALLE2-pytorch's U-Net, with its parameter names."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -9,15 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.models.dalle2_pytorch.attention import CrossAttention
+from unclip.models.dalle2_pytorch.config import Downsample, Upsample
 from unclip.nn import Block, Linear
 from unclip.shapes import Embeddings, Images
 
-Downsample = Literal["unshuffle", "conv", "cross_embed"]
-Upsample = Literal["pixel_shuffle", "nearest"]
 NewImages = Float[Tensor, "batch out_channels new_height new_width"]
 
 
-class ResBlock(Block):
+class Dalle2ResBlock(Block):
     """conv-norm-SiLU twice beside a skip connection; the time scales and shifts the first norm's result.
 
     With `context_dim`, pixels attend to conditioning tokens between the two. `standardized` makes each filter's weights
@@ -93,7 +91,7 @@ class CrossEmbed(nn.Module):
 
 
 def downsample(how: Downsample, in_channels: int, out_channels: int, kernels: Sequence[int]) -> nn.Module:
-    """A layer that halves height and width; `kernels` are those of "cross_embed"."""
+    """Make a layer that halves height and width; `kernels` are those of "cross_embed"."""
     if how == "cross_embed":
         return CrossEmbed(in_channels, out_channels, kernels, stride=2)
     if how == "conv":
@@ -112,7 +110,7 @@ class _PixelShuffle(nn.Module):
 
 
 def upsample(how: Upsample, in_channels: int, out_channels: int) -> nn.Module:
-    """A layer that doubles height and width."""
+    """Make a layer that doubles height and width."""
     if how == "pixel_shuffle":
         return _PixelShuffle(in_channels, out_channels)
     return nn.Sequential(

@@ -1,23 +1,98 @@
-"""The config of a U-Net of DALLE2-pytorch. Knows no tensors."""
+"""The configs of DALLE2-pytorch's prior and U-Net, and the shapes of LAION's released weights."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from unclip.config import Config
-from unclip.errors import ConfigError
-from unclip.models.choices import PredictionType, ScheduleName
-from unclip.models.dalle2_pytorch.blocks import Downsample, Upsample
+from unclip.diffusion import PredictionType, ScheduleName
+from unclip.errors import ConfigError, InputError, did_you_mean
+from unclip.models.common import Depth
+
+Downsample = Literal["unshuffle", "conv", "cross_embed"]
+Upsample = Literal["pixel_shuffle", "nearest"]
+
+
+class Dalle2PriorConfig(Config):
+    """Shape of a prior of DALLE2-pytorch, and the diffusion process that it is trained in."""
+
+    architecture: Literal["dalle2-pytorch-prior"] = "dalle2-pytorch-prior"
+    """Distinguishes these weights from those of `Prior`."""
+    embedding_dim: PositiveInt
+    """Size of CLIP's image and text embeddings, of its text tokens, and of a token here."""
+    num_text_tokens: PositiveInt
+    """Tokens of a text: shorter texts are filled up with learned padding, one vector a place."""
+    reads_text_hidden: bool = True
+    """Whether the prior was trained on text tokens; if not, all of them are padding."""
+    depth: Depth
+    """Transformer blocks."""
+    num_heads: PositiveInt
+    """Attention heads; they share their keys and values."""
+    head_dim: PositiveInt = 64
+    """Channels of an attention head."""
+    ff_mult: PositiveInt = 4
+    """Hidden width of the gated MLPs, in multiples of `embedding_dim`."""
+    num_embedded_timesteps: PositiveInt | None = None
+    """Length of the table of learned time embeddings; None = a sinusoid and an MLP."""
+    num_text_embedding_tokens: PositiveInt = 1
+    """Tokens from the text embedding."""
+    num_time_tokens: PositiveInt = 1
+    """Tokens from the time."""
+    num_noised_tokens: PositiveInt = 1
+    """Tokens from the noised image embedding."""
+    norm_in: bool = False
+    """Whether tokens are normalised before the first block."""
+    norm_ff: bool = False
+    """Whether the MLPs normalise their hidden layer (their `normformer`)."""
+    norm_out: bool = True
+    """Whether tokens are normalised after the last block."""
+    project_out: bool = True
+    """Whether a linear layer follows that."""
+    rotary: bool = True
+    """Whether queries and keys are rotated, besides the position biases."""
+    attention_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout probability of attention weights."""
+    ff_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout probability inside the MLPs."""
+    self_conditioning: bool = False
+    """Whether the network reads its last prediction of x0."""
+    prediction_type: PredictionType = "x0"
+    """What the output is."""
+    schedule: ScheduleName = "cosine"
+    """Noise schedule of the training."""
+    num_timesteps: PositiveInt = 1000
+    """Length of that schedule's table."""
+    cosine_attention: bool = True
+    """Whether logits are 16 times cosines, as since version 1.4.3, or dot products over sqrt(head_dim)."""
+    position_bias_scale: PositiveFloat = 1.0
+    """Factor of the position biases; 128 in v1.1, which multiplied logits by that after the biases were added."""
+    learned_nulls: bool = True
+    """Whether there are learned vectors for an absent text and noised embedding, as since version 1.9."""
+    null_hides_x_t: bool = True
+    """Whether an absent text hides the noised embedding too, as in their guidance; else it hides the text alone."""
+    truncated_time: bool = False
+    """Whether the sinusoid of the time is rounded towards zero, as v1.1 did by mistake."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Dalle2PriorConfig":
+        if self.embedding_dim % 2 or self.embedding_dim < 4:
+            raise ConfigError(f"embedding_dim={self.embedding_dim} is not an even number from 4 on.")
+        if self.num_embedded_timesteps is not None and self.num_embedded_timesteps < self.num_timesteps:
+            raise ConfigError(
+                f"num_embedded_timesteps={self.num_embedded_timesteps} is below num_timesteps={self.num_timesteps}; "
+                "the later ones would have no embedding."
+            )
+        return self
 
 
 class Dalle2UNetConfig(Config):
-    """Shape of a decoder or upsampler of DALLE2-pytorch, and the diffusion that its output belongs to."""
+    """Shape of a decoder or upsampler of DALLE2-pytorch, and the diffusion process that it is trained in."""
 
     architecture: Literal["dalle2-pytorch-unet"] = "dalle2-pytorch-unet"
-    """Tells these weights from those of our own decoder and upsampler."""
+    """Distinguishes these weights from those of `Decoder` and `Upsampler`."""
     image_size: PositiveInt
-    """Side in pixels that it is trained at; other sizes and shapes work where the levels divide them."""
+    """Side in pixels of the training pictures; other sizes and shapes work if the levels divide them."""
     in_channels: PositiveInt = 3
     """Channels of a picture."""
     base_channels: PositiveInt
@@ -39,13 +114,13 @@ class Dalle2UNetConfig(Config):
     cosine_self_attention: bool = False
     """Whether logits of attention over pixels are 16 times cosines."""
     cosine_cross_attention: bool = False
-    """The same of attention to conditioning tokens."""
+    """Whether logits of attention to conditioning tokens are 16 times cosines."""
     context_dim: PositiveInt
     """Width of the conditioning tokens."""
     num_time_tokens: PositiveInt = 2
     """Conditioning tokens from the time."""
     embedding_dim: NonNegativeInt = 0
-    """Size of the CLIP image embedding; 0 = it is not read."""
+    """Size of the CLIP image embedding; 0 = none is read."""
     num_image_tokens: PositiveInt = 4
     """Conditioning tokens from the image embedding."""
     add_image_to_time: bool = True
@@ -53,35 +128,35 @@ class Dalle2UNetConfig(Config):
     text_dim: NonNegativeInt = 0
     """Width of the CLIP text tokens; 0 = no text. Only the middle attends to text."""
     num_text_tokens: PositiveInt = 256
-    """Tokens that a text takes: shorter ones are filled up with learned padding, one vector a place."""
+    """Tokens of a text: shorter texts are filled up with learned padding, one vector a place."""
     low_res: bool = False
-    """Whether it reads a picture of lower resolution, as upsamplers do."""
+    """Whether the network reads a picture of lower resolution, as upsamplers do."""
     low_res_noise: bool = False
-    """Whether it is told how noisy that picture is."""
+    """Whether the network is conditioned on how noisy that picture is."""
     self_conditioning: bool = False
-    """Whether it reads its own last prediction."""
+    """Whether the network reads its last prediction."""
     stem_kernels: tuple[PositiveInt, ...] = Field(default=(3, 7, 15), min_length=1)
     """Kernels of the first convolutions, side by side."""
     final_kernel: PositiveInt = 1
     """Kernel of the last convolution."""
     downsample: Downsample = "unshuffle"
-    """What halves the size; version 1.10 changed from "conv" to "unshuffle"."""
+    """Layer that halves the size; version 1.10 changed from "conv" to "unshuffle"."""
     downsample_kernels: tuple[PositiveInt, ...] = (2, 4)
     """Kernels of "cross_embed"."""
     upsample: Upsample = "pixel_shuffle"
-    """What doubles the size."""
+    """Layer that doubles the size."""
     memory_efficient: bool = False
     """Whether a level halves the size before its blocks rather than after them, the finest too."""
     scale_skips: bool = False
-    """Whether what the way up reads of the way down is divided by the square root of 2."""
+    """Whether the skip connections are divided by the square root of 2."""
     standardized_weights: bool = False
     """Whether the filters of residual blocks are standardised."""
     learned_variance: bool = True
-    """Whether it also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
+    """Whether the network also outputs the variance, as a fraction in [-1, 1] per pixel, in further channels."""
     prediction_type: PredictionType = "eps"
     """What the first channels of the output are."""
     schedule: ScheduleName = "cosine"
-    """Noise schedule that it is trained with."""
+    """Noise schedule of the training."""
     num_timesteps: PositiveInt = 1000
     """Length of that schedule's table."""
     squared_attention_scale: bool = True
@@ -108,7 +183,7 @@ class Dalle2UNetConfig(Config):
 
     @property
     def size_multiple(self) -> int:
-        """What height and width must be divisible by."""
+        """Divisor of height and width."""
         return int(2 ** (len(self.channel_mult) - (0 if self.memory_efficient else 1)))
 
     @property
@@ -135,3 +210,57 @@ class Dalle2UNetConfig(Config):
                 raise ConfigError(
                     f"num_groups has {groups}, which does not divide the level's {first} and {last} channels."
                 )
+
+
+# Behaviour of the networks up to version 1.3, for which there is no option.
+V1_1_PRIOR: dict[str, Any] = {
+    "cosine_attention": False,
+    "position_bias_scale": 128.0,
+    "learned_nulls": False,
+    "null_hides_x_t": False,
+    "truncated_time": True,
+}
+V1_1_UNET: dict[str, Any] = {"squared_attention_scale": False, "normalized_linear_attention": False}
+
+
+def dalle2_prior_preset(name: str) -> Dalle2PriorConfig:
+    """Get "laion-prior" (ViT-L/14, 249M parameters); else `InputError`."""
+    _check(name, "laion-prior")
+    return Dalle2PriorConfig(
+        embedding_dim=768,
+        num_text_tokens=77,
+        depth=24,
+        num_heads=32,
+        num_embedded_timesteps=1000,
+        norm_ff=True,
+        attention_dropout=0.05,
+        ff_dropout=0.05,
+        **V1_1_PRIOR,
+    )
+
+
+def dalle2_decoder_preset(name: str) -> Dalle2UNetConfig:
+    """Get "laion-decoder" (ViT-L/14 with text, 64 px, 983M parameters); else `InputError`."""
+    _check(name, "laion-decoder")
+    return Dalle2UNetConfig(
+        image_size=64,
+        base_channels=320,
+        channel_mult=(1, 2, 3, 4),
+        num_res_blocks=(4, 4, 4, 4),
+        num_groups=(8, 8, 8, 8),
+        self_attention=(False, True, True, True),
+        linear_attention=True,
+        num_heads=8,
+        head_dim=64,
+        context_dim=512,
+        embedding_dim=768,
+        text_dim=768,
+        memory_efficient=True,
+        downsample="conv",
+        **V1_1_UNET,
+    )
+
+
+def _check(name: str, allowed: str) -> None:
+    if name != allowed:
+        raise InputError(f"no preset of DALLE2-pytorch is called {name!r} here; {did_you_mean(name, [allowed])}")

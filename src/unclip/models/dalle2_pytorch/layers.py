@@ -1,4 +1,4 @@
-"""Layers that both networks of DALLE2-pytorch are made of, with its parameter names. Knows no network."""
+"""Layers of both networks of DALLE2-pytorch, with its parameter names."""
 
 import math
 
@@ -13,8 +13,8 @@ from unclip.shapes import Sample, Timesteps
 class GainNorm(nn.Module):
     """Layer normalisation with a gain `g` and no bias, over the last axis or over the channels of a feature map.
 
-    Statistics are float32. `divided` first divides by the greatest entry, signed as in the original: where all entries
-    are negative the result changes its sign, and the weights have learned so.
+    Statistics are float32. `divided` first divides by the greatest entry, as in the original: where all entries are
+    negative the result changes its sign, as it did in training.
     """
 
     def __init__(self, width: int, *, channels: bool = False, divided: bool = False) -> None:
@@ -35,7 +35,7 @@ class GainNorm(nn.Module):
 class Sinusoid(nn.Module):
     """[sin(f_i t), cos(f_i t)] with f_i = 10000^(-i / (dim / 2 - 1)), float32.
 
-    `truncated` rounds towards zero: before version 1.9 integers went in, and came out in their own type.
+    `truncated` rounds towards zero: before version 1.9 the input was an integer, and so was the output.
     """
 
     def __init__(self, dim: int, *, truncated: bool = False) -> None:
@@ -54,7 +54,7 @@ class Sinusoid(nn.Module):
 
 # Rotary embedding, RoFormer eq. 34, on neighbouring pairs of the first `dim` channels.
 def rotate(x: Float[Tensor, "*batch length head_dim"], dim: int) -> Float[Tensor, "*batch length head_dim"]:
-    """Rotate queries or keys by their place in the sequence."""
+    """Rotate queries or keys by their position in the sequence."""
     frequency = 10_000 ** (-torch.arange(0, dim, 2, dtype=torch.float32, device=x.device) / dim)
     place = torch.arange(x.shape[-2], dtype=torch.float32, device=x.device)
     angles = place[:, None] * frequency  # (L, dim / 2)
@@ -65,5 +65,5 @@ def rotate(x: Float[Tensor, "*batch length head_dim"], dim: int) -> Float[Tensor
 
 
 def normalized(x: Tensor, on: bool) -> Tensor:
-    """Unit vectors along the last axis, or `x` itself."""
+    """Normalise to unit vectors along the last axis if `on`."""
     return F.normalize(x, dim=-1) if on else x

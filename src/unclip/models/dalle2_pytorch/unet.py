@@ -1,4 +1,4 @@
-"""The levels of DALLE2-pytorch's U-Net: residual blocks, attention, change of size. They know no conditioning."""
+"""DALLE2-pytorch's U-Net, decoder or upsampler, with its parameter names but for those of the levels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,101 +9,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.errors import InputError
-from unclip.models.dalle2_pytorch.attention import COSINE_SCALE, Attention, LinearAttention, attend
-from unclip.models.dalle2_pytorch.blocks import CrossEmbed, NewImages, ResBlock, downsample, upsample
+from unclip.models.common import last_x0
+from unclip.models.dalle2_pytorch.attention import COSINE_SCALE, LinearAttention, MultiQueryAttention, attend
+from unclip.models.dalle2_pytorch.blocks import CrossEmbed, Dalle2ResBlock, NewImages, downsample, upsample
 from unclip.models.dalle2_pytorch.config import Dalle2UNetConfig
 from unclip.models.dalle2_pytorch.layers import Sinusoid
 from unclip.nn import Linear
 from unclip.shapes import Embeddings, Images, Timesteps, TokenMask
 
 # Makes a residual block from its input and output channels; the flag is whether it attends to conditioning tokens.
-MakeBlock = Callable[[int, int, bool], ResBlock]
+MakeBlock = Callable[[int, int, bool], Dalle2ResBlock]
 Context = Float[Tensor, "batch length context_dim"]
-
-
-class DownStage(nn.Module):
-    """`pre`, a residual block without and `num_blocks` with cross-attention (if `cross`), attention, `post`."""
-
-    def __init__(
-        self,
-        width: int,
-        num_blocks: int,
-        make_block: MakeBlock,
-        *,
-        cross: bool,
-        attention: nn.Module,
-        pre: nn.Module,
-        post: nn.Module,
-    ) -> None:
-        super().__init__()
-        self.pre = pre
-        self.init = make_block(width, width, False)
-        self.blocks = nn.ModuleList(make_block(width, width, cross) for _ in range(num_blocks))
-        self.attention = attention
-        self.post = post
-
-    def forward(self, x: Images, time: Embeddings, context: Context) -> tuple[NewImages, list[Tensor]]:
-        """The map for the next level, and those that the way up reads: after each block and after the attention."""
-        x = self.init(self.pre(x), time, context)
-        skips = []
-        for block in self.blocks:
-            x = block(x, time, context)
-            skips.append(x)
-        x = attend(self.attention, x)
-        return self.post(x), [*skips, x]
-
-
-class Middle(nn.Module):
-    """A residual block, attention and a residual block at the smallest size."""
-
-    def __init__(self, width: int, make_block: MakeBlock, attention: nn.Module) -> None:
-        super().__init__()
-        self.block1 = make_block(width, width, True)
-        self.attention = attention
-        self.block2 = make_block(width, width, True)
-
-    def forward(self, x: Images, time: Embeddings, context: Context) -> Images:
-        """Transform a feature map."""
-        x = attend(self.attention, self.block1(x, time, context))
-        return self.block2(x, time, context)
-
-
-class UpStage(nn.Module):
-    """One residual block for each map of the way down, with cross-attention if `cross`; attention; `upsample`."""
-
-    def __init__(
-        self,
-        width: int,
-        skip_width: int,
-        num_blocks: int,
-        make_block: MakeBlock,
-        *,
-        cross: bool,
-        attention: nn.Module,
-        upsample: nn.Module,
-    ) -> None:
-        super().__init__()
-        self.init = make_block(width + skip_width, width, cross)
-        self.blocks = nn.ModuleList(make_block(width + skip_width, width, cross) for _ in range(num_blocks))
-        self.attention = attention
-        self.upsample = upsample
-
-    def forward(self, x: Images, skips: list[Tensor], time: Embeddings, context: Context) -> NewImages:
-        """The map for the next level; takes its maps of the way down off the end of `skips`."""
-        for block in (self.init, *self.blocks):
-            x = block(torch.cat([x, skips.pop()], dim=1), time, context)
-        out: Tensor = self.upsample(attend(self.attention, x))
-        return out
-
-
 Present = Bool[Tensor, " batch"]
 
 
 class Dalle2UNet(nn.Module):
     """The Unet of DALLE2-pytorch, with its parameter names but for those of the levels.
 
-    The time, the image embedding and how noisy the small picture is scale and shift every residual block. Time and
-    image are also tokens that all levels but the finest attend to; the middle attends to text besides.
+    The time, the image embedding and the noise level of the small picture scale and shift every residual block. Time
+    and image are also tokens, which all levels but the finest attend to; the middle attends to text, too.
     """
 
     def __init__(self, config: Dalle2UNetConfig) -> None:
@@ -169,15 +93,16 @@ class Dalle2UNet(nn.Module):
         that are not all zero). `low_res` is at the size of `x_t` already, by nearest neighbours, and has
         `low_res_noise_level` as its time step in a linear schedule of 1000. `self_condition` is the last prediction
         (None: zeros). Raises `InputError` for sizes that the levels do not divide, and for conditioning that is missing
-        or that the model has no use for.
+        or that the config turns off.
         """
-        self._check(x_t, image_embedding, text_hidden, low_res, low_res_noise_level, self_condition)
+        self._check(x_t, image_embedding, text_hidden, low_res, low_res_noise_level)
         dtype = self.to_out.weight.dtype
         time, context = self._condition(timestep, image_embedding, image_present, low_res_noise_level)
         middle = context
         if text_hidden is not None:
             middle = torch.cat([context, self._text(text_hidden.to(dtype), text_mask, text_present)], dim=1)
-        pictures = [x_t, *self._last(self_condition, x_t), *([] if low_res is None else [low_res])]
+        x0 = last_x0(self.config.self_conditioning, self_condition, x_t)
+        pictures = [picture for picture in (x_t, x0, low_res) if picture is not None]
         stem = self.init_conv(torch.cat(pictures, dim=1).to(dtype))
         x = self._trunk(stem, time, self.norm_cond(context), self.norm_mid_cond(middle))
         x = self.final_resnet_block(torch.cat([x, stem], dim=1), time, context)
@@ -189,8 +114,8 @@ class Dalle2UNet(nn.Module):
             x = self.init_resnet_block(x, time, context)
         skips: list[Tensor] = []
         for stage in self.downs:
-            x, found = stage(x, time, context)
-            skips += found
+            x, outputs = stage(x, time, context)
+            skips += outputs
         x = self.middle(x, time, middle)
         if self.config.scale_skips:
             skips = [skip * 2**-0.5 for skip in skips]
@@ -226,27 +151,14 @@ class Dalle2UNet(nn.Module):
         tokens = F.pad(self.text_to_cond(hidden), (0, 0, 0, missing))
         return torch.where(F.pad(real, (0, missing))[:, :, None], tokens, self.null_text_embed)
 
-    def _last(self, self_condition: Tensor | None, x_t: Tensor) -> list[Tensor]:
-        if not self.config.self_conditioning:
-            return []
-        return [torch.zeros_like(x_t) if self_condition is None else self_condition]
-
     def _check(
-        self,
-        x_t: Tensor,
-        image: Tensor | None,
-        text: Tensor | None,
-        low_res: Tensor | None,
-        noise_level: Tensor | None,
-        self_condition: Tensor | None,
+        self, x_t: Tensor, image: Tensor | None, text: Tensor | None, low_res: Tensor | None, noise_level: Tensor | None
     ) -> None:
         config = self.config
         _match("image_embedding", image, config.embedding_dim > 0)
         _match("text_hidden", text, config.text_dim > 0)
         _match("low_res", low_res, config.low_res)
         _match("low_res_noise_level", noise_level, config.low_res_noise)
-        if self_condition is not None:
-            _match("self_condition", self_condition, config.self_conditioning)
         if text is not None and text.shape[1] > config.num_text_tokens:
             raise InputError(f"text_hidden has {text.shape[1]} tokens; this network takes {config.num_text_tokens}.")
         height, width = x_t.shape[2:]
@@ -263,10 +175,10 @@ def _match(name: str, value: Tensor | None, wanted: bool) -> None:
         raise InputError(f"this network does not read {name}; leave it out.")
 
 
-def _where(present: Tensor | None, given: Tensor, null: Tensor) -> Tensor:
+def _where(present: Tensor | None, value: Tensor, null: Tensor) -> Tensor:
     if present is None:
-        return given
-    return torch.where(present.view(-1, *[1] * (given.ndim - 1)), given, null)
+        return value
+    return torch.where(present.view(-1, *[1] * (value.ndim - 1)), value, null)
 
 
 def _embed(layers: nn.Sequential, number: Tensor, dtype: torch.dtype) -> Tensor:
@@ -277,6 +189,81 @@ def _embed(layers: nn.Sequential, number: Tensor, dtype: torch.dtype) -> Tensor:
     return x
 
 
+class DownStage(nn.Module):
+    """`pre`, a residual block without and `num_blocks` with cross-attention (if `cross`), attention, `post`."""
+
+    def __init__(
+        self,
+        width: int,
+        num_blocks: int,
+        make_block: MakeBlock,
+        *,
+        cross: bool,
+        attention: nn.Module,
+        pre: nn.Module,
+        post: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.pre = pre
+        self.init = make_block(width, width, False)
+        self.blocks = nn.ModuleList(make_block(width, width, cross) for _ in range(num_blocks))
+        self.attention = attention
+        self.post = post
+
+    def forward(self, x: Images, time: Embeddings, context: Context) -> tuple[NewImages, list[Tensor]]:
+        """Return the map for the next level, and the skip connections: after each block and after the attention."""
+        x = self.init(self.pre(x), time, context)
+        skips = []
+        for block in self.blocks:
+            x = block(x, time, context)
+            skips.append(x)
+        x = attend(self.attention, x)
+        return self.post(x), [*skips, x]
+
+
+class Middle(nn.Module):
+    """A residual block, attention and a residual block at the smallest size."""
+
+    def __init__(self, width: int, make_block: MakeBlock, attention: nn.Module) -> None:
+        super().__init__()
+        self.block1 = make_block(width, width, True)
+        self.attention = attention
+        self.block2 = make_block(width, width, True)
+
+    def forward(self, x: Images, time: Embeddings, context: Context) -> Images:
+        """Transform a feature map."""
+        x = attend(self.attention, self.block1(x, time, context))
+        return self.block2(x, time, context)
+
+
+class UpStage(nn.Module):
+    """One residual block for each map of the way down, with cross-attention if `cross`; attention; `upsample`."""
+
+    def __init__(
+        self,
+        width: int,
+        skip_width: int,
+        num_blocks: int,
+        make_block: MakeBlock,
+        *,
+        cross: bool,
+        attention: nn.Module,
+        upsample: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.init = make_block(width + skip_width, width, cross)
+        self.blocks = nn.ModuleList(make_block(width + skip_width, width, cross) for _ in range(num_blocks))
+        self.attention = attention
+        self.upsample = upsample
+
+    def forward(self, x: Images, skips: list[Tensor], time: Embeddings, context: Context) -> NewImages:
+        """Return the map for the next level; takes skip connections off the end of `skips`."""
+        for block in (self.init, *self.blocks):
+            x = block(torch.cat([x, skips.pop()], dim=1), time, context)
+        out: Tensor = self.upsample(attend(self.attention, x))
+        return out
+
+
 def _stem(config: Dalle2UNetConfig) -> nn.Module:
     channels = config.in_channels * (1 + config.low_res + config.self_conditioning)
     if len(config.stem_kernels) > 1:
@@ -285,8 +272,10 @@ def _stem(config: Dalle2UNetConfig) -> nn.Module:
     return nn.Conv2d(channels, config.base_channels, kernel, padding=kernel // 2)
 
 
-def _res_block(config: Dalle2UNetConfig, num_groups: int, in_channels: int, out_channels: int, cross: bool) -> ResBlock:
-    return ResBlock(
+def _res_block(
+    config: Dalle2UNetConfig, num_groups: int, in_channels: int, out_channels: int, cross: bool
+) -> Dalle2ResBlock:
+    return Dalle2ResBlock(
         in_channels,
         out_channels,
         4 * config.base_channels,
@@ -297,10 +286,10 @@ def _res_block(config: Dalle2UNetConfig, num_groups: int, in_channels: int, out_
     )
 
 
-def _self_attention(config: Dalle2UNetConfig, width: int) -> Attention:
+def _self_attention(config: Dalle2UNetConfig, width: int) -> MultiQueryAttention:
     scale = config.head_dim ** (-1.0 if config.squared_attention_scale else -0.5)
     cosine = config.cosine_self_attention
-    return Attention(
+    return MultiQueryAttention(
         width, config.num_heads, config.head_dim, logit_scale=COSINE_SCALE if cosine else scale, cosine=cosine
     )
 

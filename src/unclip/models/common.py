@@ -1,0 +1,42 @@
+"""Parts that several networks share: a config field, the statistics of embeddings, and the input of the last x0."""
+
+from typing import Annotated, TypeAlias
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from unclip.errors import InputError
+from unclip.runtime import at_least_float32
+from unclip.shapes import Sample
+
+# A config of more blocks is a mistake, and its network would be built before anything is compared with it.
+Depth: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
+
+
+def standardized(
+    embedding: Float[Tensor, "batch dim"], mean: Float[Tensor, " dim"], std: Float[Tensor, " dim"]
+) -> Float[Tensor, "batch dim"]:
+    """Bring embeddings to mean 0 and standard deviation 1 per dimension, in float32 or better."""
+    return (at_least_float32(embedding) - at_least_float32(mean)) / at_least_float32(std)
+
+
+def unstandardized(
+    embedding: Float[Tensor, "batch dim"], mean: Float[Tensor, " dim"], std: Float[Tensor, " dim"]
+) -> Float[Tensor, "batch dim"]:
+    """Invert `standardized`."""
+    return at_least_float32(embedding) * at_least_float32(std) + at_least_float32(mean)
+
+
+# Analog Bits (arXiv 2208.04202), section 3.2: zeros stand for a prediction that does not exist.
+def last_x0(self_conditioning: bool, self_condition: Tensor | None, x_t: Sample) -> Sample | None:
+    """Return the last x0, or zeros in the shape of `x_t` where there is none; None if `self_conditioning` is off.
+
+    Raises `InputError` for a last x0 that the network does not read.
+    """
+    if not self_conditioning and self_condition is not None:
+        raise InputError("this network does not read its own predictions (self_conditioning=False); leave them out.")
+    if not self_conditioning:
+        return None
+    return torch.zeros_like(x_t) if self_condition is None else self_condition
