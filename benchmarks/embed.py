@@ -21,7 +21,7 @@ from record import write_result
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
 from unclip.data import ShardSet, embed, emoji_items, write_shards
 from unclip.data.embed import read_pictures, to_pixels
-from unclip.runtime import autocast, inference_dtype, resolve_device
+from unclip.runtime import resolve_device
 
 LIMIT = 0.9
 
@@ -77,11 +77,11 @@ def tower_seconds(encoder: TextImageEncoder, shards: ShardSet, batch_size: int) 
     captions = {caption: None for batch in batches for texts in batch.captions for caption in texts}
     ids, mask, _ = encoder.tokenizer.encode(list(captions), config.context_length)
     lengths = mask.sum(dim=1)
-    with timed() as seconds, autocast(encoder.device, inference_dtype(encoder.device)):
+    with timed() as seconds:
         for batch in batches:
             encoder.encode_image(to_pixels(batch.pixels, encoder.device))
         for rows in lengths.argsort().split(batch_size):
-            encoder.clip.encode_tokens(ids[rows, : int(lengths[rows].max())].to(encoder.device))
+            encoder.clip.encode_tokens(ids[rows, : int(lengths[rows].max())].to(encoder.device), encoder.compute_dtype)
     return seconds[0]
 
 

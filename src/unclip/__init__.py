@@ -1,4 +1,4 @@
-"""The package's face: its version and, on first use, all the rest. Importing it imports nothing heavy."""
+"""Expose the version of the package and, imported on first use, its main names and its parts."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -13,13 +13,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Draft", "Result", "UnClip", "UnclipError", "__version__"]
 
-# Where each name is, so that `import unclip` does not import torch.
-HOMES = {
-    "Draft": "unclip.pipelines",
-    "Result": "unclip.pipelines",
-    "UnClip": "unclip.pipelines",
-    "UnclipError": "unclip.errors",
-}
+# The module of each name, so that `import unclip` does not import torch.
+HOMES = {"UnclipError": "unclip.errors", **dict.fromkeys(("Draft", "Result", "UnClip"), "unclip.pipelines")}
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What there is, imported or not."""
+    """List the names and parts, imported or not."""
     return sorted({*__all__, *_parts()})
 
 

@@ -1,4 +1,4 @@
-"""The base of every configuration; typed overrides and differences by dotted name."""
+"""Define the base of every configuration, and typed overrides and differences by dotted name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ class Config(pydantic.BaseModel):
     )
 
     def replace(self, **changes: Any) -> Self:
-        """A validated copy with some fields changed; raises `ConfigError` like `load_config`."""
+        """Return a validated copy with some fields changed; raises `ConfigError` like `load_config`."""
         return load_config(type(self), dict(self) | changes)
 
     def model_dump_json(self, *, indent: int | None = None) -> str:  # type: ignore[override]
-        """JSON, in which half a surrogate, as in names of files that are not UTF-8, is escaped: pydantic refuses it."""
+        """Write JSON; half a surrogate, as in file names that are not UTF-8, is escaped, since pydantic refuses it."""
         try:
             return super().model_dump_json(indent=indent)
         except ValueError:
@@ -34,7 +34,7 @@ C = TypeVar("C", bound=Config)
 
 
 def load_config(cls: type[C], mapping: Mapping[str, Any]) -> C:
-    """Build `cls` from a mapping; raises `ConfigError` naming the field, what was found and what is allowed."""
+    """Build `cls` from a mapping; raises `ConfigError` naming the field, its value and the allowed ones."""
     try:
         return cls.model_validate(dict(mapping))
     except pydantic.ValidationError as error:
@@ -42,10 +42,10 @@ def load_config(cls: type[C], mapping: Mapping[str, Any]) -> C:
 
 
 def override(config: C, changes: Mapping[str, str]) -> C:
-    """A copy of `config` with dotted fields set from text: `{"model.depth": "6"}`.
+    """Copy `config` with dotted fields set from text: `{"model.depth": "6"}`.
 
-    Values are read as JSON where that works ("6", "[1, 2]", "true"); otherwise, and for a `str` field, as text. Raises
-    `ConfigError` for an unknown field (with the nearest name) and for a value of the wrong kind.
+    Values are read as JSON if possible ("6", "[1, 2]", "true"); otherwise, and for a `str` field, as text. Raises
+    `ConfigError` for an unknown field (with the nearest name) and for a value of the wrong type.
     """
     values = config.model_dump()
     for name, text in changes.items():
@@ -75,15 +75,19 @@ def _set(values: dict[str, Any], config: pydantic.BaseModel, name: str, text: st
         if not isinstance(config, pydantic.BaseModel):
             raise ConfigError(f"{name}: {key!r} has no fields of its own.")
     _require(config, last, name)
-    value, kinds = _parse(text), _kinds(type(config).model_fields[last].annotation)
-    # A name may look like a number: 2024 is a folder where text or a path is wanted.
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    kinds = _kinds(type(config).model_fields[last].annotation)
+    # A name may look like a number: 2024 is a folder if the field is a text or a path.
     is_name = kinds <= {str, Path, NoneType}
     may_be_json = NoneType in kinds and isinstance(value, str | None)
     values[last] = text if is_name and not may_be_json else value
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The types that a field takes."""
+    """List the types that a field takes."""
     if get_origin(annotation) is Annotated:
         return _kinds(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -99,26 +103,19 @@ def _require(config: pydantic.BaseModel, key: str, name: str) -> None:
         )
 
 
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
 def _explain(cls: type[Config], detail: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"]) or cls.__name__
+    name = ".".join(str(part) for part in detail["loc"]) or cls.__name__
     if detail["type"] == "extra_forbidden":
         cls = _class_at(cls, detail["loc"][:-1])
-        return f"unknown setting {place!r} of {cls.__name__}; {did_you_mean(str(detail['loc'][-1]), cls.model_fields)}"
+        return f"unknown setting {name!r} of {cls.__name__}; {did_you_mean(str(detail['loc'][-1]), cls.model_fields)}"
     message = detail["msg"].removeprefix("Value error, ")
-    found = "" if detail["type"] in {"missing", "value_error"} else f" (found {detail['input']!r})"
-    return f"{place}: {message}{found}"
+    value = "" if detail["type"] in {"missing", "value_error"} else f" (found {detail['input']!r})"
+    return f"{name}: {message}{value}"
 
 
-def _class_at(cls: type[Config], place: Sequence[int | str]) -> type[Config]:
-    """The configuration class at a path of field names; stops at a field that is not a configuration."""
-    for key in place:
+def _class_at(cls: type[Config], path: Sequence[int | str]) -> type[Config]:
+    """Return the configuration class at a path of field names; stops at a field that is not a configuration."""
+    for key in path:
         field = cls.model_fields.get(str(key))
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Config)):
             break

@@ -1,4 +1,4 @@
-"""The exception tree, and the nearest-name hint that its messages end in. Knows nothing else of the package."""
+"""Define the exceptions of the package, hints in their messages, and the import of optional packages."""
 
 import difflib
 import importlib
@@ -7,11 +7,11 @@ from types import ModuleType
 
 
 class UnclipError(Exception):
-    """Base of every exception the package raises on purpose: one line that says asked, found, allowed and fix."""
+    """Base of every exception that the package raises on purpose: one line with request, state, choices and fix."""
 
 
 class InputError(UnclipError):
-    """An argument, a prompt, a picture or a path that a caller gave cannot be used."""
+    """An argument, a prompt, a picture or a path is invalid."""
 
 
 class ConfigError(UnclipError):
@@ -31,16 +31,16 @@ class NoCaptionsError(DataError):
 
 
 class TrainingError(UnclipError):
-    """A training run cannot start or go on."""
+    """A training run cannot start or continue."""
 
 
 class DownloadError(UnclipError):
     """A file cannot be fetched from the network."""
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    def __init__(self, reason: str, *, is_missing: bool = False) -> None:
         super().__init__(reason)
-        self.status = status
-        """The status of the HTTP answer, such as 404; None where there was none."""
+        self.is_missing = is_missing
+        """Whether the server answers that there is no such file."""
 
 
 class DependencyError(UnclipError):
@@ -48,17 +48,17 @@ class DependencyError(UnclipError):
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """The end of an error about an unknown `name`: the nearest allowed name, if one is near, then all of them."""
+    """Write the end of an error about an unknown `name`: the nearest allowed name, if one is near, then all of them."""
     names = sorted(allowed)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}allowed: {', '.join(names)}."
 
 
-def optional_module(name: str, purpose: str) -> ModuleType:
-    """The module `name`; raises `DependencyError`, which begins with `purpose`, where it is not installed."""
+def optional_module(name: str, purpose: str, extra: str = "train") -> ModuleType:
+    """Import `name` of an optional extra; raises `DependencyError`, which begins with `purpose`, if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError:
         package = name.partition(".")[0]
-        raise DependencyError(f"{purpose} needs {package}; run: pip install 'unclip[train]'") from None
+        raise DependencyError(f"{purpose} needs {package}; run: pip install 'unclip[{extra}]'") from None

@@ -1,4 +1,4 @@
-"""Atomic writes, downloads, and names of files: a file appears whole or not at all."""
+"""Write files and folders atomically, whole or not at all, download them, and choose their names."""
 
 import errno
 import http.client
@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import shutil
-import time
 import unicodedata
 import urllib.error
 import urllib.parse
@@ -45,12 +44,21 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             raise
 
 
+def atomic_write(path: Path | str, content: bytes | str) -> None:
+    """Write `content` to `path` atomically; raises `InputError` if the path cannot be written.
+
+    Text becomes UTF-8; half a surrogate, which has no bytes in UTF-8, becomes its escape, as in JSON.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
 def atomic_writes(contents: Mapping[Path, bytes]) -> None:
     """Write several files, all or none; raises `InputError` as `atomic_path` does.
 
-    Everything is written and flushed beside its place before the first file is renamed. Should a rename fail after
-    others, or an exception arrive there, those are undone: what stood in their place comes back. No file system
-    renames several files at once, so a power cut or a kill between two renames can leave some of them.
+    All files are written and flushed beside their targets before the first is renamed. If a rename fails after others,
+    or an exception arrives between them, those are undone: the former files come back. No file system renames several
+    files at once, so a power cut or a kill between two renames can leave some of them.
     """
     temporaries = {path: _temporary(path) for path in contents}
     backups: dict[Path, Path] = {}
@@ -77,27 +85,8 @@ def atomic_writes(contents: Mapping[Path, bytes]) -> None:
 
 
 @contextmanager
-def claimed_paths(names: Sequence[Iterable[Path]]) -> Iterator[list[Path]]:
-    """Yield, for each of `names`, the first of its paths that is free: an empty file is made there, to be replaced.
-
-    So of two programs that choose names at once, each gets its own. On failure the files are removed again. Raises
-    `InputError` as `atomic_path` does.
-    """
-    claimed: list[Path] = []
-    made: list[Path] = []
-    try:
-        for candidates in names:
-            claimed.append(next(path for path in candidates if _claim(path, made)))
-        yield claimed
-    except BaseException:
-        _unlink(claimed)
-        _remove_folders(made)
-        raise
-
-
-@contextmanager
 def atomic_folder(folder: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; on success it is renamed, on failure removed with all that is in it.
+    """Yield a temporary folder beside `folder`; on success it is renamed, on failure removed with its content.
 
     `folder` must not exist or be empty. Operating-system errors become an `InputError` of one line.
     """
@@ -113,47 +102,56 @@ def atomic_folder(folder: Path | str) -> Iterator[Path]:
             raise
 
 
-def atomic_write(path: Path | str, content: bytes | str) -> None:
-    """Write `content` to `path` atomically; raises `InputError` when the path cannot be written.
+@contextmanager
+def claimed_paths(names: Sequence[Iterable[Path]]) -> Iterator[list[Path]]:
+    """Yield, for each of `names`, the first of its paths that is free; an empty file is made there, to be replaced.
 
-    Text becomes UTF-8; half a surrogate, which has no bytes there, becomes its escape, as JSON spells it too.
+    So two programs that choose names at once get different ones. On failure the files are removed again. Raises
+    `InputError` as `atomic_path` does.
     """
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+    claimed: list[Path] = []
+    made: list[Path] = []
+    try:
+        for candidates in names:
+            for path in candidates:
+                with _one_line(path):
+                    _make_parents(path, made)
+                    try:
+                        path.touch(exist_ok=False)
+                    except FileExistsError:
+                        continue
+                claimed.append(path)
+                break
+        yield claimed
+    except BaseException:
+        _unlink(claimed)
+        _remove_folders(made)
+        raise
 
 
 def download(
     url: str,
     path: Path,
     *,
-    pauses: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> None:
     """Fetch `url` over HTTP to `path` atomically.
 
-    A failed download is tried again after each of `pauses` (seconds), unless the server says that there is no such
-    file. `progress` is called with the bytes so far and in all (0 where the server does not say); `check` gets the
-    temporary file and refuses its content by raising. Raises `DownloadError` with the reason, and `InputError` where
-    `path` cannot be written.
+    `progress` is called with the bytes so far and in all (0 if the server does not say); `check` gets the temporary
+    file and refuses its content by raising. Raises `DownloadError` with the reason, and `InputError` if `path` cannot
+    be written.
     """
-    for pause in (*pauses, None):
-        try:
-            with atomic_path(path) as temporary:
-                with temporary.open("wb") as file:
-                    for piece in _http_pieces(url, progress):
-                        file.write(piece)
-                if check is not None:
-                    check(temporary)
-            return
-        except DownloadError as error:
-            if pause is None or error.status in GONE:
-                raise
-            time.sleep(pause)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            for piece in _http_pieces(url, progress):
+                file.write(piece)
+        if check is not None:
+            check(temporary)
 
 
 def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
-    """The content of `url`. A generator, so that errors of the network are told from those of the disk."""
+    """Yield the content of `url`: as a generator, so that errors of the network and of the disk stay apart."""
     try:
         with urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS) as response:
             length, done = int(response.headers.get("Content-Length") or 0), 0
@@ -166,15 +164,14 @@ def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Itera
             raise ConnectionError(f"broke off after {done} of {length} bytes")
     except (OSError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", error)) or type(error).__name__
-        status = error.code if isinstance(error, urllib.error.HTTPError) else None
-        raise DownloadError(reason.splitlines()[0], status) from None
+        is_missing = isinstance(error, urllib.error.HTTPError) and error.code in GONE
+        raise DownloadError(reason.splitlines()[0], is_missing=is_missing) from None
 
 
 def check_writable(paths: Iterable[Path]) -> None:
-    """Raise `InputError` unless a file can be made at each of `paths`, so that no time is spent on what goes into it.
+    """Raise `InputError` unless a file can be made at each of `paths`, before time is spent on its content.
 
-    It is tried: permissions do not tell what a read-only mount, an access list or a long name does. Nothing stays
-    behind.
+    A file is made and removed again: permissions do not show a read-only mount, an access list or too long a name.
     """
     for path in paths:
         made: list[Path] = []
@@ -185,18 +182,18 @@ def check_writable(paths: Iterable[Path]) -> None:
                 _make_parents(path, made)
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                for place in (_temporary(path), path):
-                    if not place.exists():
-                        place.touch(exist_ok=False)
-                        place.unlink()
+                for target in (_temporary(path), path):
+                    if not target.exists():
+                        target.touch(exist_ok=False)
+                        target.unlink()
         except UnicodeEncodeError:
-            raise InputError(f"cannot write {str(path)!a}: this system's file names cannot say it.") from None
+            raise InputError(f"cannot write {str(path)!a}: this system's file names cannot encode it.") from None
         finally:
             _remove_folders(made)
 
 
 def expand_home(path: Path | str) -> Path:
-    """`path` with its leading ~ or ~name replaced; raises `InputError` where there is no such home folder."""
+    """Replace a leading ~ or ~name; raises `InputError` if there is no such home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -204,14 +201,14 @@ def expand_home(path: Path | str) -> Path:
 
 
 def free_names(path: Path) -> Iterator[Path]:
-    """`path`, then with -2, -3, … behind its stem."""
+    """Yield `path`, then with -2, -3, … behind its stem."""
     yield path
     for number in itertools.count(2):
         yield path.with_stem(f"{path.stem}-{number}")
 
 
 def slug(title: str) -> str:
-    """A title as part of a file's name: its words in lower case; what has no words, as emoji, by what Unicode says."""
+    """Make a part of a file's name from a title: its words in lower case, or the Unicode names of its symbols."""
     words = re.sub(r"\W+", "-", title.lower()).strip("-")
     if not words:
         names = [unicodedata.name(sign, "") for sign in title if unicodedata.category(sign)[0] in "SP"]
@@ -224,14 +221,13 @@ def slug(title: str) -> str:
 
 
 def _temporary(path: Path) -> Path:
-    """A path beside `path` that no other process uses, and that is no longer than a file system's names may be."""
+    """Name a path beside `path` that no other process uses, no longer than a file system's names may be."""
     name = os.fsencode(path.name)[:MAX_REPEATED].decode(errors="ignore")
     return path.with_name(f".{name}.{os.getpid()}.tmp")
 
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn an operating-system error into an `InputError` about `path`."""
     try:
         yield
     except OSError as error:
@@ -253,7 +249,6 @@ def _parents_of(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def _make_parents(path: Path, made: list[Path]) -> None:
-    """Make the folders that are missing above `path`, and add them to `made`."""
     for folder in reversed(path.parents):
         if not folder.exists():
             folder.mkdir(exist_ok=True)
@@ -261,25 +256,13 @@ def _make_parents(path: Path, made: list[Path]) -> None:
 
 
 def _remove_folders(folders: Sequence[Path]) -> None:
-    """Remove the folders that are empty, the last first."""
     for folder in reversed(folders):
-        with suppress(OSError):
+        with suppress(OSError):  # it is not empty
             folder.rmdir()
 
 
-def _claim(path: Path, made: list[Path]) -> bool:
-    """Make an empty file at `path`; False where something is there."""
-    with _one_line(path):
-        _make_parents(path, made)
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            return False
-    return True
-
-
 def _back_up(path: Path, backup: Path) -> Path:
-    """A second name of the file, or a copy where the file system has no links."""
+    """Give the file a second name, or make a copy if the file system has no links."""
     backup.unlink(missing_ok=True)
     try:
         os.link(path, backup)

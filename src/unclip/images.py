@@ -1,7 +1,7 @@
-"""Pixels: the one place that knows ranges and layouts. Knows no network and no data set.
+"""Convert pictures between tensors, arrays and PIL, scale and cut them, and write them to files.
 
 A batch of pictures is a float32 tensor (batch, channels, height, width) in [-1, 1]; numpy pictures are uint8
-(batch, height, width, channels); PIL pictures are RGB.
+(batch, height, width, channels); PIL pictures are RGB. Files are read by `unclip.pictures`.
 """
 
 import io
@@ -23,31 +23,30 @@ from unclip.pictures import on_white, open_picture
 from unclip.shapes import Images
 
 PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
-# Of JPEG and WebP: no difference to the eye at a quarter of a PNG's bytes.
+# Of JPEG and WebP: no visible difference at a quarter of a PNG's bytes.
 QUALITY = 95
 MAX_TEXT_BYTES = 15_000
-
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
 
 
 def from_uint8(pixels: Uint8Images | UInt8[Tensor, "batch height width channels"]) -> Images:
-    """uint8 (batch, height, width, channels) to float32 (batch, channels, height, width) in [-1, 1], where it lies."""
+    """Convert uint8 (batch, height, width, channels) to a batch, on the device of a tensor."""
     tensor = pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
     return tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def to_unit(images: Images) -> Float32[np.ndarray, "batch height width channels"]:
-    """Images to float32 (batch, height, width, channels) in [0, 1], clamped."""
+    """Convert a batch to float32 (batch, height, width, channels) in [0, 1], clamped."""
     return images.detach().float().add(1.0).mul(0.5).clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_uint8(images: Images) -> Uint8Images:
-    """Images to uint8 (batch, height, width, channels): clamped and rounded."""
+    """Convert a batch to uint8 (batch, height, width, channels), clamped and rounded."""
     return np.rint(to_unit(images) * 255.0).astype(np.uint8)
 
 
 def from_pil(images: Sequence[Image.Image]) -> Images:
-    """PIL pictures of one size to a batch, transparency white; raises `InputError` when sizes differ or it is empty."""
+    """Convert PIL pictures of one size, white behind transparency; raises `InputError` if sizes differ or for none."""
     sizes = {image.size for image in images}
     if len(sizes) != 1:
         raise InputError(f"a batch holds pictures of one size; found {len(images)} pictures of sizes {sorted(sizes)}.")
@@ -55,12 +54,12 @@ def from_pil(images: Sequence[Image.Image]) -> Images:
 
 
 def to_pil(images: Images) -> list[Image.Image]:
-    """A batch to RGB PIL pictures."""
+    """Convert a batch to RGB PIL pictures."""
     return [Image.fromarray(pixels) for pixels in to_uint8(images)]
 
 
 def resize(images: Images, size: int | tuple[int, int]) -> Float[Tensor, "batch channels new_height new_width"]:
-    """Bicubic, antialiased when shrinking; `size` is the side of a square or (height, width). Values are not clamped.
+    """Scale bicubically, antialiased when shrinking, to a square of side `size` or to (height, width); not clamped.
 
     Computed in float32, since the antialiased kernel has no bfloat16 form on a CPU.
     """
@@ -71,11 +70,16 @@ def resize(images: Images, size: int | tuple[int, int]) -> Float[Tensor, "batch 
     return resized.to(images.dtype)
 
 
+# Four ways to a shape, all around the middle; they differ in the order of cutting and scaling, and so in the pixels.
+
+
 # As the processor of `transformers` prepares pictures for CLIP, to the bit: the longer side is rounded down.
 def crop_square(image: Image.Image, size: int) -> Image.Image:
-    """The middle, (size, size) in RGB, of a picture whose shorter side was resized to `size` (bicubic on uint8)."""
-    if max(image.size) > 16 * min(image.size):
-        image = _middle(image, 16 * min(image.size))  # resizing the whole strip could take gigabytes
+    """Scale the shorter side to `size` (bicubic on uint8), then cut the middle square; RGB."""
+    longest = 16 * min(image.size)  # scaling a whole strip could take gigabytes
+    if max(image.size) > longest:
+        left, top = (max(0, side - longest) // 2 for side in image.size)
+        image = image.crop((left, top, image.width - left, image.height - top))
     width, height = (size * side // min(image.size) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
     resized = on_white(image).resize((width, height), Image.Resampling.BICUBIC)
@@ -83,7 +87,10 @@ def crop_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of a picture in RGB, cut to the shape of `size`, (width, height), and scaled to it (bicubic)."""
+    """Cut the middle to the shape of `size`, (width, height), and scale it in one step (bicubic); RGB.
+
+    The kernel reaches beyond the cut, whose borders need not be whole pixels.
+    """
     width, height = size
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
@@ -92,15 +99,20 @@ def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def cut(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
-    """The middle of a picture in the shape of `shape`, (width, height), as large as whole pixels allow; not scaled."""
+    """Cut the middle in the proportions of `shape`, (width, height), as large as whole pixels allow; not scaled."""
     scale = min(image.width / shape[0], image.height / shape[1])
     width, height = (max(round(scale * side), 1) for side in shape)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 
 
+def cut_square(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    """Cut the largest middle square, then scale it to `size`: the kernel does not reach beyond the square."""
+    return cut(image, (1, 1)).resize((size, size), resampling)
+
+
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
-    """A contact sheet on white, row by row; cells take the size of the first picture."""
+    """Arrange pictures on a white sheet, row by row; cells take the size of the first picture."""
     if not images:
         raise InputError("a grid needs at least one picture; found 0.")
     width, height = images[0].size
@@ -112,18 +124,18 @@ def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Ima
 
 
 def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a PNG atomically, with `metadata` as text chunks (UTF-8); raises `InputError` when it cannot.
+    """Write a PNG atomically, with `metadata` as text chunks (UTF-8); raises `InputError` if it cannot be written.
 
-    A picture of a mode that PNG has not, such as CMYK, is written in RGB.
+    A picture of a mode that PNG lacks, such as CMYK, is written in RGB.
     """
     atomic_write(path, encode_picture(image, ".png", metadata))
 
 
 def encode_picture(image: Image.Image, suffix: str, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a file that ends in `suffix`: .png, .jpg, .jpeg or .webp. Where a format has no alpha it is white.
+    """Encode a file that ends in `suffix`: .png, .jpg, .jpeg or .webp; white behind transparency if it has no alpha.
 
-    `metadata` are text chunks of a PNG; of the others EXIF's UserComment, as JSON, in which a text of more than
-    15,000 bytes is cut, for JPEG's sake. Raises `InputError` for another suffix.
+    `metadata` become text chunks of a PNG, else EXIF's UserComment as JSON, in which a text of more than 15,000 bytes
+    is cut, for JPEG's sake. Raises `InputError` for another suffix.
     """
     buffer = io.BytesIO()
     if suffix == ".png":
@@ -148,13 +160,13 @@ def save_gif(
 ) -> None:
     """Write an endless animation atomically, `frame_ms` a picture, with `metadata` as a comment (JSON in ASCII).
 
-    Every picture has 256 colours of its own. Raises `InputError` when there is none or the file cannot be written.
+    Every picture has 256 colours of its own. Raises `InputError` for no picture and a file that cannot be written.
     """
     atomic_write(path, encode_gif(images, metadata, frame_ms))
 
 
 def encode_gif(images: Sequence[Image.Image], metadata: Mapping[str, str] | None = None, frame_ms: int = 120) -> bytes:
-    """The bytes of what `save_gif` writes."""
+    """Encode the animation that `save_gif` writes."""
     if not images:
         raise InputError("an animation needs at least one picture; found 0.")
     first, *rest = [image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT) for image in images]
@@ -171,8 +183,3 @@ def _exif(metadata: Mapping[str, str]) -> Image.Exif:
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"ASCII\0\0\0" + json.dumps(texts).encode()
     return exif
-
-
-def _middle(image: Image.Image, side: int) -> Image.Image:
-    left, top = (max(0, length - side) // 2 for length in image.size)
-    return image.crop((left, top, image.width - left, image.height - top))

@@ -1,4 +1,4 @@
-"""What figures were measured on: processor, GPU, versions, commit, date. Knows the system; no model or benchmark."""
+"""Describe the machine of a measurement: processor, GPU, versions, commit, date."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ class Machine(Config):
     """The machine and the software of a measurement."""
 
     processor: str
-    """Name of the processor, or its architecture where the system does not say."""
+    """Name of the processor, or its architecture if the system does not name it."""
     cores: int
     """Logical cores of the machine."""
     threads: int
@@ -27,22 +27,24 @@ class Machine(Config):
     torch: str
     python: str
     commit: str
-    """Commit of this package's repository, with a + where files differ from it; "" for an installed package."""
+    """Commit of this package's repository, with a + if files differ from it; "" for an installed package."""
     date: str
     """Year-month-day."""
 
     def __str__(self) -> str:
-        """One line for a table or a caption."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         where = self.gpu or f"{self.processor}, {threads}"
         return f"{where}; torch {self.torch}; {self.date}" + (f"; commit {self.commit}" if self.commit else "")
 
 
 def describe_machine(device: torch.device | str = "cpu") -> Machine:
-    """This machine as it is now; `device` says whether a GPU took part."""
+    """Describe this machine as it is now; `device` says whether a GPU took part."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     is_gpu = torch.device(device).type == "cuda"
     return Machine(
-        processor=_processor(),
+        processor=names[0] if names else platform.processor() or platform.machine(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         gpu=torch.cuda.get_device_name(device) if is_gpu else None,
@@ -53,15 +55,8 @@ def describe_machine(device: torch.device | str = "cpu") -> Machine:
     )
 
 
-def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def _commit() -> str:
-    # Inside an environment of some other repository, that one's commit would say nothing of this package.
+    # Of an environment inside some other repository, that repository's commit would say nothing about this package.
     if not (PACKAGE.parents[1] / "pyproject.toml").exists():
         return ""
     try:

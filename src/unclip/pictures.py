@@ -1,4 +1,4 @@
-"""Pictures that people give, made uniform or refused. Knows Pillow; no tensor, no range and no network."""
+"""Read the pictures that users give (files, PIL pictures, arrays) as plain RGB or RGBA, or refuse them."""
 
 import io
 import re
@@ -39,9 +39,9 @@ WHOLE_NUMBERS = {1: "B", 3: "H", 4: "L"}
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
-"""Texts of a PNG that may say how it is turned."""
+"""Texts of a PNG that may hold its orientation."""
 WEBP_METADATA = 0b1100
-"""The flags of a WebP that say there are EXIF and XMP."""
+"""The flags of a WebP for EXIF and XMP."""
 MAX_PROFILE = 2**26
 SHORTEST_KEY = {0: 2, 2: 6}
 """Bytes of a transparent colour by the PNG's type: grey, colour."""
@@ -50,23 +50,23 @@ SCALED_KEYS = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
 
 
 def open_picture(source: Picture) -> Image.Image:
-    """The picture as RGB, or as RGBA where it has transparency: upright, 8 bits a channel, in memory, without metadata.
+    """Read a picture as RGB, or RGBA if it has transparency: upright, 8 bits a channel, in memory, without metadata.
 
-    Of an animation it is the first frame. A picture of Pillow's stays as it is and a new one is returned. 16-bit greys
-    become 8-bit ones; colours become sRGB, by the embedded profile if there is one. Of metadata the orientation counts
-    alone: damaged or oversized, it costs no picture. An array is (height, width), or with 1, 3 or 4 channels behind:
-    8-bit whole numbers, or floats in [0, 1]. Raises `InputError` for a file that is missing, damaged or no
+    Of an animation the first frame is read. A PIL picture is not changed; a new one is returned. 16-bit greys become
+    8-bit ones; colours become sRGB, by the embedded profile if there is one. Of metadata the orientation alone is used:
+    damaged or oversized metadata do not prevent reading. An array is (height, width), or with 1, 3 or 4 channels
+    behind: 8-bit whole numbers, or floats in [0, 1]. Raises `InputError` for a file that is missing, damaged or no
     picture, and for one of no pixels or more than `MAX_PIXELS`, which is not decoded.
     """
     original = open_original(source)
-    with _explained(_name(source)):
+    with _explained("the picture" if isinstance(source, Image.Image | np.ndarray) else source):
         return _convert(original)
 
 
 def open_original(source: Picture) -> Image.Image:
-    """The same picture in its own mode, with its colour profile and its transparent colour; the rest as `open_picture`.
+    """Read a picture in its own mode, with its colour profile and its transparent colour; the rest as `open_picture`.
 
-    That gives the same colours of what is returned here as of `source`.
+    `open_picture` gives the same colours for the result as for `source`.
     """
     if isinstance(source, np.ndarray):
         source = _of_array(source)
@@ -80,23 +80,23 @@ def open_original(source: Picture) -> Image.Image:
 
 
 def read_picture(content: bytes, name: str | Path = "the picture") -> Image.Image:
-    """The picture in the bytes of a file, as `open_picture` gives it; errors begin with `name`."""
+    """Read the picture in the bytes of a file, as `open_picture` does; errors begin with `name`."""
     with _explained(name):
         return _convert(_read(io.BytesIO(content), name))
 
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
-    """One picture or several, each through `open_picture`; raises `InputError` also when there is none."""
+    """Read one picture or several, each by `open_picture`; raises `InputError` also for none."""
     if isinstance(images, Image.Image | str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [open_picture(images)]
-    given = list(images)
-    if not given:
+    pictures = [open_picture(image) for image in images]
+    if not pictures:
         raise InputError("no picture was given; give at least one.")
-    return [open_picture(image) for image in given]
+    return pictures
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """The picture in RGB, with white behind what is transparent."""
+    """Convert a picture to RGB, with white behind transparency."""
     if picture.mode not in PLAIN_MODES:
         picture = _convert(picture)
     if picture.has_transparency_data:
@@ -105,7 +105,7 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def _of_array(pixels: np.ndarray) -> Image.Image:
-    """The picture of an array; raises `InputError` where it is not clear what its numbers mean."""
+    """Make a picture of an array; raises `InputError` if the meaning of its numbers is unclear."""
     shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)) or 0 in shape:
         raise InputError(
@@ -122,7 +122,7 @@ def _of_array(pixels: np.ndarray) -> Image.Image:
 
 
 def _convert(image: Image.Image) -> Image.Image:
-    """RGB or RGBA of 8 bits in sRGB."""
+    """Convert to RGB or RGBA of 8 bits in sRGB."""
     picture = _to_srgb(_eight_bits(image) if image.mode[0] in "IF" else image)
     picture.info = {}
     return picture
@@ -152,7 +152,7 @@ def _read(file: io.BytesIO | io.BufferedReader, name: str | Path) -> Image.Image
 
 
 def _png_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
-    """A PNG, given without its signature, of the chunks that make pixels or turn them; and its colour profile."""
+    """Keep the chunks of a PNG (without its signature) for pixels and orientation; returns also its colour profile."""
     kept, info, start = [PNG], dict[str, bytes](), 0
     while start < len(chunks):
         (length,) = struct.unpack(">I", chunks[start : start + 4].ljust(4, b"\0"))
@@ -170,7 +170,7 @@ def _png_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
 
 
 def _webp_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
-    """A WebP, given from its first chunk on, without EXIF and XMP; and as much of its EXIF as there is."""
+    """Take EXIF and XMP out of a WebP (from its first chunk on); returns also as much of its EXIF as exists."""
     kept, info, start = [b"WEBP"], dict[str, bytes](), 0
     while start + 8 <= len(chunks):
         kind, length = struct.unpack_from("<4sL", chunks, start)
@@ -189,7 +189,7 @@ def _webp_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
 
 def _upright(image: Image.Image, name: str | Path) -> Image.Image:
     if not 0 < image.width * image.height <= MAX_PIXELS:
-        raise _wrong_size(name, _times(image.size))
+        raise _wrong_size(name, f"{image.width} x {image.height}")
     if image.format in PROGRAMS:
         raise UnidentifiedImageError
     colour = _transparent_colour(image)  # before the pixels are loaded and their depth is forgotten
@@ -203,7 +203,7 @@ def _upright(image: Image.Image, name: str | Path) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """As Pillow reads it, or, where other metadata keep it from doing so, as the first directory has it; 1: upright."""
+    """Read the orientation (1: upright) by Pillow, or from the first EXIF directory if other metadata prevent it."""
     try:
         value = image.getexif().get(ORIENTATION)
     except Exception:  # on damaged bytes, it fails in many ways
@@ -226,7 +226,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _transparent_colour(image: Image.Image) -> int | tuple[int, ...] | None:
-    """The colour that stands for transparency, in the depth of Pillow's pixels, where Pillow itself keeps another."""
+    """Return the transparent colour in the depth of Pillow's pixels, if Pillow itself keeps another depth."""
     key = image.info.get("transparency")
     raw = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     scale = SCALED_KEYS.get(raw) if isinstance(raw, str) else None
@@ -236,9 +236,9 @@ def _transparent_colour(image: Image.Image) -> int | tuple[int, ...] | None:
 
 
 def white_of(image: Image.Image) -> int:
-    """What white is in a picture of more than 8 bits: 65535 in Pillow's integers, as it writes them to PNG.
+    """Return the value of white in a picture of more than 8 bits: 65535 in Pillow's integers, as it writes PNG.
 
-    Of floats it is the least usual one that clips no pixel.
+    For floats it is the least usual value that clips no pixel.
     """
     if image.mode != "F":
         return 65535
@@ -257,22 +257,22 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """RGB or RGBA, by the embedded profile where there is one that fits; a broken one counts as none."""
-    wanted = "RGBA" if image.has_transparency_data else "RGB"
-    colours = image if image.mode in ("CMYK", "LAB") else image.convert(wanted)
+    """Convert to RGB or RGBA, by the embedded profile if there is a valid one."""
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    colours = image if image.mode in ("CMYK", "LAB") else image.convert(mode)
     with suppress(ImageCms.PyCMSError):
         profile = foreign_profile(image)
         if profile is not None:
-            converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode=wanted)
+            converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
             assert converted is not None
             return converted
-    return colours.convert(wanted)
+    return colours.convert(mode)
 
 
 def foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """What the colours mean, where that is not sRGB; Pillow itself cannot convert LAB, whose meaning is fixed.
+    """Return the profile of colours other than sRGB; for LAB a fixed one, which Pillow does not convert by itself.
 
-    Raises `ImageCms.PyCMSError` for a profile that is broken.
+    Raises `ImageCms.PyCMSError` for a broken profile.
     """
     embedded = image.info.get("icc_profile")
     if not embedded:
@@ -283,7 +283,7 @@ def foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 
 @contextmanager
 def _explained(name: str | Path) -> Iterator[None]:
-    """What Pillow raises becomes an `InputError`; what it warns of, as damaged metadata, does not matter here."""
+    """Turn what Pillow raises into an `InputError`; its warnings, as of damaged metadata, are dropped."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -291,7 +291,7 @@ def _explained(name: str | Path) -> Iterator[None]:
     except InputError:
         raise
     except Image.DecompressionBombError as error:
-        # Raised on opening, so the picture cannot be asked; the first number of the message is that of its pixels.
+        # Raised on opening, so the size is unknown; the first number of the message is that of its pixels.
         raise _wrong_size(name, next(iter(re.findall(r"\d+", str(error))), "too many")) from None
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture that can be read; give PNG, JPEG or WebP.") from None
@@ -303,13 +303,5 @@ def _explained(name: str | Path) -> Iterator[None]:
         raise InputError(f"{name} cannot be read ({reason}); save it again as PNG.") from None
 
 
-def _wrong_size(name: str | Path, found: str) -> InputError:
-    return InputError(f"{name} has {found} pixels; a picture has 1 to {MAX_PIXELS}: resize it.")
-
-
-def _name(source: Picture) -> str:
-    return "the picture" if isinstance(source, Image.Image | np.ndarray) else str(source)
-
-
-def _times(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+def _wrong_size(name: str | Path, size: str) -> InputError:
+    return InputError(f"{name} has {size} pixels; a picture has 1 to {MAX_PIXELS}: resize it.")

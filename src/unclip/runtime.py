@@ -1,4 +1,4 @@
-"""Devices, number formats and random numbers. Knows no network; sets nothing globally."""
+"""Choose devices and number formats, and make random generators; nothing is set globally."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,7 +12,7 @@ from unclip.errors import InputError
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is the first of cuda, mps, cpu that is there. Raises `InputError`."""
+    """Return the device `name`; "auto" is the first available of cuda, mps, cpu. Raises `InputError`."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
     try:
@@ -26,7 +26,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, else float32."""
+    """Return bfloat16 if the device multiplies it natively, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type == "cpu":
@@ -38,26 +38,26 @@ def inference_dtype(device: torch.device) -> torch.dtype:
 
 
 def encoder_dtype(device: torch.device) -> torch.dtype:
-    """What text and image encoders compute in when they draw: float64, where the device has it, else float32.
+    """Return the number format of text and image encoders when drawing: float64 if the device has it, else float32.
 
-    One pass a picture costs little, and all that follows hangs on these numbers. float64 products are the same in every
-    host process; it may have switched those of float32 to bfloat16 or TF32, and the switch is not ours to touch.
+    One pass a picture costs little, and the whole picture depends on these numbers. float64 products are the same in
+    every host process, which may have switched those of float32 to bfloat16 or TF32.
     """
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32; float64 stays."""
+    """Convert `x` to float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Autocast to `dtype` on `device`; a context that does nothing for float32."""
+    """Return autocast to `dtype` on `device`; a context that does nothing for float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def seeded(*parts: int) -> torch.Generator:
-    """A CPU generator whose stream depends on all of `parts` (each in [0, 2^63)), for example (seed, rank, step)."""
+    """Make a CPU generator whose stream depends on all `parts` (each in [0, 2^63)), for example (seed, rank, step)."""
     state = 0
     for part in parts:
         # splitmix64: neighbouring seeds give unrelated streams.
@@ -69,7 +69,7 @@ def seeded(*parts: int) -> torch.Generator:
 
 
 def seeded_generator(seed: int) -> torch.Generator:
-    """A CPU generator of which every bit of `seed` in [0, 2^64) counts; below 2^32 it is torch's own of that seed.
+    """Make a CPU generator that uses every bit of `seed` in [0, 2^64); below 2^32 it is torch's own of that seed.
 
     torch's Mersenne twister is seeded with the lower 32 bits alone, so that seeds equal modulo 2^32 share a stream.
     Larger seeds fill its state from a hash of the whole number.
@@ -86,7 +86,7 @@ def seeded_generator(seed: int) -> torch.Generator:
 
 @contextmanager
 def forked_random_state(seed: int) -> Iterator[None]:
-    """Seed torch's own random state (weight initialisation, dropout) inside the block and put it back afterwards."""
+    """Seed torch's own random state (weight initialisation, dropout) inside the block and restore it afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.set_state(seeded_generator(seed).get_state())
@@ -106,12 +106,12 @@ class NoiseSource:
 
     @classmethod
     def from_seeds(cls, seeds: Sequence[int]) -> "NoiseSource":
-        """One generator per seed, each seeded by that number alone."""
+        """Make one generator per seed, each seeded by that number alone."""
         return cls([seeded_generator(seed) for seed in seeds])
 
     @classmethod
     def from_states(cls, states: UInt8[Tensor, "batch state"]) -> "NoiseSource":
-        """Generators that go on where those of `states` were; raises `InputError` for what is no generator's state."""
+        """Make generators that continue from `states`; raises `InputError` for an invalid state."""
         generators = [torch.Generator() for _ in states]
         try:
             for generator, state in zip(generators, states, strict=True):
@@ -122,19 +122,19 @@ class NoiseSource:
 
     @property
     def states(self) -> UInt8[Tensor, "batch state"]:
-        """All there is to know of the generators, a row each; `from_states` takes it."""
+        """The states of the generators, a row each, as `from_states` takes them."""
         return torch.stack([generator.get_state() for generator in self.generators])
 
     def __len__(self) -> int:
         return len(self.generators)
 
     def copy(self) -> "NoiseSource":
-        """A source that goes on with the same numbers; drawing from one leaves the other as it is."""
+        """Return an independent source that continues with the same numbers."""
         return NoiseSource([generator.clone_state() for generator in self.generators])
 
     def __call__(
         self, shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Noise of shape (batch, *shape), where `shape` is that of one sample."""
+        """Draw noise of shape (batch, *shape), where `shape` is that of one sample."""
         draws = [torch.randn((1, *shape), generator=generator) for generator in self.generators]
         return torch.cat(draws).to(device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The legend of shapes, as annotations that the tests check. Knows no values.
+"""Define the shapes of tensors as annotations, which the tests check.
 
 batch: pictures or prompts; dim: size of a CLIP embedding; length: tokens of a prompt; width: channels of a token;
 channels, height, width: of a picture. Pixels are float32 in [-1, 1] unless a docstring says otherwise.

@@ -12,7 +12,7 @@ from pictures import encoded, picture
 from shard_files import write_tar
 
 from unclip.cli.data import check, num_workers, prepare
-from unclip.data import CheckConfig, PrepareConfig, Report, Source, load_shards
+from unclip.data import CheckConfig, CheckReport, PrepareConfig, Source, load_shards
 from unclip.data.sources.base import Content
 
 Program = Callable[..., Any]
@@ -70,11 +70,11 @@ def test_check_ends_with_0_or_1(unclip: Program, album: Path, tmp_path: Path) ->
     done = unclip("data", "check", album, "-o", tmp_path / "report.json")
     told = "0.png: unreadable (not a picture that can be read)\n1 of 3 samples have a problem: 1 unreadable\n"
     assert (done.code, done.out) == (1, told)
-    written = Report.model_validate_json((tmp_path / "report.json").read_text())
+    written = CheckReport.model_validate_json((tmp_path / "report.json").read_text())
     assert [(finding.name, finding.problem) for finding in written.findings] == [("0.png", "unreadable")]
     assert unclip("data", "check", album, "--max-bad", "0.34").code == 0
     as_json = unclip("data", "check", album, "--json")
-    assert (as_json.code, Report.model_validate_json(as_json.out)) == (1, written)
+    assert (as_json.code, CheckReport.model_validate_json(as_json.out)) == (1, written)
 
 
 def test_check_asks_a_judge_by_name(unclip: Program, album: Path) -> None:

@@ -8,11 +8,12 @@ import pytest
 from pictures import picture
 from PIL import Image
 
-from unclip.data import CheckConfig, Report, check, open_source
+
+from unclip.data import CheckConfig, CheckReport, check, open_source
 from unclip.errors import InputError
 
 
-def found(report: Report) -> set[tuple[str, str]]:
+def found(report: CheckReport) -> set[tuple[str, str]]:
     return {(finding.name, finding.problem) for finding in report.findings}
 
 
@@ -79,7 +80,7 @@ def test_the_report_is_the_same_from_two_processes_and_survives_json(captioned: 
     report = check(open_source(captioned))
     assert check(open_source(captioned), None, lambda *call: calls.append(call), num_workers=2) == report
     assert calls == [(done, 7) for done in range(1, 8)]
-    assert Report.model_validate(json.loads(report.model_dump_json())) == report
+    assert CheckReport.model_validate(json.loads(report.model_dump_json())) == report
 
 
 def test_captions_are_counted(album: Path) -> None:

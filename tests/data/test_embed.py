@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from picture_shards import CAPTIONS, DAMAGED, contents, write_picture_shards
 from PIL import Image
-from shard_files import write_set
 
+from picture_shards import CAPTIONS, DAMAGED, contents, write_picture_shards
+from shard_files import write_set
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, ShardSet, embed
 from unclip.errors import DataError, InputError
@@ -41,7 +41,7 @@ def whole(shards: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFact
 def test_features_are_those_of_the_encoder_rounded_to_half(tmp_path: Path, clip: TextImageEncoder, resize: str) -> None:
     pictures = write_picture_shards(tmp_path / "pictures")
     clip.clip.config = clip.clip.config.replace(resize=resize)
-    embed(tmp_path / "pictures", clip, tmp_path / "out", hidden=True, num_workers=0, dtype=torch.float32)
+    embed(tmp_path / "pictures", clip, tmp_path / "out", hidden=True, num_workers=0)
     found, shards = EmbeddingSet.open(tmp_path / "out"), ShardSet.open(tmp_path / "pictures")
     assert list(found.keys) == list(shards.keys)
     for index, key in enumerate(found.keys):

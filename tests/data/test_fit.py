@@ -8,7 +8,7 @@ from pictures import picture
 from PIL import Image
 
 from unclip.data import PictureFormat, fit_picture
-from unclip.data.pixels import CROPS, Crop, encode_picture
+from unclip.data.prepare import CROPS, Crop
 from unclip.errors import DataError, InputError
 
 
@@ -97,7 +97,7 @@ def test_sizes_below_one_are_refused() -> None:
 @pytest.mark.parametrize(("suffix", "form"), [("png", "PNG"), ("webp", "WEBP"), ("jpg", "JPEG")])
 def test_formats(suffix: str, form: str) -> None:
     original = picture(0)
-    content = encode_picture(original, PictureFormat.model_validate({"suffix": suffix}))
+    content = PictureFormat.model_validate({"suffix": suffix}).encode(original)
     with Image.open(io.BytesIO(content)) as file:
         assert (file.format, file.mode, file.size) == (form, "RGB", (64, 64))
         error = np.asarray(file, dtype=float) - np.asarray(original, dtype=float)
@@ -107,7 +107,7 @@ def test_formats(suffix: str, form: str) -> None:
 def test_quality_saves_bytes() -> None:
     for suffix in ("webp", "jpg"):
         sizes = [
-            len(encode_picture(picture(0), PictureFormat.model_validate({"suffix": suffix, "quality": quality})))
+            len(PictureFormat.model_validate({"suffix": suffix, "quality": quality}).encode(picture(0)))
             for quality in (30, 95)
         ]
         assert sizes[0] < sizes[1]

@@ -145,7 +145,7 @@ def test_what_is_asked_for_overrules_what_is_found(album: Path) -> None:
         ({"a.png": b""}, "text", "captions='text' is unknown; did you mean 'txt'?"),
         ({"a.png": b""}, "table", "holds no table"),
         ({"a.csv": b"image,text\n", "b.tsv": b""}, None, "holds 2 tables (a.csv, b.tsv); name the one"),
-        ({"a.csv": b"url,text\nhttps://a,b\n"}, None, "holds addresses, not pictures; fetch them with img2dataset"),
+        ({"a.csv": b"url,text\nhttps://a,b\n"}, None, "holds URLs, not pictures; fetch them with img2dataset"),
         ({"a.csv": b"picture,words\na.png,b\n"}, None, "has columns picture, words; name the one of captions by"),
         ({"a.csv": b"image,text\na.png,b\n"}, None, "names 1 pictures, such as "),
         ({"a.csv": b"image,text\na.png,b, c\n"}, None, "line 2 has more cells than the header; quote captions"),

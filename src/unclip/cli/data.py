@@ -13,7 +13,7 @@ from unclip.errors import InputError
 from unclip.progress import say, show_progress
 
 if TYPE_CHECKING:
-    from unclip.data import Report, Source, Stats
+    from unclip.data import CheckReport, Source, Stats
 
 NUM_SHOWN = 20
 NUM_DAMAGED_SHOWN = 5
@@ -145,7 +145,7 @@ def import_function(name: str) -> Callable[..., Any]:
     return imported
 
 
-def check_text(report: "Report") -> str:
+def check_text(report: "CheckReport") -> str:
     """The first findings, a line each, and a summary."""
     lines = [f"{found.name}: {found.problem} ({found.detail})" for found in report.findings[:NUM_SHOWN]]
     if len(report.findings) > NUM_SHOWN:

@@ -1,6 +1,7 @@
-"""Data sets: sources of captioned pictures, shards, embeddings, and the emoji set."""
+"""Read, check and write data sets: sources of captioned pictures, shards, embeddings, and the emoji set."""
 
-from unclip.data.check import CaptionStats, CheckConfig, Finding, Report, Spread, check
+from unclip.data.check import CaptionStats, CheckConfig, CheckReport, Finding, Spread, Stats, check, stats
+from unclip.data.duplicates import perceptual_hash
 from unclip.data.embed import EmbedReport, embed
 from unclip.data.embed_ray import embed_on_ray
 from unclip.data.embedding_shards import (
@@ -25,14 +26,20 @@ from unclip.data.emoji import (
     write_shards,
 )
 from unclip.data.order import Order, epoch_order
-from unclip.data.phash import perceptual_hash
-from unclip.data.pictures import Item, PictureSet, item_or_next, open_pictures, probe_uncaptioned
-from unclip.data.pixels import ImageTextSet, PictureFormat, decode_picture, fit_picture, load_shards
-from unclip.data.prepare import PrepareConfig, Prepared, prepare
+from unclip.data.pictures import (
+    ImageTextSet,
+    Item,
+    PictureSet,
+    decode_picture,
+    item_or_next,
+    load_shards,
+    open_pictures,
+    probe_uncaptioned,
+)
+from unclip.data.prepare import PictureFormat, PrepareConfig, Prepared, fit_picture, prepare
 from unclip.data.shard_set import ShardSet
 from unclip.data.sources.base import Broken, Sample, Source
 from unclip.data.sources.open import CAPTION_KINDS, open_source
-from unclip.data.stats import Stats, stats
 from unclip.data.store import cache_folder
 
 __all__ = [
@@ -42,6 +49,7 @@ __all__ = [
     "Broken",
     "CaptionStats",
     "CheckConfig",
+    "CheckReport",
     "EmbedReport",
     "EmbeddedShard",
     "EmbeddingSet",
@@ -54,7 +62,6 @@ __all__ = [
     "PictureSet",
     "PrepareConfig",
     "Prepared",
-    "Report",
     "Sample",
     "ShardHeader",
     "ShardSet",

@@ -1,9 +1,11 @@
-"""Checks of a data set: damaged, small and duplicate pictures, captions."""
+"""Check a data set for damaged, small and duplicate pictures, and count what is in it."""
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from statistics import fmean, median
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -12,68 +14,25 @@ from jaxtyping import Float64
 from PIL import Image
 
 from unclip.config import Config
+from unclip.data.duplicates import HASH_BITS, Look, find_duplicates, look_of
 from unclip.data.parallel import ordered_map
-from unclip.data.phash import HASH_BITS, Look, find_duplicates, look_of
-from unclip.data.pixels import decode_picture
+from unclip.data.pictures import decode_picture
+from unclip.data.prepare import PrepareConfig, make_shard_sample
 from unclip.data.sources.base import Broken, Sample, Source
 from unclip.errors import DataError, InputError
+from unclip.progress import Progress
 
 NsfwScore: TypeAlias = Callable[[Image.Image], float]
-
-
-class Measured(NamedTuple):
-    """What is kept of a sample that could be read."""
-
-    size: tuple[int, int]
-    """Width and height, upright."""
-    num_bytes: int
-    look: Look
-    mean: Float64[np.ndarray, "3"]
-    """Of each channel, in [0, 1]."""
-    mean_square: Float64[np.ndarray, "3"]
-    captions: tuple[str, ...]
-    nsfw: float
-    """0 without a judge."""
-
-
-def measure_all(
-    source: Source,
-    progress: Callable[[int, int], None] | None,
-    num_workers: int,
-    nsfw: NsfwScore | None = None,
-) -> Iterator[Measured | Broken]:
-    """`measure` for each sample of a source in its order; `progress` is called with (done, total)."""
-    items = zip(source.names, source, strict=True)
-    for done, result in enumerate(ordered_map(partial(measure, nsfw=nsfw), items, num_workers), start=1):
-        yield result
-        if progress is not None:
-            progress(done, len(source))
-
-
-def measure(item: tuple[str, Sample | Broken], nsfw: NsfwScore | None = None) -> Measured | Broken:
-    """Decode one sample, given with its name, and measure it."""
-    name, sample = item
-    if isinstance(sample, Broken):
-        return sample
-    try:
-        picture = decode_picture(sample.picture)
-    except DataError as error:
-        return Broken(name=name, reason=str(error))
-    # Pillow counts each channel's 256 values; the pixels themselves never become floats.
-    shares = np.array(picture.histogram(), dtype=np.float64).reshape(3, 256) / (picture.width * picture.height)
-    values = np.arange(256) / 255
-    return Measured(
-        size=picture.size,
-        num_bytes=len(sample.picture),
-        look=look_of(picture),
-        mean=shares @ values,
-        mean_square=shares @ values**2,
-        captions=sample.captions,
-        nsfw=0.0 if nsfw is None else float(nsfw(picture)),
-    )
-
-
 Problem = Literal["unreadable", "tiny", "aspect", "duplicate", "uncaptioned", "nsfw"]
+CONTEXT_LENGTH = 77
+"""Tokens that CLIP reads, its start and end tokens included."""
+CAPTIONS_PER_BATCH = 1000
+WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+NUM_SHOWN = 20
+SIDES = (1, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+ASPECTS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
+NUM_PREPARED = 100
+TAR_BLOCK = 512
 
 
 class Spread(Config):
@@ -86,22 +45,22 @@ class Spread(Config):
 
 
 class CaptionStats(Config):
-    """What the captions of a set are like; empty ones are left out of all but `num_uncaptioned`."""
+    """Statistics of the captions of a set; empty ones are left out of all but `num_uncaptioned`."""
 
     num_captions: int
     num_uncaptioned: int
     """Samples without any caption."""
     num_distinct: int
     words: Spread | None
-    """Per caption; None where there is no caption, as of the tokens."""
+    """Words per caption; None without captions, as for the tokens."""
     tokens: Spread | None
-    """Of OpenAI's CLIP tokenizer, start and end included, counted up to 77."""
+    """Tokens of OpenAI's CLIP tokenizer, start and end included, counted up to 77."""
     num_cut: int
-    """Captions of which CLIP does not read the end."""
+    """Captions whose end CLIP does not read."""
     frequent_words: dict[str, int]
     """The 20 most frequent, in lower case."""
     repeated_captions: dict[str, int]
-    """The 20 most frequent of those that several samples have."""
+    """The 20 most frequent captions of several samples."""
 
 
 class CheckConfig(Config):
@@ -114,7 +73,7 @@ class CheckConfig(Config):
     max_distance: int = 4
     """Pictures are duplicates when at most so many of the 64 bits of their hashes differ, and their colours agree."""
     nsfw_threshold: float = 0.5
-    """Pictures are "nsfw" from this score on; without a judge none is."""
+    """Pictures are "nsfw" from this score on; without a function that scores them none is."""
 
 
 class Finding(Config):
@@ -125,7 +84,7 @@ class Finding(Config):
     detail: str
 
 
-class Report(Config):
+class CheckReport(Config):
     """What `check` found."""
 
     description: str
@@ -134,7 +93,7 @@ class Report(Config):
     """Samples with at least one problem; of pictures that look the same, the first is good."""
     counts: dict[Problem, int]
     captions: CaptionStats
-    """Repeated captions are told here and are no problem: classes share theirs."""
+    """Repeated captions are listed here and are no problem: pictures of one class share theirs."""
     findings: tuple[Finding, ...]
     """In the order of the samples."""
 
@@ -144,28 +103,50 @@ class Report(Config):
         return self.num_bad / self.num_samples
 
 
+class Stats(Config):
+    """Counts and averages over the readable pictures of a set."""
+
+    description: str
+    num_samples: int
+    num_unreadable: int
+    num_bytes: int
+    """Bytes of the encoded pictures as they are now."""
+    sides: dict[str, int]
+    """Pictures by their shorter side in pixels."""
+    aspects: dict[str, int]
+    """Pictures by width / height."""
+    mean: tuple[float, float, float]
+    """Mean of red, green and blue in [0, 1]; every picture counts alike."""
+    std: tuple[float, float, float]
+    captions: CaptionStats
+    prepared_bytes: int | None
+    """What `prepare` with these settings would write, estimated from up to 100 samples; None without settings."""
+
+
 def check(
     source: Source,
     config: CheckConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     *,
     nsfw: NsfwScore | None = None,
     num_workers: int = 1,
-) -> Report:
-    """Decode every picture of `source` and report what a trainer would stumble over.
+) -> CheckReport:
+    """Decode every picture of `source` and report the problems that a training run would meet.
 
-    `nsfw` gets each picture (RGB) and returns a score, which is compared with the threshold. About 1 kB a picture
-    is held in memory, and what the captions take. With more than one worker, `nsfw` must be a function of a module,
-    and a script needs the `if __name__ == "__main__"` guard. Raises `InputError` for settings out of range.
+    `nsfw` takes each picture (RGB) and returns a score, which is compared with the threshold. About 1 kB a picture
+    is held in memory, and the captions. With more than one worker, `nsfw` must be a function of a module, and a script
+    needs the `if __name__ == "__main__"` guard. Raises `InputError` for settings out of range.
     """
     config = config or CheckConfig()
     if config.max_aspect < 1 or config.min_side < 1:
         raise InputError(f"max_aspect={config.max_aspect}, min_side={config.min_side}: use 1 or more.")
-    results = list(measure_all(source, progress, num_workers, nsfw))
-    problems: list[list[tuple[Problem, str]]] = [list(_problems(result, config)) for result in results]
-    for index, duplicate in _duplicates(source.names, results, config.max_distance):
-        problems[index].append(("duplicate", duplicate))
-    captions = caption_stats([result.captions for result in results if isinstance(result, Measured)])
+    results = list(_measure_all(source, progress, num_workers, nsfw))
+    problems = [list(_problems(result, config)) for result in results]
+    readable = [(index, result) for index, result in enumerate(results) if isinstance(result, _Measured)]
+    for copy, first, distance in find_duplicates([result.look for _, result in readable], config.max_distance):
+        detail = f"looks like {source.names[readable[first][0]]} ({distance} of {HASH_BITS} bits differ)"
+        problems[readable[copy][0]].append(("duplicate", detail))
+    captions = _caption_stats(result.captions for _, result in readable)
     # A set without any caption is for training without text; there a missing one is no problem.
     if captions.num_captions == 0:
         problems = [[found for found in listed if found[0] != "uncaptioned"] for listed in problems]
@@ -174,7 +155,7 @@ def check(
         for name, listed in zip(source.names, problems, strict=True)
         for problem, detail in listed
     )
-    return Report(
+    return CheckReport(
         description=source.description,
         num_samples=len(source),
         num_bad=sum(bool(listed) for listed in problems),
@@ -184,7 +165,7 @@ def check(
     )
 
 
-def _problems(result: Measured | Broken, config: CheckConfig) -> Iterator[tuple[Problem, str]]:
+def _problems(result: "_Measured | Broken", config: CheckConfig) -> Iterator[tuple[Problem, str]]:
     if isinstance(result, Broken):
         yield "unreadable", result.reason
         return
@@ -200,40 +181,115 @@ def _problems(result: Measured | Broken, config: CheckConfig) -> Iterator[tuple[
         yield "nsfw", f"score {result.nsfw:.3f}, from {config.nsfw_threshold:g} on"
 
 
-def _duplicates(
-    names: Sequence[str], results: Sequence[Measured | Broken], max_distance: int
-) -> Iterator[tuple[int, str]]:
-    places = [index for index, result in enumerate(results) if isinstance(result, Measured)]
-    looks = [result.look for result in results if isinstance(result, Measured)]
-    for index, first, distance in find_duplicates(looks, max_distance):
-        yield places[index], f"looks like {names[places[first]]} ({distance} of {HASH_BITS} bits differ)"
+def stats(
+    source: Source,
+    prepared: PrepareConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    num_workers: int = 1,
+) -> Stats:
+    """Count the pictures and captions of `source`; with settings of `prepare`, also the bytes of its shards.
+
+    Raises `DataError` if no picture can be read. With more than one worker a script needs the
+    `if __name__ == "__main__"` guard.
+    """
+    results = [result for result in _measure_all(source, progress, num_workers) if isinstance(result, _Measured)]
+    if not results:
+        raise DataError(f"none of the {len(source)} pictures can be read; see `unclip data check`.")
+    mean = np.mean([result.mean for result in results], axis=0)
+    square = np.mean([result.mean_square for result in results], axis=0)
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return Stats(
+        description=source.description,
+        num_samples=len(source),
+        num_unreadable=len(source) - len(results),
+        num_bytes=sum(result.num_bytes for result in results),
+        sides=_histogram([min(result.size) for result in results], SIDES),
+        aspects=_histogram([result.size[0] / result.size[1] for result in results], ASPECTS),
+        mean=(float(mean[0]), float(mean[1]), float(mean[2])),
+        std=(float(std[0]), float(std[1]), float(std[2])),
+        captions=_caption_stats(result.captions for result in results),
+        prepared_bytes=None if prepared is None else _prepared_bytes(source, prepared),
+    )
 
 
-CONTEXT_LENGTH = 77
-"""Tokens that CLIP reads, its start and end tokens included."""
+def _histogram(values: Sequence[float], edges: Sequence[float]) -> dict[str, int]:
+    """Count the values from each edge on to below the next; the last class is open."""
+    labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] + [f"{edges[-1]:g} and more"]
+    classes = [bisect_right(edges, value) - 1 for value in values]
+    return {label: classes.count(index) for index, label in enumerate(labels)}
 
 
-WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+def _prepared_bytes(source: Source, config: PrepareConfig) -> int:
+    count, num_bytes = min(len(source), NUM_PREPARED), 0
+    for index in range(count):
+        sample = source.item(index * len(source) // count)
+        if isinstance(sample, Broken):
+            continue
+        try:
+            files = make_shard_sample(sample, config).files
+        except DataError:
+            continue
+        # In a tar, a header and the content of each file, in whole blocks.
+        num_bytes += sum(TAR_BLOCK * (1 + -(-len(content) // TAR_BLOCK)) for content in files.values())
+    return round(num_bytes / count * len(source))
 
 
-NUM_SHOWN = 20
+class _Measured(NamedTuple):
+    """What is kept of a readable sample."""
+
+    size: tuple[int, int]
+    """Width and height, upright."""
+    num_bytes: int
+    look: Look
+    mean: Float64[np.ndarray, "3"]
+    """Of each channel, in [0, 1]."""
+    mean_square: Float64[np.ndarray, "3"]
+    captions: tuple[str, ...]
+    nsfw: float
+    """0 without a function that scores."""
 
 
-CAPTIONS_PER_BATCH = 1000
+def _measure_all(
+    source: Source, progress: Progress | None, num_workers: int, nsfw: NsfwScore | None = None
+) -> Iterator[_Measured | Broken]:
+    items = zip(source.names, source, strict=True)
+    return ordered_map(partial(_measure, nsfw=nsfw), items, len(source), num_workers, progress)
 
 
-def caption_stats(captions_of_samples: Iterable[Sequence[str]]) -> CaptionStats:
-    """Numbers about the captions of each sample, given as one sequence a sample."""
+def _measure(item: tuple[str, Sample | Broken], nsfw: NsfwScore | None) -> _Measured | Broken:
+    name, sample = item
+    if isinstance(sample, Broken):
+        return sample
+    try:
+        picture = decode_picture(sample.picture)
+    except DataError as error:
+        return Broken(name=name, reason=str(error))
+    # Pillow counts each channel's 256 values; the pixels themselves never become floats.
+    shares = np.array(picture.histogram(), dtype=np.float64).reshape(3, 256) / (picture.width * picture.height)
+    values = np.arange(256) / 255
+    return _Measured(
+        size=picture.size,
+        num_bytes=len(sample.picture),
+        look=look_of(picture),
+        mean=shares @ values,
+        mean_square=shares @ values**2,
+        captions=sample.captions,
+        nsfw=0.0 if nsfw is None else float(nsfw(picture)),
+    )
+
+
+def _caption_stats(captions_of_samples: Iterable[Sequence[str]]) -> CaptionStats:
     num_uncaptioned, texts, words = 0, Counter[str](), Counter[str]()
     num_words: list[int] = []
     for captions in captions_of_samples:
         captions = [text for text in captions if text.strip()]
         num_uncaptioned += not captions
-        for text in captions:
-            found = WORD.findall(text.lower())
-            words.update(found)
-            num_words.append(len(found))
         texts.update(captions)
+        for text in captions:
+            words_of_text = WORD.findall(text.lower())
+            words.update(words_of_text)
+            num_words.append(len(words_of_text))
     num_tokens, num_cut = _count_tokens(texts)
     return CaptionStats(
         num_captions=texts.total(),
@@ -248,7 +304,7 @@ def caption_stats(captions_of_samples: Iterable[Sequence[str]]) -> CaptionStats:
 
 
 def _count_tokens(texts: Counter[str]) -> tuple[list[int], int]:
-    """Tokens of each caption, repeated ones too, and how many captions are cut."""
+    """Count the tokens of each caption, repeated ones too, and the captions that are cut."""
     from unclip.clip import Tokenizer
 
     counts, num_cut, distinct = list[int](), 0, list(texts)

@@ -1,14 +1,14 @@
-"""Shards of embeddings: layout, statistics, reading and writing."""
+"""Define, read and write stored CLIP features: a file of safetensors for each shard, and one of statistics."""
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from itertools import accumulate
+from functools import cached_property, partial, reduce
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float16, Float32, Float64, Int64
 from torch import Tensor
@@ -17,14 +17,14 @@ from unclip.checkpoint import LazyTensor, TensorFile, open_tensors, write_tensor
 from unclip.data.texts import Texts
 from unclip.errors import CheckpointError, DataError
 
-K = TypeVar("K")
-V = TypeVar("V")
-# Each keeps ten files mapped, and a process may open about a thousand.
-NUM_RECENT = 32
+STATISTICS_FILE = "statistics.safetensors"
+KIND, STATISTICS_KIND, VERSION = "embeddings", "embedding_statistics", "1"
+AGAIN = "run the same `unclip embed` again"
+Rows = Int64[np.ndarray, " rows"]
 
 
 class Statistics(NamedTuple):
-    """Of the image embeddings, per coordinate, float32."""
+    """Mean and deviation of the image embeddings, per coordinate, float32."""
 
     mean: Float32[Tensor, " dim"]
     std: Float32[Tensor, " dim"]
@@ -35,36 +35,81 @@ class TextRow(NamedTuple):
 
     embedding: Float32[Tensor, " dim"]
     hidden: Float32[Tensor, "tokens width"] | None
-    """States from the start token to the end token; None where they are not stored."""
+    """States from the start token to the end token; None if they are not stored."""
 
 
-class EmbeddingPart(ABC):
-    """The features of one shard, read by rows."""
+@dataclass(kw_only=True, eq=False)
+class EmbeddingPart:
+    """The features of one shard, mapped from its files and read by rows."""
 
-    @property
-    @abstractmethod
+    name: str
+    images: Float[np.ndarray, "samples dim"]
+    is_valid: Bool[np.ndarray, " samples"] | None
+    """Samples with an image embedding; None: those whose embedding is finite and not zero."""
+    texts: Float[np.ndarray, "texts dim"] | None
+    caption_start: Int64[np.ndarray, " samples+1"]
+    """The first text of each sample, and last the number of texts."""
+    hidden: Float[np.ndarray, "tokens width"] | None = None
+    token_start: Int64[np.ndarray, " texts+1"] | None = None
+    """The first row in `hidden` of each text, and last the number of rows."""
+    load_keys: Callable[[], Sequence[str]]
+    load_captions: Callable[[], Sequence[str] | None]
+
+    @cached_property
     def keys(self) -> Sequence[str]:
-        """Of the samples, in order."""
+        """Keys of the samples, in order."""
+        return self.load_keys()
 
-    @abstractmethod
-    def image(self, rows: Int64[Tensor, " rows"]) -> Float32[Tensor, "rows dim"]:
-        """Image embeddings of rows; those of missing ones mean nothing."""
+    def image(self, rows: Rows) -> Float32[Tensor, "rows dim"]:
+        """Read the image embeddings of rows; those of missing ones are undefined."""
+        return torch.from_numpy(self.images[rows].astype(np.float32))
 
-    @abstractmethod
-    def valid(self, rows: Int64[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
-        """Which rows have an image embedding."""
+    def valid(self, rows: Rows) -> Bool[Tensor, " rows"]:
+        """Return which rows have an image embedding."""
+        return is_valid(self.images[rows]) if self.is_valid is None else torch.from_numpy(self.is_valid[rows])
 
-    @abstractmethod
     def captions(self, row: int) -> list[str]:
-        """The texts of a row."""
+        """Read the texts of a row; raises `DataError` if they are not stored."""
+        if self._captions is None:
+            raise DataError(
+                f"{self.name} comes without captions (metadata/*.parquet with a column caption or text); "
+                "take them from the pictures' shards."
+            )
+        return [self._captions[number] for number in self._numbers(row)]
 
-    @abstractmethod
     def num_texts(self, row: int) -> int:
-        """How many texts a row has features of."""
+        """Count the texts of a row whose features are stored."""
+        return 0 if self.texts is None else len(self._numbers(row))
 
-    @abstractmethod
     def text(self, row: int, number: int) -> TextRow:
-        """Features of a row's text; raises `DataError` where there is none of that number."""
+        """Read the features of one of a row's texts; raises `DataError` for a number without a text."""
+        if self.texts is None:
+            raise DataError(
+                f"{self.name} comes without text embeddings (text_emb/*.npy); embed the captions with `unclip embed`."
+            )
+        numbers = self._numbers(row)
+        if not 0 <= number < len(numbers):
+            raise DataError(
+                f"{self.name}: {self.keys[row]} has {len(numbers)} captions and none of number {number}; "
+                f"use 0 to {len(numbers) - 1}, or -1 for the empty prompt."
+            )
+        embedding = torch.from_numpy(self.texts[numbers[number]].astype(np.float32))
+        if self.hidden is None or self.token_start is None:
+            return TextRow(embedding, None)
+        first, last = self.token_start[numbers[number] : numbers[number] + 2]
+        return TextRow(embedding, torch.from_numpy(self.hidden[first:last].astype(np.float32)))
+
+    @cached_property
+    def _captions(self) -> Sequence[str] | None:
+        return self.load_captions()
+
+    def _numbers(self, row: int) -> range:
+        return range(*self.caption_start[row : row + 2].tolist())
+
+
+def is_valid(rows: np.ndarray) -> Bool[Tensor, " rows"]:
+    """Return which rows are finite and not zero."""
+    return torch.from_numpy(np.any(rows != 0, axis=1) & np.isfinite(rows).all(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,40 +123,203 @@ class PartFile:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """A set of stored features, as a reader of one layout found it."""
+    """A set of stored features, as the reader of one layout describes it."""
 
     parts: tuple[PartFile, ...]
     model_hash: str
+    """`clip_hash` of the CLIP that made the set; "" if the layout does not say."""
     embedding_dim: int
+    """Size of image and text embeddings."""
     text_dim: int
+    """Width of the hidden states of texts; 0 if they are not stored."""
     text_length: int
+    """Tokens that hidden states are padded to; 0 if the layout does not say."""
     statistics: Callable[[], Statistics]
     empty: TextRow | None
-    """Features of the empty prompt, where they are known."""
+    """Features of the empty prompt, if they are known."""
     has_captions: bool = True
-    """Whether the texts themselves are there."""
+    """Whether the texts are stored."""
     has_texts: bool = True
-    """Whether features of the texts are there."""
+    """Whether features of the texts are stored."""
 
 
-class Recent(Generic[K, V]):
-    """Values made when they are asked for, of which the last few are kept. A copy in another process starts empty."""
+class ShardHeader(NamedTuple):
+    """The description of a shard, without its rows."""
 
-    def __init__(self, make: Callable[[K], V], size: int = NUM_RECENT) -> None:
-        self._make, self._size = make, size
-        self._values: dict[K, V] = {}
+    num_samples: int
+    model_hash: str
+    embedding_dim: int
+    text_dim: int
+    """Width of the hidden states; 0 if they are not stored."""
+    text_length: int
+    """Tokens of CLIP's context."""
+    damaged: dict[str, str]
+    """Samples without an image embedding: key, and the reason."""
 
-    def __getitem__(self, key: K) -> V:
-        """The value of `key`."""
-        value = self._values.pop(key) if key in self._values else self._make(key)
-        self._values[key] = value
-        if len(self._values) > self._size:
-            del self._values[next(iter(self._values))]
-        return value
+    def __str__(self) -> str:
+        return f"{self.model_hash[:12]} {'with' if self.text_dim else 'without'} hidden states"
 
-    def __reduce__(self) -> tuple[type["Recent[K, V]"], tuple[Callable[[K], V], int]]:
-        """Files stay with the process that opened them."""
-        return type(self), (self._make, self._size)
+
+def embedding_files(folder: Path) -> list[Path]:
+    """List the shards of features in `folder`, sorted by name."""
+    return sorted(path for path in folder.glob("*.safetensors") if path.name != STATISTICS_FILE)
+
+
+def open_shards(folder: Path) -> Layout:
+    """Open the set in `folder`; raises `DataError` for shards of different models, or statistics of other shards."""
+    files = embedding_files(folder)
+    headers = [read_header(path) for path in files]
+    first = headers[0]
+    for path, header in zip(files, headers, strict=True):
+        if (header.model_hash, header.text_dim) != (first.model_hash, first.text_dim):
+            raise DataError(
+                f"{path} was made by the model {header}, but {files[0].name} by {first}; "
+                "keep the sets of two models in two folders."
+            )
+    path = folder / STATISTICS_FILE
+    if not path.exists():
+        raise DataError(f"{folder} is not finished: it has no {STATISTICS_FILE}; {AGAIN}.")
+    tensors, metadata = _open(path, STATISTICS_KIND)
+    if (metadata["model_hash"], metadata["num_shards"]) != (first.model_hash, str(len(files))):
+        raise DataError(
+            f"{path} is of {metadata['num_shards']} shards of the model {metadata['model_hash'][:12]}, but {folder} "
+            f"holds {len(files)} of {first.model_hash[:12]}; {AGAIN}."
+        )
+    mean, std, embedding = (tensors[name].read().float() for name in ("mean", "std", "empty_embedding"))
+    return Layout(
+        parts=tuple(
+            PartFile(name=path.name, size=header.num_samples, open=partial(open_part, path))
+            for path, header in zip(files, headers, strict=True)
+        ),
+        model_hash=first.model_hash,
+        embedding_dim=first.embedding_dim,
+        text_dim=first.text_dim,
+        text_length=first.text_length,
+        statistics=partial(Statistics, mean, std),
+        empty=TextRow(embedding, tensors["empty_hidden"].read().float() if first.text_dim else None),
+    )
+
+
+def read_header(path: Path) -> ShardHeader:
+    """Read the description of a shard; raises `DataError` for a file that is damaged or of another kind."""
+    tensors, metadata = _open(path, KIND)
+    num_samples, embedding_dim = tensors["image_embedding"].shape
+    return ShardHeader(
+        num_samples=num_samples,
+        model_hash=metadata["model_hash"],
+        embedding_dim=embedding_dim,
+        text_dim=tensors["text_hidden"].shape[1] if "text_hidden" in tensors else 0,
+        text_length=int(metadata["text_length"]),
+        damaged=json.loads(metadata["damaged"]),
+    )
+
+
+def open_part(path: Path) -> EmbeddingPart:
+    """Map the rows of one shard; raises `DataError` as `read_header` does."""
+    arrays = {name: tensor.read().numpy() for name, tensor in _open(path, KIND).tensors.items()}
+    keys, captions = (Texts(arrays[f"{name}_bytes"], arrays[f"{name}_byte_start"]) for name in ("key", "caption"))
+    return EmbeddingPart(
+        name=path.name,
+        images=arrays["image_embedding"],
+        is_valid=arrays["is_valid"],
+        texts=arrays["text_embedding"],
+        caption_start=arrays["caption_start"],
+        hidden=arrays.get("text_hidden"),
+        token_start=arrays.get("token_start"),
+        load_keys=lambda: keys,
+        load_captions=lambda: captions,
+    )
+
+
+def read_keys(path: Path) -> list[str]:
+    """Read the keys of a shard's samples."""
+    return list(open_part(path).keys)
+
+
+def _open(path: Path, kind: str) -> TensorFile:
+    try:
+        file = open_tensors(path)
+    except CheckpointError as error:
+        raise DataError(f"{error} To compute it again, remove it and {AGAIN}.") from None
+    stored, version = file.metadata.get("kind", "unknown tensors"), file.metadata.get("version")
+    if (stored, version) != (kind, VERSION):
+        raise DataError(
+            f"{path} holds {stored!r} of version {version}, not {kind!r} of version {VERSION}; give another folder."
+        )
+    return file
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EmbeddedShard:
+    """The features of one shard of pictures, in memory."""
+
+    keys: Sequence[str]
+    captions: Sequence[Sequence[str]]
+    """The texts of each sample."""
+    damaged: Mapping[str, str]
+    """Keys of samples that could not be read, and why; their rows of `image_embedding` are undefined."""
+    image_embedding: Float16[Tensor, "samples dim"]
+    text_embedding: Float16[Tensor, "texts dim"]
+    """Embeddings of all captions, sample after sample."""
+    text_hidden: Float16[Tensor, "tokens width"] | None
+    """States of all captions, from the start token to the end token, one caption after the other."""
+    num_tokens: Sequence[int]
+    """Tokens of each caption; empty without `text_hidden`."""
+    model_hash: str
+    text_length: int
+
+
+def write_embedding_shard(path: Path, shard: EmbeddedShard) -> None:
+    """Write a shard atomically; equal content gives equal bytes."""
+    valid = torch.tensor([key not in shard.damaged for key in shard.keys], dtype=torch.bool)
+    moments = Moments.of(shard.image_embedding[valid])
+    tensors = {
+        "image_embedding": shard.image_embedding.masked_fill(~valid[:, None], 0.0),
+        "is_valid": valid,
+        "image_mean": moments.mean,
+        "image_deviations": moments.deviations,
+        "text_embedding": shard.text_embedding,
+        "caption_start": _starts([len(captions) for captions in shard.captions]),
+    }
+    for name, texts in (("key", shard.keys), ("caption", list(chain.from_iterable(shard.captions)))):
+        packed = Texts.of(texts)
+        tensors[f"{name}_bytes"] = torch.from_numpy(packed.content)
+        tensors[f"{name}_byte_start"] = torch.from_numpy(packed.ends)
+    if shard.text_hidden is not None:
+        tensors |= {"text_hidden": shard.text_hidden, "token_start": _starts(shard.num_tokens)}
+    facts = {"text_length": str(shard.text_length), "damaged": json.dumps(dict(shard.damaged), sort_keys=True)}
+    _write(path, tensors, KIND, shard.model_hash, facts)
+
+
+def write_statistics(folder: Path, empty: TextRow) -> Path:
+    """Merge the statistics of all shards in `folder`, in the order of their names, and write them beside the shards."""
+    files = embedding_files(folder)
+    header = read_header(files[0])
+    moments = merge_all(map(_read_moments, files), header.embedding_dim)
+    tensors = {
+        "mean": moments.mean.float(),
+        "std": moments.std.float(),
+        "empty_embedding": empty.embedding.half(),
+        **({} if empty.hidden is None else {"empty_hidden": empty.hidden.half()}),
+    }
+    counts = {"num_samples": str(moments.count), "num_shards": str(len(files))}
+    _write(folder / STATISTICS_FILE, tensors, STATISTICS_KIND, header.model_hash, counts)
+    return folder / STATISTICS_FILE
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], kind: str, model_hash: str, facts: Mapping[str, str]) -> None:
+    metadata = {"format": "unclip", "kind": kind, "version": VERSION, "model_hash": model_hash, **facts}
+    write_tensors(path, {name: LazyTensor.of(tensor) for name, tensor in tensors.items()}, metadata)
+
+
+def _starts(lengths: Sequence[int]) -> Int64[Tensor, " ends"]:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int64)
+
+
+def _read_moments(path: Path) -> "Moments":
+    tensors, _ = _open(path, KIND)
+    count = int(tensors["is_valid"].read().sum())
+    return Moments(count, tensors["image_mean"].read(), tensors["image_deviations"].read())
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,14 +332,14 @@ class Moments:
 
     @classmethod
     def of(cls, vectors: Float[Tensor, "count dim"]) -> "Moments":
-        """Those of (count, dim) vectors; of none, all zero."""
+        """Compute the moments of (count, dim) vectors; all zero for no vectors."""
         exact = vectors.double()
         mean = exact.sum(dim=0) / max(len(exact), 1)
         return cls(len(exact), mean, ((exact - mean) ** 2).sum(dim=0))
 
-    # Chan, Golub, LeVeque 1979, eq. 2.1: sums of squares themselves would cancel where the mean is large.
+    # Chan, Golub, LeVeque 1979, eq. 2.1: sums of squares themselves would cancel if the mean is large.
     def merge(self, other: "Moments") -> "Moments":
-        """Those of both sets together."""
+        """Return the moments of both sets together."""
         count = self.count + other.count
         if count == 0:
             return self
@@ -147,244 +355,5 @@ class Moments:
 
 
 def merge_all(parts: Iterable[Moments], dim: int) -> Moments:
-    """All parts together, merged in their order: the same parts give the same bits."""
+    """Merge all parts in their order: the same parts give the same bits."""
     return reduce(Moments.merge, parts, Moments.of(torch.empty(0, dim)))
-
-
-STATISTICS_FILE = "statistics.safetensors"
-KIND, STATISTICS_KIND, VERSION = "embeddings", "embedding_statistics", "1"
-AGAIN = "run the same `unclip embed` again"
-
-
-class ShardHeader(NamedTuple):
-    """What a shard says of itself, without its rows."""
-
-    num_samples: int
-    model_hash: str
-    embedding_dim: int
-    text_dim: int
-    """Width of the hidden states; 0 where they are not stored."""
-    text_length: int
-    """Tokens of CLIP's context."""
-    damaged: dict[str, str]
-    """Samples without an image embedding: key, and the reason."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EmbeddedShard:
-    """The features of one shard of pictures, in memory."""
-
-    keys: Sequence[str]
-    captions: Sequence[Sequence[str]]
-    """Of each sample."""
-    damaged: Mapping[str, str]
-    """Keys of samples that could not be read, and why; their rows of `image_embedding` mean nothing."""
-    image_embedding: Float16[Tensor, "samples dim"]
-    text_embedding: Float16[Tensor, "texts dim"]
-    """Of all captions, sample after sample."""
-    text_hidden: Float16[Tensor, "tokens width"] | None
-    """States of all captions, from the start token to the end token, one caption after the other."""
-    num_tokens: Sequence[int]
-    """Of each caption; empty without `text_hidden`."""
-    model_hash: str
-    text_length: int
-
-
-def write_embedding_shard(path: Path, shard: EmbeddedShard) -> None:
-    """Write a shard atomically; equal content gives equal bytes."""
-    is_valid = torch.tensor([key not in shard.damaged for key in shard.keys], dtype=torch.bool)
-    moments = Moments.of(shard.image_embedding[is_valid])
-    tensors = {
-        "image_embedding": shard.image_embedding.masked_fill(~is_valid[:, None], 0.0),
-        "is_valid": is_valid,
-        "image_mean": moments.mean,
-        "image_deviations": moments.deviations,
-        "text_embedding": shard.text_embedding,
-        "caption_start": starts_of([len(captions) for captions in shard.captions]),
-        **_packed("key", shard.keys),
-        **_packed("caption", [caption for captions in shard.captions for caption in captions]),
-    }
-    if shard.text_hidden is not None:
-        tensors |= {"text_hidden": shard.text_hidden, "token_start": starts_of(shard.num_tokens)}
-    metadata = {
-        **_metadata(KIND, shard.model_hash),
-        "text_length": str(shard.text_length),
-        "damaged": json.dumps(dict(shard.damaged), sort_keys=True),
-    }
-    write_tensors(path, {name: LazyTensor.of(tensor) for name, tensor in tensors.items()}, metadata)
-
-
-def write_statistics(folder: Path, empty: TextRow) -> Path:
-    """Merge the statistics of all shards in `folder`, in the order of their names, and keep them beside the shards."""
-    files = embedding_files(folder)
-    header = read_header(files[0])
-    moments = merge_all(map(_read_moments, files), header.embedding_dim)
-    tensors = {
-        "mean": moments.mean.float(),
-        "std": moments.std.float(),
-        "empty_embedding": empty.embedding.half(),
-        **({} if empty.hidden is None else {"empty_hidden": empty.hidden.half()}),
-    }
-    counts = {"num_samples": str(moments.count), "num_shards": str(len(files))}
-    path = folder / STATISTICS_FILE
-    lazy = {name: LazyTensor.of(tensor) for name, tensor in tensors.items()}
-    write_tensors(path, lazy, _metadata(STATISTICS_KIND, header.model_hash) | counts)
-    return path
-
-
-def embedding_files(folder: Path) -> list[Path]:
-    """Our shards in `folder`, sorted by name."""
-    return sorted(path for path in folder.glob("*.safetensors") if path.name != STATISTICS_FILE)
-
-
-def read_header(path: Path) -> ShardHeader:
-    """What a shard says of itself; raises `DataError` for a file that is damaged or something else."""
-    tensors, metadata = _open(path, KIND)
-    num_samples, embedding_dim = tensors["image_embedding"].shape
-    return ShardHeader(
-        num_samples=num_samples,
-        model_hash=metadata["model_hash"],
-        embedding_dim=embedding_dim,
-        text_dim=tensors["text_hidden"].shape[1] if "text_hidden" in tensors else 0,
-        text_length=int(metadata["text_length"]),
-        damaged=json.loads(metadata["damaged"]),
-    )
-
-
-def read_keys(path: Path) -> list[str]:
-    """The keys of a shard's samples."""
-    return list(OwnPart(path).keys)
-
-
-def open_own(folder: Path) -> Layout:
-    """The set in `folder`; raises `DataError` where shards are of different models or the statistics are not theirs."""
-    files = embedding_files(folder)
-    headers = [read_header(path) for path in files]
-    first = headers[0]
-    for path, header in zip(files, headers, strict=True):
-        if (header.model_hash, header.text_dim) != (first.model_hash, first.text_dim):
-            raise DataError(
-                f"{path} was made by the model {described(header)}, but {files[0].name} by {described(first)}; "
-                "keep the sets of two models in two folders."
-            )
-    tensors, _ = _statistics(folder, first.model_hash, len(files))
-    mean, std, embedding = (tensors[name].read().float() for name in ("mean", "std", "empty_embedding"))
-    hidden = tensors["empty_hidden"].read().float() if first.text_dim else None
-    parts = zip(files, headers, strict=True)
-    return Layout(
-        parts=tuple(PartFile(name=path.name, size=h.num_samples, open=partial(OwnPart, path)) for path, h in parts),
-        model_hash=first.model_hash,
-        embedding_dim=first.embedding_dim,
-        text_dim=first.text_dim,
-        text_length=first.text_length,
-        statistics=partial(Statistics, mean, std),
-        empty=TextRow(embedding, hidden),
-    )
-
-
-def described(header: ShardHeader) -> str:
-    """A model as messages name it."""
-    return f"{header.model_hash[:12]} {'with' if header.text_dim else 'without'} hidden states"
-
-
-class OwnPart(EmbeddingPart):
-    """The rows of one shard, mapped from its file."""
-
-    def __init__(self, path: Path) -> None:
-        """Open `path`; raises `DataError` for a file that is damaged or something else."""
-        tensors, _ = _open(path, KIND)
-        self._name = path.name
-        self._tensors = {name: tensor.read() for name, tensor in tensors.items()}
-        self._keys, self._captions = self._texts("key"), self._texts("caption")
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Of the samples, in order."""
-        return self._keys
-
-    def image(self, rows: Int64[Tensor, " rows"]) -> Float32[Tensor, "rows dim"]:
-        """Image embeddings of rows."""
-        return self._tensors["image_embedding"][rows].float()
-
-    def valid(self, rows: Int64[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
-        """Which rows have an image embedding."""
-        return self._tensors["is_valid"][rows]
-
-    def captions(self, row: int) -> list[str]:
-        """The texts of a row."""
-        return [self._captions[number] for number in self._range("caption_start", row)]
-
-    def num_texts(self, row: int) -> int:
-        """See `EmbeddingPart`."""
-        return len(self._range("caption_start", row))
-
-    def text(self, row: int, number: int) -> TextRow:
-        """Features of one of a row's texts."""
-        numbers = self._range("caption_start", row)
-        if not 0 <= number < len(numbers):
-            raise DataError(
-                f"{self._name}: {self.keys[row]} has {len(numbers)} captions and none of number {number}; "
-                f"use 0 to {len(numbers) - 1}, or -1 for the empty prompt."
-            )
-        embedding = self._tensors["text_embedding"][numbers[number]].float()
-        if "text_hidden" not in self._tensors:
-            return TextRow(embedding, None)
-        tokens = self._range("token_start", numbers[number])
-        return TextRow(embedding, self._tensors["text_hidden"][tokens.start : tokens.stop].float())
-
-    def _range(self, name: str, row: int) -> range:
-        return range(*self._tensors[name][row : row + 2].tolist())
-
-    def _texts(self, name: str) -> Texts:
-        content, ends = (self._tensors[f"{name}_{part}"].numpy() for part in ("bytes", "byte_start"))
-        return Texts(content, ends)
-
-
-def starts_of(lengths: Sequence[int]) -> Int64[Tensor, " ends"]:
-    """Where each of several neighbours of these lengths starts, and last where they end."""
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int64)
-
-
-def _packed(name: str, texts: Iterable[str]) -> dict[str, Tensor]:
-    packed = Texts.of(texts)
-    return {
-        f"{name}_bytes": torch.from_numpy(packed.content),
-        f"{name}_byte_start": torch.from_numpy(packed.ends),
-    }
-
-
-def _read_moments(path: Path) -> Moments:
-    tensors, _ = _open(path, KIND)
-    count = int(tensors["is_valid"].read().sum())
-    return Moments(count, tensors["image_mean"].read(), tensors["image_deviations"].read())
-
-
-def _statistics(folder: Path, model_hash: str, num_shards: int) -> TensorFile:
-    path = folder / STATISTICS_FILE
-    if not path.exists():
-        raise DataError(f"{folder} is not finished: it has no {STATISTICS_FILE}; {AGAIN}.")
-    opened = _open(path, STATISTICS_KIND)
-    found = (opened.metadata["model_hash"], int(opened.metadata["num_shards"]))
-    if found != (model_hash, num_shards):
-        raise DataError(
-            f"{path} is of {found[1]} shards of the model {found[0][:12]}, but {folder} holds {num_shards} of "
-            f"{model_hash[:12]}; {AGAIN}."
-        )
-    return opened
-
-
-def _metadata(kind: str, model_hash: str) -> dict[str, str]:
-    return {"format": "unclip", "kind": kind, "version": VERSION, "model_hash": model_hash}
-
-
-def _open(path: Path, kind: str) -> TensorFile:
-    try:
-        opened = open_tensors(path)
-    except CheckpointError as error:
-        raise DataError(f"{error} To compute it again, remove it and {AGAIN}.") from None
-    found = (opened.metadata.get("kind", "unknown tensors"), opened.metadata.get("version"))
-    if found != (kind, VERSION):
-        raise DataError(
-            f"{path} holds {found[0]!r} of version {found[1]}, not {kind!r} of version {VERSION}; give another folder."
-        )
-    return opened

@@ -1,23 +1,26 @@
-"""Stored CLIP features as one set, whatever their layout. Knows samples and captions; no file format, no CLIP."""
+"""Read stored CLIP features as one set, whatever their layout."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import accumulate, pairwise
+from functools import cached_property, lru_cache
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import NamedTuple, Self, overload
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, Int64
 from torch import Tensor
 
-from unclip.data.embedding_shards import EmbeddingPart, Layout, Recent, Statistics, TextRow, embedding_files, open_own
+from unclip.data.embedding_shards import EmbeddingPart, Layout, Rows, Statistics, TextRow, embedding_files, open_shards
 from unclip.data.foreign_embeddings import LAYOUTS, image_folder, open_foreign
+from unclip.data.texts import Texts
 from unclip.errors import DataError
 
 EMPTY = -1
+NUM_OPEN = 32
+"""Parts that stay open: each keeps up to ten files mapped, and a process may open about a thousand."""
 Indices = Int[np.ndarray, " rows"]
 
 
@@ -26,76 +29,45 @@ class TextRows(NamedTuple):
 
     embedding: Float32[Tensor, "rows dim"]
     hidden: Float32[Tensor, "rows length width"] | None
-    """Padded to the set's `text_length`; None where they are not stored."""
+    """Padded to the set's `text_length`; None if they are not stored."""
     mask: Bool[Tensor, "rows length"] | None
     """True from the start token to the end token."""
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddingSet:
-    """The CLIP features of a data set, read by rows from mapped files. It can be sent to other processes."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EmbeddingSet(Layout):
+    """The CLIP features of a data set, read by rows from mapped files; picklable."""
 
     location: str
-    """Where it is, for messages."""
-    layout: Layout
+    """The folder, for messages."""
 
     @classmethod
     def open(cls, location: str | Path) -> Self:
-        """The set in a folder: shards of `unclip embed`, or arrays as clip-retrieval and DALLE2-pytorch lay them out.
+        """Open the set in a folder: shards of `unclip embed`, or arrays of clip-retrieval and DALLE2-pytorch.
 
         Raises `DataError` for a folder that holds none of these, is not finished, or mixes models.
         """
         folder = Path(location)
         if embedding_files(folder):
-            return cls(str(folder), open_own(folder))
+            return cls(location=str(folder), **vars(open_shards(folder)))
         if image_folder(folder) is not None:
-            return cls(str(folder), open_foreign(folder))
+            return cls(location=str(folder), **vars(open_foreign(folder)))
         raise DataError(f"{folder} holds no embeddings ({LAYOUTS}); make some with `unclip embed SHARDS -o {folder}`.")
-
-    @property
-    def model_hash(self) -> str:
-        """`clip_hash` of the CLIP that made the set; "" where the layout does not say."""
-        return self.layout.model_hash
-
-    @property
-    def embedding_dim(self) -> int:
-        """Size of image and text embeddings."""
-        return self.layout.embedding_dim
-
-    @property
-    def text_dim(self) -> int:
-        """Width of the hidden states of texts; 0 where they are not stored."""
-        return self.layout.text_dim
-
-    @property
-    def text_length(self) -> int:
-        """Tokens that hidden states are padded to; 0 where the layout does not say."""
-        return self.layout.text_length
-
-    @property
-    def has_captions(self) -> bool:
-        """Whether `captions` gives texts."""
-        return self.layout.has_captions
-
-    @property
-    def has_texts(self) -> bool:
-        """Whether `text` gives their features."""
-        return self.layout.has_texts
 
     @property
     def shard_names(self) -> list[str]:
         """Names of the files, in order."""
-        return [part.name for part in self.layout.parts]
+        return [part.name for part in self.parts]
 
     @property
     def shard_sizes(self) -> list[int]:
         """Samples of each shard, those without an embedding included."""
-        return [part.size for part in self.layout.parts]
+        return [part.size for part in self.parts]
 
     @cached_property
-    def keys(self) -> "Keys":
-        """The samples' keys, in order."""
-        return Keys(self)
+    def keys(self) -> Sequence[str]:
+        """The samples' keys, in order; all are read when the first is requested."""
+        return Texts.of(chain.from_iterable(self._part(number).keys for number in range(len(self.parts))))
 
     @property
     def mean(self) -> Float32[Tensor, " dim"]:
@@ -111,54 +83,54 @@ class EmbeddingSet:
         return self._starts[-1]
 
     def image(self, indices: Indices) -> Float32[Tensor, "rows dim"]:
-        """Image embeddings of samples; raises `DataError` naming the first that has none."""
-        found = torch.empty(len(indices), self.embedding_dim)
-        for part, places, rows in self._by_part(indices):
+        """Read the image embeddings of samples; raises `DataError` naming the first that has none."""
+        embeddings = torch.empty(len(indices), self.embedding_dim)
+        for part, positions, rows in self._by_part(indices):
             valid = part.valid(rows)
             if not valid.all():
-                key = part.keys[int(rows[~valid][0])]
+                key = part.keys[int(rows[~valid.numpy()][0])]
                 raise DataError(f"{self.location}: {key} has no image embedding, it was damaged; leave it out.")
-            found[places] = part.image(rows)
-        return found
+            embeddings[positions] = part.image(rows)
+        return embeddings
 
     def valid(self, indices: Indices) -> Bool[np.ndarray, " rows"]:
-        """Which samples have an image embedding."""
-        found = torch.empty(len(indices), dtype=torch.bool)
-        for part, places, rows in self._by_part(indices):
-            found[places] = part.valid(rows)
-        return found.numpy()
+        """Return which samples have an image embedding."""
+        valid = torch.empty(len(indices), dtype=torch.bool)
+        for part, positions, rows in self._by_part(indices):
+            valid[positions] = part.valid(rows)
+        return valid.numpy()
 
     def captions(self, index: int) -> list[str]:
-        """The texts of a sample."""
+        """Read the texts of a sample."""
         part, row = self._locate(index)
         return part.captions(row)
 
     def num_texts(self, index: int) -> int:
-        """How many texts of a sample `text` has features of."""
+        """Count the texts of a sample whose features `text` reads."""
         part, row = self._locate(index)
         return part.num_texts(row)
 
     def text(self, rows: Sequence[tuple[int, int]]) -> TextRows:
-        """Features of (sample, caption number) pairs; caption -1 is the empty prompt.
+        """Read the features of (sample, caption number) pairs; caption -1 is the empty prompt.
 
-        Raises `DataError` for a caption that is not there, and for the empty prompt of a set that does not know it.
+        Raises `DataError` for a caption that does not exist, and for the empty prompt of a set without its features.
         """
-        found = [self._text(index, number) for index, number in rows]
-        embedding = torch.stack([row.embedding for row in found]) if found else torch.empty(0, self.embedding_dim)
+        features = [self._text(index, number) for index, number in rows]
+        embedding = torch.stack([row.embedding for row in features]) if rows else torch.empty(0, self.embedding_dim)
         if not self.text_dim:
             return TextRows(embedding, None, None)
-        hidden = torch.zeros(len(found), self.text_length, self.text_dim)
-        mask = torch.zeros(len(found), self.text_length, dtype=torch.bool)
-        for number, row in enumerate(found):
+        hidden = torch.zeros(len(rows), self.text_length, self.text_dim)
+        mask = torch.zeros(len(rows), self.text_length, dtype=torch.bool)
+        for number, row in enumerate(features):
             assert row.hidden is not None, rows[number]
             hidden[number, : len(row.hidden)] = row.hidden
             mask[number, : len(row.hidden)] = True
         return TextRows(embedding, hidden, mask)
 
     def find(self, keys: Sequence[str], missing_share: float = 0.0) -> Int64[np.ndarray, " rows"]:
-        """The samples of these keys, -1 for one that is not there.
+        """Find the samples of these keys, -1 for a missing one.
 
-        Raises `DataError` naming the first of them where they are more than `missing_share` of the keys, or all.
+        Raises `DataError` naming the first missing key if they are more than `missing_share` of the keys, or all.
         """
         if len(keys) == len(self) and all(map(str.__eq__, keys, self.keys)):
             return np.arange(len(self))
@@ -176,8 +148,16 @@ class EmbeddingSet:
     def with_empty(
         self, embedding: Float32[Tensor, " dim"], hidden: Float32[Tensor, "tokens width"] | None = None
     ) -> "EmbeddingSet":
-        """The set with these features of the empty prompt, which layouts of others do not hold."""
-        return replace(self, layout=replace(self.layout, empty=TextRow(embedding, hidden)))
+        """Return the set with these features of the empty prompt, which foreign layouts do not hold."""
+        return replace(self, empty=TextRow(embedding, hidden))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files, and texts that can be read again, with the process that opened them."""
+        return {name: value for name, value in vars(self).items() if name not in ("_part", "keys")}
+
+    @cached_property
+    def _part(self) -> Callable[[int], EmbeddingPart]:
+        return lru_cache(maxsize=NUM_OPEN)(lambda number: self.parts[number].open())
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -185,71 +165,30 @@ class EmbeddingSet:
 
     @cached_property
     def _statistics(self) -> Statistics:
-        return self.layout.statistics()
-
-    @cached_property
-    def _parts(self) -> Recent[int, EmbeddingPart]:
-        return Recent(OpenPart(self.layout))
+        return self.statistics()
 
     def _text(self, index: int, number: int) -> TextRow:
         if number != EMPTY:
             part, row = self._locate(index)
             return part.text(row, number)
-        if self.layout.empty is None:
+        if self.empty is None:
             raise DataError(
                 f"{self.location} does not hold the empty prompt's features, since it is not of `unclip embed`; "
                 "give them with with_empty, or drop no texts."
             )
-        return self.layout.empty
+        return self.empty
 
     def _locate(self, index: int) -> tuple[EmbeddingPart, int]:
         ((part, _, rows),) = self._by_part(np.array([index]))
         return part, int(rows[0])
 
-    def _by_part(self, indices: Indices) -> Iterator[tuple[EmbeddingPart, Tensor, Tensor]]:
-        """Each part that is asked for: it, the places of its samples among `indices`, and their rows in it."""
+    def _by_part(self, indices: Indices) -> Iterator[tuple[EmbeddingPart, Tensor, Rows]]:
+        """Yield each part that holds some of the samples, their positions in `indices`, and their rows in the part."""
         outside = indices[(indices < 0) | (indices >= len(self))]
         if len(outside):
             raise DataError(f"{self.location} has no sample {outside[0]}; it has 0 to {len(self) - 1}.")
         numbers = np.searchsorted(self._starts, indices, side="right") - 1
         for number in np.unique(numbers):
-            (places,) = np.nonzero(numbers == number)
-            rows = indices[places].astype(np.int64) - self._starts[number]
-            yield self._parts[int(number)], torch.from_numpy(places), torch.from_numpy(rows)
-
-
-@dataclass(frozen=True)
-class OpenPart:
-    """Opens the parts of a layout by number."""
-
-    layout: Layout
-
-    def __call__(self, number: int) -> EmbeddingPart:
-        """The part of that number."""
-        return self.layout.parts[number].open()
-
-
-@dataclass(frozen=True)
-class Keys(Sequence[str]):
-    """The keys of a set, read from its files when they are asked for."""
-
-    owner: EmbeddingSet
-
-    def __len__(self) -> int:
-        return len(self.owner)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """A key, or those of a slice."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        part, row = self.owner._locate(range(len(self))[index])
-        return part.keys[row]
-
-    def __iter__(self) -> Iterator[str]:
-        """All keys, part by part."""
-        for number, _ in enumerate(pairwise(self.owner._starts)):
-            yield from self.owner._parts[number].keys
+            (positions,) = np.nonzero(numbers == number)
+            rows = indices[positions].astype(np.int64) - self._starts[number]
+            yield self._part(int(number)), torch.from_numpy(positions), rows

@@ -1,14 +1,13 @@
-"""The emoji set: its items, rasterized and written as shards."""
+"""Read the emoji set, draw its items and write them as shards."""
 
 import io
 import json
 import lzma
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,16 @@ from PIL import Image
 
 from unclip.data.parallel import ordered_map
 from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
-from unclip.errors import DataError, DependencyError, InputError, did_you_mean
+from unclip.errors import DataError, InputError, did_you_mean, optional_module
 from unclip.files import atomic_folder
+from unclip.progress import Progress
 
 DESIGNS = ("noto", "twemoji", "fluent", "fluent-flat")
 SPLITS = ("train", "test", "all")
 SOURCE_VARIABLE = "UNCLIP_EMOJI"
+ITEMS_PER_SHARD = 1000
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+INFO = ("key", "design", "name", "unicode", "label", "concept", "tags", "group", "skin_tones", "captions", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,28 +62,15 @@ class EmojiItem:
         return self.key.partition("/")[2]
 
     def info(self) -> dict[str, Any]:
-        """All that is known of the item but its drawing, as JSON values."""
-        fields = (
-            "key",
-            "design",
-            "name",
-            "unicode",
-            "label",
-            "concept",
-            "tags",
-            "group",
-            "skin_tones",
-            "captions",
-            "test",
-        )
-        values = {field: getattr(self, field) for field in fields}
+        """Return all fields but the drawing, as JSON values."""
+        values = {field: getattr(self, field) for field in INFO}
         return {field: list(value) if isinstance(value, tuple) else value for field, value in values.items()}
 
 
 def emoji_source(source: Path | str | None = None) -> Path:
-    """The folder of the data set: `source`, or the variable UNCLIP_EMOJI, or `datasets/emoji` of this checkout.
+    """Return the folder of the set: `source`, or the variable UNCLIP_EMOJI, or `datasets/emoji` of this checkout.
 
-    Raises `DataError` when the folder does not hold the data set.
+    Raises `DataError` if the folder does not hold the set.
     """
     checkout = Path(__file__).resolve().parents[3] / "datasets" / "emoji"
     folder = Path(source or os.environ.get(SOURCE_VARIABLE) or checkout)
@@ -93,7 +83,7 @@ def emoji_source(source: Path | str | None = None) -> Path:
 
 
 def emoji_items(split: str = "all", source: Path | str | None = None) -> list[EmojiItem]:
-    """The items of a split (one of `SPLITS`), sorted by key.
+    """Read the items of a split (one of `SPLITS`), sorted by key.
 
     All drawings together are 140 MB of text in memory. Raises `InputError` for an unknown split, `DataError` for a
     missing or damaged file.
@@ -101,24 +91,22 @@ def emoji_items(split: str = "all", source: Path | str | None = None) -> list[Em
     if split not in SPLITS:
         raise InputError(f"split={split!r} is unknown; {did_you_mean(split, SPLITS)}")
     folder = emoji_source(source)
-    bodies = {f"{design}/{icon.pop('name')}": icon for design in DESIGNS for icon in _icons(folder, design)}
-    records = _read_lines(folder / "captions.jsonl.xz")
-    chosen = [record for record in records if split == "all" or record["test"] == (split == "test")]
-    items = [_item(record, bodies, folder) for record in chosen]
+    icons = {
+        f"{design}/{icon.pop('name')}": icon
+        for design in DESIGNS
+        for icon in _read_lines(folder / "icons" / f"{design}.jsonl.xz")
+    }
+    items = []
+    for record in _read_lines(folder / "captions.jsonl.xz"):
+        if split != "all" and record["test"] != (split == "test"):
+            continue
+        if record["key"] not in icons:
+            raise DataError(f"{folder} has a caption but no icon for {record['key']}; rebuild it with its build.py.")
+        fields: dict[str, Any] = {**record, **icons[record["key"]]}
+        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        fields |= {side: float(fields[side]) for side in ("width", "height")}
+        items.append(EmojiItem(**fields))
     return sorted(items, key=lambda item: item.key)
-
-
-def _icons(folder: Path, design: str) -> Iterator[dict[str, Any]]:
-    return _read_lines(folder / "icons" / f"{design}.jsonl.xz")
-
-
-def _item(record: dict[str, Any], bodies: dict[str, dict[str, Any]], folder: Path) -> EmojiItem:
-    if record["key"] not in bodies:
-        raise DataError(f"{folder} has a caption but no icon for {record['key']}; rebuild it with its build.py.")
-    fields: dict[str, Any] = {**record, **bodies[record["key"]]}
-    fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    fields |= {side: float(fields[side]) for side in ("width", "height")}
-    return EmojiItem(**fields)
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -130,42 +118,22 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"cannot read {path}: {error}; restore it from the repository.") from None
 
 
-Picture = UInt8[np.ndarray, "height width 3"]
-NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-
-
-def rasterize(item: EmojiItem, image_size: int) -> Picture:
+def rasterize(item: EmojiItem, image_size: int) -> UInt8[np.ndarray, "height width 3"]:
     """Draw `item` on white: uint8 (image_size, image_size, 3); an icon that is not square is centred.
 
-    Raises `InputError` for a size below 1, `DependencyError` without resvg-py, `DataError` when the SVG is invalid.
+    Raises `InputError` for a size below 1, `DependencyError` without resvg-py, `DataError` if the SVG is invalid.
     """
     if image_size < 1:
         raise InputError(f"image_size={image_size} is not a size; use 1 or more pixels.")
-    svg = svg_document(item, image_size)
+    size = f'width="{image_size}" height="{image_size}" viewBox="0 0 {item.width} {item.height}"'
+    svg = f"<svg {NAMESPACES} {size}>{item.body}</svg>"
+    resvg = optional_module("resvg_py", "drawing SVG")
     try:
-        png = _resvg().svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
+        png = resvg.svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
     except ValueError as error:
         raise DataError(f"cannot draw {item.key}: {error}; restore its SVG from the repository.") from None
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def svg_document(item: EmojiItem, image_size: int) -> str:
-    """The item as a whole SVG file that is `image_size` pixels wide and high."""
-    size = f'width="{image_size}" height="{image_size}" viewBox="0 0 {item.width} {item.height}"'
-    return f"<svg {NAMESPACES} {size}>{item.body}</svg>"
-
-
-def _resvg() -> ModuleType:
-    try:
-        import resvg_py
-    except ImportError:
-        raise DependencyError("drawing SVG needs resvg-py; run: pip install 'unclip[train]'") from None
-    return resvg_py
-
-
-Progress = Callable[[int, int], None]
-ITEMS_PER_SHARD = 1000
 
 
 def write_emoji_shards(
@@ -180,9 +148,9 @@ def write_emoji_shards(
     """Draw the emoji of a split into WebDataset shards in the new folder `out`; returns the shards' paths.
 
     Each sample is `<design>/<name>.png` (image_size x image_size, RGB, on white), `.txt` (the plain caption) and
-    `.json` (all captions, label, concept, design, tags, skin tones). The same call writes the same bytes. `progress`
-    is called with (drawn, total). The folder appears when it is complete or not at all; raises `InputError` when it
-    exists already or cannot be written. With more than one worker a script needs the `if __name__ == "__main__"` guard.
+    `.json` (all captions, label, concept, design, tags, skin tones). The same call writes the same bytes. The folder
+    appears when it is complete or not at all; raises `InputError` if it exists already or cannot be written. With more
+    than one worker a script needs the `if __name__ == "__main__"` guard.
     """
     require_new(Path(out))
     return write_shards(
@@ -199,12 +167,12 @@ def write_shards(
     *,
     num_workers: int = 1,
 ) -> list[Path]:
-    """`write_emoji_shards` for chosen items; shards are named `<prefix>-000000.tar` and on."""
+    """Do as `write_emoji_shards` for chosen items; shards are named `<prefix>-000000.tar` and on."""
     require_new(Path(out))
     items = [items[index] for index in hash_order([item.key for item in items])]
     draw = partial(_draw, image_size=image_size)
     with atomic_folder(out) as folder:
-        samples = _counted(ordered_map(draw, items, num_workers), len(items), progress)
+        samples = ordered_map(draw, items, len(items), num_workers, progress)
         names = write_tars(folder, prefix, samples, ITEMS_PER_SHARD)
     return [Path(out) / name for name in names]
 
@@ -214,10 +182,3 @@ def _draw(item: EmojiItem, image_size: int) -> ShardSample:
     Image.fromarray(rasterize(item, image_size)).save(file, "PNG", compress_level=6)
     info = json.dumps(item.info(), ensure_ascii=False, sort_keys=True).encode()
     return ShardSample(item.key, {"json": info, "png": file.getvalue(), "txt": item.captions[0].encode()})
-
-
-def _counted(samples: Iterable[ShardSample], total: int, progress: Progress | None) -> Iterator[ShardSample]:
-    for index, sample in enumerate(samples, start=1):
-        yield sample
-        if progress is not None:
-            progress(index, total)

@@ -1,4 +1,4 @@
-"""The order in which a trainer sees its samples, as pure functions of the seed. Knows numbers only, no data."""
+"""Order the samples of a training run, as a pure function of the seed."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -8,12 +8,12 @@ from jaxtyping import Int32, Int64
 
 from unclip.errors import InputError
 
-Places = Int32[np.ndarray, " items"] | Int64[np.ndarray, " items"]
+Indices = Int32[np.ndarray, " items"] | Int64[np.ndarray, " items"]
 CACHED_EPOCHS = 2
 
 
 def epoch_order(num_items: int, seed: int, epoch: int) -> Int64[np.ndarray, " items"]:
-    """A permutation of range(num_items), another one for each (seed, epoch); raises `InputError` when it is empty."""
+    """Permute range(num_items), differently for each (seed, epoch); raises `InputError` for no items."""
     if num_items < 1 or seed < 0 or epoch < 0:
         raise InputError(
             f"num_items={num_items}, seed={seed}, epoch={epoch} give no order; use num_items >= 1, the rest >= 0."
@@ -22,7 +22,7 @@ def epoch_order(num_items: int, seed: int, epoch: int) -> Int64[np.ndarray, " it
 
 
 class Order:
-    """Which samples each batch holds: every one once per epoch, epochs without a gap, and no state but the arguments.
+    """The samples of each batch: each once per epoch, epochs without a gap, and no state but the arguments.
 
     The shards are put in a new order for each (seed, epoch); the samples of that row, cut into `lanes` parts of equal
     length, are shuffled among `window` neighbouring shards of a part (None: all of it). Position p of an epoch is the
@@ -40,10 +40,10 @@ class Order:
             )
         self.seed, self.lanes, self.window = seed, lanes, window
         self._sizes = np.array(shard_sizes, np.int64)
-        self._cache: dict[int, Places] = {}
+        self._cache: dict[int, Indices] = {}
 
     def batch(self, images_seen: int, batch_size: int) -> Int64[np.ndarray, " batch"]:
-        """The `batch_size` samples that follow after `images_seen`; raises `InputError` for less than 1 and 0."""
+        """Return the `batch_size` samples that follow after `images_seen`."""
         if batch_size < 1 or images_seen < 0:
             raise InputError(
                 f"batch_size={batch_size}, images_seen={images_seen}: use a batch of at least 1, and no less than 0."
@@ -55,7 +55,7 @@ class Order:
             images_seen, batch_size = images_seen + len(parts[-1]), batch_size - len(parts[-1])
         return np.concatenate(parts).astype(np.int64)
 
-    def _epoch(self, epoch: int) -> Places:
+    def _epoch(self, epoch: int) -> Indices:
         if epoch not in self._cache:
             while len(self._cache) >= CACHED_EPOCHS:
                 del self._cache[min(self._cache)]
@@ -63,7 +63,7 @@ class Order:
             self._cache[epoch] = self._make_epoch(epoch).astype(dtype)
         return self._cache[epoch]
 
-    def _make_epoch(self, epoch: int) -> Places:
+    def _make_epoch(self, epoch: int) -> Indices:
         if self.lanes == 1 and self.window is None:
             return epoch_order(self.num_items, self.seed, epoch)
         generator = np.random.default_rng([self.seed, epoch])
@@ -80,8 +80,8 @@ class Order:
             mixed[lane :: self.lanes] = row[first:last]
         return mixed
 
-    def _row(self, shards: Int64[np.ndarray, " shards"]) -> tuple[Places, Int64[np.ndarray, " shards"]]:
-        """The samples of `shards`, one shard after the other, and where each ends in that row."""
+    def _row(self, shards: Int64[np.ndarray, " shards"]) -> tuple[Indices, Int64[np.ndarray, " shards"]]:
+        """Return the samples of `shards`, one shard after the other, and the end of each shard in that row."""
         sizes = self._sizes[shards]
         ends = np.cumsum(sizes)
         first_samples = (np.cumsum(self._sizes) - self._sizes)[shards]
@@ -89,7 +89,7 @@ class Order:
         return row, ends
 
     def _groups(self, first: int, last: int, ends: Int64[np.ndarray, " shards"]) -> Iterator[tuple[int, int]]:
-        """The parts of the row from `first` to `last` that are shuffled: `window` shards, whole or cut by the lane."""
+        """Yield the parts of the row that are shuffled: `window` shards, whole or cut by the lane."""
         inside = ends[(ends > first) & (ends < last)]
         borders = [] if self.window is None else inside[self.window - 1 :: self.window].tolist()
         return pairwise([first, *borders, last])

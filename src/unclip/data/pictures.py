@@ -1,16 +1,26 @@
-"""Pictures with captions, decoded once or when their turn comes. Knows their pixels; no batches and no training."""
+"""Read the pictures of shards as pixels at fixed sizes: decoded once into a cache, or each when it is requested."""
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from unclip.data.pixels import PixelCache, Pixels, decoded, pixel_caches, require_sizes, square
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
 from unclip.data.shard_set import ShardSet
-from unclip.errors import DataError
+from unclip.data.sources.base import Sample
+from unclip.data.texts import Texts
+from unclip.errors import DataError, InputError
+from unclip.files import atomic_path, atomic_write
+from unclip.images import cut_square
+from unclip.pictures import on_white, read_picture
 
 MAX_SKIPPED = 100
+Pixels = UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,7 +31,7 @@ class Item:
     pixels: Mapping[int, Pixels]
     """uint8 RGB, (image_size, image_size, 3), by image size."""
     captions: tuple[str, ...]
-    """At least one, the plain one first; "" where there is none."""
+    """At least one, the plain one first; "" if there is none."""
 
 
 @runtime_checkable
@@ -30,72 +40,46 @@ class PictureSet(Protocol):
 
     @property
     def shard_sizes(self) -> list[int]:
-        """Samples of each shard, as `Order` wants them."""
+        """Samples of each shard, as `Order` takes them."""
 
     @property
     def keys(self) -> Sequence[str]:
         """Unique names of the samples."""
 
     def __len__(self) -> int:
-        """Samples, damaged ones included."""
+        """Count the samples, damaged ones included."""
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """The texts of one sample, without its pixels; raises as `item` does, but for the picture itself."""
+        """Read the texts of one sample, without its pixels; raises as `item` does, but for the picture itself."""
 
     def item(self, index: int) -> Item:
-        """One sample at all sizes; raises `DataError`, naming shard and key, when it is damaged or too small.
+        """Read one sample at all sizes; raises `DataError`, naming shard and key, if it is damaged or too small.
 
         Raises `InputError` for an index outside the set.
         """
 
 
 def open_pictures(location: str | Path, image_sizes: Sequence[int], *, cache: bool = True) -> PictureSet:
-    """The centre squares of the pictures in the shards at `location` (as `ShardSet.open` takes it), at each size.
+    """Open the centre squares of the pictures in the shards at `location` (as `ShardSet.open` takes it), at each size.
 
-    Scaling is Pillow's antialiased bicubic, from the same decoded picture for all sizes. With `cache` everything is
-    decoded now, once, into files beside the shards, 3 * size**2 bytes a picture, or in the folder of UNCLIP_CACHE
-    where that is not possible; without, each picture when it is asked for. The items are the same. Raises `InputError`
-    for a size below 1 and a cache that cannot be written, `DataError` as `ShardSet.open` does.
+    Scaling is Pillow's antialiased bicubic, from the same decoded picture for all sizes. With `cache` all pictures are
+    decoded now, once, into files beside the shards, 3 * size**2 bytes a picture, or in the folder of UNCLIP_CACHE if
+    that is impossible; without, each picture when it is requested. The items are the same. Raises `InputError` for a
+    size below 1 and a cache that cannot be written, `DataError` as `ShardSet.open` does.
     """
-    require_sizes(image_sizes)
-    shards = ShardSet.open(location)
-    if cache:
-        return _Cached(shards=shards, caches=pixel_caches(shards, image_sizes))
-    return _Streamed(shards=shards, image_sizes=tuple(image_sizes))
-
-
-def probe_uncaptioned(pictures: PictureSet) -> tuple[int, int]:
-    """Pictures without a caption among those looked at, and how many those are: all, or a thousand of very many.
-
-    None is looked at in a set that is not of `open_pictures`.
-    """
-    if isinstance(pictures, _Cached):
-        [cache, *_] = pictures.caches.values()
-        whole = (json.loads(texts) for index, texts in enumerate(cache.captions) if index not in cache.damage)
-        missing = sum(not any(map(str.strip, captions)) for captions in whole)
-        return missing, len(pictures) - len(cache.damage)
-    return pictures.shards.probe_uncaptioned() if isinstance(pictures, _Streamed) else (0, 0)
-
-
-def item_or_next(pictures: PictureSet, index: int) -> tuple[Item, int, list[str]]:
-    """The item at `index`, or the first after it (the first of the set follows the last) that can be read.
-
-    Returns the item, its index, and a line for each sample that was passed over. Raises `DataError` when 100 in a row,
-    or all, cannot be read.
-    """
-    skipped: list[str] = []
-    while len(skipped) < min(MAX_SKIPPED, len(pictures)):
-        place = (index + len(skipped)) % len(pictures)
-        try:
-            return pictures.item(place), place, skipped
-        except DataError as error:
-            skipped.append(str(error))
-    raise DataError(f"{len(skipped)} samples in a row cannot be read; run `unclip data check`. The last: {skipped[-1]}")
+    _check_sizes(image_sizes)
+    shards, sizes = ShardSet.open(location), tuple(image_sizes)
+    return ShardPictures(shards=shards, image_sizes=sizes, caches=_pixel_caches(shards, sizes) if cache else {})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Opened:
+class ShardPictures:
+    """The `PictureSet` of shards."""
+
     shards: ShardSet
+    image_sizes: tuple[int, ...]
+    caches: "Mapping[int, PixelCache]"
+    """The decoded pictures by size; empty if each picture is decoded when it is requested."""
 
     @property
     def shard_sizes(self) -> list[int]:
@@ -110,35 +94,204 @@ class _Opened:
     def __len__(self) -> int:
         return len(self.shards)
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Streamed(_Opened):
-    image_sizes: tuple[int, ...]
-
     def captions(self, index: int) -> tuple[str, ...]:
         """See `PictureSet`."""
+        self.shards.shard(index)  # raises for an index outside the set
+        for cache in self.caches.values():
+            return tuple(json.loads(cache.captions[index]))
         return self.shards.sample(index).captions
 
     def item(self, index: int) -> Item:
         """See `PictureSet`."""
-        sample, image = decoded(self.shards, index)
-        name = self.shards.name(index)
-        pixels = {size: square(image, size, name) for size in sorted(self.image_sizes)}
+        if self.caches:
+            captions = self.captions(index)
+            pixels = {size: cache.read(index) for size, cache in sorted(self.caches.items())}
+            return Item(key=self.keys[index], pixels=pixels, captions=captions)
+        sample, picture = _decoded(self.shards, index)
+        pixels = {size: _square(self.shards, index, picture, size) for size in sorted(self.image_sizes)}
         return Item(key=sample.key, pixels=pixels, captions=sample.captions)
 
 
+def item_or_next(pictures: PictureSet, index: int) -> tuple[Item, int, list[str]]:
+    """Read the item at `index`, or the first readable one after it (the first of the set follows the last).
+
+    Returns the item, its index, and a line for each sample that was skipped. Raises `DataError` when 100 in a row, or
+    all, cannot be read.
+    """
+    skipped: list[str] = []
+    while len(skipped) < min(MAX_SKIPPED, len(pictures)):
+        number = (index + len(skipped)) % len(pictures)
+        try:
+            return pictures.item(number), number, skipped
+        except DataError as error:
+            skipped.append(str(error))
+    raise DataError(f"{len(skipped)} samples in a row cannot be read; run `unclip data check`. The last: {skipped[-1]}")
+
+
+def probe_uncaptioned(pictures: PictureSet) -> tuple[int, int]:
+    """Count the pictures without a caption among those read, and return how many were read: all, or a thousand.
+
+    Of sets that `open_pictures` did not open, none is read.
+    """
+    if not isinstance(pictures, ShardPictures):
+        return 0, 0
+    for cache in pictures.caches.values():
+        whole = [json.loads(texts) for index, texts in enumerate(cache.captions) if index not in cache.damage]
+        return sum(not any(map(str.strip, captions)) for captions in whole), len(whole)
+    return pictures.shards.probe_uncaptioned()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Cached(_Opened):
-    caches: Mapping[int, PixelCache]
+class ImageTextSet:
+    """Pictures with their captions, in the order of the shards."""
 
-    def captions(self, index: int) -> tuple[str, ...]:
-        """See `PictureSet`."""
-        self.shards.shard(index)  # raises for an index outside the set
-        [captions, *_] = [json.loads(cache.captions[index]) for cache in self.caches.values()]
-        return tuple(captions)
+    images: UInt8[np.ndarray, "items height width 3"]
+    """RGB, mapped from a cache file: reading an item reads it from disk or the page cache."""
+    keys: list[str]
+    captions: list[list[str]]
+    """At least one caption for each item, the plain one first."""
+    info: list[dict[str, Any]]
+    """The sample's .json, whole; empty if the shard holds none."""
 
-    def item(self, index: int) -> Item:
-        """See `PictureSet`."""
-        captions = self.captions(index)
-        pixels = {size: cache.read(index) for size, cache in sorted(self.caches.items())}
-        return Item(key=self.shards.keys[index], pixels=pixels, captions=captions)
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def load_shards(folder: Path | str, image_size: int) -> ImageTextSet:
+    """Load all samples of the .tar shards in `folder`, their pictures cut to the centre square of side `image_size`.
+
+    The pixels are those of `open_pictures`, decoded once into the same cache. Raises `DataError`, naming shard and key,
+    for a missing or damaged sample and for a picture smaller than `image_size`.
+    """
+    _check_sizes([image_size])
+    shards = ShardSet.open(folder)
+    cache = _pixel_caches(shards, [image_size])[image_size]
+    for reason in cache.damage.values():
+        raise DataError(reason)
+    samples = [(list(sample.captions), dict(sample.info)) for sample in map(shards.sample, range(len(shards)))]
+    return ImageTextSet(
+        images=np.load(cache.path, mmap_mode="r"),
+        keys=list(shards.keys),
+        captions=[captions for captions, _ in samples],
+        info=[info for _, info in samples],
+    )
+
+
+def decode_picture(content: bytes) -> Image.Image:
+    """Decode a picture to RGB: upright, 8 bits, sRGB, white behind transparency, by the rules of `unclip.pictures`.
+
+    Raises `DataError` with the reason for bytes that are damaged or no picture, and for too many pixels.
+    """
+    try:
+        return on_white(read_picture(content))
+    except InputError as error:
+        raise DataError(str(error).partition(";")[0].removeprefix("the picture is ")) from None
+
+
+def _decoded(shards: ShardSet, index: int) -> tuple[Sample, Image.Image]:
+    sample = shards.sample(index)
+    try:
+        return sample, decode_picture(sample.picture)
+    except DataError as error:
+        raise shards.damaged(index, str(error)) from None
+
+
+def _square(shards: ShardSet, index: int, picture: Image.Image, image_size: int) -> Pixels:
+    side = min(picture.size)
+    if side < image_size:
+        raise DataError(
+            f"{shards.name(index)} is {picture.width} x {picture.height} pixels, smaller than image_size={image_size}; "
+            f"use at most {side}, or write larger shards."
+        )
+    return np.asarray(cut_square(picture, image_size, Image.Resampling.BICUBIC))
+
+
+def _check_sizes(image_sizes: Sequence[int]) -> None:
+    if not image_sizes or min(image_sizes) < 1:
+        raise InputError(f"image_size={', '.join(map(str, image_sizes))} is not a size; use 1 or more pixels.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelCache:
+    """The decoded pictures of a set at one size, in a .npy file; picklable, since it holds no open file."""
+
+    path: Path
+    image_size: int
+    offset: int
+    """Bytes before the first picture."""
+    captions: Texts
+    """The captions of each sample, as a JSON list."""
+    damage: dict[int, str]
+    """Why a sample has no pixels, by its index."""
+
+    def read(self, index: int) -> Pixels:
+        """Read the pixels of one sample; raises `DataError` if it is damaged or the file is gone."""
+        if index in self.damage:
+            raise DataError(self.damage[index])
+        shape = (self.image_size, self.image_size, 3)
+        count = self.image_size**2 * 3
+        try:
+            return np.fromfile(self.path, np.uint8, count, offset=self.offset + index * count).reshape(shape)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} cannot be read ({error}); remove it, it is made again.") from None
+
+
+def _pixel_caches(shards: ShardSet, image_sizes: Sequence[int]) -> dict[int, PixelCache]:
+    """Open the caches of a set at each size, `.cache-<size>-<content>.npy` and `.json`, or write those missing.
+
+    They lie beside the shards, or in the folder of UNCLIP_CACHE for remote shards and read-only folders. All missing
+    sizes come from one decoding. Raises `InputError` if they cannot be written.
+    """
+    paths = {size: shards.store.folder / f".cache-{size}-{shards.content_id[:16]}.npy" for size in image_sizes}
+    caches = {size: cache for size, path in paths.items() if (cache := _open_cache(path, size, len(shards)))}
+    missing = {size: path for size, path in paths.items() if size not in caches}
+    if missing:
+        _write_caches(shards, missing)
+    for size, path in missing.items():
+        cache = _open_cache(path, size, len(shards))
+        assert cache is not None, path
+        caches[size] = cache
+    return caches
+
+
+def _open_cache(path: Path, image_size: int, num_items: int) -> PixelCache | None:
+    """Open a cache; None if its files are missing or another program's."""
+    try:
+        pixels = np.load(path, mmap_mode="r")
+        notes = json.loads(path.with_suffix(".json").read_bytes())
+        captions = Texts.of(map(json.dumps, notes["captions"]))
+        damage = {int(index): reason for index, reason in notes["damage"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if pixels.shape != (num_items, image_size, image_size, 3) or len(captions) != num_items:
+        return None
+    return PixelCache(path=path, image_size=image_size, offset=pixels.offset, captions=captions, damage=damage)
+
+
+def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> None:
+    captions: list[tuple[str, ...]] = []
+    damage: dict[int, dict[int, str]] = {size: {} for size in paths}
+    with ExitStack() as stack:
+        pixels = {}
+        for size, path in paths.items():
+            shape = (len(shards), size, size, 3)
+            temporary = stack.enter_context(atomic_path(path))
+            pixels[size] = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for index in range(len(shards)):
+            try:
+                sample, picture = _decoded(shards, index)
+            except DataError as error:
+                captions.append(())
+                for reasons in damage.values():
+                    reasons[index] = str(error)
+                continue
+            captions.append(sample.captions)
+            for size, rows in pixels.items():
+                try:
+                    rows[index] = _square(shards, index, picture, size)
+                except DataError as error:
+                    damage[size][index] = str(error)
+        for size, path in paths.items():
+            pixels[size].flush()
+            # Written before the pixels appear, whose presence says that both are whole.
+            atomic_write(path.with_suffix(".json"), json.dumps({"captions": captions, "damage": damage[size]}))

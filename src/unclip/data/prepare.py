@@ -1,26 +1,56 @@
-"""From any source to shards at one size. Knows sources, fitting and shards; not how a trainer reads them."""
+"""Write the pictures of any source, made one size, as shards."""
 
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
+
+from PIL import Image
 
 from unclip.config import Config
 from unclip.data.parallel import ordered_map
-from unclip.data.pixels import Crop, PictureFormat, decode_picture, encode_picture, fit_picture
+from unclip.data.pictures import decode_picture
 from unclip.data.sources.base import Broken, Sample, Source, whole_text
 from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_folder
+from unclip.images import cut_square
+from unclip.progress import Progress
 
 SKIPPED = "skipped.jsonl"
+Crop = Literal["center", "shortest", "pad", "stretch", "none"]
+CROPS: tuple[Crop, ...] = ("center", "shortest", "pad", "stretch", "none")
+FORMATS = ("png", "webp", "jpg")
+
+
+class PictureFormat(Config):
+    """How pictures are stored."""
+
+    suffix: Literal["png", "webp", "jpg"] = "png"
+    """png (no loss), webp or jpg."""
+    quality: int = 95
+    """1 to 100, of webp and jpg; png has none."""
+
+    def encode(self, picture: Image.Image) -> bytes:
+        """Encode a picture as a file, without metadata; the same pixels give the same bytes."""
+        file = io.BytesIO()
+        if self.suffix == "png":
+            picture.save(file, "PNG", compress_level=6)
+        elif self.suffix == "webp":
+            picture.save(file, "WEBP", quality=self.quality, method=4)
+        else:
+            # Colour at full resolution: half of a small picture's pixels is little.
+            picture.save(file, "JPEG", quality=self.quality, subsampling=0)
+        return file.getvalue()
 
 
 class PrepareConfig(Config):
     """How `prepare` makes shards."""
 
     image_size: int
-    """Side in pixels; what it is the side of, `crop` says."""
+    """Side in pixels; `crop` says which side."""
     crop: Crop = "center"
     """center, shortest, pad, stretch or none, as in `fit_picture`."""
     allow_upscale: bool = False
@@ -39,27 +69,21 @@ class Prepared(Config):
     shards: tuple[Path, ...]
     num_written: int
     num_uncaptioned: int
-    """Of the written ones; their caption is the empty text."""
+    """Samples written with the empty text as caption."""
     num_skipped: int
-    """Named with their reasons in `skipped.jsonl`."""
+    """Samples named with their reasons in `skipped.jsonl`."""
 
 
 def prepare(
-    source: Source,
-    out: Path | str,
-    config: PrepareConfig,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    num_workers: int = 1,
+    source: Source, out: Path | str, config: PrepareConfig, progress: Progress | None = None, *, num_workers: int = 1
 ) -> Prepared:
     """Write the pictures of `source`, made one size, as WebDataset shards into the new folder `out`.
 
     Each sample is its key with `.png`, `.webp` or `.jpg`, `.txt` (the first caption) and `.json` (all captions, both
-    sizes, what the source knows); `load_shards` reads them. Pictures that cannot be read or are too small are left out
-    and named in `skipped.jsonl`. The same call writes the same bytes for any number of workers. `progress` is called
-    with (done, total). The folder appears when it is complete or not at all. Raises `InputError` when it exists already
-    or cannot be written, `DataError` when every sample was skipped. With more than one worker a script needs the
-    `if __name__ == "__main__"` guard.
+    sizes, the source's own fields); `load_shards` reads them. Pictures that cannot be read or are too small are left
+    out and named in `skipped.jsonl`. The same call writes the same bytes for any number of workers. The folder appears
+    when it is complete or not at all. Raises `InputError` if it exists already or cannot be written, `DataError` if
+    every sample was skipped. With more than one worker a script needs the `if __name__ == "__main__"` guard.
     """
     out = Path(out)
     require_new(out)
@@ -70,44 +94,33 @@ def prepare(
         )
     order = hash_order(source.keys) if config.shuffle else range(len(source))
     items = ((source.names[index], source.item(index)) for index in order)
-    made = ordered_map(partial(_make, config), items, num_workers)
-    tally = _Tally()
+    results = ordered_map(partial(_make, config), items, len(source), num_workers, progress)
+    skipped: list[Broken] = []
+    has_caption: list[bool] = []
+
+    def written(results: Iterable[ShardSample | Broken]) -> Iterator[ShardSample]:
+        for result in results:
+            if isinstance(result, Broken):
+                skipped.append(result)
+            else:
+                has_caption.append(bool(result.files["txt"]))
+                yield result
+
     with atomic_folder(out) as folder:
-        samples = tally.written(_counted(made, len(source), progress))
-        names = write_tars(folder, config.prefix, samples, config.samples_per_shard)
-        lines = "".join(_line(broken) for broken in tally.skipped)
-        (folder / SKIPPED).write_bytes(whole_text(lines).encode())
+        names = write_tars(folder, config.prefix, written(results), config.samples_per_shard)
+        lines = [json.dumps({"name": one.name, "reason": one.reason}, ensure_ascii=False) + "\n" for one in skipped]
+        (folder / SKIPPED).write_bytes(whole_text("".join(lines)).encode())
         if not names:
             raise DataError(
-                f"all {len(source)} samples were skipped, the first ({_first(tally)}); nothing was written."
+                f"all {len(source)} samples were skipped, the first ({skipped[0].name}: {skipped[0].reason}); "
+                "nothing was written."
             )
     return Prepared(
         shards=tuple(out / name for name in names),
-        num_written=tally.num_written,
-        num_uncaptioned=tally.num_uncaptioned,
-        num_skipped=len(tally.skipped),
+        num_written=len(has_caption),
+        num_uncaptioned=has_caption.count(False),
+        num_skipped=len(skipped),
     )
-
-
-def make_shard_sample(sample: Sample, config: PrepareConfig) -> ShardSample:
-    """One sample as it stands in a shard; raises `DataError` for a picture that is damaged or too small."""
-    original = decode_picture(sample.picture)
-    picture = fit_picture(original, config.image_size, config.crop, allow_upscale=config.allow_upscale)
-    info = {
-        **sample.info,
-        "key": sample.key,
-        "captions": list(sample.captions),
-        "width": picture.width,
-        "height": picture.height,
-        "original_width": original.width,
-        "original_height": original.height,
-    }
-    files = {
-        config.form.suffix: encode_picture(picture, config.form),
-        "txt": whole_text(sample.captions[0]).encode(),
-        "json": whole_text(json.dumps(info, ensure_ascii=False, sort_keys=True)).encode(),
-    }
-    return ShardSample(sample.key, files)
 
 
 def _make(config: PrepareConfig, item: tuple[str, Sample | Broken]) -> ShardSample | Broken:
@@ -120,36 +133,53 @@ def _make(config: PrepareConfig, item: tuple[str, Sample | Broken]) -> ShardSamp
         return Broken(name=name, reason=str(error))
 
 
-class _Tally:
-    """Counts what passes through."""
-
-    def __init__(self) -> None:
-        self.num_written = self.num_uncaptioned = 0
-        self.skipped: list[Broken] = []
-
-    def written(self, made: Iterable[ShardSample | Broken]) -> Iterator[ShardSample]:
-        """The samples that could be made; the others are kept in `skipped`."""
-        for sample in made:
-            if isinstance(sample, Broken):
-                self.skipped.append(sample)
-            else:
-                self.num_written += 1
-                self.num_uncaptioned += not sample.files["txt"]
-                yield sample
-
-
-def _counted(
-    made: Iterable[ShardSample | Broken], total: int, progress: Callable[[int, int], None] | None
-) -> Iterator[ShardSample | Broken]:
-    for index, sample in enumerate(made, start=1):
-        yield sample
-        if progress is not None:
-            progress(index, total)
+def make_shard_sample(sample: Sample, config: PrepareConfig) -> ShardSample:
+    """Make the files of one sample; raises `DataError` for a picture that is damaged or too small."""
+    original = decode_picture(sample.picture)
+    picture = fit_picture(original, config.image_size, config.crop, allow_upscale=config.allow_upscale)
+    info = {
+        **sample.info,
+        "key": sample.key,
+        "captions": list(sample.captions),
+        "width": picture.width,
+        "height": picture.height,
+        "original_width": original.width,
+        "original_height": original.height,
+    }
+    files = {
+        config.form.suffix: config.form.encode(picture),
+        "txt": whole_text(sample.captions[0]).encode(),
+        "json": whole_text(json.dumps(info, ensure_ascii=False, sort_keys=True)).encode(),
+    }
+    return ShardSample(sample.key, files)
 
 
-def _line(broken: Broken) -> str:
-    return json.dumps({"name": broken.name, "reason": broken.reason}, ensure_ascii=False) + "\n"
+def fit_picture(picture: Image.Image, image_size: int, crop: Crop, *, allow_upscale: bool = False) -> Image.Image:
+    """Fit `picture` (RGB) to `image_size` by the rule `crop`.
 
-
-def _first(tally: _Tally) -> str:
-    return f"{tally.skipped[0].name}: {tally.skipped[0].reason}"
+    center: the largest centre square, scaled. shortest: the shorter side scaled to `image_size`, the other in
+    proportion. pad: the longer side scaled to at most `image_size`, centred on a white square. stretch: both sides
+    scaled. none: unchanged. Scaling is Pillow's Lanczos over the whole picture. Raises `DataError` if a picture would
+    have to be enlarged and `allow_upscale` is not set (pad leaves it at its size), `InputError` for an invalid size.
+    """
+    if image_size < 1:
+        raise InputError(f"image_size={image_size} is not a size; use 1 or more pixels.")
+    if crop == "none":
+        return picture
+    if crop != "pad" and min(picture.size) < image_size and not allow_upscale:
+        raise DataError(f"it is {picture.width} x {picture.height} pixels, smaller than {image_size}")
+    # Of stripes finer than 1.5 pixels of the result Lanczos leaves at most 5 % of the contrast, bicubic 16 %, and
+    # Pillow's faster way (`reducing_gap=3`, which averages whole pixels first) 13 %.
+    lanczos = Image.Resampling.LANCZOS
+    if crop == "center":
+        return cut_square(picture, image_size, lanczos)
+    if crop == "stretch":
+        return picture.resize((image_size, image_size), lanczos)
+    scale = image_size / (min(picture.size) if crop == "shortest" else max(picture.size))
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    if crop == "shortest":
+        return picture.resize(size, lanczos)
+    inner = picture.resize(size, lanczos) if scale < 1 or allow_upscale else picture
+    square = Image.new("RGB", (image_size, image_size), "white")
+    square.paste(inner, ((image_size - inner.width) // 2, (image_size - inner.height) // 2))
+    return square

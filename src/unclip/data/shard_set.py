@@ -1,4 +1,4 @@
-"""Reading single samples of WebDataset shards, near or far. Knows where bytes lie; decodes no picture."""
+"""Read single samples of WebDataset shards, on disk or remote, without decoding their pictures."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt32
 
 from unclip.data.sources.base import PICTURE_SUFFIXES, Sample, field_captions, text_of, whole_text
 from unclip.data.store import ShardStore, is_tar, open_store, tar_stem
-from unclip.data.tars import FORMAT, TarIndex, damaged
+from unclip.data.tars import FORMAT, damaged
 from unclip.data.texts import Texts
 from unclip.errors import DataError, InputError
 
@@ -23,14 +23,14 @@ CONNECTIONS = 16
 MAX_COUNTED = 100_000
 """Samples up to which captions are counted: their texts are read, which takes some seconds."""
 NUM_PROBED = 1000
-"""Samples that are looked at in a larger set, or in the first shard of one behind a URL."""
+"""Samples that are read of a larger set, or of the first shard of a remote one."""
 TEXT, CLASS = 1, 3
-"""Rows of a sample's members where its texts begin, and of its class."""
+"""Rows of a sample's members: the first of its texts, and its class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShardSet:
-    """The samples of all shards at one place, in the order of the shards' names; opened by `ShardSet.open`.
+    """The samples of all shards at one location, in the order of the shards' names; opened by `ShardSet.open`.
 
     Picklable, and safe in forked processes and threads: a file is open while a sample is read and not longer.
     """
@@ -41,7 +41,7 @@ class ShardSet:
     """Samples of each shard."""
     keys: Sequence[str]
     content_id: str
-    """Another one when a shard was added, removed or written again."""
+    """Changes when a shard is added, removed or written again."""
     store: ShardStore
     shard_bytes: list[int]
     shard_starts: Int64[np.ndarray, " shards"]
@@ -52,21 +52,22 @@ class ShardSet:
     def open(cls, location: str | Path, *, caption_column: str | None = None) -> Self:
         """Index the .tar shards at `location`: a folder, `s3://bucket/folder`, `https://host/{000..099}.tar`, ...
 
-        Of a folder these are the tars in it or else those in the folders below; .tar.gz and .tgz are unpacked into the
-        cache. `caption_column` names the field of each .json, or "cls", that holds the captions, where it is unusual.
-        An index is read from `<shard>.index.json`, or made from the tar's headers and written there. Shards behind a
-        URL are fetched whole, when first read, to the folder of UNCLIP_CACHE (`~/.cache/unclip`); those without an
-        index file are fetched here. The cache grows without limit, or up to UNCLIP_CACHE_GB and what was read in the
-        last minute. A key that comes again in another shard gets that shard's name. Raises `DataError` when there is
-        no shard or no sample, and for a damaged tar.
+        In a folder the tars in it are read, or else those in the folders below; .tar.gz and .tgz are unpacked into the
+        cache. `caption_column` names the field of each .json, or "cls", that holds the captions, if it is unusual.
+        An index is read from `<shard>.index.json`, or made from the tar's headers and written there. Remote shards
+        are fetched whole, when first read, to the folder of UNCLIP_CACHE (`~/.cache/unclip`); those without an index
+        file are fetched here. The cache grows without limit, or up to UNCLIP_CACHE_GB and the shards read in the last
+        minute. A key that repeats in another shard gets that shard's name. Raises `DataError` if there is no shard or
+        no sample, and for a damaged tar.
         """
         store = open_store(location)
-        indexes = _indexes(store)
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            indexes = list(pool.map(store.index, store.names))
         sizes = [len(index.keys) for index in indexes]
         if sum(sizes) == 0:
             raise DataError(f"no sample in the shards of {location}; a sample is a picture with a .txt or .json.")
         keys = _unique(Texts.of(key for index in indexes for key in index.keys), store.names, sizes)
-        # What is made from a set depends on the rules by which it was read, too.
+        # Files made from a set depend on the rules by which it was read, too.
         stamps: list[object] = [FORMAT]
         stamps += [(name, index.num_bytes, index.mtime_ns) for name, index in zip(store.names, indexes, strict=True)]
         return cls(
@@ -86,24 +87,24 @@ class ShardSet:
         return len(self.members)
 
     def name(self, index: int) -> str:
-        """Location, shard and key of a sample, for people; raises `InputError` for an index outside the set."""
+        """Return location, shard and key of a sample; raises `InputError` for an index outside the set."""
         separator = ": " if is_tar(self.location) else "/"
         return f"{self.location}{separator}{self.shard_names[self.shard(index)]}: {self.keys[index]}"
 
     def shard_stem(self, shard: int) -> str:
-        """A shard's name without suffix, its folders joined by "-": for what is made of it one for one."""
+        """Return a shard's name without suffix, its folders joined by "-", to name the files made from it."""
         return tar_stem(self.shard_names[shard]).replace("/", "-")
 
     def damaged(self, index: int, reason: str) -> DataError:
-        """What to raise for a sample that cannot be read."""
+        """Make the error for a sample that cannot be read."""
         return damaged(self.name(index), reason)
 
     def sample(self, index: int) -> Sample:
         """Read one sample, and nothing else of its shard.
 
-        Captions are those of the field `caption_column` where it is named; else the "captions" of its .json, its .txt
-        or .caption, a text that its .json holds under a usual name ("caption" as img2dataset writes, "text", "prompt",
-        ...), a name in its .cls, or "". Raises `DataError`, naming shard and key, for one without picture or with
+        Captions are those of the field `caption_column` if it is named; else the "captions" of its .json, its .txt
+        or .caption, a text in a usual field of its .json ("caption" as img2dataset writes, "text", "prompt", ...), a
+        name in its .cls, or "". Raises `DataError`, naming shard and key, for one without picture or with
         damaged texts, and `InputError` for an index outside the set.
         """
         shard = self.shard(index)
@@ -112,24 +113,22 @@ class ShardSet:
             picture, *texts = _read(path, self.members[index])
             if picture is None:
                 raise DataError(f"it holds no picture (.{', .'.join(PICTURE_SUFFIXES)})")
-            facts, captions = _texts(texts, self.caption_column)
-            return Sample(key=self.keys[index], picture=picture, captions=captions or ("",), info=facts)
+            info, captions = _texts(texts, self.caption_column)
+            return Sample(key=self.keys[index], picture=picture, captions=captions or ("",), info=info)
         except (OSError, ValueError, RecursionError, DataError) as error:
             raise self.damaged(index, str(error)) from None
 
     def count_uncaptioned(self) -> int | None:
-        """Samples with a picture and without a caption; None where shards would have to be fetched, or for very many.
+        """Count the samples with a picture and without a caption; None for remote shards and for very many samples.
 
         Samples whose texts cannot be read are not counted.
         """
-        if self.store.is_remote or len(self) > MAX_COUNTED:
-            return None
-        return self.probe_uncaptioned()[0]
+        return None if self.store.is_remote or len(self) > MAX_COUNTED else self.probe_uncaptioned()[0]
 
     def probe_uncaptioned(self) -> tuple[int, int]:
-        """Samples without a caption among those looked at, and how many those are.
+        """Count the samples without a caption among those read, and return how many were read.
 
-        All are looked at where that is quick, else a thousand: spread evenly, or of the first shard behind a URL.
+        All are read if that is quick, else a thousand: spread evenly, or of the first shard of a remote set.
         """
         indices = np.flatnonzero(self.members[:, 0, 0] > 0)
         if self.store.is_remote:
@@ -139,7 +138,7 @@ class ShardSet:
         return sum(self._is_uncaptioned(int(index)) for index in indices), len(indices)
 
     def fields(self) -> list[str]:
-        """What might be named as `caption_column`: the texts of the first readable sample."""
+        """List what may be named as `caption_column`: the fields with texts of the first readable sample."""
         for index in range(min(len(self), 100)):
             try:
                 info = self.sample(index).info
@@ -157,20 +156,15 @@ class ShardSet:
             return False
 
     def shard(self, index: int) -> int:
-        """The number of the shard that holds a sample; raises `InputError` for an index outside the set."""
+        """Return the number of the shard that holds a sample; raises `InputError` for an index outside the set."""
         if not 0 <= index < len(self):
             raise InputError(f"there is no sample {index} in {self.location}; use 0 to {len(self) - 1}.")
         return int(np.searchsorted(self.shard_starts, index, side="right")) - 1
 
 
-def _indexes(store: ShardStore) -> list[TarIndex]:
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return list(pool.map(store.index, store.names))
-
-
 def _unique(keys: Texts, names: Sequence[str], sizes: Sequence[int]) -> Texts:
-    """The same keys, those that were there before prefixed by their shard's name."""
-    # Eight bytes a key find out whether there is anything to look for.
+    """Return the same keys, repeated ones prefixed by their shard's name."""
+    # Eight bytes a key tell whether any key repeats.
     if len(np.unique(np.fromiter(map(hash, keys), np.int64, len(keys)))) == len(keys):
         return keys
     taken, unique = set[str](), list[str]()
@@ -197,23 +191,19 @@ def _read(path: Path, members: UInt32[np.ndarray, "parts 2"]) -> list[bytes | No
 
 
 def _texts(contents: Sequence[bytes | None], column: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a sample's .json holds, and its captions, by the order of `ShardSet.sample`."""
-    text, facts, label = contents
-    values = {} if facts is None else json.loads(facts)
+    """Return the fields of a sample's .json, and its captions in the order of `ShardSet.sample`."""
+    text, fields, label = contents
+    values = {} if fields is None else json.loads(fields)
     info: dict[str, Any] = values if isinstance(values, dict) else {}
     if column is not None:
-        found = field_captions(info, column)
-        return info, found or (field_captions({column: _text(label)}, column) if column == "cls" else ())
-    # Ours: they decide also where they are empty. Other programs keep other things under this name.
-    own = info.get("captions")
-    if isinstance(own, list) and own and all(isinstance(caption, str) for caption in own):
-        return info, tuple(map(whole_text, own))
-    caption = _text(text)
+        captions = field_captions(info, column)
+        return info, captions or (field_captions({column: text_of(label or b"")}, column) if column == "cls" else ())
+    # As `prepare` writes them: they decide even if empty. Other programs use the field for other things.
+    prepared = info.get("captions")
+    if isinstance(prepared, list) and prepared and all(isinstance(caption, str) for caption in prepared):
+        return info, tuple(map(whole_text, prepared))
+    caption = text_of(text or b"")
     if caption.strip():
         return info, (caption,)
-    name = _text(label).strip()
+    name = text_of(label or b"").strip()
     return info, field_captions(info, None) or (() if name.isdecimal() or not name else (name.replace("_", " "),))
-
-
-def _text(content: bytes | None) -> str:
-    return "" if content is None else text_of(content)

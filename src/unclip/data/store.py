@@ -1,8 +1,8 @@
-"""Shards on disk or remote: listed, fetched, cached and opened."""
+"""List, fetch, cache and open tar shards, on disk or at a URL."""
 
-import abc
 import gzip
 import hashlib
+import html
 import os
 import re
 import shutil
@@ -14,189 +14,100 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from unclip.data.sources.base import find_files
 from unclip.data.tars import TarIndex, damaged, index_name, load_index, local_index
-from unclip.errors import DataError, DependencyError, InputError, UnclipError
-from unclip.files import atomic_path, expand_home
-
-TIMEOUT_SECONDS = 60
-PAUSES = (0.5, 4.0, None)
-"""Seconds before a failed download is tried again; None: no more."""
-
-
-def is_url(location: str) -> bool:
-    """Whether this is no local path: `s3://bucket/folder`, `https://host/folder`; `file://` is local."""
-    return "://" in location and not location.startswith("file://")
-
-
-def cache_folder() -> Path:
-    """Where files that were fetched are kept: the variable UNCLIP_CACHE, or `~/.cache/unclip`."""
-    return expand_home(os.environ.get("UNCLIP_CACHE") or "~/.cache/unclip")
-
-
-def list_files(url: str) -> list[str]:
-    """The names in the folder at `url`: by its page of links over HTTP, by fsspec elsewhere.
-
-    Raises `DataError` when it cannot be listed, `DependencyError` when the package for this protocol is missing.
-    """
-    try:
-        if _is_http(url):
-            return _links(url)
-        system, path = _file_system(url)
-        return [name.rstrip("/").rpartition("/")[2] for name in system.ls(path, detail=False)]
-    except UnclipError:
-        raise
-    except Exception as error:  # each protocol has exceptions of its own
-        raise DataError(f"cannot list {url} ({_reason(error)}); check the address and the rights to read it.") from None
-
-
-def fetch(url: str, target: Path) -> bool:
-    """Copy the file at `url` to `target`, which appears whole; False when there is no such file.
-
-    A download that fails is tried three times. Raises `DataError` after that, `DependencyError` as `list_files` does.
-    """
-    for pause in PAUSES:
-        try:
-            with atomic_path(target) as temporary:
-                _download(url, temporary)
-            return True
-        except _Missing:
-            return False
-        except DataError:
-            if pause is None:
-                raise
-            time.sleep(pause)
-    raise AssertionError(PAUSES)
-
-
-class _Missing(Exception):
-    """There is no file at the URL."""
-
-
-def _download(url: str, target: Path) -> None:
-    try:
-        if _is_http(url):
-            _http_get(url, target)
-        else:
-            system, path = _file_system(url)
-            system.get_file(path, str(target))
-    except UnclipError:
-        raise
-    except FileNotFoundError:
-        raise _Missing from None
-    except Exception as error:  # each protocol has exceptions of its own
-        raise DataError(f"cannot fetch {url} ({_reason(error)}); check the address and the connection.") from None
-
-
-# The standard library suffices for whole files, and unlike fsspec's asynchronous client it survives a fork.
-def _http_get(url: str, target: Path) -> None:
-    try:
-        with _open_http(url) as response, open(target, "wb") as file:
-            shutil.copyfileobj(response, file, 2**20)
-            expected = response.headers["Content-Length"]
-    except urllib.error.HTTPError as error:
-        # Object stores answer 403 for a missing file where listing is not allowed.
-        if error.code in (403, 404, 410):
-            raise FileNotFoundError(url) from None
-        raise
-    found = target.stat().st_size
-    if expected is not None and found != int(expected):
-        raise OSError(f"{found} of {expected} bytes came")
-
-
-def _links(url: str) -> list[str]:
-    with _open_http(url.rstrip("/") + "/") as response:
-        page = _LinkParser()
-        page.feed(response.read().decode("utf-8", "replace"))
-    return [urllib.parse.unquote(link.partition("?")[0]).rstrip("/").rpartition("/")[2] for link in page.links]
-
-
-def _open_http(url: str) -> Any:
-    return urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS)
-
-
-class _LinkParser(HTMLParser):
-    """Collects what the links of a page point to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Called for each tag."""
-        self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    """The file system of fsspec, made anew in each process (fsspec sees to that), and the path in it."""
-    protocol = url.partition("://")[0]
-    try:
-        url_to_fs = import_module("fsspec.core").url_to_fs
-    except ImportError:
-        raise DependencyError(f"reading {protocol}:// needs fsspec; run: pip install 'unclip[train]'") from None
-    try:
-        system, path = url_to_fs(url)
-    except ImportError as error:
-        raise DependencyError(f"reading {protocol}:// needs another package ({error})") from None
-    return system, path
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
-
-
-def _is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
+from unclip.errors import DataError, DependencyError, DownloadError, InputError, UnclipError, optional_module
+from unclip.files import atomic_path, download, expand_home
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LIMIT_VARIABLE = "UNCLIP_CACHE_GB"
 IN_USE_SECONDS = 60
 """A shard that was read this recently is kept, since another process may be about to open it."""
+TIMEOUT_SECONDS = 60
+PAUSES = (0.5, 4.0, None)
+"""Seconds before a failed download is repeated; None: not again."""
+LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 
 
-class ShardStore(abc.ABC):
-    """Tars by name; picklable."""
+@dataclass(frozen=True, kw_only=True)
+class ShardStore:
+    """Tars by name in one folder or below one URL; picklable."""
 
+    location: str
+    """A path, or a URL without slash at its end."""
     names: list[str]
-    """The shards' file names, sorted; with slashes where they lie in folders below."""
-    is_remote: bool
+    """The shards' file names, sorted; with slashes if they lie in folders below."""
 
     @property
-    @abc.abstractmethod
+    def is_remote(self) -> bool:
+        """Whether the shards lie behind a URL."""
+        return is_url(self.location)
+
+    @property
     def folder(self) -> Path:
-        """Where files made from the shards can be kept."""
+        """Where files made from the shards are kept: beside them, or in the cache if they are remote or read-only.
 
-    @abc.abstractmethod
+        In the cache a shard stands for the content of its URL for ever.
+        """
+        if self.is_remote:
+            return _cache_for(self.location)
+        path = Path(self.location)
+        return path if os.access(path, os.W_OK) else _cache_for(str(path.absolute()))
+
     def index(self, name: str) -> TarIndex:
-        """Where the samples of a shard lie; raises `DataError` for a shard that is damaged or not there."""
+        """Read a shard's index: from the cache, from the file beside the shard, or from the shard itself.
 
-    @abc.abstractmethod
+        Raises `DataError` for a shard that is damaged or missing.
+        """
+        if not self.is_remote:
+            return local_index(_unpacked(Path(self.location) / name))
+        cached = self.folder / index_name(name)
+        # Before any thread fetches: a failed write removes a folder that it made, which other threads may need.
+        with _writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        index = load_index(cached, old=True)
+        if index is None and fetch(f"{self.location}/{index_name(name)}", cached):
+            index = load_index(cached, old=True)
+        return index or local_index(_unpacked(self._fetched(name, None)))
+
     def path(self, name: str, num_bytes: int) -> Path:
-        """The shard of that many bytes as a local file, fetched if need be; raises `DataError` like `index`."""
+        """Return the shard of that many bytes as a local file, fetched once for all processes of this machine.
 
+        Raises `DataError` for a shard that is damaged or missing.
+        """
+        if not self.is_remote:
+            return _unpacked(Path(self.location) / name)
+        # The length in an index is that of the tar itself.
+        path = self._fetched(name, num_bytes if name.endswith(".tar") else None)
+        with suppress(OSError):
+            os.utime(path)  # read last, so dropped last
+        return _unpacked(path)
 
-def is_tar(name: str) -> bool:
-    """Whether a file of this name is a tar, perhaps a packed one."""
-    return name.endswith(SUFFIXES)
-
-
-def tar_stem(name: str) -> str:
-    """The name of a tar without its suffix."""
-    return next(name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix))
+    def _fetched(self, name: str, num_bytes: int | None) -> Path:
+        path, url = self.folder / name, f"{self.location}/{name}"
+        if path.exists():
+            return path
+        with _locked(path):
+            if path.exists():
+                return path
+            _make_room(self.folder.parent, num_bytes or 0)
+            if not fetch(url, path):
+                raise damaged(url, "there is no such file")
+            size = path.stat().st_size
+            if num_bytes not in (None, size):
+                path.unlink()
+                raise damaged(url, f"{size} bytes, and {num_bytes} in its index")
+        return path
 
 
 def open_store(location: str | Path) -> ShardStore:
-    """The shards at `location`: a folder or the URL of one, or names in it as in `folder/{00000..00099}.tar`.
+    """Open the shards at `location`: a folder or the URL of one, or names in it as in `folder/{00000..00099}.tar`.
 
-    Raises `DataError` when there is none.
+    Raises `DataError` if there is none.
     """
     text = str(location)
     text = urllib.parse.unquote(text.removeprefix("file://")) if text.startswith("file://") else text
@@ -213,85 +124,136 @@ def open_store(location: str | Path) -> ShardStore:
     if not names:
         where = "" if is_url(text) or Path(text).is_dir() else ", which is no folder"
         raise DataError(f"no .tar shard in {location}{where}; make some with `unclip data prepare PICTURES SHARDS`.")
-    if is_url(text):
-        return _RemoteStore(url=text.rstrip("/"), names=names)
-    return _LocalStore(place=Path(text), names=names)
+    return ShardStore(location=text.rstrip("/") if is_url(text) else text, names=names)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _LocalStore(ShardStore):
-    place: Path
-    names: list[str]
-    is_remote: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """The shards' own folder; elsewhere when that is read-only."""
-        return self.place if os.access(self.place, os.W_OK) else _cache_for(str(self.place.absolute()))
-
-    def index(self, name: str) -> TarIndex:
-        """See `ShardStore`."""
-        return local_index(_unpacked(self.place / name))
-
-    def path(self, name: str, num_bytes: int) -> Path:
-        """See `ShardStore`."""
-        return _unpacked(self.place / name)
+def is_url(location: str) -> bool:
+    """Return whether this is a URL (`s3://bucket/folder`, `https://host/folder`); a `file://` counts as a path."""
+    return "://" in location and not location.startswith("file://")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _RemoteStore(ShardStore):
-    url: str
-    names: list[str]
-    is_remote: bool = True
+def is_tar(name: str) -> bool:
+    """Return whether a file of this name is a tar, perhaps a packed one."""
+    return name.endswith(SUFFIXES)
 
-    @property
-    def folder(self) -> Path:
-        """The cache, where a shard is taken for what lies at its URL for ever after."""
-        return _cache_for(self.url)
 
-    def index(self, name: str) -> TarIndex:
-        """From the cache, the index file beside the shard, or the shard itself."""
-        cached = self.folder / index_name(name)
-        # Here, since a failed write takes back a folder that it made, also from under another thread that needs it.
-        _make(self.folder)
-        index = load_index(cached, old=True)
-        if index is None and fetch(f"{self.url}/{index_name(name)}", cached):
-            index = load_index(cached, old=True)
-        return index or local_index(_unpacked(self._fetched(name, None)))
+def tar_stem(name: str) -> str:
+    """Return the name of a tar without its suffix."""
+    return next(name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix))
 
-    def path(self, name: str, num_bytes: int) -> Path:
-        """Fetched once for all processes of this machine."""
-        # The length in an index is that of the tar itself.
-        path = self._fetched(name, num_bytes if name.endswith(".tar") else None)
-        with suppress(OSError):
-            os.utime(path)  # read last, so dropped last
-        return _unpacked(path)
 
-    def _fetched(self, name: str, num_bytes: int | None) -> Path:
-        path = self.folder / name
-        if path.exists():
-            return path
-        with _locked(path):
-            if path.exists():
-                return path
-            _make_room(self.folder.parent, num_bytes or 0)
-            if not fetch(f"{self.url}/{name}", path):
-                raise damaged(f"{self.url}/{name}", "there is no such file")
-            found = path.stat().st_size
-            if num_bytes not in (None, found):
-                path.unlink()
-                raise damaged(f"{self.url}/{name}", f"{found} bytes, and {num_bytes} in its index")
-        return path
+def _tars(names: Iterable[str]) -> list[str]:
+    tars = {name for name in names if is_tar(name) and not name.startswith(".")}
+    # Of a tar and its packed copy the tar counts.
+    return sorted(name for name in tars if name.endswith(".tar") or f"{tar_stem(name)}.tar" not in tars)
+
+
+def _expand(pattern: str) -> list[str]:
+    """Expand `{00000..00012}` as a shell and WebDataset do; a name without braces is itself."""
+    match = RANGE.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last = match.groups()
+    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
+    return sorted(pattern[: match.start()] + number + pattern[match.end() :] for number in numbers)
+
+
+def list_files(url: str) -> list[str]:
+    """List the names in the folder at `url`: from its page of links over HTTP, by fsspec for other protocols.
+
+    Raises `DataError` if it cannot be listed, `DependencyError` if the package for this protocol is missing.
+    """
+    try:
+        if _is_http(url):
+            with _open_http(url.rstrip("/") + "/") as response:
+                links = LINK.findall(response.read().decode("utf-8", "replace"))
+            paths = [urllib.parse.unquote(html.unescape(link).partition("?")[0]) for link in links]
+        else:
+            system, path = _file_system(url)
+            paths = system.ls(path, detail=False)
+        return [path.rstrip("/").rpartition("/")[2] for path in paths]
+    except UnclipError:
+        raise
+    except Exception as error:  # each protocol has exceptions of its own
+        raise DataError(f"cannot list {url} ({_reason(error)}); check the address and the rights to read it.") from None
+
+
+def fetch(url: str, target: Path) -> bool:
+    """Copy the file at `url` to `target`, which appears whole; return False if there is no such file.
+
+    A download that fails is tried three times. Raises `DataError` after that, `DependencyError` as `list_files` does.
+    """
+    for pause in PAUSES:
+        try:
+            # Without fsspec over HTTP: there it needs seven packages more, of which an asynchronous client, whose
+            # thread does not survive a fork.
+            if _is_http(url):
+                download(url, target)
+            else:
+                with atomic_path(target) as temporary:
+                    _copy(url, temporary)
+            return True
+        except DownloadError as error:
+            if error.is_missing:
+                return False
+            if pause is None:
+                raise DataError(f"cannot fetch {url} ({error}); check the address and the connection.") from None
+            time.sleep(pause)
+    raise AssertionError(PAUSES)
+
+
+def _copy(url: str, target: Path) -> None:
+    try:
+        system, path = _file_system(url)
+        system.get_file(path, str(target))
+    except UnclipError:
+        raise
+    except FileNotFoundError:
+        raise DownloadError("there is no such file", is_missing=True) from None
+    except Exception as error:  # each protocol has exceptions of its own
+        raise DownloadError(_reason(error)) from None
+
+
+def _open_http(url: str) -> Any:
+    return urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS)
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a URL, which fsspec makes anew in each process, and the path in it."""
+    protocol = url.partition("://")[0]
+    core = optional_module("fsspec.core", f"reading {protocol}://")
+    try:
+        system, path = core.url_to_fs(url)
+    except ImportError as error:
+        raise DependencyError(f"reading {protocol}:// needs another package ({error})") from None
+    return system, path
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def cache_folder() -> Path:
+    """Return the folder of fetched files: the variable UNCLIP_CACHE, or `~/.cache/unclip`."""
+    return expand_home(os.environ.get("UNCLIP_CACHE") or "~/.cache/unclip")
+
+
+def _cache_for(location: str) -> Path:
+    return cache_folder() / "shards" / hashlib.sha256(location.encode()).hexdigest()[:16]
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time fetches `path`, and the system frees the lock of one that is killed."""
+    """Let one process at a time make `path`; the system frees the lock of one that is killed."""
     from filelock import FileLock
 
-    _make(path.parent)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
         yield
@@ -299,15 +261,25 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {folder}: {error.strerror or error}; name a writable folder by UNCLIP_CACHE."
+        ) from None
+
+
 def _unpacked(path: Path) -> Path:
-    """The tar itself; of a packed one, which can only be read from its beginning, a copy in the cache."""
+    """Return the tar itself; of a packed one, which can only be read from its beginning, a copy in the cache."""
     if path.name.endswith(".tar"):
         return path
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise damaged(str(path), error.strerror or str(error)) from None
-    target = _cache_for(f"{path.absolute()} {found.st_size} {found.st_mtime_ns}") / f"{tar_stem(path.name)}.tar"
+    target = _cache_for(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}") / f"{tar_stem(path.name)}.tar"
     if target.exists():
         return target
     with _locked(target):
@@ -318,10 +290,6 @@ def _unpacked(path: Path) -> Path:
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise damaged(str(path), str(error)) from None
     return target
-
-
-def _cache_for(place: str) -> Path:
-    return cache_folder() / "shards" / hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 def _make_room(folder: Path, num_bytes: int) -> None:
@@ -343,34 +311,3 @@ def _make_room(folder: Path, num_bytes: int) -> None:
             return
         path.unlink(missing_ok=True)
         excess -= size
-
-
-def _tars(names: Iterable[str]) -> list[str]:
-    found = {name for name in names if is_tar(name) and not name.startswith(".")}
-    # Of a tar and its packed copy the tar counts.
-    return sorted(name for name in found if name.endswith(".tar") or f"{tar_stem(name)}.tar" not in found)
-
-
-def _expand(pattern: str) -> list[str]:
-    """`{00000..00012}` counts as in a shell and for WebDataset; a name without braces is itself."""
-    match = RANGE.search(pattern)
-    if match is None:
-        return [pattern]
-    first, last = match.groups()
-    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
-    return sorted(pattern[: match.start()] + number + pattern[match.end() :] for number in numbers)
-
-
-def _make(folder: Path) -> None:
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot write {folder}: {error.strerror or error}; name a writable folder by UNCLIP_CACHE."
-        ) from None

@@ -1,4 +1,4 @@
-"""Tar shards: an index of what is in them, and a writer."""
+"""Index and write tar shards."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ PART = {**dict.fromkeys(PICTURE_SUFFIXES, 0), "txt": 1, "caption": 1, "json": 2,
 NUM_PARTS = 4
 FORMAT = "unclip shard index 2"
 OLD_FORMAT = "unclip shard index 1"
-"""Of version 0.1.0, without classes; read where the shard itself would have to be fetched."""
+"""The format of version 0.1.0, without classes; read if the shard itself would have to be fetched."""
 # WebDataset's rules: a key is the path up to the first dot of the file's name, and __names__ are not samples.
 NAME = re.compile(r"((?:.*/|)[^.]+)\.([^/]*)")
 META = re.compile(r"__[^/]*__($|/)")
@@ -35,33 +35,21 @@ class TarIndex:
     """The samples of one tar in its order."""
 
     num_bytes: int
-    """Of the tar."""
+    """Length of the tar."""
     mtime_ns: int
     """When the indexed tar was last written."""
     keys: list[str]
     members: UInt32[np.ndarray, "samples 4 2"]
     """Of picture, text, info, class: the block of 512 bytes where the content starts (0: no such file), its bytes."""
 
-    def dumps(self) -> str:
-        """The index as JSON, which `load_index` reads."""
-        values = {"format": FORMAT, "num_bytes": self.num_bytes, "mtime_ns": self.mtime_ns, "keys": self.keys}
-        return json.dumps(
-            {**values, "members": self.members.reshape(-1, 2 * NUM_PARTS).tolist()}, separators=(",", ":")
-        )
-
-
-def is_sample_file(name: str) -> bool:
-    """Whether a file of this name in a tar is part of a sample."""
-    return NAME.fullmatch(name) is not None and META.match(name) is None
-
 
 def index_name(shard: str) -> str:
-    """The name of a shard's index file, which lies beside it."""
+    """Return the name of a shard's index file, which lies beside it."""
     return f"{shard}.index.json"
 
 
 def load_index(path: Path, *, old: bool = False) -> TarIndex | None:
-    """The index in a file; None where there is none, or another program's or (unless `old`) version's."""
+    """Read the index in a file; None if there is none, or one of another program or (unless `old`) version."""
     try:
         values = json.loads(path.read_bytes())
         is_old = old and values["format"] == OLD_FORMAT
@@ -80,38 +68,40 @@ def load_index(path: Path, *, old: bool = False) -> TarIndex | None:
 
 
 def local_index(shard: Path) -> TarIndex:
-    """The index of a tar on disk: its index file when that is of the tar as it is now, else made from the headers.
+    """Read the index of a tar on disk from its index file, or make it from the headers if that file is out of date.
 
-    A new index is written beside the tar; where that is not possible it is made again by each process. Raises
-    `DataError` for a tar that is cut off or damaged.
+    A new index is written beside the tar; if that is impossible each process makes it again. Raises `DataError` for a
+    tar that is cut off or damaged.
     """
     sidecar = shard.with_name(index_name(shard.name))
     try:
-        found = shard.stat()
+        status = shard.stat()
     except OSError as error:
         raise damaged(str(shard), error.strerror or str(error)) from None
     index = load_index(sidecar)
-    if index is None or (index.num_bytes, index.mtime_ns) != (found.st_size, found.st_mtime_ns):
+    if index is None or (index.num_bytes, index.mtime_ns) != (status.st_size, status.st_mtime_ns):
         keys, members = _scan(shard)
-        index = TarIndex(num_bytes=found.st_size, mtime_ns=found.st_mtime_ns, keys=keys, members=members)
+        index = TarIndex(num_bytes=status.st_size, mtime_ns=status.st_mtime_ns, keys=keys, members=members)
+        values = {"format": FORMAT, "num_bytes": index.num_bytes, "mtime_ns": index.mtime_ns, "keys": keys}
+        values["members"] = members.reshape(-1, 2 * NUM_PARTS).tolist()
         with suppress(InputError):
-            atomic_write(sidecar, index.dumps())
+            atomic_write(sidecar, json.dumps(values, separators=(",", ":")))
     return index
 
 
 def damaged(name: str, reason: str) -> DataError:
-    """What to raise for a shard, or a sample of one, that cannot be read."""
+    """Make the error for a shard, or a sample of one, that cannot be read."""
     return DataError(f"{name} cannot be read ({reason}); write or download this shard again.")
 
 
 def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 4 2"]]:
-    """Keys and places, from the headers alone; files that share a key are one sample, wherever they lie.
+    """Read keys and positions from the headers alone; files that share a key are one sample, wherever they lie.
 
-    A file of a name that the sample has already begins another one, whose key is numbered.
+    A file name that repeats begins another sample, whose key is numbered.
     """
     keys: list[str] = []
     rows: list[list[list[int]]] = []
-    # Of each name in the tar the sample that its next file belongs to, and the suffixes of that sample.
+    # For each name in the tar the sample that its next file belongs to, and the suffixes of that sample.
     newest: dict[str, tuple[int, set[str]]] = {}
     taken = set[str]()
     try:
@@ -125,18 +115,18 @@ def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 4 2"]]:
                 newest[name] = len(keys), set()
                 keys.append(key)
                 rows.append([[0, 0] for _ in range(NUM_PARTS)])
-            place, suffixes = newest[name]
+            sample, suffixes = newest[name]
             suffixes.add(suffix)
             # Of two pictures, and of two texts, the first in the tar counts.
-            if suffix in PART and rows[place][PART[suffix]] == [0, 0]:
-                rows[place][PART[suffix]] = [block, size]
+            if suffix in PART and rows[sample][PART[suffix]] == [0, 0]:
+                rows[sample][PART[suffix]] = [block, size]
     except (tarfile.TarError, OSError, EOFError) as error:
         raise damaged(f"{shard}: {keys[-1] if keys else 'the first sample'}", str(error)) from None
     return keys, np.array(rows, dtype=np.uint32).reshape(-1, NUM_PARTS, 2)
 
 
 def _files(shard: Path) -> Iterator[tuple[str, str, int, int]]:
-    """Key, suffix, first block and bytes of each file of a sample."""
+    """Yield key, suffix, first block and bytes of each file of a sample."""
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
             match = NAME.fullmatch(member.name)
@@ -144,19 +134,20 @@ def _files(shard: Path) -> Iterator[tuple[str, str, int, int]]:
                 if member.size >= 2**32:
                     raise tarfile.ReadError(f"{member.name} has {member.size} bytes, more than 4 GiB")
                 yield readable_name(match[1]), match[2].lower(), member.offset_data // tarfile.BLOCKSIZE, member.size
-        _check_end(tar)
+        # tarfile takes a damaged header, or none, for the end of the archive; the real end is a block of zeros.
+        assert tar.fileobj is not None, tar.name
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("the archive is cut off or damaged after this sample")
 
 
-def _check_end(tar: tarfile.TarFile) -> None:
-    # tarfile takes a damaged header, or none, for the end of the archive; the real end is a block of zeros.
-    assert tar.fileobj is not None, tar.name
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("the archive is cut off or damaged after this sample")
+def is_sample_file(name: str) -> bool:
+    """Return whether a file of this name in a tar is part of a sample."""
+    return NAME.fullmatch(name) is not None and META.match(name) is None
 
 
 class ShardSample(NamedTuple):
-    """What a shard holds of one sample."""
+    """The files of one sample in a shard."""
 
     key: str
     """No dot after its last slash: WebDataset takes the suffix to begin at the first one."""
@@ -165,7 +156,7 @@ class ShardSample(NamedTuple):
 
 
 def hash_order(keys: Sequence[str]) -> list[int]:
-    """Indices of `keys` in the order of their hashes: mixed, and the same on every machine.
+    """Order the indices of `keys` by their hashes: mixed, and the same on every machine.
 
     Sorted keys would put neighbours (one folder, one design) into one shard, and readers shuffle near samples best.
     """
@@ -175,7 +166,7 @@ def hash_order(keys: Sequence[str]) -> list[int]:
 
 
 def require_new(out: Path) -> None:
-    """Raise `InputError` where `out` exists and is not an empty folder."""
+    """Raise `InputError` if `out` exists and is not an empty folder."""
     if str(out) != readable_name(str(out)):
         raise InputError(f"{readable_name(str(out))} is not UTF-8 as it was given; name a folder in UTF-8.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -190,25 +181,21 @@ def write_tars(folder: Path, prefix: str, samples: Iterable[ShardSample], sample
     remaining, names = iter(samples), list[str]()
     for first in remaining:
         names.append(f"{prefix}-{len(names):06d}.tar")
-        _write_tar(folder / names[-1], chain([first], islice(remaining, samples_per_shard - 1)))
+        with open(folder / names[-1], "wb") as file:
+            # PAX adds a header if a name is long or not ASCII, and is the plain format otherwise.
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                for sample in chain([first], islice(remaining, samples_per_shard - 1)):
+                    _add_sample(tar, sample)
+            file.flush()
+            os.fsync(file.fileno())
     return names
-
-
-def _write_tar(path: Path, samples: Iterator[ShardSample]) -> None:
-    with open(path, "wb") as file:
-        # PAX adds a header where a name is long or not ASCII, and is the plain format otherwise.
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for sample in samples:
-                _add_sample(tar, sample)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _add_sample(tar: tarfile.TarFile, sample: ShardSample) -> None:
     name = sample.key.rpartition("/")[2]
     if "." in name or not is_sample_file(f"{sample.key}.png") or sample.key != whole_text(sample.key):
         raise InputError(
-            f"the key {sample.key!r} cannot stand in a shard; use no dot after its last slash and no "
+            f"the key {sample.key!r} is not valid in a shard; use no dot after its last slash and no "
             "leading folder __name__."
         )
     for suffix, content in sorted(sample.files.items()):

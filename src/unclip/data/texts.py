@@ -1,4 +1,4 @@
-"""Many texts in little memory. Knows what neither of them means."""
+"""Keep many texts in little memory."""
 
 from collections.abc import Iterable, Sequence
 from typing import Self, overload
@@ -14,13 +14,12 @@ class Texts(Sequence[str]):
     """Texts as one run of bytes: a list of millions takes ten times as much, and is copied in each worker."""
 
     def __init__(self, content: UInt8[np.ndarray, " bytes"], ends: Int64[np.ndarray, " ends"]) -> None:
-        """Texts of which the k-th is `content[ends[k]:ends[k + 1]]`, in UTF-8."""
-        self.content = content
-        self.ends = ends
+        """Take texts of which the k-th is `content[ends[k]:ends[k + 1]]`, in UTF-8."""
+        self.content, self.ends = content, ends
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """These texts."""
+        """Pack `texts`."""
         encoded = [text.encode(errors=ERRORS) for text in texts]
         content = np.frombuffer(bytearray(b"".join(encoded)), dtype=np.uint8)
         return cls(content, np.cumsum([0, *map(len, encoded)], dtype=np.int64))
@@ -34,6 +33,6 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        return self.content[self.ends[place] : self.ends[place + 1]].tobytes().decode(errors=ERRORS)
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        return self.content[self.ends[number] : self.ends[number + 1]].tobytes().decode(errors=ERRORS)

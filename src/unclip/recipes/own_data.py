@@ -14,8 +14,8 @@ from unclip.clip import Tokenizer
 from unclip.config import Config, load_config
 from unclip.data import (
     CheckConfig,
+    CheckReport,
     PrepareConfig,
-    Report,
     Sample,
     ShardSet,
     Source,
@@ -81,12 +81,12 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
     return data
 
 
-def read_check(out: Path) -> Report:
+def read_check(out: Path) -> CheckReport:
     """What was found in the pictures."""
-    return load_config(Report, json.loads((out / CHECK_FILE).read_text()))
+    return load_config(CheckReport, json.loads((out / CHECK_FILE).read_text()))
 
 
-def _checked(source: Source, out: Path, tell: Tell) -> Report:
+def _checked(source: Source, out: Path, tell: Tell) -> CheckReport:
     if not (out / CHECK_FILE).exists():
         # In a small set, drawings that are alike but not equal are worth more than a copy that is trained on twice.
         config = CheckConfig(min_side=TINY_SIDE if _is_small(source) else SMALL_SIDE, max_distance=0)
@@ -107,7 +107,7 @@ def _is_small(source: Source) -> bool:
     return bool(sides) and median(sides) < SMALL_SIDE
 
 
-def _usable(source: Source, report: Report) -> Source:
+def _usable(source: Source, report: CheckReport) -> Source:
     """The samples without a finding; raises `DataError` where they are too few, `InputError` where none has a text."""
     if report.captions.num_captions == 0:
         raise InputError(

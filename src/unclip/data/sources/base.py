@@ -1,11 +1,12 @@
-"""What every source of captioned pictures gives, and how names, texts and fields of any format become clean."""
+"""Define a source of captioned pictures, and clean the names, texts and fields that any format holds."""
 
 import codecs
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ CAPTION_COLUMNS = (
     "caption", "captions", "text", "texts", "prompt", "prompts", "description", "title", "sentence", "sentences",
     "alt_text", "alt", "txt", "label",
 )  # fmt: skip
-ADDRESS_COLUMNS = ("url", "image_url")
+URL_COLUMNS = ("url", "image_url")
+HIDDEN = (".", "__MACOSX")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A file whose path begins with such a folder is not a sample to WebDataset.
 META = re.compile(r"__([^/]*)__(?=/)")
@@ -29,20 +31,20 @@ META = re.compile(r"__([^/]*)__(?=/)")
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A picture as it lies in a file (PNG, JPEG, WebP), and what is said of it."""
+    """A picture, encoded as it is stored (PNG, JPEG, WebP), with its captions."""
 
     key: str
     """Unique in its set; may hold slashes, no dots after the last of them."""
     picture: bytes
     captions: tuple[str, ...]
-    """At least one, the plain one first; "" where there is none."""
+    """At least one, the plain one first; "" if there is none."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """What else the source knows, as JSON values."""
+    """The other fields of the sample, as JSON values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """A sample that cannot be used, and why."""
+    """A sample that cannot be used, and the reason."""
 
     name: str
     reason: str
@@ -59,18 +61,18 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """Pictures with captions in a fixed order; a picture is in memory only while it is looked at."""
+    """Pictures with captions in a fixed order; each picture is read when it is requested."""
 
     description: str
-    """What was found and how it was understood: "412 pictures with .txt captions"."""
+    """The format as it was recognised: "412 pictures with .txt captions"."""
     names: Sequence[str]
-    """Where each sample lies, in the words of its owner: a path, a shard with a key, a table with a row."""
+    """Where each sample is, for people: a path, a shard with a key, a table with a row."""
     keys: Sequence[str]
     """Unique, without a dot after the last slash, as in `Sample`."""
     num_uncaptioned: int | None
-    """Samples without any caption; None where only reading them all would tell."""
+    """Samples without any caption; None if only reading all of them would tell."""
     read: Callable[[int], Content]
-    """Reads one sample; raises `DataError` with the reason where it cannot."""
+    """Reads one sample; raises `DataError` with the reason if it cannot."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -79,7 +81,7 @@ class Source:
         return (self.item(index) for index in range(len(self)))
 
     def item(self, index: int) -> Sample | Broken:
-        """One sample, its picture still encoded and not yet checked; without a caption it has the empty one."""
+        """Read one sample, without decoding its picture; a missing caption becomes the empty text."""
         try:
             content = self.read(index)
         except DataError as error:
@@ -89,36 +91,30 @@ class Source:
         )
 
     def only(self, indices: Sequence[int]) -> "Source":
-        """The samples of these numbers alone; how many have no caption is not known then."""
+        """Return the source of these samples alone; its `num_uncaptioned` is unknown."""
+        indices = tuple(indices)
         return replace(
             self,
             names=[self.names[index] for index in indices],
             keys=[self.keys[index] for index in indices],
             num_uncaptioned=None,
-            read=partial(_chosen, self.read, tuple(indices)),
+            read=lambda index: self.read(indices[index]),
         )
 
-    def without_captions(self, wanted: bool = True) -> "Source":
-        """The same pictures alone, where that is `wanted`."""
-        if not wanted:
-            return self
-        description = f"{self.description}; captions left out"
-        return replace(self, description=description, num_uncaptioned=len(self), read=partial(_bare, self.read))
-
-
-def _bare(read: Callable[[int], Content], index: int) -> Content:
-    return read(index)._replace(captions=())
-
-
-def _chosen(read: Callable[[int], Content], indices: Sequence[int], index: int) -> Content:
-    return read(indices[index])
+    def without_captions(self) -> "Source":
+        """Return the source of the same pictures without their captions."""
+        return replace(
+            self,
+            description=f"{self.description}; captions left out",
+            num_uncaptioned=len(self),
+            read=lambda index: self.read(index)._replace(captions=()),
+        )
 
 
 def unique_keys(names: Sequence[str]) -> list[str]:
-    """A key for each of `names` (paths with forward slashes): without suffix, numbered where two agree.
+    """Make a key of each name (a path with forward slashes): without suffix, numbered where two agree.
 
-    Dots, control characters and a leading folder `__name__` are written otherwise, since readers of shards take a file
-    whose name has them for something else.
+    Dots, control characters and a leading folder `__name__` are replaced, since readers of shards would misread them.
     """
     keys, taken = [], set[str]()
     for name in names:
@@ -135,36 +131,28 @@ def unique_keys(names: Sequence[str]) -> list[str]:
 
 
 def find_files(root: Path) -> list[Path]:
-    """All files in `root` and below, sorted; links are followed, but not in circles, and nothing hidden is found.
+    """List all files in `root` and below, sorted; links are followed, without circles, and hidden files left out.
 
-    Raises `InputError` for a folder that may not be read.
+    Raises `InputError` for a folder without permission.
     """
-    found: list[Path] = []
-    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
-    while waiting:
-        folder, above = waiting.pop()
-        try:
-            place = folder.stat()
-            if (place.st_dev, place.st_ino) in above:
-                continue
-            inside = above | {(place.st_dev, place.st_ino)}
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith((".", "__MACOSX")):
-                        continue
-                    if entry.is_dir():
-                        waiting.append((folder / entry.name, inside))
-                    else:
-                        found.append(folder / entry.name)
-        except OSError as error:
-            raise InputError(
-                f"{folder} cannot be read ({error.strerror or error}); allow it, or move it away."
-            ) from None
-    return sorted(found, key=lambda path: path.as_posix())
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror or error}); allow it, or move it away.")
+
+    files: list[Path] = []
+    parents = {os.fspath(root): frozenset[str]()}
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+        above = parents.pop(folder) | {os.path.realpath(folder)}
+        paths = [os.path.join(folder, name) for name in folders if not name.startswith(HIDDEN)]
+        # A link to a folder above would lead in circles.
+        parents |= {path: above for path in paths if os.path.realpath(path) not in above}
+        folders[:] = [name for name in folders if os.path.join(folder, name) in parents]
+        files += [Path(folder, name) for name in names if not name.startswith(HIDDEN)]
+    return sorted(files, key=lambda path: path.as_posix())
 
 
 def readable_name(name: str) -> str:
-    """A file's name as text: what is not UTF-8 on the disk is read as Latin-1."""
+    """Return a file's name as text: bytes that are not UTF-8 are read as Latin-1."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -173,7 +161,7 @@ def readable_name(name: str) -> str:
 
 
 def text_of(content: bytes) -> str:
-    """The text in a file: UTF-8, or UTF-16 with a byte-order mark, which is left out; else raises `DataError`."""
+    """Decode the text of a file, UTF-8 or UTF-16 with a byte-order mark; raises `DataError` for other encodings."""
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if is_wide else "utf-8-sig")
@@ -182,7 +170,7 @@ def text_of(content: bytes) -> str:
 
 
 def whole_text(text: str) -> str:
-    """`text` as UTF-8 can hold it: half of a surrogate pair, as a broken JSON escape leaves it, becomes U+FFFD."""
+    """Replace half of a surrogate pair, as a broken JSON escape leaves it, by U+FFFD: UTF-8 cannot encode it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -191,7 +179,7 @@ def whole_text(text: str) -> str:
 
 
 def clean_captions(value: object) -> tuple[str, ...]:
-    """The captions in a cell or a field: a text, a list of texts or nothing; stripped, empty ones and doubles left out.
+    """Return the captions in a cell or a field (text, list of texts, None), stripped, without empty ones and repeats.
 
     Raises `DataError` for anything else.
     """
@@ -203,52 +191,36 @@ def clean_captions(value: object) -> tuple[str, ...]:
 
 
 def field_captions(values: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
-    """The captions in the field `column`, or in the first of the usual names that holds any; () without.
+    """Return the captions in the field `column`, or in the first usual field that holds any; () without.
 
-    A field of another kind is no caption: many programs write fields of such names.
+    Values of other types are passed over: many programs write fields of such names.
     """
-    by_name = {name.lower(): name for name in reversed(list(values))}
-    names = [by_name[name] for name in CAPTION_COLUMNS if name in by_name] if column is None else [column]
-    for name in names:
-        try:
+    for name in usual_names(list(values), CAPTION_COLUMNS) if column is None else [column]:
+        with suppress(DataError):
             captions = clean_captions(values.get(name))
-        except DataError:
-            continue
-        if captions:
-            return captions
+            if captions:
+                return captions
     return ()
 
 
 def named_class(value: object, class_names: Sequence[str] | None) -> object:
-    """The name of a class in place of its number, where there are names: "golden_retriever" is "golden retriever"."""
+    """Replace the number of a class by its name, "golden_retriever" by "golden retriever", if there are names."""
     if class_names is None or not isinstance(value, int):
         return value
     return class_names[value].replace("_", " ") if 0 <= value < len(class_names) else None
 
 
 def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `values` that JSON can hold: texts, numbers, truth values, nothing, and lists and mappings of them."""
-    return {whole_text(name): _whole(value) for name, value in values.items() if _is_json(value)}
+    """Return the fields that JSON can hold, their texts made whole; others are left out."""
+    fields = {}
+    for name, value in values.items():
+        with suppress(TypeError):
+            fields[whole_text(name)] = json.loads(whole_text(json.dumps(value, ensure_ascii=False)))
+    return fields
 
 
-def _whole(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_whole(part) for part in value]
-    if isinstance(value, dict):
-        return {whole_text(name): _whole(part) for name, part in value.items()}
-    return whole_text(value) if isinstance(value, str) else value
-
-
-def _is_json(value: object) -> bool:
-    if isinstance(value, list):
-        return all(_is_json(part) for part in value)
-    if isinstance(value, dict):
-        return all(isinstance(name, str) and _is_json(part) for name, part in value.items())
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-class Asked(NamedTuple):
-    """What was said about columns; None: found by the usual names."""
+class ColumnOptions(NamedTuple):
+    """The user's choice of columns; None means the usual names."""
 
     image: str | None
     caption: str | None
@@ -256,48 +228,44 @@ class Asked(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The names of the two columns that matter."""
+    """The names of a table's columns of pictures and captions."""
 
     image: str
     caption: str | None
-    """None where captions are left out."""
+    """None if captions are left out."""
 
     def __str__(self) -> str:
         captions = "no captions" if self.caption is None else f"captions from {self.caption!r}"
         return f"pictures from column {self.image!r}, {captions}"
 
 
-def find_columns(table: Path, names: Iterable[str], asked: Asked) -> Columns:
-    """The columns asked for, or else the first usual names that are there.
-
-    Raises `DataError` naming the columns there are, where one is missing.
-    """
-    there = [str(name) for name in names]
-    if asked.image is None and holds_addresses(there):
-        raise DataError(f"{table} holds addresses, not pictures; fetch them with img2dataset and give its output.")
-    image = _column(table, there, asked.image, IMAGE_COLUMNS, "image")
-    if not asked.with_captions:
-        return Columns(image, None)
-    return Columns(image, _column(table, there, asked.caption, CAPTION_COLUMNS, "caption"))
+def find_columns(table: Path, names: Iterable[str], options: ColumnOptions) -> Columns:
+    """Return the columns that `options` names, or else the first usual names; raises `DataError` if one is missing."""
+    names = [str(name) for name in names]
+    if options.image is None and holds_urls(names):
+        raise DataError(f"{table} holds URLs, not pictures; fetch them with img2dataset and give its output.")
+    image = _column(table, names, options.image, IMAGE_COLUMNS, "image")
+    with_captions = options.with_captions
+    return Columns(image, _column(table, names, options.caption, CAPTION_COLUMNS, "caption") if with_captions else None)
 
 
-def holds_addresses(names: Sequence[str]) -> bool:
-    """Whether a table of these columns says where pictures are in the web, and not where they lie here."""
-    return _usual(names, IMAGE_COLUMNS) is None and _usual(names, ADDRESS_COLUMNS) is not None
+def holds_urls(names: Sequence[str]) -> bool:
+    """Return whether a table of these columns gives URLs of pictures and no paths."""
+    return not usual_names(names, IMAGE_COLUMNS) and bool(usual_names(names, URL_COLUMNS))
 
 
-def _column(table: Path, names: list[str], asked: str | None, usual: tuple[str, ...], kind: str) -> str:
-    if asked is not None:
-        if asked not in names:
-            raise DataError(f"{table} has no column {asked!r} ({kind}_column); {did_you_mean(asked, names)}")
-        return asked
-    found = _usual(names, usual)
-    if found is None:
-        lacking = NoCaptionsError if kind == "caption" else DataError
-        raise lacking(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
-    return found
-
-
-def _usual(names: Sequence[str], usual: tuple[str, ...]) -> str | None:
+def usual_names(names: Sequence[str], usual: Sequence[str]) -> list[str]:
+    """Return those of `names` that are `usual`, in any case of letters, in the order of `usual`."""
     by_name = {name.lower(): name for name in reversed(names)}
-    return next((by_name[name] for name in usual if name in by_name), None)
+    return [by_name[name] for name in usual if name in by_name]
+
+
+def _column(table: Path, names: list[str], name: str | None, usual: tuple[str, ...], kind: str) -> str:
+    if name is None:
+        for column in usual_names(names, usual):
+            return column
+        error = NoCaptionsError if kind == "caption" else DataError
+        raise error(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
+    if name not in names:
+        raise DataError(f"{table} has no column {name!r} ({kind}_column); {did_you_mean(name, names)}")
+    return name

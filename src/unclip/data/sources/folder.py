@@ -1,8 +1,7 @@
-"""Folders of picture files, with captions in files beside them, in folder names, or none. Knows no table or archive."""
+"""Read folders of picture files, with captions in files beside them, in folder names, or none."""
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 
 from unclip.data.sources.base import (
@@ -18,59 +17,46 @@ from unclip.data.sources.base import (
 from unclip.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".caption", ".json")
-"""Of a file that holds a picture's captions, the surest first."""
+"""Suffixes of files that hold a picture's captions, the surest first."""
 NUM_TRIED = 10
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture by its suffix."""
-    return path.suffix.lower()[1:] in PICTURE_SUFFIXES
-
-
-def has_captions(pictures: Sequence[Path], files: Collection[Path], column: str | None) -> bool:
-    """Whether files with captions lie beside any picture; of .json files, whether the first ones hold any."""
-    if any(path.with_suffix(suffix) in files for path in pictures for suffix in (".txt", ".caption")):
-        return True
-    described = [path for path in pictures if path.with_suffix(".json") in files][:NUM_TRIED]
-    return any(_captions_beside(path, {path.with_suffix(".json")}, column) for path in described)
-
-
 def text_files_source(root: Path, pictures: Sequence[Path], files: Collection[Path], column: str | None) -> Source:
-    """Captions from `<picture's name>.txt` beside each picture, one a line; else from a .caption, or a .json's field.
+    """Take captions from `<picture's name>.txt` beside each picture, one a line; else from a .caption or a .json field.
 
-    A `column` is that field's name, and then no other file counts.
+    With a `column`, the name of that field, the .json alone is read.
     """
     suffixes = TEXT_SUFFIXES if column is None else (".json",)
+
     # Texts are taken to hold something, as only reading them all would tell; of .json files few do.
-    kinds = [_kind_beside(path, files, suffixes, column) for path in pictures]
+    def kind_of(path: Path) -> str | None:
+        kinds = [suffix for suffix in suffixes if path.with_suffix(suffix) in files]
+        return next((kind for kind in kinds if kind != ".json" or captions_beside(path, files, column)), None)
+
+    kinds = [kind_of(path) for path in pictures]
     missing = kinds.count(None)
     if column is not None and missing == len(pictures):
         raise DataError(f"no .json beside a picture in {root} has texts in {column!r}; change --caption-column.")
-    named = "" if column is None else f" from {column!r}"
+    field = "" if column is None else f" from {column!r}"
     kind = " and ".join(suffix for suffix in suffixes if suffix in kinds) or suffixes[0]
-    description = f"{len(pictures)} pictures with {kind} captions{named}"
-    return _source(root, pictures, description, missing, partial(_captions_beside, files=files, column=column))
+    description = f"{len(pictures)} pictures with {kind} captions{field}"
+    return _source(root, pictures, description, missing, lambda path: captions_beside(path, files, column))
 
 
 def folder_names_source(root: Path, pictures: Sequence[Path]) -> Source:
-    """The name of the folder that a picture lies in is its caption: "golden_retriever" is "golden retriever"."""
-    num_names = len({_folder_name(path) for path in pictures})
+    """Take the name of a picture's folder as its caption: "golden_retriever" is "golden retriever"."""
+
+    def caption(path: Path) -> tuple[str, ...]:
+        return clean_captions(readable_name(path.parent.name).replace("_", " ").replace("-", " "))
+
+    num_names = len({caption(path) for path in pictures})
     description = f"{len(pictures)} pictures, captions from {num_names} folder names"
-    return _source(root, pictures, description, 0, _folder_name)
+    return _source(root, pictures, description, 0, caption)
 
 
 def uncaptioned_source(root: Path, pictures: Sequence[Path]) -> Source:
-    """Pictures alone."""
-    return _source(root, pictures, f"{len(pictures)} pictures without captions", len(pictures), _no_caption)
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a file; raises `DataError` with the reason where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # a name may hold what no name can
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{readable_name(str(path))} cannot be read ({reason})") from None
+    """Read pictures without captions."""
+    return _source(root, pictures, f"{len(pictures)} pictures without captions", len(pictures), lambda path: ())
 
 
 def _source(
@@ -86,22 +72,25 @@ def _source(
         names=names,
         keys=unique_keys(names),
         num_uncaptioned=num_uncaptioned,
-        read=partial(_read, pictures, captions),
+        read=lambda index: Content(read_file(pictures[index]), captions(pictures[index]), {}),
     )
 
 
-def _read(pictures: Sequence[Path], captions: Callable[[Path], tuple[str, ...]], index: int) -> Content:
-    path = pictures[index]
-    return Content(read_file(path), captions(path), {})
+def is_picture(path: Path) -> bool:
+    """Return whether a file is a picture by its suffix."""
+    return path.suffix.lower()[1:] in PICTURE_SUFFIXES
 
 
-def _kind_beside(path: Path, files: Collection[Path], suffixes: Sequence[str], column: str | None) -> str | None:
-    kinds = [suffix for suffix in suffixes if path.with_suffix(suffix) in files]
-    return next((kind for kind in kinds if kind != ".json" or _captions_beside(path, files, column)), None)
+def has_captions(pictures: Sequence[Path], files: Collection[Path], column: str | None) -> bool:
+    """Return whether files with captions lie beside any picture; of .json files the first ten are read."""
+    if any(path.with_suffix(suffix) in files for path in pictures for suffix in (".txt", ".caption")):
+        return True
+    described = [path for path in pictures if path.with_suffix(".json") in files][:NUM_TRIED]
+    return any(captions_beside(path, {path.with_suffix(".json")}, column) for path in described)
 
 
-def _captions_beside(path: Path, files: Collection[Path], column: str | None) -> tuple[str, ...]:
-    """The captions in the first file beside a picture that holds any; raises `DataError` for a text that is none."""
+def captions_beside(path: Path, files: Collection[Path], column: str | None) -> tuple[str, ...]:
+    """Read the captions in the first file beside a picture that holds any; raises `DataError` for an invalid text."""
     for suffix in TEXT_SUFFIXES if column is None else (".json",):
         beside = path.with_suffix(suffix)
         if beside not in files:
@@ -119,7 +108,7 @@ def _captions_beside(path: Path, files: Collection[Path], column: str | None) ->
     return ()
 
 
-# Many programs lay a .json beside a picture: one that is none, or of another kind, says nothing of captions.
+# Many programs write a .json beside a picture: an invalid one, or one of another structure, holds no captions.
 def _json_captions(content: bytes, column: str | None) -> tuple[str, ...]:
     try:
         values = json.loads(content)
@@ -128,10 +117,10 @@ def _json_captions(content: bytes, column: str | None) -> tuple[str, ...]:
     return field_captions(values, column) if isinstance(values, dict) else ()
 
 
-def _folder_name(path: Path) -> tuple[str, ...]:
-    return clean_captions(readable_name(path.parent.name).replace("_", " ").replace("-", " "))
-
-
-def _no_caption(path: Path) -> tuple[str, ...]:
-    del path
-    return ()
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file; raises `DataError` with the reason if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{readable_name(str(path))} cannot be read ({reason})") from None

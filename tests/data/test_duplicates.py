@@ -7,11 +7,11 @@ import pytest
 import scipy.fft
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import encoded, picture
 from PIL import Image, ImageEnhance
 
+from pictures import encoded, picture
 from unclip.data import perceptual_hash
-from unclip.data.phash import MAX_COLOUR_DIFFERENCE, Look, _masks, _pairs, find_duplicates, look_of
+from unclip.data.duplicates import MAX_COLOUR_DIFFERENCE, Look, _masks, _pairs, find_duplicates, look_of
 from unclip.errors import InputError
 
 

@@ -1,42 +1,27 @@
-"""Perceptual hashes, and duplicates found with them."""
+"""Find pictures that look the same, by perceptual hashes and colours."""
 
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8, UInt64
+from jaxtyping import Int64, UInt8, UInt64
 from PIL import Image
 
 from unclip.errors import InputError
 
 Hashes: TypeAlias = UInt64[np.ndarray, " pictures"]
-
-
 Colours: TypeAlias = UInt8[np.ndarray, "pictures values"]
-
-
 HASH_BITS = 64
-
-
-SIDE = 32
-
-
-KEPT = 8
-
-
+SIDE, KEPT = 32, 8
+"""Pixels of the grey thumbnail that is hashed, and its lowest frequencies in each direction."""
 COLOUR_SIDE = 4
-
-
-NUM_COLOURS = 3 * COLOUR_SIDE**2
-
-
 MAX_COLOUR_DIFFERENCE = 24
 """Of 255, in any cell of a 4 x 4 thumbnail: JPEG and scaling stay far below, another skin tone or colour far above."""
 
 
 class Look(NamedTuple):
-    """What two pictures that look the same share."""
+    """The features that pictures which look the same share."""
 
     hash: int
     """64 bits that depend on brightness alone."""
@@ -45,7 +30,7 @@ class Look(NamedTuple):
 
 
 class Duplicate(NamedTuple):
-    """A picture, the first one it looks like, and in how many bits their hashes differ."""
+    """A picture, the first one that it looks like, and the number of bits in which their hashes differ."""
 
     picture: int
     first: int
@@ -53,29 +38,25 @@ class Duplicate(NamedTuple):
 
 
 def look_of(picture: Image.Image) -> Look:
-    """The look of an RGB picture of any size."""
+    """Compute the look of an RGB picture of any size."""
     colours = picture.resize((COLOUR_SIDE, COLOUR_SIDE), Image.Resampling.BOX, reducing_gap=2.0)
     return Look(perceptual_hash(picture), colours.tobytes())
 
 
 def perceptual_hash(picture: Image.Image) -> int:
-    """64 bits: which of the lowest 8 x 8 frequencies, the constant rows left out, are above their median."""
+    """Compute 64 bits: whether each of the lowest 8 x 8 frequencies, without the constant, is above their median."""
     grey = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    basis = _dct_basis()
+    # DCT-II, frequencies 1 to 8.
+    frequency, place = np.arange(1, KEPT + 1)[:, None], np.arange(SIDE)[None, :]
+    basis = np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE))
     low = basis @ np.asarray(grey, dtype=np.float64) @ basis.T  # (8, 8)
     # Rounded, so that a flat picture's numerical dust does not become bits.
     bits = (low - np.median(low)).round(6) > 0
     return int.from_bytes(np.packbits(bits.reshape(-1)).tobytes(), "big")
 
 
-# DCT-II, frequencies 1 to 8.
-def _dct_basis() -> Float64[np.ndarray, "8 32"]:
-    frequency, place = np.arange(1, KEPT + 1)[:, None], np.arange(SIDE)[None, :]
-    return np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE))
-
-
 def find_duplicates(looks: list[Look], max_distance: int) -> list[Duplicate]:
-    """For each picture that looks like an earlier one, the first such; hashes may differ in `max_distance` bits.
+    """Find for each picture the first one that it looks like, if any; hashes may differ in `max_distance` bits.
 
     Two hashes that differ in at most d of 64 bits agree in at least two of d + 2 blocks of bits. So pictures are
     compared only where two blocks agree: for d = 4, with one in 160,000 others, which takes a million different
@@ -84,9 +65,8 @@ def find_duplicates(looks: list[Look], max_distance: int) -> list[Duplicate]:
     if not 0 <= max_distance <= 16:
         raise InputError(f"max_distance={max_distance} is out of range; use 0 (equal) to 16 of {HASH_BITS} bits.")
     hashes = np.array([look.hash for look in looks], dtype=np.uint64)
-    colours = np.frombuffer(b"".join(look.colours for look in looks), dtype=np.uint8).reshape(
-        len(looks), COLOUR_SIDE**2 * 3
-    )
+    thumbnails = b"".join(look.colours for look in looks)
+    colours = np.frombuffer(thumbnails, dtype=np.uint8).reshape(len(looks), 3 * COLOUR_SIDE**2)
     # Copies first, or a thousand of them would be half a million pairs.
     joined = np.concatenate([hashes.view(np.uint8).reshape(len(looks), 8), colours], axis=1)
     _, kept, copy_of = np.unique(joined, axis=0, return_index=True, return_inverse=True)
@@ -103,7 +83,7 @@ def find_duplicates(looks: list[Look], max_distance: int) -> list[Duplicate]:
 
 
 def _first_similar(hashes: Hashes, colours: Colours, max_distance: int) -> Int64[np.ndarray, " pictures"]:
-    """For each picture the first similar one, which may be itself."""
+    """Find for each picture the first similar one, which may be itself."""
     first = np.arange(len(hashes))
     for mask in _masks(max_distance):
         for earlier, later in _pairs(hashes & np.uint64(mask)):
@@ -116,14 +96,14 @@ def _first_similar(hashes: Hashes, colours: Colours, max_distance: int) -> Int64
 
 
 def _masks(max_distance: int) -> list[int]:
-    """The bits of every two of d + 2 blocks."""
+    """Make masks of the bits of every two of d + 2 blocks."""
     edges = [HASH_BITS * block // (max_distance + 2) for block in range(max_distance + 3)]
     blocks = [2**high - 2**low for low, high in pairwise(edges)]
     return [first | second for first, second in combinations(blocks, 2)]
 
 
 def _pairs(values: Hashes) -> Iterator[tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]]:
-    """All pairs of indices (smaller, larger) with equal values, in arrays of pairs that are equally far apart."""
+    """Yield all pairs of indices (smaller, larger) with equal values, in arrays of pairs that are equally far apart."""
     order = np.argsort(values, kind="stable")
     ordered, places, step = values[order], np.arange(len(values)), 0
     while len(places):
