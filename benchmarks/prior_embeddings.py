@@ -25,7 +25,7 @@ from unclip.data import embed, emoji_items, write_shards
 from unclip.errors import InputError
 from unclip.model import open_clip
 from unclip.recipes import get_recipe
-from unclip.training import Cluster, Feed, Position, TrainConfig, join, make_state, make_task, train_steps
+from unclip.training import Cluster, TrainConfig, Trainer, init_cluster, make_task
 from unclip.training.logging import StepReport
 
 SOURCE_SIZE = 64
@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     items = emoji_items("train")
     items = items[:: len(items) // options.pictures][: options.pictures]
-    with tempfile.TemporaryDirectory() as name, join(options.device) as cluster:
+    with tempfile.TemporaryDirectory() as name, init_cluster(options.device) as cluster:
         folder = Path(name)
         write_shards(folder / "shards", items, SOURCE_SIZE, "emoji")
         clip = load_clip(options.clip)
@@ -106,9 +106,9 @@ def stored_run(folder: Path, clip: TextImageEncoder, batch_size: int) -> TrainCo
 
 def steps_of(config: TrainConfig, cluster: Cluster) -> Iterator[StepReport]:
     """A run's steps, taken when they are asked for."""
-    task = make_task(config, cluster.device)
-    state = make_state(task, config, cluster)
-    return train_steps(task, state, Position(), config, Feed(task.samples, config, cluster), cluster)
+    trainer = Trainer.open(config, cluster, make_task(config, cluster.device))
+    while True:
+        yield trainer.step()
 
 
 def in_turns(runs: dict[str, Iterator[StepReport]], num_rounds: int, num_steps: int) -> dict[str, list[StepReport]]:

@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from unclip.config import load_config
 from unclip.data import emoji_items, write_shards
 from unclip.models import DecoderConfig
 from unclip.recipes import get_recipe
-from unclip.training import Feed, Position, TrainConfig, join, make_state, make_task, train_steps
+from unclip.training import TrainConfig, Trainer, init_cluster, make_task
 
 IMAGE_SIZE, NUM_PICTURES, NUM_STEPS = 64, 64, 2
 CASES = {
@@ -104,15 +103,15 @@ def measure(folder: Path) -> None:
     """Train two steps as one process and write what it held."""
     config = load_config(TrainConfig, json.loads((folder / "config.json").read_text()))
     gradients: list[int] = []
-    with join("cpu") as cluster:
+    with init_cluster("cpu") as cluster:
         task = make_task(config, cluster.device)
         before = resident()
-        state = make_state(task, config, cluster)
+        trainer = Trainer.open(config, cluster, task)
+        state = trainer.state
         for optimizer in state.optimizer.optimizers.values():
             optimizer.register_step_pre_hook(partial(note_gradients, gradients))
-        feed = Feed(task.samples, config, cluster)
-        for _ in islice(train_steps(task, state, Position(), config, feed, cluster), NUM_STEPS):
-            pass
+        for _ in range(NUM_STEPS):
+            trainer.step()
         figures = {
             "peak": peak() - before,
             "weights": held(state.network.parameters()),

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from unclip.checkpoint import Storage
@@ -18,16 +17,12 @@ from unclip.training import (
     Cluster,
     DataConfig,
     DecoderTaskConfig,
-    Feed,
     OptimizerConfig,
-    Position,
     PriorTaskConfig,
     Request,
     Task,
-    TaskLoss,
     TrainConfig,
-    make_state,
-    train_steps,
+    Trainer,
 )
 from unclip.training.logging import StepReport
 from unclip.training.tasks.common import denoising_losses, draw_times, seeded_network
@@ -57,9 +52,8 @@ def our_steps(
         config = config.replace(precision=precision)
     cluster = Cluster(0, 1, resolve_device(device))
     task = MemoryTask(task_config, num_text_tokens, cluster.device)
-    state = make_state(task, config, cluster)
-    steps = train_steps(task, state, Position(), config, Feed(task.samples, config, cluster), cluster)
-    return steps, state.network, config.precision
+    trainer = Trainer.open(config, cluster, task)
+    return iter(trainer.step, None), trainer.state.network, config.precision
 
 
 @dataclass(frozen=True)
@@ -112,10 +106,7 @@ class MemoryTask(Task):
     def build(self) -> nn.Module:
         return seeded_network(_builder(self.task.model), 0)
 
-    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
-        return TaskLoss(self.held_out(network, batch)["loss"].mean(), {})
-
-    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         names = {"text_embedding", "text_hidden", "text_mask"}
         if isinstance(self.task, DecoderTaskConfig):
             names |= {"image_embedding", "image_present"}
@@ -126,9 +117,6 @@ class MemoryTask(Task):
         tensors = {**batch.tensors, "x0": x0}
         losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
         return {"loss": losses}
-
-    def preview(self, network: nn.Module) -> Image.Image | None:
-        return None
 
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
         raise AssertionError("a measured network is not kept")

@@ -3,7 +3,8 @@
 import pytest
 from bench_jobs import SETTINGS, stage_job
 
-from unclip.bench import count_stage, preset_subject
+from unclip.bench import preset_subject
+from unclip.bench.stage import count_stage
 from unclip.clip import clip_preset
 from unclip.model import model_preset
 from unclip.model.families import build_on_meta, count_step

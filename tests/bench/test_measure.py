@@ -12,13 +12,11 @@ from unclip.bench import (
     StageFigures,
     bench_sample,
     bench_train,
-    count_stage,
-    measure_apart,
     preset_subject,
     train_config,
 )
-from unclip.bench.measure import measure
-from unclip.bench.weights import fill_network
+from unclip.bench.measure import fill_network, measure, measure_apart
+from unclip.bench.stage import count_stage
 from unclip.errors import InputError
 from unclip.model.families import build_on_meta
 from unclip.models import UpsamplerConfig, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
@@ -41,7 +39,7 @@ def figures(**changes: object) -> StageFigures:
 def test_figures_of_a_stage_follow_from_its_step() -> None:
     stage = figures()
     assert (stage.seconds, stage.flops, stage.share_of_peak) == (0.5 + 5 * 2.0, 20 + 5 * 60.0, 0.25)
-    said = stage.as_dict()
+    said = stage.model_dump(mode="json")
     assert (said["seconds_per_image"], said["flops_per_image"]) == (10.5 / 4, 320 / 4)
     assert said["share_of_convolution_peak"] == 0.5
 
@@ -54,7 +52,7 @@ def test_figures_of_a_batch_are_sums_and_maxima() -> None:
     assert batch.flops_per_image == (320 + 80) / 4
     assert (batch.peak_memory_bytes, batch.peak_memory_loaded_bytes) == (100, 40 + 60 + (100 - 40))
     assert batch.share_of_peak == pytest.approx(0.25)
-    assert batch.as_dict()["seconds_per_step"] is None
+    assert batch.model_dump(mode="json")["seconds_per_step"] is None
 
 
 def test_a_sampling_is_timed_whole_where_it_is_short() -> None:

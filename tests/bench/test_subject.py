@@ -2,8 +2,9 @@
 
 import pytest
 
-from unclip.bench import change_networks, model_subject, preset_subject, stage_sizes, with_text_tokens
-from unclip.config import Config
+from unclip.bench import model_subject, preset_subject
+from unclip.bench.stage import NetworkShape
+from unclip.bench.subject import stage_sizes
 from unclip.errors import CheckpointError, ConfigError, InputError
 from unclip.model import model_preset, model_presets
 from unclip.model.families import build_on_meta, count_step
@@ -28,7 +29,7 @@ def test_a_network_that_no_model_has() -> None:
 
 
 def test_shapes_are_changed_by_stage_and_field() -> None:
-    changed = change_networks(preset_subject("karlo", "prior"), {"prior.depth": "6", "prior.width": "512"})
+    changed = preset_subject("karlo", "prior").changed({"prior.depth": "6", "prior.width": "512"})
     prior = changed.networks["prior"]
     assert isinstance(prior, PriorConfig)
     assert (prior.depth, prior.width, prior.num_heads) == (6, 512, 32)
@@ -36,10 +37,9 @@ def test_shapes_are_changed_by_stage_and_field() -> None:
 
 @pytest.mark.parametrize("name", model_presets())
 def test_networks_without_text_tokens_can_be_built(name: str) -> None:
-    for stage in ("prior", "decoder"):
-        if (config := model_preset(name).stages.get(stage)) is None:
-            continue
-        short = with_text_tokens(config, 0)
+    subject = preset_subject(name)
+    for stage in {"prior", "decoder"} & subject.networks.keys():
+        config, short = subject.networks[stage], subject.changed({}, text_tokens=0).networks[stage]
         assert count_step(build_on_meta(short)) <= count_step(build_on_meta(config))
         if isinstance(short, PriorConfig):
             assert short.num_text_tokens == 0
@@ -48,8 +48,8 @@ def test_networks_without_text_tokens_can_be_built(name: str) -> None:
 
 
 def test_texts_of_some_length() -> None:
-    stages = model_preset("dalle2-paper").stages
-    prior, decoder = with_text_tokens(stages["prior"], 7), with_text_tokens(stages["decoder"], 7)
+    networks = preset_subject("dalle2-paper").changed({}, text_tokens=7).networks
+    prior, decoder = networks["prior"], networks["decoder"]
     assert isinstance(prior, PriorConfig)
     assert isinstance(decoder, DecoderConfig)
     assert decoder.text_transformer is not None
@@ -57,28 +57,28 @@ def test_texts_of_some_length() -> None:
 
 
 def test_sizes_are_those_of_the_models_stages() -> None:
-    sizes = stage_sizes(preset_subject("dalle2-paper"))
-    assert (sizes.of["decoder"], sizes.of["upsampler_256"], sizes.of["upsampler_1024"], sizes.image_size) == (
+    sizes, width = stage_sizes(preset_subject("dalle2-paper"))
+    assert (sizes["decoder"], sizes["upsampler_256"], sizes["upsampler_1024"], width) == (
         (64, 64), (256, 256), (1024, 1024), 1024,
     )  # fmt: skip
-    small = stage_sizes(preset_subject("dalle2-paper"), 256)
-    assert "upsampler_1024" not in small.of
-    assert small.image_size == 256
+    sizes, width = stage_sizes(preset_subject("dalle2-paper"), 256)
+    assert "upsampler_1024" not in sizes
+    assert width == 256
 
 
 def test_latents_are_smaller_than_pictures() -> None:
-    sizes = stage_sizes(preset_subject("kandinsky-2.2"))
-    assert (sizes.of["decoder"], sizes.of["autoencoder"], sizes.image_size) == ((64, 64), (64, 64), 512)
+    sizes, width = stage_sizes(preset_subject("kandinsky-2.2"))
+    assert (sizes["decoder"], sizes["autoencoder"], width) == ((64, 64), (64, 64), 512)
 
 
 def test_an_upsampler_alone_at_a_size_of_its_own() -> None:
-    sizes = stage_sizes(preset_subject("karlo", "upsampler_256"), (384, 256))
-    assert (sizes.of["upsampler_256"], sizes.image_size) == ((256, 384), 384)
+    sizes, width = stage_sizes(preset_subject("karlo", "upsampler_256"), (384, 256))
+    assert (sizes["upsampler_256"], width) == ((256, 384), 384)
 
 
 def test_the_shipped_model() -> None:
     subject = model_subject("emoji")
-    assert (subject.model, subject.image_size) == ("emoji", stage_sizes(subject).image_size)
+    assert (subject.model, subject.image_size) == ("emoji", stage_sizes(subject)[1])
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_unknown_names_get_the_nearest(preset: str, stage: str | None, message: 
 )
 def test_impossible_changes_are_said(change: str, value: str, message: str) -> None:
     with pytest.raises((InputError, ConfigError), match=message):
-        change_networks(preset_subject("karlo"), {change: value})
+        preset_subject("karlo").changed({change: value})
 
 
 def test_stages_must_fit_each_other() -> None:
-    changed = change_networks(preset_subject("karlo"), {"prior.embedding_dim": "512"})
+    changed = preset_subject("karlo").changed({"prior.embedding_dim": "512"})
     with pytest.raises(CheckpointError, match=r"disagree on the image embedding: prior 512, decoder 768"):
         stage_sizes(changed)
 
@@ -123,9 +123,7 @@ def test_a_size_that_is_not_drawn(stage: str | None, size: int) -> None:
 
 
 def test_a_shape_survives_its_journey_to_a_process() -> None:
-    from unclip.bench import NetworkShape
-
     for name in model_presets():
         for config in model_preset(name).stages.values():
-            back: Config = NetworkShape.model_validate_json(NetworkShape.of(config).model_dump_json()).load()
-            assert back == config
+            shape = NetworkShape.model_validate_json(NetworkShape.of(config).model_dump_json())
+            assert shape.build().config == config

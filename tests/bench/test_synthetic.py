@@ -1,16 +1,14 @@
 """Made-up samples take every task through the trainer's own step."""
 
-from itertools import islice
-
 import pytest
 import torch
 
 from unclip.bench import train_config
-from unclip.bench.synthetic import Ready, synthetic_task
+from unclip.bench.synthetic import Ready, synthetic_task, synthetic_trainer
 from unclip.clip import clip_preset
 from unclip.config import Config
 from unclip.models import decoder_preset, prior_preset, upsampler_preset
-from unclip.training import Cluster, Feed, Position, make_state, train_steps
+from unclip.training import Cluster, Feed
 
 CPU = torch.device("cpu")
 
@@ -29,15 +27,12 @@ CPU = torch.device("cpu")
 )
 def test_a_step_changes_every_kind_of_network(stage: str, network: Config) -> None:
     config = train_config(f"tiny/{stage}", network).replace(batch_size=4, micro_batch_size=2, precision="float32")
-    cluster = Cluster(0, 1, CPU)
-    task = synthetic_task(config, CPU)
-    state = make_state(task, config, cluster)
-    before = [parameter.clone() for parameter in state.network.parameters()]
-    steps = train_steps(task, state, Position(), config, Feed(Ready(task.samples), config, cluster), cluster)
-    reports = list(islice(steps, 2))
+    trainer = synthetic_trainer(config, Cluster(0, 1, CPU))
+    before = [parameter.clone() for parameter in trainer.state.network.parameters()]
+    reports = [trainer.step() for _ in range(2)]
     assert [report.images_seen for report in reports] == [4, 8]
     assert all(report.metrics["skipped"] == 0.0 for report in reports)
-    assert any(not torch.equal(old, new) for old, new in zip(before, state.network.parameters(), strict=True))
+    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.state.network.parameters(), strict=True))
 
 
 def test_a_batch_that_lies_ready_is_the_samples_first() -> None:

@@ -1,6 +1,6 @@
 """Jobs as `bench_sample` makes them, for tests of what is done with them."""
 
-from unclip.bench import NetworkShape, StageJob
+from unclip.bench.stage import NetworkShape, StageJob
 from unclip.config import Config
 from unclip.model import StageSettings
 

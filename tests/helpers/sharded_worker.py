@@ -14,25 +14,24 @@ from unclip.checkpoint import LazyTensor, load_tensors
 from unclip.config import load_config
 from unclip.errors import InputError, TrainingError
 from unclip.nn import TransformerBlock
-from unclip.training import Cluster, Feed, Position, Task, TrainConfig, join, make_state, make_task, train_steps
-from unclip.training.loop import open_task
-from unclip.training.optimizer import is_sharded, whole
+from unclip.training import Cluster, Position, Task, TrainConfig, Trainer, init_cluster, make_task
+from unclip.training.distributed import full_tensor, is_sharded
 from unclip.training.state import TrainState
+from unclip.training.trainer import open_task
 
 
 def main(path: Path, out: Path) -> None:
     torch.set_num_threads(1)
     config = load_config(TrainConfig, json.loads(path.read_text()))
-    with join("cpu") as cluster:
+    with init_cluster("cpu") as cluster:
         task = embeds_in_the_first_process(config, cluster)
         builds_in_the_first_process(task, cluster)
         starts_with_the_weights_of_one_process(task, config, cluster)
         gathers_while_it_writes(task, config, cluster)
-        state = make_state(task, config, cluster)
-        steps = train_steps(task, state, Position(), config, Feed(task.samples, config, cluster), cluster)
-        next(steps)
-        keeps_gradients_in_shards(state, cluster)
-        resumes_in_shards(state, task, config, cluster, out)
+        trainer = Trainer.open(config, cluster, task)
+        trainer.step()
+        keeps_gradients_in_shards(trainer.state)
+        resumes_in_shards(trainer.state, task, out)
 
 
 def embeds_in_the_first_process(config: TrainConfig, cluster: Cluster) -> Task:
@@ -41,7 +40,7 @@ def embeds_in_the_first_process(config: TrainConfig, cluster: Cluster) -> Task:
         lambda module, inputs, result: calls.append(1) if isinstance(module, TransformerBlock) else None
     ):
         task = open_task(config, cluster)
-    assert bool(calls) == cluster.is_first, calls
+    assert bool(calls) == cluster.is_rank_zero, calls
     assert task.embedded is not None
     expected = make_task(config, cluster.device).embedded
     assert torch.equal(task.embedded, expected)
@@ -58,22 +57,22 @@ def builds_in_the_first_process(task: Task, cluster: Cluster) -> None:
 
     network = cluster.build(make, "fsdp")
     cluster.copy(network, make, "fsdp")
-    assert devices == (["cpu", "meta", "meta"] if cluster.is_first else ["meta", "meta"]), devices
+    assert devices == (["cpu", "meta", "meta"] if cluster.is_rank_zero else ["meta", "meta"]), devices
 
 
 def starts_with_the_weights_of_one_process(task: Task, config: TrainConfig, cluster: Cluster) -> None:
     expected = task.build().state_dict()
-    state = make_state(task, config, cluster)
+    state = TrainState.build(task, config, cluster)
     assert len(state.averages.networks) == 2
     for network in (state.network, *state.averages.networks):
         assert all(is_sharded(parameter) for parameter in network.parameters())
         for name, tensor in network.state_dict().items():
-            assert torch.equal(whole(tensor), expected[name]), name
+            assert torch.equal(full_tensor(tensor), expected[name]), name
 
 
 def gathers_while_it_writes(task: Task, config: TrainConfig, cluster: Cluster) -> None:
     """Also when the disk is full half way: all processes end, and can go on together."""
-    tensors = make_state(task, config, cluster).network.state_dict()
+    tensors = TrainState.build(task, config, cluster).network.state_dict()
     expected = task.build().state_dict()
     names = sorted(tensors, reverse=True)
 
@@ -85,17 +84,17 @@ def gathers_while_it_writes(task: Task, config: TrainConfig, cluster: Cluster) -
         lazy[names[0]].read()
         raise InputError("the disk is full")
 
-    cluster.write(tensors, save)
+    cluster.gather_state(tensors, save)
     with pytest.raises(TrainingError, match=r"^the disk is full$"):
-        cluster.write(tensors, fail)
-    cluster.write(tensors, save)
+        cluster.gather_state(tensors, fail)
+    cluster.gather_state(tensors, save)
 
 
-def keeps_gradients_in_shards(state: TrainState, cluster: Cluster) -> None:
+def keeps_gradients_in_shards(state: TrainState) -> None:
     """After each pass of an accumulated step, not only after its last."""
     x = torch.randn(2, 32)
     for is_last in (False, True):
-        cluster.exchange(state.wrapped, is_last)
+        state.cluster.set_gradient_sync(state.wrapped, is_last)
         state.wrapped(x, torch.zeros(2), x).square().mean().backward()
         gradients = [parameter.grad for parameter in state.network.parameters()]
         assert any(gradient is not None for gradient in gradients)
@@ -103,17 +102,18 @@ def keeps_gradients_in_shards(state: TrainState, cluster: Cluster) -> None:
     state.optimizer.zero_grad()
 
 
-def resumes_in_shards(state: TrainState, task: Task, config: TrainConfig, cluster: Cluster, out: Path) -> None:
-    state.save_newest(out, Position(1, config.batch_size), config)
-    resumed = make_state(task, config, cluster)
-    assert resumed.resume(out, config).position == (1, config.batch_size)
+def resumes_in_shards(state: TrainState, task: Task, out: Path) -> None:
+    state.save_newest(out)
+    resumed = TrainState.build(task, state.config, state.cluster)
+    assert resumed.resume(out) == []
+    assert resumed.position == state.position == Position(1, state.config.batch_size)
     before, after = state.tensors(), resumed.tensors()
     assert before.keys() == after.keys()
     stored = load_tensors(out / "checkpoint-00000001.safetensors").tensors
     for name, tensor in after.items():
         assert is_sharded(tensor) == is_sharded(before[name]), name
-        assert torch.equal(whole(tensor), whole(before[name])), name
-        assert torch.equal(whole(tensor).cpu(), stored[name]), name
+        assert torch.equal(full_tensor(tensor), full_tensor(before[name])), name
+        assert torch.equal(full_tensor(tensor).cpu(), stored[name]), name
 
 
 if __name__ == "__main__":

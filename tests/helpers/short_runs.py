@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import nn
 
 from unclip.config import Config
 from unclip.data import emoji_items, write_shards
-from unclip.training import Batch, Cluster, Feed, Position, Task, TrainConfig, make_state, make_task, train_steps
-from unclip.training.logging import StepReport
-from unclip.training.state import TrainState
+from unclip.training import Batch, Cluster, Feed, StopFlag, Task, TaskLoss, TrainConfig, Trainer, make_task
+from unclip.training.logging import RunLog, StepReport
 
 ALONE = Cluster(0, 1, torch.device("cpu"))
 
@@ -21,8 +20,7 @@ ALONE = Cluster(0, 1, torch.device("cpu"))
 class Steps(NamedTuple):
     """What some steps came to."""
 
-    task: Task
-    state: TrainState
+    trainer: Trainer
     reports: list[StepReport]
 
     @property
@@ -33,15 +31,18 @@ class Steps(NamedTuple):
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         """The network's parameters by name."""
-        return {name: parameter.detach() for name, parameter in self.state.network.named_parameters()}
+        return {name: parameter.detach() for name, parameter in self.trainer.state.network.named_parameters()}
 
 
 def steps(config: TrainConfig, count: int = 2) -> Steps:
     """The first `count` steps of a run, without a folder."""
-    task = make_task(config, ALONE.device)
-    state = make_state(task, config, ALONE)
-    feed = Feed(task.samples, config, ALONE)
-    return Steps(task, state, list(islice(train_steps(task, state, Position(), config, feed, ALONE), count)))
+    trainer = Trainer.open(config, ALONE)
+    return Steps(trainer, [trainer.step() for _ in range(count)])
+
+
+def loss(task: Task, network: nn.Module, batch: Batch) -> TaskLoss:
+    """The loss of a batch in one pass of one process."""
+    return task.loss(network, task.forward(network, batch), ALONE.gather)
 
 
 def fresh(config: TrainConfig) -> dict[str, torch.Tensor]:
@@ -94,3 +95,16 @@ def calls(module: nn.Module) -> Iterator[list[dict[str, Any]]]:
         yield seen
     finally:
         handle.remove()
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> StopFlag:
+    """A flag that is set when the log gets the line of that step, as a signal would set it."""
+    flag, write = StopFlag(), RunLog.write
+
+    def write_and_stop(log: RunLog, report: StepReport) -> None:
+        write(log, report)
+        if report.step == step:
+            flag.name = "SIGTERM"
+
+    monkeypatch.setattr(RunLog, "write", write_and_stop)
+    return flag

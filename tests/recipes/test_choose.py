@@ -9,7 +9,7 @@ import pytest
 from unclip.clip import clip_preset
 from unclip.errors import InputError
 from unclip.models import count_parameters
-from unclip.recipes import Circumstances, Stage, choose, planned_minutes
+from unclip.recipes import Circumstances, TrainingStage, choose, planned_minutes
 from unclip.recipes.choose import defaults_of, with_length
 from unclip.training import TrainConfig
 from unclip.training.config import TaskConfig
@@ -22,7 +22,7 @@ GIVEN = Circumstances(
 OUT = Path("runs/own")
 
 
-def clip_of(stages: tuple[Stage, ...]) -> object:
+def clip_of(stages: tuple[TrainingStage, ...]) -> object:
     return next(stage.config.task.model for stage in stages if stage.name == "clip")
 
 

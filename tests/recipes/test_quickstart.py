@@ -17,8 +17,8 @@ from unclip.cli.main import run
 from unclip.config import load_config
 from unclip.data import ShardSet
 from unclip.errors import ConfigError, DataError, InputError, UnclipError
-from unclip.recipes import Circumstances, Progress, Quickstart, choose, quickstart
-from unclip.recipes.choose import LEAST_STEPS
+from unclip.recipes import Circumstances, Quickstart, SeriesProgress, choose, quickstart
+from unclip.recipes.choose import MIN_STEPS
 from unclip.recipes.own_data import make_shards, read_check
 from unclip.recipes.report import too_few_steps, write_report
 
@@ -84,7 +84,7 @@ def test_bad_pictures_are_left_out_and_named(finished: Path) -> None:
 def test_the_report_says_what_the_logs_say(finished: Path) -> None:
     head, *rows = [row for row in rows_of(finished / "report.html") if len(row) == 8]
     assert [row[0] for row in rows] == ["clip", "upsampler_64", "decoder", "prior"]
-    progress = Progress.load(finished)
+    progress = SeriesProgress.load(finished)
     for row in rows:
         named, log = dict(zip(head, row, strict=True)), log_of(finished / row[0])
         last = log[-max(1, round(len(log) / 10)) :]
@@ -227,7 +227,7 @@ def told(stages: dict[str, int], folder: Path, minutes: float) -> str | None:
     given = Circumstances(
         num_pictures=60, image_size=256, vocab_size=600, longest_caption=6, flops_per_second=1e11, minutes=minutes
     )
-    progress = Progress()
+    progress = SeriesProgress()
     for name, count in stages.items():
         (folder / name).mkdir(parents=True)
         lines = [json.dumps({"images_seen": 16 * (step + 1), "loss": 1.0}) for step in range(count)]
@@ -238,7 +238,7 @@ def told(stages: dict[str, int], folder: Path, minutes: float) -> str | None:
 
 
 def test_too_few_steps_are_said_with_the_minutes_that_would_do(tmp_path: Path) -> None:
-    enough = dict.fromkeys(("clip", "upsampler_256", "decoder", "prior"), LEAST_STEPS)
+    enough = dict.fromkeys(("clip", "upsampler_256", "decoder", "prior"), MIN_STEPS)
     assert told(enough, tmp_path / "enough", 2.0) is None
     said = told({**enough, "decoder": 4, "prior": 100}, tmp_path / "few", 2.0)
     assert said is not None

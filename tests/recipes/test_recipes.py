@@ -1,5 +1,6 @@
 """Every recipe validates, has the size that its source says, a plan that its docstring quotes, and a smoke variant."""
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,16 @@ PUBLISHED = {
     "paper/upsampler_256": (700, 0.05),
     "paper/upsampler_1024": (300, 0.07),
 }
+
+
+# Every setting of every recipe and smoke variant, a line each; a changed setting changes its line.
+GOLDEN = json.loads(Path(__file__).with_name("recipes.json").read_text())
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_has_the_settings_that_are_checked_in(name: str, smoke: bool) -> None:
+    assert get_recipe(name, smoke).model_dump(mode="json") == GOLDEN[f"{name} --smoke" if smoke else name]
 
 
 @cache

@@ -1,6 +1,7 @@
 """A tiny data set and a tiny CLIP that the training tests share."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,21 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory, shards: dict[int, Path
 def tiny_recipe(shards: dict[int, Path], clip_folder: Path) -> Callable[[str], TrainConfig]:
     """The smoke variant of a recipe by name, on the tests' data and CLIP."""
     return lambda name: _tiny(name, shards, clip_folder)
+
+
+@pytest.fixture(scope="session")
+def whole_run(
+    tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of an undisturbed run of `tiny_recipe`, trained once for all tests; copy it to change it."""
+
+    @cache
+    def run(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole") / name.replace("/", "-")
+        train(tiny_recipe(name), folder)
+        return folder
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def test_a_lost_connection_is_one_line_with_its_reason(kind: type[RuntimeError],
         raise kind(text)
     assert str(caught.value) == (
         f"another process of the run has ended or does not answer ({BROKEN[text]}); give the same command again, which "
-        "goes on from the newest checkpoint."
+        "resumes from the newest checkpoint."
     )
 
 

@@ -16,7 +16,7 @@ from unclip.data import EmbeddingSet, ShardSet, embed, emoji_items, open_picture
 from unclip.errors import DataError
 from unclip.training import DataConfig, Feed, TrainConfig, make_task, train
 from unclip.training.feed import held_out
-from unclip.training.tasks.common import load_pictures, read_items
+from unclip.training.tasks.samples import load_pictures, read_items
 
 # Stored features are float16, of numbers near 1; losses of two steps then move by this share.
 FLOAT16 = 2e-3

@@ -7,7 +7,7 @@ import torch
 
 from unclip.images import to_uint8
 from unclip.runtime import seeded
-from unclip.training.tasks.degrade import DAMAGES, KERNELS, add_grain, blur_along, compress, degrade, shrink_and_enlarge
+from unclip.training.tasks.degrade import DAMAGES, KERNELS, add_grain, blur, compress, degrade, shrink_and_enlarge
 
 
 def pictures(count: int = 4, side: int = 24) -> torch.Tensor:
@@ -17,7 +17,7 @@ def pictures(count: int = 4, side: int = 24) -> torch.Tensor:
 def test_a_turned_blur_has_the_covariance_of_its_gaussian() -> None:
     image, angle = torch.zeros(1, 1, 21, 21), math.radians(30)
     image[0, 0, 10, 10] = 1.0
-    spread = blur_along(image, 1.2, 0.6, angle)[0, 0].double()
+    spread = blur(image, *torch.tensor([[1.2], [0.6], [angle]]))[0, 0].double()
     offsets = torch.arange(21).double() - 10
     y, x = torch.meshgrid(offsets, offsets, indexing="ij")
     covariance = torch.stack([(spread * a * b).sum() for a, b in ((x, x), (x, y), (y, y))])

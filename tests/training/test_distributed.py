@@ -24,17 +24,25 @@ VARIANTS = {
     "fsdp_zero2": {"strategy": "fsdp_zero2", "micro_batch_size": 2},
 }
 ALONE = ("one", "accumulated")
+# Variants that differ from others in what does not depend on the stage: CLIP compares samples, the decoder does not.
+FEW_STAGES = ("ddp_accumulated", "fsdp_zero2")
+RUNS = [
+    (variant, stage)
+    for variant in VARIANTS
+    for stage in STAGES
+    if variant not in FEW_STAGES or stage in ("emoji/clip", "emoji/decoder")
+]
 
 
 @pytest.fixture(scope="module")
 def results(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every stage trained in every variant: those of one process, and those of two."""
     folder = tmp_path_factory.mktemp("processes")
-    for count, variants in ((1, ALONE), (2, VARIANTS.keys() - set(ALONE))):
+    for count, variants in ((1, set(ALONE)), (2, VARIANTS.keys() - set(ALONE))):
         runs = [
             {"config": measured(tiny_recipe(stage)).replace(**VARIANTS[variant]).model_dump(mode="json"),
              "out": str(folder / variant / stage), "num_steps": NUM_STEPS}
-            for variant in sorted(variants) for stage in STAGES
+            for variant, stage in RUNS if variant in variants
         ]  # fmt: skip
         path = folder / f"runs-{count}.json"
         path.write_text(json.dumps(runs))
@@ -53,8 +61,7 @@ def measured(config: TrainConfig) -> TrainConfig:
     return changed(config, validation_share=0.4, num_validation=5, **options)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "one"])
+@pytest.mark.parametrize(("variant", "stage"), [run for run in RUNS if run[0] != "one"])
 def test_losses_are_those_of_one_process(results: Path, stage: str, variant: str) -> None:
     losses, expected = (json.loads((results / name / stage / "losses-0.json").read_text()) for name in (variant, "one"))
     assert len(expected) == NUM_STEPS
@@ -62,8 +69,7 @@ def test_losses_are_those_of_one_process(results: Path, stage: str, variant: str
     assert expected[0] != expected[-1]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "one"])
+@pytest.mark.parametrize(("variant", "stage"), [run for run in RUNS if run[0] != "one"])
 def test_held_out_figures_are_those_of_one_process(results: Path, stage: str, variant: str) -> None:
     path = results / variant / stage / "figures-0.json"
     figures, expected = (json.loads((results / name / stage / path.name).read_text()) for name in (variant, "one"))
@@ -74,8 +80,7 @@ def test_held_out_figures_are_those_of_one_process(results: Path, stage: str, va
         assert figures == json.loads(path.with_name("figures-1.json").read_text())
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant not in ALONE])
+@pytest.mark.parametrize(("variant", "stage"), [run for run in RUNS if run[0] not in ALONE])
 def test_averages_are_the_same_in_all_processes(results: Path, stage: str, variant: str) -> None:
     folder = results / variant / stage
     first, second = (load_tensors(folder / f"average-{rank}.safetensors").tensors for rank in (0, 1))

@@ -107,7 +107,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_last_checkpoint_stays(
     command: Sequence[str], undisturbed: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     """The system refuses files of the size of a checkpoint, after the first has been written."""
-    processes = start([*command, tmp_path], 2)
+    # Warm processes are behind a program that passes signals on, but not limits.
+    processes = start([*command, tmp_path], 2, start_new_session=True)
     after(tmp_path, 11)
     limit = 20_000
     for process in processes:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from unclip.errors import ConfigError
-from unclip.training import join
+from unclip.training import init_cluster
 
 PLAIN = {
     "ACCELERATE_MIXED_PRECISION": "no",
@@ -30,14 +30,14 @@ def test_what_recipes_decide_is_refused_with_their_setting(
     monkeypatch: pytest.MonkeyPatch, size: str, name: str, value: str, setting: str
 ) -> None:
     set_variables(monkeypatch, PLAIN | {"WORLD_SIZE": size, name: value})
-    with pytest.raises(ConfigError, match=f"--set {setting}"), join("cpu"):
+    with pytest.raises(ConfigError, match=f"--set {setting}"), init_cluster("cpu"):
         pass
 
 
 def test_processes_that_accelerate_does_not_start_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     set_variables(monkeypatch, PLAIN | {"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"})
-    with pytest.raises(ConfigError, match="torchrun --nproc-per-node N"), join("cpu"):
+    with pytest.raises(ConfigError, match="torchrun --nproc-per-node N"), init_cluster("cpu"):
         pass
 
 
@@ -45,8 +45,8 @@ def test_a_launcher_that_asks_for_nothing_is_taken(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     set_variables(monkeypatch, PLAIN | {"ACCELERATE_USE_CPU": "True"})
-    with join("cpu") as cluster:
-        assert (cluster.rank, cluster.size, cluster.is_first) == (0, 1, True)
+    with init_cluster("cpu") as cluster:
+        assert (cluster.rank, cluster.size, cluster.is_rank_zero) == (0, 1, True)
 
 
 def set_variables(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:

@@ -1,18 +1,22 @@
 """The loop resumes exactly, survives damage, and refuses to mix runs."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from short_runs import stop_after
 
 from unclip.checkpoint import load_tensors
 from unclip.errors import TrainingError
 from unclip.recipes import RECIPES
 from unclip.training import TrainConfig, train
+from unclip.training.averages import Averages
 
 Recipe = Callable[[str], TrainConfig]
+Run = Callable[[str], Path]
 
 
 def losses(folder: Path) -> list[float]:
@@ -24,28 +28,25 @@ def final(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", sorted(name for name in RECIPES if name.startswith("emoji/")))
-def test_an_interrupted_run_equals_an_uninterrupted_one(name: str, tiny_recipe: Recipe, tmp_path: Path) -> None:
-    config = tiny_recipe(name)
-    # A cosine depends on the length of the run, which is what the first half changes here.
-    config = config.replace(optimizer=config.optimizer.replace(decay="constant"))
-    train(config, tmp_path / "whole")
-    train(config.replace(num_images=32), tmp_path / "halves")
-    train(config, tmp_path / "halves")
-    assert len(losses(tmp_path / "whole")) == 8
-    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
-    whole, halves = final(tmp_path / "whole"), final(tmp_path / "halves")
+def test_an_interrupted_run_equals_an_uninterrupted_one(
+    name: str, tiny_recipe: Recipe, whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        position = train(tiny_recipe(name), tmp_path, stopped=stop_after(4, patch))
+    assert position == (4, 32)
+    train(tiny_recipe(name), tmp_path)
+    assert len(losses(whole_run(name))) == 8
+    assert losses(tmp_path) == losses(whole_run(name))
+    whole, halves = final(whole_run(name)), final(tmp_path)
     assert whole.keys() == halves.keys()
     assert all(torch.equal(whole[key], halves[key]) for key in whole)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in RECIPES if name.startswith("emoji/")))
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    name: str, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tiny_recipe: Recipe, whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_recipe(name)
-    train(config, tmp_path / "whole")
-    from unclip.training.averages import Averages
-
     update, calls = Averages.update, []
 
     def killed(self: Averages, *args: object) -> None:
@@ -56,17 +57,17 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 
     monkeypatch.setattr(Averages, "update", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        train(config, tmp_path / "killed")
+        train(config, tmp_path)
     monkeypatch.setattr(Averages, "update", update)
-    train(config, tmp_path / "killed")
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    train(config, tmp_path)
+    assert losses(tmp_path) == losses(whole_run(name))
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_recipe: Recipe, whole_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny_recipe("emoji/decoder")
-    train(config, tmp_path / "run")
+    shutil.copytree(whole_run("emoji/decoder"), tmp_path / "run")
     expected = losses(tmp_path / "run")
     newest = sorted((tmp_path / "run").glob("checkpoint-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
@@ -75,18 +76,17 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert losses(tmp_path / "run") == expected
 
 
-def test_other_settings_are_refused_with_their_names(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    config = tiny_recipe("emoji/upsampler_256")
-    train(config, tmp_path)
+def test_other_settings_are_refused_with_their_names(tiny_recipe: Recipe, whole_run: Run) -> None:
+    folder = whole_run("emoji/upsampler_256")
     with pytest.raises(TrainingError, match=r"batch_size: 8 there, 4 asked"):
-        train(config.replace(batch_size=4), tmp_path)
+        train(tiny_recipe("emoji/upsampler_256").replace(batch_size=4), folder)
 
 
-def test_a_run_writes_what_the_pipeline_loads(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    train(tiny_recipe("emoji/decoder"), tmp_path)
-    assert load_tensors(tmp_path / "decoder.safetensors").metadata["kind"] == "decoder"
-    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["000000064.png"]
-    assert len(list(tmp_path.glob("checkpoint-*"))) == 2
+def test_a_run_writes_what_the_pipeline_loads(whole_run: Run) -> None:
+    folder = whole_run("emoji/decoder")
+    assert load_tensors(folder / "decoder.safetensors").metadata["kind"] == "decoder"
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["000000064.png"]
+    assert len(list(folder.glob("checkpoint-*"))) == 2
 
 
 def test_a_loss_that_stays_infinite_stops_the_run_and_keeps_the_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:

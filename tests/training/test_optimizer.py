@@ -70,10 +70,9 @@ def test_adamw_is_torchs_with_the_configured_eps() -> None:
     network = small()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     optimizers = make_optimizers(network, ADAMW)
-    optimizers.set_learning_rate(0.05)
     network(torch.randn(4, 32), torch.ones(4), torch.randn(4, 32)).square().mean().backward()
     grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
-    optimizers.step()
+    optimizers.step(0.05)
     optimizers.zero_grad()
     for name, parameter in network.named_parameters():
         decay = 1 - 0.05 * 0.3 * (parameter.ndim >= 2)

@@ -19,12 +19,12 @@ def moves(config: TrainConfig, count: int = 1) -> dict[str, torch.Tensor]:
 
 def test_muon_takes_the_hidden_matrices(prior: TrainConfig) -> None:
     done = steps(prior.replace(optimizer=prior.optimizer.replace(name="muon")), 1)
-    matrices = {id(weight) for weight in hidden_matrices(done.state.network)}
-    muon = done.state.optimizer.optimizers["muon"]
+    matrices = {id(weight) for weight in hidden_matrices(done.trainer.state.network)}
+    muon = done.trainer.state.optimizer.optimizers["muon"]
     assert isinstance(muon, Muon)
     assert {id(weight) for group in muon.param_groups for weight in group["params"]} == matrices
     adamw = steps(prior, 1)
-    for (name, ours), parameter in zip(done.weights.items(), done.state.network.parameters(), strict=True):
+    for (name, ours), parameter in zip(done.weights.items(), done.trainer.state.network.parameters(), strict=True):
         assert torch.equal(ours, adamw.weights[name]) == (id(parameter) not in matrices), name
 
 
@@ -66,7 +66,7 @@ def test_the_learning_rate_of_each_step_is_the_schedules(prior: TrainConfig) -> 
 def test_max_grad_norm_is_the_length_that_the_optimiser_sees(prior: TrainConfig) -> None:
     for limit in (1e9, 1e-2):
         done = steps(changed(prior, max_grad_norm=limit), 1)
-        seen = [state["exp_avg"] for state in done.state.optimizer.optimizers["adamw"].state.values()]
+        seen = [state["exp_avg"] for state in done.trainer.state.optimizer.optimizers["adamw"].state.values()]
         length = torch.stack([gradient.norm() for gradient in seen]).norm() / (1 - prior.optimizer.betas[0])
         norm = done.reports[0].metrics["grad_norm"]
         assert norm > 1e-2

@@ -13,10 +13,10 @@ from unclip.training.averages import ema_decay
 from unclip.training.config import DataConfig, OptimizerConfig
 from unclip.training.optimizer import learning_rate, make_optimizers
 from unclip.training.task import Request, Stream
-from unclip.training.tasks.clip import augment, degrade
-from unclip.training.tasks.common import draw_times, load_pictures, seeded_network
-from unclip.training.tasks.texts import choose_captions
-from unclip.training.tasks.upsampler import blur
+from unclip.training.tasks.clip import augment, shrink_and_restore
+from unclip.training.tasks.common import draw_times, seeded_network
+from unclip.training.tasks.degrade import blur
+from unclip.training.tasks.samples import choose_captions, load_pictures
 
 
 def test_warm_up_is_linear_and_the_cosine_ends_at_a_hundredth() -> None:
@@ -101,8 +101,8 @@ def test_augmentation_without_range_changes_nothing_and_keeps_white_white() -> N
 
 def test_degrading_keeps_the_mean_and_touches_only_the_chosen() -> None:
     images = torch.rand(8, 3, 32, 32, generator=seeded(0)) * 2 - 1
-    assert torch.equal(degrade(images, 0.0, torch.rand(8, 2, generator=seeded(2))), images)
-    degraded = degrade(images, 1.0, torch.rand(8, 2, generator=seeded(2)))
+    assert torch.equal(shrink_and_restore(images, 0.0, torch.rand(8, 2, generator=seeded(2))), images)
+    degraded = shrink_and_restore(images, 1.0, torch.rand(8, 2, generator=seeded(2)))
     torch.testing.assert_close(degraded.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=0.02, rtol=0)
     assert degraded.var().item() < images.var().item()
 
@@ -110,7 +110,8 @@ def test_degrading_keeps_the_mean_and_touches_only_the_chosen() -> None:
 def test_blur_of_an_impulse_is_a_normalised_gaussian() -> None:
     image = torch.zeros(1, 1, 9, 9)
     image[0, 0, 4, 4] = 1.0
-    row = blur(image, torch.tensor([0.8]))[0, 0].sum(dim=0)
+    sigma = torch.tensor([0.8])
+    row = blur(image, sigma, sigma, torch.zeros(1), taps=5)[0, 0].sum(dim=0)
     weights = torch.exp(-0.5 * (torch.arange(-2, 3) / 0.8) ** 2)
     torch.testing.assert_close(row[2:7], weights / weights.sum())
     torch.testing.assert_close(row.sum(), torch.tensor(1.0))

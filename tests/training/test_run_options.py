@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from processes import finish, start
-from short_runs import ALONE, calls, changed, first_batch, fresh, options, steps
+from short_runs import ALONE, calls, changed, first_batch, fresh, loss, options, steps
 
 from unclip.errors import TrainingError
-from unclip.training import Feed, TrainConfig, average_stage, make_state, make_task, train
+from unclip.training import Feed, TrainConfig, Trainer, average_stage, make_task, train
 from unclip.training.averages import ema_decay, load_snapshots
 from unclip.training.memory import sharded_blocks
 
@@ -55,7 +55,7 @@ def test_micro_batches_are_smaller_passes_with_the_same_losses(stage: str, reque
     network = task.build()
     with calls(network) as seen:
         for part in task.split(first_batch(small, task), 2):
-            task.loss(network, part)
+            loss(task, network, part)
     assert [len(call["0"]) for call in seen] == [2, 2, 2, 2]
 
 
@@ -75,10 +75,10 @@ def test_ema_images_is_the_half_life(prior: TrainConfig) -> None:
     # At most a tenth of the images seen: one of 1e-3 images forgets all but the last step.
     last, half = steps(prior.replace(ema_images=1e-3), 1), steps(prior.replace(ema_images=0.7), 1)
     before = fresh(prior)["query"].detach()
-    torch.testing.assert_close(last.state.averages.networks[0].query, last.weights["query"])
+    torch.testing.assert_close(last.trainer.state.averages.networks[0].query, last.weights["query"])
     kept = ema_decay(8, 8, 0.7)
     torch.testing.assert_close(
-        half.state.averages.networks[0].query, kept * before + (1 - kept) * half.weights["query"]
+        half.trainer.state.averages.networks[0].query, kept * before + (1 - kept) * half.weights["query"]
     )
     assert 1e-4 < kept < 0.5
 
@@ -99,7 +99,7 @@ def test_precision_is_that_of_the_passes_and_float16_scales_the_loss(
     prior: TrainConfig, precision: str, scale: float
 ) -> None:
     done = steps(prior.replace(precision=precision), 2)
-    assert done.state.loss_scale.value == scale
+    assert done.trainer.state.loss_scale.value == scale
     assert done.losses == pytest.approx(steps(prior).losses, rel=2e-2)
     assert {weight.dtype for weight in done.weights.values()} == {torch.float32}
     assert (done.losses == steps(prior).losses) == (precision == "float32")
@@ -112,13 +112,13 @@ def test_activation_checkpointing_runs_blocks_twice_with_the_same_losses(
     config = request.getfixturevalue(stage)
     counts = {}
     for on in (False, True):
-        task = make_task(config, ALONE.device)
-        state = make_state(task, config.replace(activation_checkpointing=on), ALONE)
+        trainer = Trainer.open(config.replace(activation_checkpointing=on), ALONE)
+        task, state = trainer.task, trainer.state
         inner = next(
             layer for layer in sharded_blocks(state.network)[0].modules() if isinstance(layer, torch.nn.Linear)
         )
         with calls(inner) as seen:
-            task.loss(state.network.train(), first_batch(config, task)).loss.backward()
+            loss(task, state.network.train(), first_batch(config, task)).loss.backward()
         counts[on] = len(seen)
     assert counts == {False: 1, True: 2}
     assert steps(config.replace(activation_checkpointing=True), 3).losses == steps(config, 3).losses

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from short_runs import ALONE, changed
+from short_runs import ALONE, changed, stop_after
 from torch import nn
 
 from unclip.checkpoint import load_tensors
 from unclip.data import emoji_items, write_shards
 from unclip.errors import TrainingError
-from unclip.training import Batch, StopFlag, TrainConfig, make_task, train
+from unclip.training import Batch, TrainConfig, make_task, train
 from unclip.training.feed import Feed
-from unclip.training.logging import RunLog, StepReport
 from unclip.training.tasks import prior as prior_task
 
 Recipe = Callable[[str], TrainConfig]
@@ -28,19 +27,6 @@ def damage(path: Path) -> bytes:
     content = path.read_bytes()[:-100]
     path.write_bytes(content)
     return content
-
-
-def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> StopFlag:
-    """A flag that is set when the log gets the line of that step, as a signal would set it."""
-    flag, write = StopFlag(), RunLog.write
-
-    def write_and_stop(log: RunLog, report: StepReport) -> None:
-        write(log, report)
-        if report.step == step:
-            flag.name = "SIGTERM"
-
-    monkeypatch.setattr(RunLog, "write", write_and_stop)
-    return flag
 
 
 def test_what_a_resumed_run_saves_stays_and_damaged_files_are_set_aside(
@@ -102,7 +88,7 @@ def test_steps_that_were_all_skipped_are_an_error_and_leave_no_weights(
     def not_a_number(task: prior_task.PriorTask, batch: Batch) -> torch.Tensor:
         return torch.full((len(batch), task.task.model.embedding_dim), torch.nan)
 
-    monkeypatch.setattr(prior_task.PriorTask, "_embedding", not_a_number)
+    monkeypatch.setattr(prior_task.PriorTask, "_image_embedding", not_a_number)
     with pytest.raises(TrainingError, match=r"none of the 3 steps had a finite gradient; .* nothing was saved"):
         train(prior.replace(checkpoint_images=8), tmp_path, device="cpu")
     assert names(tmp_path) == []

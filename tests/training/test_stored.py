@@ -10,8 +10,7 @@ from shard_files import picture, write_tar
 
 from unclip.data import EmbeddingSet, open_pictures
 from unclip.errors import DataError
-from unclip.training.tasks.common import read_items
-from unclip.training.tasks.stored import AlignedEmbeddings, EmbeddedPictures
+from unclip.training.tasks.samples import EmbeddedPictures, Embeddings, read_items
 
 KEYS = [f"00003{row:04d}" for row in range(4)]
 
@@ -23,11 +22,12 @@ def test_a_picture_without_an_embedding_gives_way_to_a_whole_other_sample(tmp_pa
     write_arrays(tmp_path, "img_emb", {"0003": rows})
     write_tar(tmp_path / "00003.tar", {f"{key}.png": picture(16, 10 * row) for row, key in enumerate(KEYS)})
     pictures = open_pictures(tmp_path, [16], cache=False)
-    embeddings = AlignedEmbeddings.of(EmbeddingSet.open(tmp_path), pictures.keys)
+    stored = EmbeddingSet.open(tmp_path)
+    embeddings = Embeddings.of_shards(stored, stored.find(pictures.keys))
     found = read_items(EmbeddedPictures(pictures, embeddings), [1, 2])
     assert found.skipped == (f"{KEYS[2]} has no embedding",)
     assert [item.key for item in found.items] == [KEYS[1], KEYS[3]]
     assert [int(item.pixels[16][0, 0, 0]) for item in found.items] == [10, 30]
-    assert torch.equal(embeddings.image(found.indices), torch.from_numpy(rows[[1, 3]]))
+    assert torch.equal(embeddings(found.indices), torch.from_numpy(rows[[1, 3]]))
     with pytest.raises(DataError, match=rf"{KEYS[2]} has no image embedding"):
-        embeddings.image(np.array([2]))
+        embeddings(np.array([2]))

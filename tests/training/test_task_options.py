@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from short_runs import ALONE, calls, changed, first_batch, options, small_shards, steps
+from short_runs import ALONE, calls, changed, first_batch, loss, options, small_shards, steps
 
 from unclip.clip import TextImageEncoder
 from unclip.data import open_pictures
@@ -13,9 +13,8 @@ from unclip.diffusion import make_schedule
 from unclip.diffusion.loss import loss_weight
 from unclip.errors import ConfigError
 from unclip.images import from_uint8
-from unclip.training import Feed, TrainConfig, make_state, make_task
+from unclip.training import Feed, TrainConfig, Trainer, make_task
 from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
-from unclip.training.validation import validate
 
 Recipe = Callable[[str], TrainConfig]
 
@@ -83,7 +82,7 @@ def test_self_conditioning_prob_is_the_share_of_steps_with_two_passes(
         task = make_task(changed(config, self_conditioning_prob=prob), ALONE.device)
         network, batch = task.build(), first_batch(changed(config, self_conditioning_prob=prob), task)
         with calls(network) as seen:
-            task.loss(network, batch)
+            loss(task, network, batch)
         assert len(seen) == passes
         if prob == 0.0:
             assert not seen[0]["self_condition"].any()
@@ -100,7 +99,7 @@ def test_weighting_multiplies_each_samples_loss(stage: str, weighting: str, requ
     for config in (plain, changed(plain, weighting=weighting)):
         task = make_task(config, ALONE.device)
         network = task.build()
-        losses.append(torch.stack([task.loss(network, batch.rows(row)).loss.detach() for row in rows]))
+        losses.append(torch.stack([loss(task, network, batch.rows(row)).loss.detach() for row in rows]))
     model = plain.task.model
     factors = loss_weight(weighting, make_schedule(model.schedule, model.num_timesteps), batch["t"][:4], "x0")
     assert model.prediction_type == "x0"
@@ -134,7 +133,7 @@ def test_image_drop_prob_1_trains_without_conditioning_and_without_a_clip(decode
     config = changed(decoder, image_drop_prob=1.0, clip=None)
     done = steps(config)
     assert len(done.losses) == 2
-    assert not first_batch(config, done.task)["image_present"].any()
+    assert not first_batch(config, done.trainer.task)["image_present"].any()
     assert first_batch(changed(decoder, image_drop_prob=0.0))["image_present"].all()
     with pytest.raises(ConfigError, match="the decoder needs image embeddings"):
         make_task(changed(decoder, clip=None), ALONE.device)
@@ -147,7 +146,7 @@ def test_embedding_noise_is_in_units_of_the_deviation(decoder: TrainConfig) -> N
         task = make_task(config, ALONE.device)
         network, batch = task.build(), first_batch(config, task)
         with calls(network) as made:
-            task.loss(network, batch)
+            loss(task, network, batch)
         seen.append(made[0]["image_embedding"])
     assert torch.equal(seen[0], batch["image_embedding"])
     torch.testing.assert_close(seen[1] - seen[0], network.embedding_std * batch["jitter"], atol=1e-5, rtol=1e-4)
@@ -157,10 +156,7 @@ def test_num_drawn_is_how_many_pictures_a_distance_is_taken_of(decoder: TrainCon
     held_out = changed(decoder, validation_share=0.4)
     found = {}
     for count in (0, 1, 2, 3):
-        config = changed(held_out, num_drawn=count)
-        task = make_task(config, ALONE.device)
-        feed = Feed(task.samples, config, ALONE)
-        found[count] = validate(task, make_state(task, config, ALONE), config, feed, ALONE)
+        found[count] = Trainer.open(changed(held_out, num_drawn=count), ALONE).validate()
     assert "frechet_clip" not in found[0].keys() | found[1].keys()
     assert found[2].keys() == found[3].keys() == found[0].keys() | {"frechet_clip"}
     assert found[2]["frechet_clip"] != found[3]["frechet_clip"]
@@ -192,7 +188,7 @@ def test_max_augmentation_bounds_the_noise_and_the_network_is_told(upsampler: Tr
     task = make_task(config, ALONE.device)
     network, batch = task.build(), first_batch(config, task)
     with calls(network) as seen:
-        task.loss(network, batch)
+        loss(task, network, batch)
     assert torch.equal(seen[0]["augmentation"], batch["augmentation"])
     assert 0.0 < batch["augmentation"].max() <= 0.5
     added = (batch["low_res"] - first_batch(upsampler)["low_res"]) / batch["augmentation"][:, None, None, None]

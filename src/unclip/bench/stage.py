@@ -1,116 +1,182 @@
-"""A stage under measurement: made-up inputs, and the sampling that the pipeline does with them. Knows no clock."""
+"""A stage under measurement: made-up inputs, the sampling that the pipeline does with them, and its operations."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from unclip.bench.jobs import StageJob
-from unclip.clip import Clip, MultilingualClip, TextFeatures
+from unclip.clip import ClipConfig, MultilingualConfig, TextFeatures
+from unclip.config import Config, load_config
+from unclip.model import StageSettings
+from unclip.model.families import FAMILIES, build_on_meta, count_step, family_of
 from unclip.model.family import CLIP_TOKENS
-from unclip.models import Autoencoder, Decoder, KandinskyDecoder, Prior, Upsampler
-from unclip.models.dalle2_pytorch import Dalle2Prior, Dalle2UNet
+from unclip.models import count_flops, count_parameters
 from unclip.pipelines import Condition, DecoderStage, PriorStage, UpsamplerStage
 from unclip.runtime import NoiseSource, seeded
 
-Begin = Callable[[], Iterator[object]]
-"""Begins a sampling: what is done once is done when it returns; each item is then a step."""
+DType = Literal["float32", "bfloat16", "float16"]
+META = torch.device("meta")
 
 
-def prepare(job: StageJob, network: Any, last: Any, device: torch.device) -> Begin:
-    """The sampling of `job` with inputs on `device`, which may be meta; it can be begun any number of times."""
-    rows = job.batch
-    match network:
-        case Clip(config=shape):
-            ids = torch.zeros(rows, shape.context_length, dtype=torch.int64)
-            ids[:, -1] = shape.end_token
-            return _once(_read_prompts, network, ids.to(device))
-        case MultilingualClip(config=shape):
-            ids = torch.full((rows, shape.context_length), shape.pad_token + 1, device=device)
-            return _once(network, ids, torch.ones_like(ids, dtype=torch.bool))
-        case Autoencoder(config=shape):
-            assert job.size is not None, "an autoencoder decodes latents of some size"
-            return _once(network.decode, _normal((rows, shape.latent_channels, *job.size), device))
-        case Prior() | Dalle2Prior():
-            return _prior(job, network, device)
-        case Decoder() | KandinskyDecoder() | Dalle2UNet():
-            return _decoder(job, network, device)
-        case Upsampler():
-            return _upsampler(job, network, last, device)
-    raise AssertionError(f"nobody said what {type(network).__name__} does in a sampling")
+class NetworkShape(Config):
+    """A network by the name of its class, as a process can be sent it."""
+
+    network: str
+    config: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: Config) -> "NetworkShape":
+        """Describe the network of a configuration."""
+        return cls(network=family_of(config).network.__name__, config=config.model_dump(mode="json"))
+
+    def build(self) -> Any:
+        """Build the network on the meta device."""
+        return build_on_meta(load_config(FAMILIES[self.network].config, self.config))
 
 
-def _once(function: Callable[..., object], *inputs: Any) -> Begin:
-    return lambda: (function(*inputs) for _ in range(1))
+class StageJob(Config):
+    """Sampling one stage at one batch size."""
+
+    kind: Literal["stage"] = "stage"
+    stage: str
+    shape: NetworkShape
+    last: NetworkShape | None = None
+    """A second network for the last step."""
+    settings: StageSettings | None = None
+    """None: it is not sampled, but goes through its network once."""
+    size: tuple[PositiveInt, PositiveInt] | None = None
+    """(height, width) of what the network makes, in its own numbers: latents are smaller than pictures."""
+    text_tokens: PositiveInt | None = None
+    """Length of texts for networks that do not limit it; None is CLIP's."""
+    batch: PositiveInt
+    num_candidates: PositiveInt = 1
+    dtype: DType
+    device: str
+    num_steps: PositiveInt = 1
+    """Steps of a whole sampling."""
+    repeats: PositiveInt
+    """Steps that are timed at least."""
+    model: str | None = None
+    """Where weights are read; None: random ones."""
+
+    def networks(self) -> list[Any]:
+        """Build the network, and that of the last step if there is one, on the meta device."""
+        return [shape.build() for shape in (self.shape, self.last) if shape is not None]
 
 
-def _read_prompts(clip: Clip, ids: Tensor) -> object:
-    """The prompts, and the empty one that guidance leads away from."""
-    return clip.encode_tokens(ids), clip.encode_tokens(ids[:1])
+class StageCount(NamedTuple):
+    """Operations of sampling one stage, two per multiply-add, and its weights."""
+
+    setup: int
+    """Once, for all pictures of the batch."""
+    steps: tuple[int, ...]
+    """In each step, for all pictures of the batch; both passes of guidance, and Heun's second one."""
+    forward: int
+    """One whole pass of the network for one picture, without remembered parts: the figure that papers give."""
+    num_parameters: int
+    weight_bytes: int
+    """In the format that it runs in, the network for the last step included."""
 
 
-def _prior(job: StageJob, network: Prior | Dalle2Prior, device: torch.device) -> Begin:
-    assert job.settings is not None, "a prior is sampled"
-    settings, (embedding_dim, width) = job.settings, _prior_reads(network)
-    text, null = (_text(rows, embedding_dim, width, network.config.num_text_tokens, device) for rows in (job.batch, 1))
-    stage = PriorStage(network, settings)
-    return lambda: stage.steps(text, null, _noise(job), settings, job.num_candidates)
+def count_stage(job: StageJob) -> StageCount:
+    """Count the sampling of `job` on meta, by the code that samples; raises `InputError` for invalid settings."""
+    networks = job.networks()
+    forward, num_parameters = count_step(networks[0]), sum(map(count_parameters, networks))
+    weight_bytes = num_parameters * getattr(torch, job.dtype).itemsize
+    # Statistics stay in float32.
+    weight_bytes += sum(buffer.numel() * 4 for network in networks for buffer in network.buffers())
+    passes = [] if job.settings is None else [_count_forward(network) for network in networks]
+    begin = prepare(job, networks, META)
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
+            steps = begin()
+        setup = int(counter.get_total_flops())
+        if job.settings is None:
+            totals = [0, count_flops(lambda: next(steps))]
+        else:
+            totals = [0, *(sum(map(sum, passes)) for _ in steps)]
+    flops = tuple(after - before for before, after in pairwise(totals))
+    return StageCount(setup, flops, forward, num_parameters, weight_bytes)
 
 
-def _prior_reads(network: Prior | Dalle2Prior) -> tuple[int, int]:
-    """Sizes of the text embedding and of a text token."""
-    match network:
-        case Prior(config=shape):
-            return shape.text_embedding_dim or shape.embedding_dim, shape.text_dim or shape.embedding_dim
-        case Dalle2Prior(config=shape):
-            return shape.embedding_dim, shape.embedding_dim
+def _count_forward(network: nn.Module) -> list[int]:
+    """Make the network append the operations of each forward pass to the list that is returned.
+
+    A pass is made once for inputs of the same shapes, since one of a large U-Net takes a second on meta.
+    """
+    passes, forward, seen = list[int](), network.forward, dict[Any, tuple[int, Tensor]]()
+
+    def counted(*inputs: Any, **named: Any) -> Tensor:
+        key = tuple((name, getattr(value, "shape", None)) for name, value in [*enumerate(inputs), *named.items()])
+        if key not in seen:
+            with FlopCounterMode(display=False) as counter:
+                output = forward(*inputs, **named)
+            seen[key] = (int(counter.get_total_flops()), output)
+        passes.append(seen[key][0])
+        return seen[key][1]
+
+    # On the object, where calls look first: a wrapper would be another class, by which stages recognise networks.
+    vars(network)["forward"] = counted
+    return passes
 
 
-def _decoder(job: StageJob, network: Decoder | KandinskyDecoder | Dalle2UNet, device: torch.device) -> Begin:
-    assert job.settings is not None, "a decoder is sampled"
-    shape, settings = network.config, job.settings
-    embedding = shape.embedding_dim
-    if isinstance(network, KandinskyDecoder):
-        embedding = network.config.text_embedding_dim or embedding
-    text, null = (_text(count, embedding, shape.text_dim, _length(job, network), device) for count in (job.batch, 1))
-    image = _normal((job.batch, shape.embedding_dim), device)
-    condition = Condition(text, null, image[:1])
-    # Without its autoencoder, which is measured by itself.
-    stage = DecoderStage(network, settings)
-    return lambda: stage.steps(image, condition, _noise(job), settings, size=job.size)
+def prepare(job: StageJob, networks: Sequence[Any], device: torch.device) -> Callable[[], Iterator[object]]:
+    """Make inputs on `device`, which may be meta; each call of the result begins a sampling and returns its steps.
 
+    Work that a sampling does once is done during the call.
+    """
+    network, settings, batch = networks[0], job.settings, job.batch
+    if settings is None:
+        run = _encoding(job, network, device)
+        return lambda: (run() for _ in range(1))
+    shapes = family_of(network.config).example_inputs(network.config, batch, job.size, job.text_tokens or CLIP_TOKENS)
 
-def _length(job: StageJob, network: Decoder | KandinskyDecoder | Dalle2UNet) -> int:
-    """Tokens of the decoder's texts, which are taken to be as long as they may be."""
-    match network:
-        case Decoder(config=shape) if shape.text_transformer is not None:
-            return shape.text_transformer.num_text_tokens
-        case Dalle2UNet(config=shape):
-            return shape.num_text_tokens
-    return job.text_tokens or CLIP_TOKENS
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=seeded(0)).to(device)
 
+    def text(rows: int) -> TextFeatures:
+        # A network that reads no text is given one, too, and ignores it.
+        embedding, hidden = (shapes.get(name) for name in ("text_embedding", "text_hidden"))
+        tokens = (1, 1) if hidden is None else hidden.shape[1:]
+        mask = torch.ones(rows, tokens[0], dtype=torch.bool, device=device)
+        return TextFeatures(normal(rows, 1 if embedding is None else embedding.shape[1]), normal(rows, *tokens), mask)
 
-def _upsampler(job: StageJob, network: Upsampler, last: Upsampler | None, device: torch.device) -> Begin:
-    assert job.settings is not None, "an upsampler is sampled"
+    def noise() -> NoiseSource:
+        return NoiseSource.from_seeds(range(batch))
+
+    match family_of(network.config).stage:
+        case "prior":
+            prior, prompts, null = PriorStage(network, settings), text(batch), text(1)
+            return lambda: prior.steps(prompts, null, noise(), settings, job.num_candidates)
+        case "decoder":
+            # Without its autoencoder, which is measured by itself.
+            decoder, image = DecoderStage(network, settings), normal(batch, network.config.embedding_dim)
+            condition = Condition(text(batch), text(1), image[:1])
+            return lambda: decoder.steps(image, condition, noise(), settings, size=job.size)
     assert job.size is not None, "an upsampler makes pictures of some size"
-    shape, settings = network.config, job.settings
+    upsampler, shape = UpsamplerStage(network, settings, *networks[1:]), network.config
     factor = shape.image_size // shape.low_res_size
-    low_res = _normal((job.batch, shape.in_channels, job.size[0] // factor, job.size[1] // factor), device)
-    stage = UpsamplerStage(network, settings, last)
-    return lambda: stage.steps(low_res.clamp(-1.0, 1.0), _noise(job), settings, size=job.size)
+    low_res = normal(batch, shape.in_channels, job.size[0] // factor, job.size[1] // factor).clamp(-1.0, 1.0)
+    return lambda: upsampler.steps(low_res, noise(), settings, size=job.size)
 
 
-def _noise(job: StageJob) -> NoiseSource:
-    return NoiseSource.from_seeds(range(job.batch))
-
-
-def _text(rows: int, embedding_dim: int, width: int, length: int, device: torch.device) -> TextFeatures:
-    # A network without text tokens is still told of one, and does not look.
-    shape = (rows, max(length, 1), max(width, 1))
-    mask = torch.ones(shape[:2], dtype=torch.bool, device=device)
-    return TextFeatures(_normal((rows, embedding_dim), device), _normal(shape, device), mask)
-
-
-def _normal(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.randn(shape, generator=seeded(0)).to(device)
+def _encoding(job: StageJob, network: Any, device: torch.device) -> Callable[[], object]:
+    """Return the one pass of a network that is not sampled."""
+    match network.config:
+        case ClipConfig(context_length=length, end_token=end):
+            ids = torch.zeros(job.batch, length, dtype=torch.int64)
+            ids[:, -1] = end
+            ids = ids.to(device)
+            # The prompts, and the empty one that guidance leads away from.
+            return lambda: (network.encode_tokens(ids), network.encode_tokens(ids[:1]))
+        case MultilingualConfig(context_length=length, pad_token=pad):
+            ids = torch.full((job.batch, length), pad + 1, device=device)
+            return lambda: network(ids, torch.ones_like(ids, dtype=torch.bool))
+        case shape:
+            assert job.size is not None, "an autoencoder decodes latents of some size"
+            latents = torch.randn(job.batch, shape.latent_channels, *job.size, generator=seeded(0)).to(device)
+            return lambda: network.decode(latents)

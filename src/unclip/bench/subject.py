@@ -1,14 +1,15 @@
-"""What is measured: the networks of a preset or a model, changed as asked. Knows shapes; measures nothing."""
+"""What is measured: the networks of a preset or a model, their settings, and the sizes that they draw."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from unclip.clip import clip_preset, multilingual_preset
 from unclip.clip.config import PRESETS as CLIP_PRESETS
 from unclip.config import Config, override
 from unclip.errors import ConfigError, InputError, did_you_mean
 from unclip.model import StageSettings, model_preset, model_presets, open_sources
+from unclip.model.families import build_on_meta
+from unclip.model.family import LATENT_SIZE
 from unclip.model.folder import upsampler_names
 from unclip.models import (
     AutoencoderConfig,
@@ -24,10 +25,26 @@ from unclip.models import (
     upsampler_preset,
 )
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
+from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, UpsamplerStage
+from unclip.pipelines.chain import chain_to, show_size
 
+Size = tuple[int, int]
+"""(height, width)."""
 BEFORE_UPSAMPLERS = ("clip", "text_encoder", "prior", "decoder", "autoencoder")
 # Of a network that comes without a model, and so without settings.
 ALONE = StageSettings(num_steps=25, sampler="ddpm")
+# Presets of single networks, by the kind of stage.
+NETWORK_PRESETS: dict[str, list[tuple[Callable[[str], Config], list[str]]]] = {
+    "clip": [(clip_preset, list(CLIP_PRESETS))],
+    "text_encoder": [(multilingual_preset, ["tiny", "kandinsky-2.1"])],
+    "prior": [(prior_preset, preset_names(PriorConfig))],
+    "decoder": [
+        (decoder_preset, preset_names(DecoderConfig)),
+        (kandinsky_decoder_preset, preset_names(KandinskyDecoderConfig)),
+    ],
+    "autoencoder": [(autoencoder_preset, preset_names(AutoencoderConfig))],
+    "upsampler": [(upsampler_preset, preset_names(UpsamplerConfig))],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +60,7 @@ class Subject:
     num_candidates: int = 1
     """Image embeddings that the prior draws for a picture."""
     image_size: int | None = None
-    """Side of the pictures where nobody asks for another; None is the largest."""
+    """Default side of the pictures; None is the largest."""
     model: str | None = None
     """The model whose weights are read; None: random ones."""
 
@@ -53,38 +70,62 @@ class Subject:
         return [stage for stage in BEFORE_UPSAMPLERS if stage in self.networks] + upsampler_names(self.networks)
 
     def only(self, stage: str | None) -> "Subject":
-        """The subject with one stage alone; None is all. Raises `InputError` for a stage that it has not."""
+        """Return the subject with one stage alone; None is all. Raises `InputError` for an unknown stage."""
         if stage is None:
             return self
         if stage not in self.stages:
             raise InputError(f"{self.name} has no stage {stage!r}; {did_you_mean(stage, self.stages)}")
-        kept = (stage, f"{stage}_last")
-        networks = {name: config for name, config in self.networks.items() if name in kept}
+        networks = {name: self.networks[name] for name in (stage, f"{stage}_last") if name in self.networks}
         settings = {name: value for name, value in self.settings.items() if name == stage}
         return replace(self, networks=networks, settings=settings)
 
+    def changed(self, changes: Mapping[str, str], text_tokens: int | None = None) -> "Subject":
+        """Return the subject with fields of its networks set from text, `{"prior.depth": "6"}`, and texts of a length.
+
+        `text_tokens=0` makes networks that read no text tokens. Raises `InputError` or `ConfigError` for an unknown
+        stage or field (with the nearest name) and for invalid values.
+        """
+        networks = dict(self.networks)
+        for path, text in changes.items():
+            stage, _, field = path.partition(".")
+            if stage not in networks or not field:
+                raise InputError(f"--set {path}: write <stage>.<field>; {did_you_mean(stage, networks)}")
+            try:
+                networks[stage] = override(networks[stage], {field: text})
+            except ConfigError as error:
+                raise ConfigError(f"--set {path}: {error}") from None
+        if text_tokens is not None:
+            networks = {name: _with_text_tokens(config, text_tokens) for name, config in networks.items()}
+        return replace(self, networks=networks)
+
 
 def preset_subject(name: str, stage: str | None = None) -> Subject:
-    """The model preset called `name`, or with a `stage` that stage of it, or the preset of such a network.
+    """Return the model preset called `name`, or with a `stage` that stage of it, or the preset of such a network.
 
-    Raises `InputError` with the nearest name for what is none of these.
+    Raises `InputError` with the nearest name if there is none.
     """
     if stage is None:
-        return _whole(name)
-    models = {model for model in model_presets() if stage in _whole(model).stages}
-    alone = _network_presets(stage)
-    if name in models:
-        return _whole(name).only(stage)
-    if name in alone:
-        config = alone[name]()
-        return Subject(name=name, networks={stage: config}, settings=_settings_alone(stage, name, config))
-    if name in model_presets():
-        return _whole(name).only(stage)
-    raise InputError(f"no preset of {stage!r} is called {name!r}; {did_you_mean(name, models | alone.keys())}")
+        preset = model_preset(name)
+        return Subject(name=name, networks=preset.stages, settings=preset.sampling)
+    kind = "upsampler" if stage.startswith("upsampler_") else stage
+    if kind not in NETWORK_PRESETS or stage == "upsampler":
+        allowed = [*NETWORK_PRESETS.keys() - {"upsampler"}, "upsampler_256", "upsampler_1024"]
+        raise InputError(f"there is no stage {stage!r}; {did_you_mean(stage, allowed)}")
+    makers = {preset: make for make, presets in NETWORK_PRESETS[kind] for preset in presets}
+    models = {model for model in model_presets() if stage in preset_subject(model).stages}
+    if name in models or (name in model_presets() and name not in makers):
+        return preset_subject(name).only(stage)
+    if name not in makers:
+        raise InputError(f"no preset of {stage!r} is called {name!r}; {did_you_mean(name, models | makers.keys())}")
+    config = makers[name](name)
+    if isinstance(config, UpsamplerConfig) and stage != f"upsampler_{config.image_size}":
+        raise InputError(f"the preset {name!r} makes {config.image_size} px; ask for upsampler_{config.image_size}.")
+    is_sampled = kind in ("prior", "decoder", "upsampler")
+    return Subject(name=name, networks={stage: config}, settings={stage: ALONE} if is_sampled else {})
 
 
 def model_subject(name: str) -> Subject:
-    """The networks of a model that `UnClip.load` finds; raises as opening it does."""
+    """Return the networks of a model that `UnClip.load` finds; raises as opening it does."""
     source = open_sources([name]).source
     return Subject(
         name=source.name,
@@ -96,33 +137,61 @@ def model_subject(name: str) -> Subject:
     )
 
 
-def change_networks(subject: Subject, changes: Mapping[str, str]) -> Subject:
-    """The subject with fields of its networks set from text, `{"prior.depth": "6"}`.
+def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> tuple[dict[str, Size | None], int | None]:
+    """Return what each stage's network makes for pictures of `image_size` (None: the default), and the pictures' width.
 
-    Raises `InputError` or `ConfigError` for an unknown stage or field (with the nearest name) and a value that it
-    cannot have.
+    The size of a stage that makes no picture is None, as is the width without such a stage; upsamplers to larger sizes
+    are left out. Raises `CheckpointError` if stages do not fit each other, and `InputError` for a size that they cannot
+    draw.
     """
-    networks = dict(subject.networks)
-    for path, text in changes.items():
-        stage, _, field = path.partition(".")
-        if stage not in networks or not field:
-            raise InputError(f"--set {path}: write <stage>.<field>; {did_you_mean(stage, networks)}")
-        try:
-            networks[stage] = override(networks[stage], {field: text})
-        except ConfigError as error:
-            raise ConfigError(f"--set {path}: {error}") from None
-    return replace(subject, networks=networks)
+    sizes: dict[str, Size | None] = dict.fromkeys(subject.stages)
+    if "decoder" not in sizes:
+        drawn = None
+        for name in sizes:
+            config = subject.networks[name]
+            if isinstance(config, UpsamplerConfig):
+                drawn = sizes[name] = _height_and_width(image_size, config.image_size)
+                multiple = config.size_multiple
+                if any(side % multiple or side % (config.image_size // config.low_res_size) for side in drawn):
+                    raise InputError(f"--size {show_size(drawn[::-1])}: {name} needs sides divisible by {multiple}.")
+            elif isinstance(config, AutoencoderConfig):
+                drawn = _height_and_width(image_size, LATENT_SIZE * config.downsampling)
+                sizes[name] = (drawn[0] // config.downsampling, drawn[1] // config.downsampling)
+        return sizes, None if drawn is None else drawn[1]
+    networks = {name: build_on_meta(config) for name, config in subject.networks.items()}
+    upsamplers = [UpsamplerStage(networks[name], ALONE) for name in upsampler_names(networks)]
+    prior = [PriorStage(networks["prior"], ALONE)] if "prior" in networks else []
+    decoder = DecoderStage(networks["decoder"], ALONE, networks.get("autoencoder"))
+    model = Model(
+        name=subject.name,
+        encoders={},
+        stages={stage.name: stage for stage in (*prior, decoder, *upsamplers)},
+        image_size=subject.image_size if upsamplers or "autoencoder" in networks else None,
+    )
+    chain = chain_to(model, image_size)
+    factor = model.need_decoder.downsampling
+    latent = (chain.sizes[0][0] // factor, chain.sizes[0][1] // factor)
+    sizes |= {name: latent for name in ("decoder", "autoencoder") if name in sizes}
+    sizes |= {stage.name: size for stage, size in zip(chain.upsamplers, chain.sizes[1:], strict=True)}
+    unused = {stage.name for stage in upsamplers} - {stage.name for stage in chain.upsamplers}
+    return {name: size for name, size in sizes.items() if name not in unused}, chain.size[1]
 
 
-def with_text_tokens(config: Config, count: int) -> Config:
-    """A network for texts of `count` tokens; 0 is one that reads no text tokens. Networks without text stay."""
+def _height_and_width(image_size: ImageSize | None, default: int) -> Size:
+    """Return (height, width) of a size as users write it, (width, height)."""
+    sides = image_size or default
+    return (sides, sides) if isinstance(sides, int) else (sides[1], sides[0])
+
+
+def _with_text_tokens(config: Config, count: int) -> Config:
+    """Return a network for texts of `count` tokens, without text tokens for 0; networks without text are unchanged."""
     match config:
         case PriorConfig():
             return config.replace(num_text_tokens=count)
         case DecoderConfig() if count == 0:
             return config.replace(text_dim=0, text_transformer=None)
-        case DecoderConfig(text_transformer=own) if own is not None:
-            return config.replace(text_transformer=own.replace(num_text_tokens=count))
+        case DecoderConfig(text_transformer=transformer) if transformer is not None:
+            return config.replace(text_transformer=transformer.replace(num_text_tokens=count))
         case Dalle2PriorConfig() if count == 0:
             return config.replace(reads_text_hidden=False)
         case KandinskyDecoderConfig() | Dalle2UNetConfig() if count == 0:
@@ -130,34 +199,3 @@ def with_text_tokens(config: Config, count: int) -> Config:
         case Dalle2PriorConfig() | Dalle2UNetConfig():
             return config.replace(num_text_tokens=count)
     return config
-
-
-def _whole(name: str) -> Subject:
-    preset = model_preset(name)
-    return Subject(name=name, networks=preset.stages, settings=preset.sampling)
-
-
-def _network_presets(stage: str) -> dict[str, Callable[[], Config]]:
-    """Presets of the kind of network that a stage can be, none built yet."""
-    kinds: dict[str, list[tuple[Sequence[str], Callable[[str], Config]]]] = {
-        "clip": [(list(CLIP_PRESETS), clip_preset)],
-        "text_encoder": [(["tiny", "kandinsky-2.1"], multilingual_preset)],
-        "prior": [(preset_names(PriorConfig), prior_preset)],
-        "decoder": [
-            (preset_names(KandinskyDecoderConfig), kandinsky_decoder_preset),
-            (preset_names(DecoderConfig), decoder_preset),
-        ],
-        "autoencoder": [(preset_names(AutoencoderConfig), autoencoder_preset)],
-        "upsampler": [(preset_names(UpsamplerConfig), upsampler_preset)],
-    }
-    kind = "upsampler" if stage.startswith("upsampler_") else stage
-    if kind not in kinds or stage == "upsampler":
-        allowed = [*kinds.keys() - {"upsampler"}, "upsampler_256", "upsampler_1024"]
-        raise InputError(f"there is no stage {stage!r}; {did_you_mean(stage, allowed)}")
-    return {name: partial(make, name) for names, make in kinds[kind] for name in names}
-
-
-def _settings_alone(stage: str, name: str, config: Config) -> dict[str, StageSettings]:
-    if isinstance(config, UpsamplerConfig) and stage != f"upsampler_{config.image_size}":
-        raise InputError(f"the preset {name!r} makes {config.image_size} px; ask for upsampler_{config.image_size}.")
-    return {stage: ALONE} if stage in ("prior", "decoder") or isinstance(config, UpsamplerConfig) else {}

@@ -1,4 +1,4 @@
-"""A benchmark of training: steps of the trainer itself on made-up samples. Knows tasks and recipes' settings."""
+"""A benchmark of training: steps of the trainer itself on made-up samples."""
 
 from pathlib import Path
 from statistics import median
@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from unclip import __version__
-from unclip.bench.jobs import TrainJob
+from unclip.bench.measure import TrainJob, measure_apart
 from unclip.bench.peak import DevicePeak, measure_peak
-from unclip.bench.processes import measure_apart
 from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
@@ -30,7 +29,7 @@ from unclip.training.plan.cost import count_flops_per_image, network_of
 
 SYNTHETIC = "synthetic"
 CROPS = 4
-"""An upsampler learns on crops of a quarter of the side (DALL-E 2, table 3)."""
+"""Crops of an upsampler on a side (DALL-E 2, table 3)."""
 
 
 class TrainReport(Config):
@@ -47,7 +46,7 @@ class TrainReport(Config):
     optimizer: str
     device: str
     seconds_per_step: float
-    """Forward, backward, optimiser and averages; the batch is there already."""
+    """Forward, backward, optimiser and averages; the batch lies ready."""
     images_per_second: float
     timed_steps: int
     peak_memory_bytes: int
@@ -64,12 +63,12 @@ class TrainReport(Config):
     """Of this package."""
 
     def as_dict(self) -> dict[str, Any]:
-        """One object for programs."""
+        """Return one object for programs."""
         return {"command": "bench train", "threads": self.machine.threads, **self.model_dump(mode="json")}
 
 
 def train_config(name: str, network: Config) -> TrainConfig:
-    """Settings to train a network of that shape with; raises `InputError` for networks that are only sampled."""
+    """Return settings to train a network of that shape; raises `InputError` for networks that are only sampled."""
     return TrainConfig(
         name=name,
         task=_task(name, network),
@@ -83,15 +82,15 @@ def train_config(name: str, network: Config) -> TrainConfig:
 def bench_train(config: TrainConfig, *, device: str = "auto", repeats: int = 3) -> TrainReport:
     """Time `repeats` steps of the trainer after one to warm up, on samples of noise that lie ready.
 
-    Texts are as long as they may be. Raises `InputError` where the run does not fit into memory.
+    Texts are as long as possible. Raises `InputError` if the run does not fit into memory.
     """
     place = resolve_device(device)
     data = DataConfig(folder=SYNTHETIC, embeddings=SYNTHETIC, source_size=config.data.source_size)
     config = config.replace(data=data)
     flops = count_flops_per_image(config)
     peak = measure_peak(place, getattr(torch, config.precision))
-    found = measure_apart(TrainJob(config=config, device=str(place), repeats=repeats))
-    seconds = median(found.seconds)
+    measurement = measure_apart(TrainJob(config=config, device=str(place), repeats=repeats))
+    seconds = median(measurement.seconds)
     return TrainReport(
         name=config.name,
         num_parameters=count_parameters(network_of(config.task)),
@@ -103,8 +102,8 @@ def bench_train(config: TrainConfig, *, device: str = "auto", repeats: int = 3) 
         device=str(place),
         seconds_per_step=seconds,
         images_per_second=config.batch_size / seconds,
-        timed_steps=len(found.seconds),
-        peak_memory_bytes=found.peak_memory_bytes,
+        timed_steps=len(measurement.seconds),
+        peak_memory_bytes=measurement.peak_memory_bytes,
         flops_per_step=config.batch_size * flops,
         flops_per_image=flops,
         share_of_peak=config.batch_size * flops / seconds / peak.matmul,
@@ -127,5 +126,5 @@ def _task(name: str, network: Config) -> TaskConfig:
             return UpsamplerTaskConfig(model=network, crop_size=network.image_size // CROPS, max_augmentation=noise)
     kind = type(network).__name__.removesuffix("Config")
     raise InputError(
-        f"{name} is a {kind}, which is only sampled here; train a prior, decoder, upsampler or CLIP of ours."
+        f"{name} is a {kind}, which is only sampled here; train an unclip prior, decoder, upsampler or CLIP."
     )

@@ -64,6 +64,7 @@ def as_text(made: "Plan") -> str:
         ROW.format("speed", f"{made.images_per_second:,.0f} images/s, {_hours(made.gpu_hours)}"),
         ROW.format("time", duration(made.days) + _dollars(made)),
         ROW.format("disk", _disk(made)),
+        ROW.format("main memory", f"{_gb(made.host_memory)} in the first process, which resumes from a checkpoint"),
         ROW.format("memory per GPU", "".join(f"{strategy:>12}" for strategy in made.memory)),
         *_memory_rows(made),
         ROW.format("  total", "".join(f"{_gb(memory.total):>12}" for memory in made.memory.values())),

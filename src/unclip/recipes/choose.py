@@ -1,11 +1,10 @@
-"""Sizes of the networks for somebody's own pictures, and how long each is trained. Knows arithmetic; runs nothing.
+"""Sizes of the networks for a user's own pictures, and how long each is trained; arithmetic only.
 
-Networks are the emoji recipes' (which see), smaller for few pictures or little time and larger on a GPU. Time is
-planned by operations a picture and a stated rate of the device.
+Networks are those of the emoji recipes, smaller for few pictures or little time and larger on a GPU. Time is planned by
+operations a picture and a given rate of the device.
 """
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from unclip.errors import InputError
 from unclip.model import Defaults
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.recipes import emoji
-from unclip.recipes.series import Stage
+from unclip.recipes.series import TrainingStage
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -27,24 +26,20 @@ from unclip.training import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
-from unclip.training.config import Precision
+from unclip.training.config import Precision, TaskConfig
 from unclip.training.plan.cost import count_flops_per_image
 
 SHARDS = "shards"
 IMAGE_SIZES = (256, 128, 64, 32)
 """Sides of the pictures that are drawn."""
-SHARES = {"clip": 0.15, "upsampler": 0.15, "decoder": 0.5, "prior": 0.2}
-"""Of the time, near those of the emoji series."""
-MAX_EPOCHS = {"clip": 300, "upsampler": 1000, "decoder": 1000, "prior": 1000}
-"""Passes over the pictures after which more of them teach a small set by heart."""
 MIN_HELD_OUT_SET = 100
 HELD_OUT_SHARE = 0.05
-PARTS, STEPS_OF_PART = 8, 100
-"""Checkpoints and held-out figures of a run: at most so many, and fewer where they would come every few steps."""
-LEAST_STEPS = 300
+MAX_PARTS, STEPS_OF_PART = 8, 100
+"""Most checkpoints and held-out figures of a run; there are fewer where a part would have fewer steps."""
+MIN_STEPS = 300
 """Steps below which pictures stay blurs (benchmarks/quickstart_shapes.py: 20 steps are grey, 350 show the shapes)."""
-NUM_STEPS = 1500
-"""Steps that a stage should have at least, if its batch can be made small enough for that."""
+GOOD_STEPS = 1500
+"""Steps that a stage should have, if its batch can be made small enough for that."""
 SMALLEST_BATCH, FAST_BATCH = 4, 16
 """Below the second a CPU computes far fewer pictures a second."""
 SMOKE_IMAGES = 32
@@ -72,8 +67,29 @@ class Circumstances(Config):
     """Tiny networks, trained for seconds."""
 
 
-class _Level(NamedTuple):
-    """Shapes of the networks that go together."""
+class _Habits(NamedTuple):
+    """How a stage is trained, after the emoji recipes."""
+
+    share: float
+    """Of the time."""
+    max_epochs: int
+    """Passes over the pictures after which more of them teach a small set by heart."""
+    learning_rate: float
+    betas: tuple[float, float]
+    weight_decay: float
+    batch_size: int
+
+
+_HABITS = {
+    "clip": _Habits(0.15, 300, 1e-3, (0.9, 0.98), 0.1, 256),
+    "upsampler": _Habits(0.15, 1000, 1e-3, (0.9, 0.99), 0.01, 64),
+    "decoder": _Habits(0.5, 1000, 8e-4, (0.9, 0.99), 0.01, 64),
+    "prior": _Habits(0.2, 1000, 7e-4, (0.9, 0.98), 0.06, 128),
+}
+
+
+class _Tier(NamedTuple):
+    """Shapes of the networks that are used together, by how much they cost."""
 
     clip: ClipConfig
     prior: tuple[int, int, int]
@@ -86,7 +102,7 @@ class _Level(NamedTuple):
     """Levels with attention, by their number; 0 is the finest."""
     upsampler_channels: int
     speed: float = 1.0
-    """What multiplies the emoji recipes' learning rates: small networks bear more, and few steps need it."""
+    """Factor of all learning rates but CLIP's: small networks bear more, and few steps need it."""
 
 
 def _clip(image_size: int, embedding_dim: int, vision: tuple[int, int], text: tuple[int, int]) -> ClipConfig:
@@ -102,47 +118,59 @@ def _clip(image_size: int, embedding_dim: int, vision: tuple[int, int], text: tu
     )
 
 
-_SMOKE = _Level(_clip(16, 32, (32, 1), (32, 1)), (32, 1, 1), 16, 32, (1, 2), 2, (1,), 32)
-_LEVELS = (
+_SMOKE = _Tier(_clip(16, 32, (32, 1), (32, 1)), (32, 1, 1), 16, 32, (1, 2), 2, (1,), 32)
+_TIERS = (
     # For minutes on a CPU: a grid of 8 x 8 with wide levels learns the most a second there.
-    _Level(_clip(48, 64, (128, 3), (128, 2)), (128, 3, 2), 32, 64, (1, 2), 4, (1,), 32, 1.5),
-    _Level(_clip(48, 128, (128, 4), (128, 3)), (192, 4, 3), 32, 48, (1, 2, 4), 2, (1, 2), 48),
-    _Level(_clip(48, 192, (192, 6), (128, 4)), (256, 6, 4), 32, 64, (1, 2, 4), 2, (1, 2), 64),
-    _Level(_clip(64, 256, (384, 8), (256, 6)), (512, 8, 8), 64, 128, (1, 2, 4), 2, (1, 2), 96),
+    _Tier(_clip(48, 64, (128, 3), (128, 2)), (128, 3, 2), 32, 64, (1, 2), 4, (1,), 32, 1.5),
+    _Tier(_clip(48, 128, (128, 4), (128, 3)), (192, 4, 3), 32, 48, (1, 2, 4), 2, (1, 2), 48),
+    _Tier(_clip(48, 192, (192, 6), (128, 4)), (256, 6, 4), 32, 64, (1, 2, 4), 2, (1, 2), 64),
+    _Tier(_clip(64, 256, (384, 8), (256, 6)), (512, 8, 8), 64, 128, (1, 2, 4), 2, (1, 2), 96),
 )
-LEVEL_NEEDS = ((0, 0.0), (0, 2e14), (2_000, 2e15), (10_000, 1e17))
-"""Pictures, and operations that the time has room for, that a level needs.
+_TIER_NEEDS = ((0, 0.0), (0, 2e14), (2_000, 2e15), (10_000, 1e17))
+"""Pictures, and operations that the time has room for, that a tier needs.
 
-Two cores at rest do 2e14 in some ten minutes, of which the second level's decoder makes 1,500 steps.
+Two cores at rest do 2e14 in some ten minutes, of which the second tier's decoder makes 1,500 steps.
 """
 
 
-def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> tuple[Stage, ...]:
-    """The stages to train, in order, with the data in `out/shards` and CLIP in `out/clip`; trains CLIP unless given.
+def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> tuple[TrainingStage, ...]:
+    """Choose the stages to train, in order, with the data in `out/shards` and CLIP in `out/clip`.
 
-    More pictures and more time never make networks smaller nor their training cheaper, and `planned_minutes` of the
-    stages add up to no more than `minutes`, unless that is less than eight batches take. From 100 pictures on some are
-    held out. Raises `InputError` for a size that is not drawn.
+    CLIP is trained first unless the shape of an existing one is given. More pictures and more time never make networks
+    smaller nor their training cheaper, and `planned_minutes` of the stages add up to no more than `minutes`, unless
+    that is less than eight batches take. From 100 pictures on some are held out. Raises `InputError` for an
+    `image_size` that is not in `IMAGE_SIZES`.
     """
     if given.image_size not in IMAGE_SIZES:
         allowed = ", ".join(map(str, IMAGE_SIZES))
-        raise InputError(f"image_size={given.image_size} is none of the sizes that are drawn; use one of {allowed}.")
-    level = _level(given)
-    shape = clip or _own_clip(level, given)
-    configs = dict(_configs(given, level, shape, out))
-    if clip is not None:
-        del configs["clip"]
-    total = sum(SHARES[kind] for kind in configs)
-    shares = {kind: SHARES[kind] / total for kind in configs}
+        raise InputError(f"image_size={given.image_size} is not a size that can be drawn; use one of {allowed}.")
+    tier = _choose_tier(given)
+    # Prompts may be longer than the captions were; a multiple of 8 wastes no lanes.
+    context_length = min(MAX_CONTEXT, max(MIN_CONTEXT, math.ceil(given.longest_caption / 8) * 8))
+    shape = clip or tier.clip.replace(vocab_size=min(MAX_VOCAB, given.vocab_size), context_length=context_length)
+    decoder_size = min(tier.decoder_size, given.image_size)
+    tasks: list[TaskConfig] = [] if clip is not None else [ClipTaskConfig(model=shape)]
+    if given.image_size > decoder_size:
+        tasks.append(_upsampler(given.image_size, decoder_size, tier))
+    decoder = _decoder(decoder_size, tier, shape)
+    tasks.append(DecoderTaskConfig(model=decoder, clip=out / "clip", weighting="uniform"))
+    tasks.append(PriorTaskConfig(model=_prior(tier, shape), clip=out / "clip"))
+    total = sum(_HABITS[task.kind].share for task in tasks)
     stages = []
-    for kind, config in configs.items():
-        seconds = 60.0 * given.minutes * shares[kind]
-        stages.append(Stage(config=_lasting(config, seconds, given, shape), share=shares[kind]))
+    for task in tasks:
+        config, share = _config(given, out, task, tier), _HABITS[task.kind].share / total
+        num_images: float = SMOKE_IMAGES
+        if not given.smoke:
+            seconds = 60.0 * given.minutes * share
+            affordable = given.flops_per_second * seconds / count_flops_per_image(config, shape)
+            num_images = min(affordable, most_images(config, given.num_pictures))
+        config = with_batch(config, _batch_size(config, num_images, given.num_pictures))
+        stages.append(TrainingStage(config=with_length(config, num_images), share=share))
     return tuple(stages)
 
 
-def defaults_of(stages: tuple[Stage, ...]) -> Defaults:
-    """How the trained model is sampled: as the shipped one is, at the largest size that there is a stage for."""
+def defaults_of(stages: tuple[TrainingStage, ...]) -> Defaults:
+    """Return how the trained model is sampled: as the shipped one, at the largest size that there is a stage for."""
     settings = dict(emoji.DEFAULTS.stages)
     known = {
         stage.name: settings["upsampler_256" if stage.config.task.kind == "upsampler" else stage.name]
@@ -153,24 +181,24 @@ def defaults_of(stages: tuple[Stage, ...]) -> Defaults:
 
 
 def planned_minutes(config: TrainConfig, flops_per_second: float, clip: ClipConfig | None) -> float:
-    """Minutes that `config` takes at a rate of operations; `clip` is what its features are computed with."""
+    """Return the minutes that `config` takes at a rate of operations; `clip` computes its features."""
     flops = count_flops_per_image(config, clip)
     return config.num_images * flops / flops_per_second / 60.0
 
 
 def most_images(config: TrainConfig, num_pictures: int) -> int:
-    """Pictures that a stage should see at most: a number of passes over the set."""
-    return MAX_EPOCHS[config.task.kind] * num_pictures
+    """Return how many pictures a stage should see at most: a number of passes over the set."""
+    return _HABITS[config.task.kind].max_epochs * num_pictures
 
 
 def with_length(config: TrainConfig, num_images: float) -> TrainConfig:
-    """`config` for about so many images, no more but for eight batches, in up to 8 equal parts.
+    """Return `config` for about so many images, no more except for eight batches, in up to 8 equal parts.
 
     A part ends in a checkpoint and the held-out figures, so the last of them stand at the end. Warm-up, the average's
     half-life and previews follow.
     """
-    num_steps = max(PARTS, int(num_images / config.batch_size))
-    parts = min(PARTS, max(1, num_steps // STEPS_OF_PART))
+    num_steps = max(MAX_PARTS, int(num_images / config.batch_size))
+    parts = min(MAX_PARTS, max(1, num_steps // STEPS_OF_PART))
     part = num_steps // parts * config.batch_size
     return config.replace(
         num_images=parts * part,
@@ -183,10 +211,10 @@ def with_length(config: TrainConfig, num_images: float) -> TrainConfig:
 
 
 def with_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
-    """`config` with another batch; CLIP's learning rate follows the square root of its size.
+    """Return `config` with another batch; CLIP's learning rate follows the square root of its size.
 
-    Elsewhere a small batch is taken where steps are few, and few steps want the whole rate: a decoder of 360 steps of
-    16 ended at a loss of 0.023 at 1e-3, and of 0.040 at 4e-4.
+    In other stages a small batch is taken where steps are few, and few steps want the whole rate: a decoder of 360
+    steps of 16 ended at a loss of 0.023 at 1e-3, and of 0.040 at 4e-4.
     """
     scale = math.sqrt(batch_size / config.batch_size) if config.task.kind == "clip" else 1.0
     optimizer = config.optimizer.replace(learning_rate=config.optimizer.learning_rate * scale)
@@ -194,50 +222,26 @@ def with_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
 
 
 def batch_for(config: TrainConfig, num_images: float) -> int:
-    """The batch of a stage that has time for `num_images`: its own, or a smaller one where that leaves too few steps.
+    """Return the batch of a stage that has time for `num_images`: smaller than its own where that leaves too few steps.
 
     CLIP's stays, since its loss compares the pictures of a batch.
     """
-    if config.task.kind == "clip" or num_images >= LEAST_STEPS * config.batch_size:
+    if config.task.kind == "clip" or num_images >= MIN_STEPS * config.batch_size:
         return config.batch_size
-    return max(min(SMALLEST_BATCH, config.batch_size), min(config.batch_size, _power_below(num_images / LEAST_STEPS)))
+    return max(min(SMALLEST_BATCH, config.batch_size), min(config.batch_size, _power_below(num_images / MIN_STEPS)))
 
 
-def _level(given: Circumstances) -> _Level:
+def _choose_tier(given: Circumstances) -> _Tier:
     if given.smoke:
         return _SMOKE
     flops = given.flops_per_second * 60.0 * given.minutes
-    enough = [given.num_pictures >= pictures and flops >= needed for pictures, needed in LEVEL_NEEDS]
-    return _LEVELS[max(index for index, is_enough in enumerate(enough) if is_enough)]
+    enough = [given.num_pictures >= pictures and flops >= needed for pictures, needed in _TIER_NEEDS]
+    return _TIERS[max(index for index, is_enough in enumerate(enough) if is_enough)]
 
 
-def _own_clip(level: _Level, given: Circumstances) -> ClipConfig:
-    # Prompts may be longer than the captions were; a multiple of 8 wastes no lanes.
-    length = min(MAX_CONTEXT, max(MIN_CONTEXT, math.ceil(given.longest_caption / 8) * 8))
-    return level.clip.replace(vocab_size=min(MAX_VOCAB, given.vocab_size), context_length=length)
-
-
-def _configs(given: Circumstances, level: _Level, clip: ClipConfig, out: Path) -> Iterator[tuple[str, TrainConfig]]:
-    yield "clip", _run(given, out, ClipTaskConfig(model=clip), 1e-3, 0.1, 256)
-    if given.image_size > _decoder_size(given, level):
-        yield "upsampler", _run(given, out, _upsampler(given, level), level.speed * 1e-3, 0.01, 64)
-    yield "decoder", _run(given, out, DecoderTaskConfig(
-        model=_decoder(given, level, clip), clip=out / "clip", weighting="uniform"
-    ), level.speed * 8e-4, 0.01, 64)  # fmt: skip
-    prior = PriorTaskConfig(model=_prior(level, clip), clip=out / "clip")
-    yield "prior", _run(given, out, prior, level.speed * 7e-4, 0.06, 128)
-
-
-def _run(
-    given: Circumstances,
-    out: Path,
-    task: ClipTaskConfig | PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig,
-    learning_rate: float,
-    weight_decay: float,
-    batch_size: int,
-) -> TrainConfig:
-    """A run of the emoji recipes' settings, whose length is still to be set."""
-    betas = (0.9, 0.98) if isinstance(task, ClipTaskConfig | PriorTaskConfig) else (0.9, 0.99)
+def _config(given: Circumstances, out: Path, task: TaskConfig, tier: _Tier) -> TrainConfig:
+    """Return a run whose length is not set yet."""
+    habits, is_clip = _HABITS[task.kind], isinstance(task, ClipTaskConfig)
     name = f"upsampler_{task.model.image_size}" if isinstance(task, UpsamplerTaskConfig) else task.kind
     return TrainConfig(
         name=f"quickstart/{name}",
@@ -248,40 +252,36 @@ def _run(
             validation_share=HELD_OUT_SHARE if given.num_pictures >= MIN_HELD_OUT_SET else 0.0,
         ),
         optimizer=OptimizerConfig(
-            learning_rate=learning_rate, betas=betas, weight_decay=weight_decay, warmup_images=0, decay="cosine"
+            learning_rate=habits.learning_rate * (1.0 if is_clip else tier.speed),
+            betas=habits.betas,
+            weight_decay=habits.weight_decay,
+            warmup_images=0,
+            decay="cosine",
         ),
-        batch_size=batch_size,
-        num_images=batch_size,
+        batch_size=habits.batch_size,
+        num_images=habits.batch_size,
         seed=given.seed,
         precision=given.precision,
         num_validation=256,
     )
 
 
-def _lasting(config: TrainConfig, seconds: float, given: Circumstances, clip: ClipConfig) -> TrainConfig:
-    """`config` for so many seconds, with a batch small enough for many steps, and its learning rate."""
-    flops = count_flops_per_image(config, clip)
-    affordable = given.flops_per_second * seconds / flops
-    num_images = SMOKE_IMAGES if given.smoke else min(affordable, most_images(config, given.num_pictures))
-    return with_length(with_batch(config, _batch_size(config, num_images, given.num_pictures)), num_images)
-
-
 def _batch_size(config: TrainConfig, num_images: float, num_pictures: int) -> int:
-    """At most the recipe's, and at least 4: in CLIP what a third of the pictures fills, elsewhere what leaves steps."""
+    """Return 4 at least, the stage's own at most: for CLIP a third of the pictures, else what leaves enough steps."""
     if config.task.kind == "clip":
-        # A picture that is twice in a batch would be told to differ from itself.
+        # The loss would push a picture that is twice in a batch away from itself.
         return max(SMALLEST_BATCH, min(config.batch_size, _power_below(num_pictures / 3)))
-    good = max(FAST_BATCH, _power_below(num_images / NUM_STEPS))
-    return max(SMALLEST_BATCH, min(config.batch_size, good, _power_below(num_images / PARTS)))
+    good = max(FAST_BATCH, _power_below(num_images / GOOD_STEPS))
+    return max(SMALLEST_BATCH, min(config.batch_size, good, _power_below(num_images / MAX_PARTS)))
 
 
 def _power_below(number: float) -> int:
-    """The largest power of two that is no more than `number`, and at least 1."""
+    """Return the largest power of two that is no more than `number`, and at least 1."""
     return 1 << max(0, int(number).bit_length() - 1)
 
 
-def _prior(level: _Level, clip: ClipConfig) -> PriorConfig:
-    width, depth, num_heads = level.prior
+def _prior(tier: _Tier, clip: ClipConfig) -> PriorConfig:
+    width, depth, num_heads = tier.prior
     return PriorConfig(
         embedding_dim=clip.embedding_dim,
         text_dim=clip.text_width,
@@ -294,40 +294,36 @@ def _prior(level: _Level, clip: ClipConfig) -> PriorConfig:
     )
 
 
-def _decoder_size(given: Circumstances, level: _Level) -> int:
-    return min(level.decoder_size, given.image_size)
-
-
-def _decoder(given: Circumstances, level: _Level, clip: ClipConfig) -> DecoderConfig:
-    image_size, patch_size = _decoder_size(given, level), level.decoder_patch
+def _decoder(image_size: int, tier: _Tier, clip: ClipConfig) -> DecoderConfig:
+    channels, patch_size = tier.decoder_channels, tier.decoder_patch
     return DecoderConfig(
         image_size=image_size,
         embedding_dim=clip.embedding_dim,
-        base_channels=level.decoder_channels,
-        channel_mult=level.decoder_mult,
+        base_channels=channels,
+        channel_mult=tier.decoder_mult,
         num_res_blocks=1,
-        attention_resolutions=tuple(image_size // patch_size // 2**number for number in level.decoder_attention),
-        head_dim=level.decoder_channels if level.decoder_channels < 64 else 32,
-        context_dim=3 * level.decoder_channels,
+        attention_resolutions=tuple(image_size // patch_size // 2**level for level in tier.decoder_attention),
+        head_dim=channels if channels < 64 else 32,
+        context_dim=3 * channels,
         patch_size=patch_size,
         learned_variance=False,
         prediction_type="x0",
     )
 
 
-def _upsampler(given: Circumstances, level: _Level) -> UpsamplerTaskConfig:
-    """Crops are a quarter of the side, so that a crop is a grid of 16 whatever the size."""
+def _upsampler(image_size: int, low_res_size: int, tier: _Tier) -> UpsamplerTaskConfig:
     model = UpsamplerConfig(
-        image_size=given.image_size,
-        low_res_size=_decoder_size(given, level),
-        base_channels=level.upsampler_channels,
+        image_size=image_size,
+        low_res_size=low_res_size,
+        base_channels=tier.upsampler_channels,
         channel_mult=(1, 2),
         num_res_blocks=1,
-        # Of pixels, so that the grid is 64 wide, or as coarse as it can be where only seconds count.
-        patch_size=min(4, given.image_size // 16) if level is _SMOKE else given.image_size // 64,
+        # A grid 64 wide, or as coarse as possible where only seconds count.
+        patch_size=min(4, image_size // 16) if tier is _SMOKE else image_size // 64,
         prediction_type="x0",
         # What it has not learned yet is then as bicubic enlargement leaves it.
         residual=True,
         noise_conditioning=True,
     )
-    return UpsamplerTaskConfig(model=model, crop_size=given.image_size // 4, weighting="uniform")
+    # A crop of a quarter of the side is a grid of 16 whatever the size.
+    return UpsamplerTaskConfig(model=model, crop_size=image_size // 4, weighting="uniform")

@@ -1,4 +1,4 @@
-"""The recipes of the shipped emoji model. Knows settings only.
+"""The recipes of the shipped emoji model.
 
 All five train in order with `make train-emoji MINUTES=180`; each alone with `unclip train emoji/<stage> --out …`.
 Minutes and losses are those of the shipped model on two cores with avx512_bf16, the losses means of its last 100 steps.
@@ -10,7 +10,7 @@ from pathlib import Path
 from unclip.clip import ClipConfig
 from unclip.model import Defaults, StageSettings
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
-from unclip.recipes.smoke import CLIP_FOLDER as TOY_CLIP
+from unclip.recipes.smoke import CLIP_FOLDER as SMOKE_CLIP_FOLDER
 from unclip.recipes.smoke import tiny_clip
 from unclip.training import (
     ClipTaskConfig,
@@ -24,6 +24,7 @@ from unclip.training import (
 
 ROOT = Path("runs/emoji")
 CLIP_FOLDER = ROOT / "clip"
+NUM_PICTURES = 13_235
 CLIP = ClipConfig(
     embedding_dim=192,
     image_size=48,
@@ -38,8 +39,6 @@ CLIP = ClipConfig(
     vocab_size=4096,
     activation="gelu",
 )
-CLIP_SMOKE = tiny_clip(CLIP)
-SMOKE_IMAGES = 96
 DEFAULTS = Defaults(
     image_size=256,
     num_candidates=2,
@@ -52,28 +51,15 @@ DEFAULTS = Defaults(
 )
 
 
-def _data(smoke: bool, size: int = 256, every: int = 1) -> DataConfig:
-    folder = ROOT / (f"shards-{size}-smoke" if smoke else f"shards-{size}")
-    limit = 16 if smoke else None
-    return DataConfig(folder=str(folder), emoji_split="train", source_size=size, limit=limit, every=every)
-
-
-def _smoke(config: TrainConfig) -> TrainConfig:
-    return config.replace(
-        batch_size=8, num_images=SMOKE_IMAGES, checkpoint_images=48, preview_images=48, ema_images=100
-    )
-
-
-def clip(smoke: bool = False) -> TrainConfig:
+def clip() -> TrainConfig:
     """CLIP on all captions of the emoji set.
 
     `unclip train emoji/clip --out runs/emoji/clip`; 370,000 pictures in 22 minutes, loss 0.33.
     """
-    model = CLIP_SMOKE if smoke else CLIP
-    config = TrainConfig(
+    return TrainConfig(
         name="emoji/clip",
-        task=ClipTaskConfig(model=model),
-        data=_data(smoke),
+        task=ClipTaskConfig(model=CLIP),
+        data=_data(),
         optimizer=OptimizerConfig(
             learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=20_000, decay="cosine"
         ),
@@ -81,38 +67,35 @@ def clip(smoke: bool = False) -> TrainConfig:
         num_images=370_000,
         ema_images=10_000,
     )
-    return _smoke(config) if smoke else config
 
 
-def prior(smoke: bool = False) -> TrainConfig:
+def prior() -> TrainConfig:
     """A causal transformer from text features to image embeddings, predicting x0.
 
     `unclip train emoji/prior --out runs/emoji/prior`, after `emoji/clip`; 146,000 pictures in 12 minutes, loss 0.119.
     """
-    clip_model = CLIP_SMOKE if smoke else CLIP
     model = PriorConfig(
-        embedding_dim=clip_model.embedding_dim,
-        text_dim=clip_model.text_width,
-        num_text_tokens=clip_model.context_length,
-        width=32 if smoke else 256,
-        depth=1 if smoke else 6,
-        num_heads=1 if smoke else 4,
+        embedding_dim=CLIP.embedding_dim,
+        text_dim=CLIP.text_width,
+        num_text_tokens=CLIP.context_length,
+        width=256,
+        depth=6,
+        num_heads=4,
         prediction_type="x0",
         dropout=0.1,
     )
-    config = TrainConfig(
+    return TrainConfig(
         name="emoji/prior",
-        task=PriorTaskConfig(model=model, clip=TOY_CLIP if smoke else CLIP_FOLDER),
-        data=_data(smoke),
+        task=PriorTaskConfig(model=model, clip=CLIP_FOLDER),
+        data=_data(),
         optimizer=OptimizerConfig(learning_rate=7e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
         batch_size=128,
         num_images=200_000,
         ema_images=20_000,
     )
-    return _smoke(config) if smoke else config
 
 
-def decoder(smoke: bool = False) -> TrainConfig:
+def decoder() -> TrainConfig:
     """A U-Net at 32 px that works on a 16 px grid (pixel-unshuffle 2), conditioned on the image embedding.
 
     `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip`; 520,000 pictures in 127 minutes, loss
@@ -120,23 +103,23 @@ def decoder(smoke: bool = False) -> TrainConfig:
     """
     model = DecoderConfig(
         image_size=32,
-        embedding_dim=(CLIP_SMOKE if smoke else CLIP).embedding_dim,
+        embedding_dim=CLIP.embedding_dim,
         text_dim=0,
-        base_channels=32 if smoke else 64,
-        channel_mult=(1, 2) if smoke else (1, 2, 4),
+        base_channels=64,
+        channel_mult=(1, 2, 4),
         num_res_blocks=1,
-        attention_resolutions=(8,) if smoke else (8, 4),
+        attention_resolutions=(8, 4),
         head_dim=32,
-        context_dim=64 if smoke else 192,
+        context_dim=192,
         patch_size=2,
         dropout=0.0,
         learned_variance=False,
         prediction_type="x0",
     )
-    config = TrainConfig(
+    return TrainConfig(
         name="emoji/decoder",
-        task=DecoderTaskConfig(model=model, clip=TOY_CLIP if smoke else CLIP_FOLDER, weighting="uniform"),
-        data=_data(smoke),
+        task=DecoderTaskConfig(model=model, clip=CLIP_FOLDER, weighting="uniform"),
+        data=_data(),
         optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
         batch_size=64,
         num_images=520_000,
@@ -144,10 +127,9 @@ def decoder(smoke: bool = False) -> TrainConfig:
         checkpoint_images=40_000,
         preview_images=40_000,
     )
-    return _smoke(config) if smoke else config
 
 
-def upsampler_256(smoke: bool = False) -> TrainConfig:
+def upsampler_256() -> TrainConfig:
     """A convolutional U-Net 32 to 256 px on 64 px crops.
 
     `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage;
@@ -156,17 +138,17 @@ def upsampler_256(smoke: bool = False) -> TrainConfig:
     model = UpsamplerConfig(
         image_size=256,
         low_res_size=32,
-        base_channels=32 if smoke else 64,
+        base_channels=64,
         channel_mult=(1, 2),
         num_res_blocks=1,
         patch_size=4,
         prediction_type="x0",
         noise_conditioning=True,
     )
-    config = TrainConfig(
+    return TrainConfig(
         name="emoji/upsampler_256",
         task=UpsamplerTaskConfig(model=model, crop_size=64, weighting="uniform"),
-        data=_data(smoke),
+        data=_data(),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01, warmup_images=4_000, decay="cosine"),
         batch_size=64,
         num_images=90_000,
@@ -174,10 +156,9 @@ def upsampler_256(smoke: bool = False) -> TrainConfig:
         checkpoint_images=30_000,
         preview_images=30_000,
     )
-    return _smoke(config) if smoke else config
 
 
-def upsampler_1024(smoke: bool = False) -> TrainConfig:
+def upsampler_1024() -> TrainConfig:
     """A convolutional U-Net 256 to 1024 px on 128 px crops, that couples pixels by convolutions alone.
 
     `unclip train emoji/upsampler_1024 --out runs/emoji/upsampler_1024`; needs no other stage, and rasterises every
@@ -186,7 +167,7 @@ def upsampler_1024(smoke: bool = False) -> TrainConfig:
     model = UpsamplerConfig(
         image_size=1024,
         low_res_size=256,
-        base_channels=32 if smoke else 48,
+        base_channels=48,
         channel_mult=(1, 2),
         num_res_blocks=1,
         patch_size=4,
@@ -196,12 +177,12 @@ def upsampler_1024(smoke: bool = False) -> TrainConfig:
         residual=True,
         noise_conditioning=True,
     )
-    config = TrainConfig(
+    return TrainConfig(
         name="emoji/upsampler_1024",
         task=UpsamplerTaskConfig(
-            model=model, crop_size=32 if smoke else 128, degradation="bsr", max_augmentation=0.1, weighting="uniform"
+            model=model, crop_size=128, degradation="bsr", max_augmentation=0.1, weighting="uniform"
         ),
-        data=_data(smoke, size=1024, every=7),
+        data=_data(source_size=1024, every=7),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01, warmup_images=2_000, decay="cosine"),
         batch_size=32,
         num_images=30_000,
@@ -209,4 +190,46 @@ def upsampler_1024(smoke: bool = False) -> TrainConfig:
         checkpoint_images=5_000,
         preview_images=10_000,
     )
-    return _smoke(config) if smoke else config
+
+
+def _data(source_size: int = 256, every: int = 1) -> DataConfig:
+    return DataConfig(folder=f"{ROOT}/shards-{source_size}", emoji_split="train", source_size=source_size, every=every)
+
+
+def shrink(config: TrainConfig) -> TrainConfig:
+    """Return the smoke variant: narrow networks on 16 pictures, at the sizes of the shipped model's pictures."""
+    task, clip = config.task, tiny_clip(CLIP)
+    match task:
+        case ClipTaskConfig():
+            task = task.replace(model=clip)
+        case PriorTaskConfig(model=model):
+            model = model.replace(
+                embedding_dim=clip.embedding_dim,
+                text_dim=clip.text_width,
+                num_text_tokens=clip.context_length,
+                width=32,
+                depth=1,
+                num_heads=1,
+            )
+            task = task.replace(model=model, clip=SMOKE_CLIP_FOLDER)
+        case DecoderTaskConfig(model=model):
+            model = model.replace(
+                embedding_dim=clip.embedding_dim,
+                base_channels=32,
+                channel_mult=(1, 2),
+                attention_resolutions=(8,),
+                context_dim=64,
+            )
+            task = task.replace(model=model, clip=SMOKE_CLIP_FOLDER)
+        case UpsamplerTaskConfig(model=model):
+            crop_size = 32 if model.image_size == 1024 else task.crop_size
+            task = task.replace(model=model.replace(base_channels=32), crop_size=crop_size)
+    return config.replace(
+        task=task,
+        data=config.data.replace(folder=f"{config.data.folder}-smoke", limit=16),
+        batch_size=8,
+        num_images=96,
+        checkpoint_images=48,
+        preview_images=48,
+        ema_images=100,
+    )

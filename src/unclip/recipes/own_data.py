@@ -1,4 +1,4 @@
-"""Somebody's pictures, checked and made shards. Knows sources and files; no network."""
+"""A user's pictures, checked and written as shards."""
 
 import io
 import json
@@ -34,13 +34,13 @@ LARGE_ENOUGH = 0.9
 SMALL_SIDE, TINY_SIDE = 64, 16
 """Where most pictures are below the first, as MNIST's and CIFAR's are, only those below the second are left out."""
 NUM_PROBED = 64
-"""Pictures that tell which of them holds."""
+"""Pictures that are decoded to choose between the two."""
 MANY = 2_000
-"""Samples from which on processes of their own decode them."""
+"""Pictures from which on several processes decode them."""
 CHECK_FILE, DATA_FILE = "check.json", "data.json"
 
 Tell = Callable[[str, int, int], None]
-"""Gets what is done, how many of it, and of how many."""
+"""Gets the name of a piece of work, how much of it is done, and of how much."""
 
 
 class OwnData(Config):
@@ -58,45 +58,52 @@ class OwnData(Config):
 def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip_size: int | None = None) -> OwnData:
     """Check the pictures at `location`, leave out those with a finding, and write the rest as shards to `out/shards`.
 
-    The findings stay in `out/check.json`. They are made once: the same call again reads the files. Pictures become the
-    largest square of `IMAGE_SIZES` that nine in ten have, or what the given CLIP sees (`clip_size`) where that is more.
-    Raises `InputError` or `DataError` in one line where fewer than 8 usable pictures or no captions are found.
+    The findings stay in `out/check.json`. All is made once: the same call again reads the files. Pictures become the
+    largest square of `IMAGE_SIZES` that nine in ten have, or what an existing CLIP sees (`clip_size`) if that is more.
+    Raises `InputError` or `DataError` where fewer than 8 usable pictures or no captions are found.
     """
-    done = out / DATA_FILE
-    if done.exists():
-        return load_config(OwnData, json.loads(done.read_text()))
+    if (out / DATA_FILE).exists():
+        return load_config(OwnData, json.loads((out / DATA_FILE).read_text()))
     source = open_source(location, captions)
-    report = _checked(source, out, tell)
+    num_workers = min(os.cpu_count() or 1, 8) if len(source) >= MANY else 1
+    if not (out / CHECK_FILE).exists():
+        # In a small set, drawings that are alike but not equal are worth more than a copy that is trained on twice.
+        config = CheckConfig(min_side=TINY_SIDE if _is_small(source) else SMALL_SIDE, max_distance=0)
+        report = check(source, config, lambda done, total: tell("check", done, total), num_workers=num_workers)
+        atomic_write(out / CHECK_FILE, report.model_dump_json(indent=1) + "\n")
     try:
-        kept = _usable(source, report)
+        usable = _usable(source, read_check(out))
     except UnclipError:
-        # The same call is to see what its user has mended.
+        # The same call must check again what its user has mended.
         (out / CHECK_FILE).unlink()
         raise
-    shorter = [_shorter_side(kept, index) for index in range(len(kept))]
-    image_size = next((size for size in IMAGE_SIZES if _share_from(shorter, size) >= LARGE_ENOUGH), IMAGE_SIZES[-1])
-    _write(kept, out, max(image_size, clip_size or 0), tell)
-    data = _counted(out, image_size)
-    atomic_write(done, data.model_dump_json(indent=2) + "\n")
+    shorter = [_shorter_side(usable, index) for index in range(len(usable))]
+    shares = {size: sum(side >= size for side in shorter) / len(shorter) for size in IMAGE_SIZES}
+    image_size = next((size for size, share in shares.items() if share >= LARGE_ENOUGH), IMAGE_SIZES[-1])
+    if not (out / SHARDS).exists():
+        for leftover in out.glob(f".{SHARDS}.*.tmp"):  # of a killed run
+            shutil.rmtree(leftover)
+        shape = PrepareConfig(image_size=max(image_size, clip_size or 0), allow_upscale=True)
+        prepare(usable, out / SHARDS, shape, lambda done, total: tell("shards", done, total), num_workers=num_workers)
+    shards, tokens = ShardSet.open(out / SHARDS), read_check(out).captions.tokens
+    texts = [text for index in range(len(shards)) for text in shards.sample(index).captions]
+    data = OwnData(
+        num_pictures=len(shards),
+        image_size=image_size,
+        vocab_size=Tokenizer.largest_vocab_size(texts, MAX_VOCAB),
+        longest_caption=0 if tokens is None else round(tokens.largest),
+    )
+    atomic_write(out / DATA_FILE, data.model_dump_json(indent=2) + "\n")
     return data
 
 
 def read_check(out: Path) -> CheckReport:
-    """What was found in the pictures."""
+    """Read what was found in the pictures."""
     return load_config(CheckReport, json.loads((out / CHECK_FILE).read_text()))
 
 
-def _checked(source: Source, out: Path, tell: Tell) -> CheckReport:
-    if not (out / CHECK_FILE).exists():
-        # In a small set, drawings that are alike but not equal are worth more than a copy that is trained on twice.
-        config = CheckConfig(min_side=TINY_SIDE if _is_small(source) else SMALL_SIDE, max_distance=0)
-        report = check(source, config, lambda done, total: tell("check", done, total), num_workers=_workers(source))
-        atomic_write(out / CHECK_FILE, report.model_dump_json(indent=1) + "\n")
-    return read_check(out)
-
-
 def _is_small(source: Source) -> bool:
-    """Whether most pictures are smaller than what is left out elsewhere, by some of them."""
+    """Return whether most pictures, judged by some of them, are below 64 px."""
     sides = []
     for index in range(0, len(source), max(1, len(source) // NUM_PROBED)):
         sample = source.item(index)
@@ -108,7 +115,7 @@ def _is_small(source: Source) -> bool:
 
 
 def _usable(source: Source, report: CheckReport) -> Source:
-    """The samples without a finding; raises `DataError` where they are too few, `InputError` where none has a text."""
+    """Return the samples without a finding; raises `DataError` if they are too few, `InputError` if none has a text."""
     if report.captions.num_captions == 0:
         raise InputError(
             f"none of the {len(source)} pictures has a caption ({source.description}); write a .txt beside each, or "
@@ -117,48 +124,21 @@ def _usable(source: Source, report: CheckReport) -> Source:
     bad = {finding.name for finding in report.findings}
     good = [index for index, name in enumerate(source.names) if name not in bad]
     if len(good) < MIN_PICTURES:
-        found = ", ".join(f"{count} {problem}" for problem, count in sorted(report.counts.items())) or "no problems"
         raise DataError(
-            f"{len(good)} of {len(source)} pictures can be used ({found}); training needs {MIN_PICTURES} at the very "
-            "least, and hundreds to draw anything new."
+            f"{len(good)} of {len(source)} pictures can be used ({problems_of(report) or 'no problems'}); training "
+            f"needs {MIN_PICTURES} at the very least, and hundreds to draw anything new."
         )
     return source.only(good)
 
 
+def problems_of(report: CheckReport) -> str:
+    """Return how many pictures have each problem, as text: "2 duplicate, 1 unreadable"."""
+    return ", ".join(f"{count} {problem}" for problem, count in sorted(report.counts.items()))
+
+
 def _shorter_side(source: Source, index: int) -> int:
-    """From the header alone."""
     sample = source.item(index)
     if not isinstance(sample, Sample):
         return 0
-    with Image.open(io.BytesIO(sample.picture)) as image:
+    with Image.open(io.BytesIO(sample.picture)) as image:  # reads the header alone
         return min(image.size)
-
-
-def _share_from(sides: list[int], size: int) -> float:
-    return sum(side >= size for side in sides) / len(sides)
-
-
-def _write(source: Source, out: Path, side: int, tell: Tell) -> None:
-    if (out / SHARDS).exists():
-        return
-    # What a killed run left.
-    for left in out.glob(f".{SHARDS}.*.tmp"):
-        shutil.rmtree(left)
-    config = PrepareConfig(image_size=side, allow_upscale=True)
-    prepare(source, out / SHARDS, config, lambda done, total: tell("shards", done, total), num_workers=_workers(source))
-
-
-def _counted(out: Path, image_size: int) -> OwnData:
-    shards = ShardSet.open(out / SHARDS)
-    texts = [text for index in range(len(shards)) for text in shards.sample(index).captions]
-    tokens = read_check(out).captions.tokens
-    return OwnData(
-        num_pictures=len(shards),
-        image_size=image_size,
-        vocab_size=Tokenizer.largest_vocab_size(texts, MAX_VOCAB),
-        longest_caption=0 if tokens is None else round(tokens.largest),
-    )
-
-
-def _workers(source: Source) -> int:
-    return min(os.cpu_count() or 1, 8) if len(source) >= MANY else 1

@@ -1,4 +1,4 @@
-"""Smoke variants: a recipe's own settings with tiny networks on toy data, for seconds. Knows shapes, no recipe."""
+"""Smoke variants: a recipe's own settings with tiny networks on toy data, for seconds."""
 
 import fcntl
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,10 @@ from pathlib import Path
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer
 from unclip.data import EmojiItem, embed, emoji_items, write_shards
 from unclip.files import atomic_folder
-from unclip.models import DecoderConfig, PriorConfig, TextTransformerConfig, UpsamplerConfig
+from unclip.models import TextTransformerConfig
 from unclip.runtime import forked_random_state
 from unclip.training import (
     ClipTaskConfig,
-    DataConfig,
     DecoderTaskConfig,
     PriorTaskConfig,
     TrainConfig,
@@ -39,14 +38,23 @@ CLIP = ClipConfig(
 
 
 def shrink(config: TrainConfig) -> TrainConfig:
-    """The smoke variant of `config`: the same steps on the same paths, at sizes that take seconds.
+    """Return the smoke variant of `config`: the same steps on the same paths, at sizes that take seconds.
 
-    Kept are whether embeddings are stored, pictures streamed, gradients accumulated, samples held out, and everything
-    that is no size. What it reads is made by `prepare_smoke`.
+    Kept are whether embeddings are stored, pictures streamed, gradients accumulated and samples held out, and every
+    setting that is not a size. `prepare_smoke` makes the inputs.
     """
+    data = config.data
     return config.replace(
-        task=_tiny_task(config.task),
-        data=_toy_data(config.data),
+        task=_shrink_task(config.task),
+        data=data.replace(
+            folder=str(SHARDS),
+            source_size=SIDE,
+            embeddings=None if data.embeddings is None else str(EMBEDDINGS),
+            shuffle_shards=data.shuffle_shards and 1,
+            lanes=1,
+            num_workers=min(data.num_workers, 1),
+            validation_share=0.25 if data.validation_share else 0.0,
+        ),
         optimizer=config.optimizer.replace(warmup_images=8),
         batch_size=8,
         micro_batch_size=4 if config.micro_batch_size else None,
@@ -57,6 +65,50 @@ def shrink(config: TrainConfig) -> TrainConfig:
         validation_images=16,
         num_validation=4,
     )
+
+
+def _shrink_task(task: TaskConfig) -> TaskConfig:
+    match task:
+        case ClipTaskConfig(model=model):
+            return task.replace(model=tiny_clip(model))
+        case PriorTaskConfig(model=model):
+            prior = model.replace(
+                embedding_dim=CLIP.embedding_dim,
+                text_embedding_dim=None,
+                text_dim=CLIP.text_width,
+                num_text_tokens=CLIP.context_length if model.num_text_tokens else 0,
+                width=32,
+                depth=2,
+                num_heads=2,
+            )
+            return task.replace(model=prior, clip=CLIP_FOLDER)
+        case DecoderTaskConfig(model=model):
+            transformer = TextTransformerConfig(num_text_tokens=CLIP.context_length, depth=1, num_heads=2)
+            decoder = model.replace(
+                image_size=16,
+                embedding_dim=CLIP.embedding_dim,
+                text_dim=CLIP.text_width if model.text_dim else 0,
+                text_transformer=model.text_transformer and transformer,
+                base_channels=32,
+                channel_mult=(1, 2),
+                num_res_blocks=1,
+                attention_resolutions=(8,) if model.attention_resolutions else (),
+                head_dim=32,
+                context_dim=32,
+                patch_size=1,
+            )
+            return task.replace(model=decoder, clip=CLIP_FOLDER)
+        case UpsamplerTaskConfig(model=model):
+            low_res_size = SIDE * model.low_res_size // model.image_size
+            upsampler = model.replace(
+                image_size=SIDE, low_res_size=low_res_size, base_channels=32, channel_mult=(1, 2), num_res_blocks=1
+            )
+            return task.replace(model=upsampler, crop_size=16)
+
+
+def tiny_clip(model: ClipConfig) -> ClipConfig:
+    """Return the toy CLIP with the activation and the resizing of `model`."""
+    return CLIP.replace(activation=model.activation, resize=model.resize)
 
 
 def prepare_smoke(config: TrainConfig) -> None:
@@ -96,76 +148,3 @@ def _random_clip() -> TextImageEncoder:
 
 def _items() -> Sequence[EmojiItem]:
     return emoji_items("train")[:NUM_PICTURES]
-
-
-def _toy_data(data: DataConfig) -> DataConfig:
-    return data.replace(
-        folder=str(SHARDS),
-        source_size=SIDE,
-        embeddings=None if data.embeddings is None else str(EMBEDDINGS),
-        shuffle_shards=data.shuffle_shards and 1,
-        lanes=1,
-        num_workers=min(data.num_workers, 1),
-        validation_share=0.25 if data.validation_share else 0.0,
-    )
-
-
-def _tiny_task(task: TaskConfig) -> TaskConfig:
-    match task:
-        case ClipTaskConfig():
-            return task.replace(model=tiny_clip(task.model))
-        case PriorTaskConfig():
-            return task.replace(model=tiny_prior(task.model), clip=CLIP_FOLDER)
-        case DecoderTaskConfig():
-            return task.replace(model=tiny_decoder(task.model), clip=CLIP_FOLDER)
-        case UpsamplerTaskConfig():
-            return task.replace(model=tiny_upsampler(task.model), crop_size=16)
-
-
-def tiny_clip(model: ClipConfig) -> ClipConfig:
-    """The toy CLIP with the model's activation."""
-    return CLIP.replace(activation=model.activation, resize=model.resize)
-
-
-def tiny_prior(model: PriorConfig) -> PriorConfig:
-    """The prior with two blocks of 32."""
-    return model.replace(
-        embedding_dim=CLIP.embedding_dim,
-        text_embedding_dim=None,
-        text_dim=CLIP.text_width,
-        num_text_tokens=CLIP.context_length if model.num_text_tokens else 0,
-        width=32,
-        depth=2,
-        num_heads=2,
-    )
-
-
-def tiny_decoder(model: DecoderConfig) -> DecoderConfig:
-    """The decoder at 16 px with two levels of 32 and 64 channels."""
-    transformer = model.text_transformer and TextTransformerConfig(
-        num_text_tokens=CLIP.context_length, depth=1, num_heads=2
-    )
-    return model.replace(
-        image_size=16,
-        embedding_dim=CLIP.embedding_dim,
-        text_dim=CLIP.text_width if model.text_dim else 0,
-        text_transformer=transformer,
-        base_channels=32,
-        channel_mult=(1, 2),
-        num_res_blocks=1,
-        attention_resolutions=(8,) if model.attention_resolutions else (),
-        head_dim=32,
-        context_dim=32,
-        patch_size=1,
-    )
-
-
-def tiny_upsampler(model: UpsamplerConfig) -> UpsamplerConfig:
-    """The upsampler from 8 to 32 px with two levels of 32 and 64 channels."""
-    return model.replace(
-        image_size=SIDE,
-        low_res_size=SIDE * model.low_res_size // model.image_size,
-        base_channels=32,
-        channel_mult=(1, 2),
-        num_res_blocks=1,
-    )

@@ -1,4 +1,4 @@
-"""Training: one loop, a task per stage, exact resuming."""
+"""Training: one trainer, a task per stage, exact resuming."""
 
 from unclip.training.averages import average_stage
 from unclip.training.config import (
@@ -10,14 +10,12 @@ from unclip.training.config import (
     TrainConfig,
     UpsamplerTaskConfig,
 )
-from unclip.training.distributed import Cluster, join
+from unclip.training.distributed import Cluster, init_cluster
 from unclip.training.feed import Feed
 from unclip.training.fit import check_run
-from unclip.training.loop import make_state, train
 from unclip.training.plan.gpus import GPUS, Gpu, get_gpu
 from unclip.training.plan.plan import Disk, Memory, Plan, make_plan
 from unclip.training.state import Position
-from unclip.training.step import train_steps
 from unclip.training.stop import StopFlag, stop_on_signal
 from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
 from unclip.training.tasks import make_task
@@ -25,6 +23,7 @@ from unclip.training.tasks.clip import ClipTask
 from unclip.training.tasks.decoder import DecoderTask
 from unclip.training.tasks.prior import PriorTask
 from unclip.training.tasks.upsampler import UpsamplerTask
+from unclip.training.trainer import Trainer, train
 
 __all__ = [
     "GPUS",
@@ -50,16 +49,15 @@ __all__ = [
     "Task",
     "TaskLoss",
     "TrainConfig",
+    "Trainer",
     "UpsamplerTask",
     "UpsamplerTaskConfig",
     "average_stage",
     "check_run",
     "get_gpu",
-    "join",
+    "init_cluster",
     "make_plan",
-    "make_state",
     "make_task",
     "stop_on_signal",
     "train",
-    "train_steps",
 ]

@@ -1,4 +1,4 @@
-"""Averages of weights: while training, and post-hoc from snapshots."""
+"""Averages of weights: kept while training, and of any width afterwards, made from snapshots (EDM2, section 3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,34 @@ from unclip.errors import CheckpointError, ConfigError, InputError
 from unclip.training.config import TrainConfig
 
 RAMP_UP = 0.1
-# The widest profile, that of exponent 0, is uniform and has the deviation 1 / sqrt(12) of the time trained.
+"""Longest half-life of a classic average, as a share of the images seen."""
 WIDEST = 12**-0.5
+"""Width of the widest profile, that of exponent 0: it is uniform, with this deviation as a share of the time."""
+FOLDER = "averages"
 
 
-def ema_decay(batch_size: int, images_seen: int, half_life: float) -> float:
-    """Weight of the old average after one batch; the half-life is at most a tenth of the images seen (EDM2, G.1)."""
-    return float(0.5 ** (batch_size / max(1.0, min(half_life, RAMP_UP * images_seen))))
+class Averages:
+    """Copies of a network that follow its weights, each at its own pace; buffers are copied.
 
-
-# EDM2 (arXiv 2312.02696), section 3.1: sigma_rel = (gamma + 1)^(1/2) (gamma + 2)^-1 (gamma + 3)^(-1/2), solved.
-def power_exponent(sigma_rel: float) -> float:
-    """Exponent gamma of the profile t^gamma whose standard deviation is `sigma_rel` times the time trained.
-
-    Raises `ConfigError` outside (0, 0.2887), the deviation of a uniform profile.
+    `networks` hold the values of the network at the start, one copy for each average of `rule`; where the network is
+    sharded they are sharded in the same way. They are frozen and set to evaluation.
     """
-    if not 0 < sigma_rel < WIDEST:
-        raise ConfigError(f"sigma_rel={sigma_rel} is no width of an average; give one above 0 and below {WIDEST:.4f}.")
-    inverse = sigma_rel**-2
-    return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
+
+    def __init__(self, networks: Sequence[nn.Module], rule: "AverageRule") -> None:
+        assert len(networks) == len(rule), f"{len(networks)} networks for {len(rule)} averages"
+        self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
+        self.rule = rule
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, batch_size: int, images_seen: int) -> None:
+        """Move the averages towards `network`, which has now seen `images_seen` images."""
+        for average, weight in zip(self.networks, self.rule.weights(batch_size, images_seen), strict=True):
+            averaged: list[Tensor] = [*average.parameters()]
+            trained: list[Tensor] = [*network.parameters()]
+            assert len(averaged) == len(trained), f"{len(averaged)} parameters are averaged, {len(trained)} trained"
+            torch._foreach_lerp_(averaged, trained, weight)
+            for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+                kept.copy_(buffer)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class AverageRule:
 
     @classmethod
     def of(cls, config: TrainConfig) -> "AverageRule":
-        """The rule of a run; raises `ConfigError` for widths that no profile has."""
+        """Make the rule of a run; raises `ConfigError` for widths that no profile has."""
         if config.ema == "classic":
             return cls("classic", half_life=config.ema_images)
         return cls("power", sigma_rel=config.ema_sigma_rel)
@@ -66,90 +75,32 @@ class AverageRule:
 
     # EDM2, section 3.1, in images: beta = (1 - batch / images)^(gamma + 1). The first batch replaces the average.
     def weights(self, batch_size: int, images_seen: int) -> tuple[float, ...]:
-        """Share of the way to the weights that each average goes, when `images_seen` include the last batch."""
+        """Return each average's share of the way to the weights; `images_seen` include the last batch."""
         if self.half_life is not None:
             return (1.0 - ema_decay(batch_size, images_seen, self.half_life),)
         kept = 1.0 - batch_size / images_seen
         return tuple(1.0 - kept ** (power_exponent(width) + 1.0) for width in self.sigma_rel)
 
 
-class Averages:
-    """Copies of a network that follow its weights, each at its own pace; buffers are copied.
+def ema_decay(batch_size: int, images_seen: int, half_life: float) -> float:
+    """Weight of the old average after one batch; the half-life is at most a tenth of the images seen (EDM2, G.1)."""
+    return float(0.5 ** (batch_size / max(1.0, min(half_life, RAMP_UP * images_seen))))
 
-    `networks` hold the values of the network at the start, one copy for each average of `rule`; where the network is
-    sharded they are sharded in the same way. They are frozen and set to evaluation.
+
+# EDM2 (arXiv 2312.02696), section 3.1: sigma_rel = (gamma + 1)^(1/2) (gamma + 2)^-1 (gamma + 3)^(-1/2), solved.
+def power_exponent(sigma_rel: float) -> float:
+    """Exponent gamma of the profile t^gamma whose standard deviation is `sigma_rel` times the time trained.
+
+    Raises `ConfigError` outside (0, 0.2887), the deviation of a uniform profile.
     """
-
-    def __init__(self, networks: Sequence[nn.Module], rule: AverageRule) -> None:
-        assert len(networks) == len(rule), f"{len(networks)} networks for {len(rule)} averages"
-        self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
-        self.rule = rule
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, batch_size: int, images_seen: int) -> None:
-        """Move the averages towards `network`, which has now seen `images_seen` images."""
-        for average, weight in zip(self.networks, self.rule.weights(batch_size, images_seen), strict=True):
-            follow(average, network, weight)
-
-
-def follow(average: nn.Module, network: nn.Module, weight: float) -> None:
-    """Move the parameters of one network towards those of another, and copy the buffers."""
-    ours: list[Tensor] = [*average.parameters()]
-    theirs: list[Tensor] = [*network.parameters()]
-    assert len(ours) == len(theirs), f"{len(ours)} parameters are averaged, {len(theirs)} trained"
-    torch._foreach_lerp_(ours, theirs, weight)
-    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
-
-
-class StageAverage(NamedTuple):
-    """What `average_stage` wrote."""
-
-    images_seen: int
-    """The moment that the average is of."""
-    num_snapshots: int
-    """Stored averages that it is made of."""
-    error: float
-    """That of the profile, see `Fit`."""
-
-
-def average_stage(run: Path, sigma_rel: float, out: Path, images_seen: int | None = None) -> StageAverage:
-    """Write the stage of a run to `out` with its weights averaged over the width `sigma_rel`, as of `images_seen`.
-
-    The newest snapshot says when where `images_seen` is None. The file has the metadata of the stage that the run
-    exported, and float32 weights; one tensor is in memory at a time. Raises `InputError` where the run has no snapshots
-    or no stage, `CheckpointError` where they are not of one network, and `ConfigError` for an impossible width.
-    """
-    snapshots = load_snapshots(run)
-    if not snapshots:
-        reason = "holds no stored averages" if run.is_dir() else "is no folder"
-        raise InputError(f"{run} {reason}; give the folder of a run that was trained with --set ema=power.")
-    moment = images_seen if images_seen is not None else max(found.images_seen for found in snapshots)
-    tensors = reconstruct(snapshots, sigma_rel, moment)
-    path = _exported(run)
-    stage = open_weights(path)
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != {name: tensor.shape for name, tensor in stage.tensors.items()}:
-        raise CheckpointError(f"the averages in {run} are not of the network in {path.name}; keep those of one run.")
-    write_tensors(out, tensors, stage.metadata | {"storage": "float32"})
-    profiles = [snapshot.profile for snapshot in usable(snapshots, moment)]
-    return StageAverage(moment, len(profiles), fit_profile(profiles, Profile(moment, sigma_rel)).error)
-
-
-def _exported(run: Path) -> Path:
-    """The stage that the run wrote beside its checkpoints: the file that is called as what it holds."""
-    files = sorted(path for path in run.glob("*.safetensors") if read_metadata(path).get("kind") == path.stem)
-    if len(files) != 1:
-        names = ", ".join(path.name for path in files) or "none"
-        raise InputError(f"{run} has the stage of a run in one file, such as decoder.safetensors; found: {names}.")
-    return files[0]
-
-
-FOLDER = "averages"
+    if not 0 < sigma_rel < WIDEST:
+        raise ConfigError(f"sigma_rel={sigma_rel} is no width of an average; give one above 0 and below {WIDEST:.4f}.")
+    inverse = sigma_rel**-2
+    return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
 
 
 class Profile(NamedTuple):
-    """How much the weights at each moment count in an average: (gamma + 1) t^gamma / T^(gamma + 1) for t in [0, T]."""
+    """Weight of each moment in an average: (gamma + 1) t^gamma / T^(gamma + 1) for t in [0, T]."""
 
     images_seen: int
     """T, the moment that the average was taken, in images."""
@@ -171,6 +122,129 @@ class Snapshot(NamedTuple):
         return Profile(self.images_seen, self.sigma_rel)
 
 
+def save_snapshot(folder: Path, snapshot: Snapshot, storage: Literal["float32", "bfloat16"] = "float32") -> Path:
+    """Write `folder/averages/<images>-<width>.safetensors`, atomically, and return its path."""
+    path = folder / FOLDER / f"{snapshot.images_seen:012d}-{snapshot.sigma_rel:g}.safetensors"
+    metadata = {"kind": "average", "images_seen": str(snapshot.images_seen), "sigma_rel": repr(snapshot.sigma_rel)}
+    save_tensors(path, {name: lazy.read() for name, lazy in snapshot.tensors.items()}, metadata, storage)
+    return path
+
+
+def load_snapshots(folder: Path) -> list[Snapshot]:
+    """Open what `save_snapshot` wrote to `folder`, oldest first, without reading tensors.
+
+    Raises `CheckpointError` for a file that is damaged or of another kind.
+    """
+    snapshots = []
+    for path in snapshot_files(folder):
+        tensors, metadata = open_weights(path)
+        try:
+            snapshots.append(Snapshot(int(metadata["images_seen"]), float(metadata["sigma_rel"]), tensors))
+        except (KeyError, ValueError):
+            raise CheckpointError(f"{path} is no snapshot of an average; move it out of {FOLDER}/.") from None
+    return snapshots
+
+
+def snapshot_files(folder: Path) -> list[Path]:
+    """List the files that `save_snapshot` wrote to `folder`, oldest first."""
+    return sorted((folder / FOLDER).glob("*.safetensors"))
+
+
+def snapshot_images(path: Path) -> int:
+    """Read the images seen from the name of a snapshot's file; -1 for a file of another name."""
+    images = path.name.partition("-")[0]
+    return int(images) if images.isdecimal() else -1
+
+
+class StageAverage(NamedTuple):
+    """What `average_stage` wrote."""
+
+    images_seen: int
+    """The moment that the average is of."""
+    num_snapshots: int
+    """Stored averages that it is made of."""
+    error: float
+    """That of the profile, see `Fit`."""
+
+
+def average_stage(run: Path, sigma_rel: float, out: Path, images_seen: int | None = None) -> StageAverage:
+    """Write the stage of a run to `out` with its weights averaged over the width `sigma_rel`, as of `images_seen`.
+
+    None is the moment of the newest snapshot. The file has the metadata of the stage that the run exported, and float32
+    weights; one tensor is in memory at a time. Raises `InputError` for a run without snapshots or without a stage,
+    `CheckpointError` for snapshots of different networks, and `ConfigError` for an impossible width.
+    """
+    snapshots = load_snapshots(run)
+    if not snapshots:
+        reason = "holds no stored averages" if run.is_dir() else "is no folder"
+        raise InputError(f"{run} {reason}; give the folder of a run that was trained with --set ema=power.")
+    moment = max(s.images_seen for s in snapshots) if images_seen is None else images_seen
+    used = usable(snapshots, moment)
+    tensors = reconstruct(used, sigma_rel, moment)
+    # The stage beside the checkpoints is the file that is called as its kind.
+    files = sorted(path for path in run.glob("*.safetensors") if read_metadata(path).get("kind") == path.stem)
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        raise InputError(f"{run} has the stage of a run in one file, such as decoder.safetensors; found: {names}.")
+    stage = open_weights(files[0])
+    if _shapes(tensors) != _shapes(stage.tensors):
+        raise CheckpointError(
+            f"the averages in {run} are not of the network in {files[0].name}; keep those of one run."
+        )
+    write_tensors(out, tensors, stage.metadata | {"storage": "float32"})
+    error = fit_profile([snapshot.profile for snapshot in used], Profile(moment, sigma_rel)).error
+    return StageAverage(moment, len(used), error)
+
+
+def usable(snapshots: Sequence[Snapshot], images_seen: int) -> list[Snapshot]:
+    """Select the snapshots up to a moment, oldest first; raises `InputError` if there is none."""
+    used = sorted((s for s in snapshots if s.images_seen <= images_seen), key=lambda s: s.profile)
+    if not used:
+        first = min((snapshot.images_seen for snapshot in snapshots), default=None)
+        reason = "there is none" if first is None else f"the first was taken at {first}"
+        raise InputError(f"no snapshot of an average up to images={images_seen}: {reason}; train with ema=power.")
+    return used
+
+
+def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, images_seen: int) -> dict[str, LazyTensor]:
+    """Average over the width `sigma_rel` as of `images_seen` images, from the snapshots until then.
+
+    float32, each tensor computed when it is read; tensors of integers are those of the newest snapshot. Raises
+    `InputError` if there is no snapshot, `CheckpointError` for snapshots of different networks, and `ConfigError` for
+    an impossible width.
+    """
+    used = usable(snapshots, images_seen)
+    newest = used[-1]
+    for snapshot in used:
+        differing = _shapes(snapshot.tensors).items() ^ _shapes(newest.tensors).items()
+        if differing:
+            raise CheckpointError(
+                f"the snapshots at {snapshot.images_seen} and {newest.images_seen} images are of "
+                f"different networks ({min(name for name, _ in differing)}); keep those of one run."
+            )
+    weights = fit_profile([snapshot.profile for snapshot in used], Profile(images_seen, sigma_rel)).weights
+    return {name: _mix([snapshot.tensors[name] for snapshot in used], weights) for name in newest.tensors}
+
+
+def _shapes(tensors: Mapping[str, LazyTensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _mix(parts: Sequence[LazyTensor], weights: Sequence[float]) -> LazyTensor:
+    newest = parts[-1]
+    if not newest.dtype.is_floating_point:
+        return newest
+
+    def read() -> Tensor:
+        # In float64, where weights of either sign that add up to 1 give back a constant to the last bit of float32.
+        total = torch.zeros(newest.shape, dtype=torch.float64)
+        for part, weight in zip(parts, weights, strict=True):
+            total.add_(part.read().double(), alpha=weight)
+        return total.float()
+
+    return LazyTensor(newest.shape, torch.float32, read)
+
+
 class Fit(NamedTuple):
     """A profile as a weighted sum of others."""
 
@@ -181,7 +255,7 @@ class Fit(NamedTuple):
 
 
 def fit_profile(stored: Sequence[Profile], wanted: Profile) -> Fit:
-    """The sum of stored profiles that lies nearest to another, by least squares."""
+    """Find the sum of stored profiles that lies nearest to another, by least squares."""
     products = inner_products([*stored, wanted])
     # Neighbouring profiles are all but parallel, so the matrix may be singular to the last digit.
     weights, *_ = np.linalg.lstsq(products[:-1, :-1], products[:-1, -1], rcond=None)
@@ -193,7 +267,7 @@ def fit_profile(stored: Sequence[Profile], wanted: Profile) -> Fit:
 
 # EDM2, appendix C: the integral of p_a p_b over the time that both cover.
 def inner_products(profiles: Sequence[Profile]) -> np.ndarray:
-    """Scalar products of all pairs of profiles, float64 (profiles, profiles), per image."""
+    """Compute the scalar products of all pairs of profiles, float64 (profiles, profiles), per image."""
     time = np.array([float(profile.images_seen) for profile in profiles])
     gamma = np.array([power_exponent(profile.sigma_rel) for profile in profiles])
     first, last = np.minimum.outer(time, time), np.maximum.outer(time, time)
@@ -201,87 +275,3 @@ def inner_products(profiles: Sequence[Profile]) -> np.ndarray:
     scale = np.multiply.outer(gamma + 1.0, gamma + 1.0) / (np.add.outer(gamma, gamma) + 1.0)
     products: np.ndarray = scale * (first / last) ** gamma_last / last
     return products
-
-
-def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, images_seen: int) -> dict[str, LazyTensor]:
-    """The average of width `sigma_rel` after `images_seen` images, from the snapshots until then.
-
-    float32, each tensor computed when it is read; others than floating ones are those of the newest snapshot. Raises
-    `InputError` where there is no snapshot, `CheckpointError` where they are of different networks, and `ConfigError`
-    for an impossible width.
-    """
-    used = usable(snapshots, images_seen)
-    _check_same(used)
-    weights = fit_profile([snapshot.profile for snapshot in used], Profile(images_seen, sigma_rel)).weights
-    return {name: _mixed([snapshot.tensors[name] for snapshot in used], weights) for name in used[0].tensors}
-
-
-def usable(snapshots: Sequence[Snapshot], images_seen: int) -> list[Snapshot]:
-    """The snapshots up to a moment, oldest first; raises `InputError` where there is none."""
-    used = sorted((snapshot for snapshot in snapshots if snapshot.images_seen <= images_seen), key=lambda s: s.profile)
-    if not used:
-        first = min((snapshot.images_seen for snapshot in snapshots), default=None)
-        found = "there is none" if first is None else f"the first was taken at {first}"
-        raise InputError(f"no snapshot of an average up to images={images_seen}: {found}; train with ema=power.")
-    return used
-
-
-def save_snapshot(folder: Path, snapshot: Snapshot, storage: Literal["float32", "bfloat16"] = "float32") -> Path:
-    """Write `folder/averages/<images>-<width>.safetensors`, atomically, and return its path."""
-    path = folder / FOLDER / f"{snapshot.images_seen:012d}-{snapshot.sigma_rel:g}.safetensors"
-    metadata = {"kind": "average", "images_seen": str(snapshot.images_seen), "sigma_rel": repr(snapshot.sigma_rel)}
-    save_tensors(path, {name: lazy.read() for name, lazy in snapshot.tensors.items()}, metadata, storage)
-    return path
-
-
-def load_snapshots(folder: Path) -> list[Snapshot]:
-    """What `save_snapshot` wrote to `folder`, oldest first, no tensor read yet.
-
-    Raises `CheckpointError` for a file that is damaged or of another kind.
-    """
-    return [_load(path) for path in snapshot_files(folder)]
-
-
-def snapshot_files(folder: Path) -> list[Path]:
-    """The files that `save_snapshot` wrote to `folder`, oldest first."""
-    return sorted((folder / FOLDER).glob("*.safetensors"))
-
-
-def snapshot_images(path: Path) -> int:
-    """The images seen by the snapshot in a file, by its name; -1 for a file that is called otherwise."""
-    images = path.name.partition("-")[0]
-    return int(images) if images.isdecimal() else -1
-
-
-def _load(path: Path) -> Snapshot:
-    tensors, metadata = open_weights(path)
-    try:
-        return Snapshot(int(metadata["images_seen"]), float(metadata["sigma_rel"]), tensors)
-    except (KeyError, ValueError):
-        raise CheckpointError(f"{path} is no snapshot of an average; move it out of {FOLDER}/.") from None
-
-
-def _check_same(snapshots: Sequence[Snapshot]) -> None:
-    shapes = [{name: tensor.shape for name, tensor in snapshot.tensors.items()} for snapshot in snapshots]
-    for snapshot, found in zip(snapshots, shapes, strict=True):
-        differing = [name for name, _ in found.items() ^ shapes[-1].items()]
-        if differing:
-            raise CheckpointError(
-                f"the snapshots at {snapshot.images_seen} and {snapshots[-1].images_seen} images are of different "
-                f"networks ({min(differing)}); keep those of one run."
-            )
-
-
-def _mixed(parts: Sequence[LazyTensor], weights: Sequence[float]) -> LazyTensor:
-    newest = parts[-1]
-    if not newest.dtype.is_floating_point:
-        return newest
-
-    def read() -> torch.Tensor:
-        # In float64, where weights of either sign that add up to 1 give back a constant to the last bit of float32.
-        total = torch.zeros(newest.shape, dtype=torch.float64)
-        for part, weight in zip(parts, weights, strict=True):
-            total.add_(part.read().double(), alpha=weight)
-        return total.float()
-
-    return LazyTensor(newest.shape, torch.float32, read)

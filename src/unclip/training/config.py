@@ -1,4 +1,4 @@
-"""What a training run is: a task, its data, its optimiser, its length. Knows no loop and no tensors."""
+"""Settings of a training run: its task, data, optimiser and length."""
 
 import os
 from pathlib import Path
@@ -17,18 +17,14 @@ Precision = Literal["bfloat16", "float16", "float32"]
 Strategy = Literal["ddp", "fsdp", "fsdp_zero2"]
 
 
-def _at_home(value: Any) -> Any:
-    """A path as text, with `~` read as a shell does, which leaves it alone behind the `=` of `--set`."""
-    return os.path.expanduser(value) if isinstance(value, str | Path) else value  # an URL is no Path
+def _expand_home(value: Any) -> Any:
+    """Expand `~` as a shell does, which leaves it alone behind the `=` of `--set`; other types pass unchanged."""
+    return os.path.expanduser(str(value)) if isinstance(value, str | Path) else value
 
 
-def _as_text(value: Any) -> Any:
-    return str(_at_home(value)) if isinstance(value, str | Path) else value
-
-
-Location = Annotated[str, BeforeValidator(_as_text)]
+Location = Annotated[str, BeforeValidator(_expand_home)]
 """A folder, or what fsspec opens: s3://bucket/folder, https://host/folder."""
-Folder = Annotated[Path, BeforeValidator(_at_home)]
+Folder = Annotated[Path, BeforeValidator(_expand_home)]
 
 
 class Settings(Config):
@@ -38,7 +34,7 @@ class Settings(Config):
 
 
 class DataConfig(Settings):
-    """Where the pictures are, and in which order they come."""
+    """Which pictures are read, and in which order."""
 
     folder: Location
     """WebDataset shards (`key.png`, `key.txt`, `key.json`)."""
@@ -55,13 +51,13 @@ class DataConfig(Settings):
     missing_share: Probability = 0.0
     """Share of the pictures that may lack stored features: these are skipped, and counted when the run starts."""
     cache: bool = True
-    """Decode all pictures once into a file beside the shards; otherwise each when its turn comes, in the workers."""
+    """Decode all pictures once into a file beside the shards; otherwise each for its batch, in the workers."""
     shuffle_shards: PositiveInt | None = None
     """Shards whose samples are mixed with each other; None = all, a permutation of the whole set."""
     lanes: PositiveInt = 1
     """Parts that an epoch's shards are dealt to. A multiple of the processes lets each read shards of its own."""
     num_workers: NonNegativeInt = 0
-    """Processes that fetch batches ahead; 0 = the training process itself."""
+    """Processes that load batches ahead; 0 = the training process itself."""
     validation_share: Probability = 0.0
     """Share of the samples, chosen by their keys, that is never trained on and gives the held-out figures."""
 
@@ -87,11 +83,11 @@ class PriorTaskConfig(Settings):
     clip: Folder
     """Folder of the frozen CLIP."""
     embed: Literal["once", "every_step"] = "once"
-    """Without `data.embeddings`: embed all pictures when the run starts, or each batch's when its turn comes."""
+    """Without `data.embeddings`: embed all pictures when the run starts, or each batch in its step."""
     text_drop_prob: Probability = 0.1
-    """Share of captions replaced by the empty prompt. The noised embedding is never hidden."""
+    """Share of captions replaced by the empty prompt. The noisy embedding is never dropped."""
     self_conditioning_prob: Probability = 0.5
-    """Share of steps that show a self-conditioned network its own estimate of x0 (Analog Bits, section 3.2)."""
+    """Share of steps in which a self-conditioned network reads its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "uniform"
 
 
@@ -109,7 +105,7 @@ class DecoderTaskConfig(Settings):
     embedding_noise: float = Field(default=0.0, ge=0.0)
     """Noise on the image embeddings, in units of their deviation, since those that a prior predicts are inexact."""
     self_conditioning_prob: Probability = 0.5
-    """Share of steps that show a self-conditioned network its own estimate of x0 (Analog Bits, section 3.2)."""
+    """Share of steps in which a self-conditioned network reads its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "min_snr"
     num_drawn: NonNegativeInt = 0
     """Held-out pictures drawn at each validation, for the Fréchet distance of CLIP's features; 0 = none."""
@@ -128,7 +124,7 @@ class UpsamplerTaskConfig(Settings):
     """With "blur", the share of small pictures that are blurred (Gaussian, sigma up to `blur_sigma` pixels)."""
     blur_sigma: PositiveFloat = 0.8
     max_augmentation: Probability = 0.3
-    """Largest noise level added to the small picture; needs `noise_conditioning`, by which the network is told it."""
+    """Largest noise level added to the small picture; needs `noise_conditioning`, by which the network reads it."""
     weighting: Weighting = "min_snr"
 
 
@@ -172,14 +168,14 @@ class TrainConfig(Settings):
     ema_images: PositiveFloat = 50_000
     """Half-life of the classic average, in images; shorter in the beginning (a tenth of the images seen)."""
     ema_sigma_rel: tuple[PositiveFloat, ...] = (0.05, 0.1)
-    """Relative widths of the power-function averages (EDM2, section 3); the first one is exported."""
+    """Relative widths of the power-function averages (EDM2, section 3); the first is exported."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Precision = "bfloat16"
     """Autocast of the forward pass; weights and optimiser stay in float32."""
     strategy: Strategy = "ddp"
     """Several processes: whole copies, or weights, gradients and optimiser in shards (zero2 keeps gathered weights)."""
     activation_checkpointing: bool = False
-    """Compute a block's activations again on the way back instead of keeping them."""
+    """Compute a block's activations again in the backward pass instead of keeping them."""
     compile: bool = False
     """Compile the network by torch.compile."""
     max_skipped: PositiveInt = 20
@@ -187,7 +183,7 @@ class TrainConfig(Settings):
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints that are kept, beside the one of the best held-out loss."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
-    """What mirrors `log.jsonl`. Weights & Biases stays offline with WANDB_MODE=offline."""
+    """Mirrors of `log.jsonl`. Weights & Biases stays offline with WANDB_MODE=offline."""
     checkpoint_images: PositiveInt = 100_000
     """Images between checkpoints."""
     preview_images: PositiveInt = 100_000
@@ -195,10 +191,10 @@ class TrainConfig(Settings):
     validation_images: PositiveInt = 100_000
     """Images between held-out figures, where `data.validation_share` holds samples out."""
     num_validation: PositiveInt = 1024
-    """Held-out samples that the figures are taken of."""
+    """Held-out samples that figures are computed on."""
 
     @property
     def stage(self) -> str:
-        """What the trained stage is called, and its file: `clip`, `prior`, `decoder`, `upsampler_256`."""
+        """The name of the trained stage and of its file: `clip`, `prior`, `decoder`, `upsampler_256`."""
         task = self.task
         return f"upsampler_{task.model.image_size}" if isinstance(task, UpsamplerTaskConfig) else task.kind

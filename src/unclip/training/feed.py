@@ -1,4 +1,4 @@
-"""The batches of one process: which samples, and fetched ahead. Knows no network and no loss."""
+"""Load the batches of one process: which samples they hold, and loading ahead."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from unclip.training.stop import outlive_first_signal
 from unclip.training.task import Batch, Request, Samples
 
 PLACE = "place"
-"""The tensor of a held-out batch that says where its samples belong."""
+"""The tensor of a held-out batch with the places of its samples."""
 
 
 class Feed:
@@ -24,9 +24,9 @@ class Feed:
     def __init__(self, samples: Samples, config: TrainConfig, cluster: Cluster) -> None:
         self.samples, self.config, self.cluster = samples, config, cluster
         source = samples.source
-        apart = held_out(source.keys, config.data.validation_share)
-        self.held_out = np.flatnonzero(apart)[: config.num_validation]
-        self.trained_on = np.flatnonzero(~apart)
+        is_held_out = held_out(source.keys, config.data.validation_share)
+        self.held_out = np.flatnonzero(is_held_out)[: config.num_validation]
+        self.trained_on = np.flatnonzero(~is_held_out)
         if not len(self.trained_on):
             raise DataError(f"{config.data.folder} leaves no sample to train on; lower data.validation_share.")
         owners = np.repeat(np.arange(len(source.shard_sizes)), source.shard_sizes)[self.trained_on]
@@ -35,14 +35,14 @@ class Feed:
         self.num_rows = rows_of_pass(config, cluster.size)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
-        """The batches that follow after `images_seen` images, for ever."""
+        """Load the batches after `images_seen` images, without end."""
         workers = self.config.data.num_workers
         loader = DataLoader(
-            _Fetched(self.samples),
+            _RequestedBatches(self.samples),
             sampler=_Requests(self, images_seen),
             batch_size=None,
             num_workers=workers,
-            # Copies to a GPU wait for nothing, and keep the order, only from pinned memory.
+            # Copies to a GPU are asynchronous, and in order, only from pinned memory.
             pin_memory=self.cluster.device.type == "cuda",
             prefetch_factor=2 if workers else None,
             worker_init_fn=outlive_first_signal,
@@ -50,10 +50,10 @@ class Feed:
         return iter(loader)
 
     def validation(self, count: int | None = None) -> Iterator[Batch]:
-        """This process's share of the held-out samples, or of the first `count`; nothing if there are none.
+        """Load this process's share of the held-out samples, or of the first `count`; nothing if there are none.
 
         Always the same samples and draws. `place` numbers the samples of a batch. It is -1 where a process has fewer of
-        them than another and repeats one: sharded networks want as many passes, of as many rows, of every process.
+        them than another and repeats one: sharded networks need as many passes, of as many rows, in every process.
         """
         size, cluster, total = self.config.batch_size, self.cluster, len(self.held_out)
         end = total if count is None else min(count, total)
@@ -67,7 +67,7 @@ class Feed:
             yield Batch({**batch.tensors, PLACE: place}, batch.skipped)
 
     def request(self, images_seen: int) -> Request:
-        """What this process is to compute of the batch after `images_seen` images."""
+        """Return what this process has to compute of the batch after `images_seen` images."""
         size, cluster = self.config.batch_size, self.cluster
         slots = np.arange(size)[cluster.rank :: cluster.size]
         indices = self.trained_on[self.order.batch(images_seen, size)]
@@ -75,7 +75,7 @@ class Feed:
 
 
 class _Requests:
-    """The requests of a run from a place on; a `DataLoader` hands them to its workers."""
+    """The requests of a run from `images_seen` on; a `DataLoader` hands them to its workers."""
 
     def __init__(self, feed: Feed, images_seen: int) -> None:
         self.feed, self.images_seen = feed, images_seen
@@ -87,7 +87,7 @@ class _Requests:
             images_seen += self.feed.config.batch_size
 
 
-class _Fetched(Dataset[Batch]):
+class _RequestedBatches(Dataset[Batch]):
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
 
@@ -96,7 +96,7 @@ class _Fetched(Dataset[Batch]):
 
 
 def held_out(keys: Sequence[str], share: float) -> np.ndarray:
-    """Which samples are held out, (samples,) bool: a choice by each key alone, so it outlives changes of the set."""
+    """Choose the held-out samples, (samples,) bool, by each key alone: the choice outlives changes of the set."""
     if share == 0.0:
         return np.zeros(len(keys), bool)
     draws = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys]
@@ -104,7 +104,7 @@ def held_out(keys: Sequence[str], share: float) -> np.ndarray:
 
 
 def rows_of_pass(config: TrainConfig, num_processes: int) -> int:
-    """Samples of one forward pass in one process; raises `ConfigError` where they do not divide the batch."""
+    """Return the samples of one forward pass in one process; raises `ConfigError` if they do not divide the batch."""
     share, rest = divmod(config.batch_size, num_processes)
     rows = config.micro_batch_size or share
     if rest or share % rows:

@@ -1,6 +1,6 @@
-"""Whether a run can work: its network fits the frozen CLIP and the stored embeddings, the machine has what it needs.
+"""Check before training whether a run can work: sizes of networks and data, and what this machine has.
 
-Reads headers alone: a run that cannot work is refused before its pictures are read.
+Reads headers alone, so that a run that fails is refused before its pictures are read.
 """
 
 import json
@@ -24,77 +24,73 @@ MODEL = "task.model."
 
 
 def check_run(config: TrainConfig, clip: ClipConfig | None = None) -> None:
-    """Raise `ConfigError` where the network's sizes differ from those of its CLIP or of its stored embeddings.
+    """Raise `ConfigError` if the network's sizes differ from those of its CLIP or of its stored embeddings.
 
     The error names the settings and the values that fit. `clip` is the shape of a CLIP that is not in its folder yet.
-    Files that are missing are not looked at.
+    Missing files are ignored.
     """
-    parts = {name: {size.what: size.number for size in sizes_of(part)} for name, part in _read_by(config, clip).items()}
+    parts = {name: {size.what: size.number for size in sizes_of(part)} for name, part in _inputs(config, clip).items()}
     fitting, changes = adopt_sizes(config, clip=clip)
     problems: list[str] = []
-    for what, own, field in sizes_of(config.task.model):
+    for what, size, field in sizes_of(config.task.model):
         numbers = {name: sizes[what] for name, sizes in parts.items() if what in sizes}
         shown = " and ".join(f"{number} in {name}" for name, number in numbers.items())
         if len(set(numbers.values())) > 1:
             raise ConfigError(f"the {what} is {shown}; name the CLIP that made the embeddings, or embed again with it.")
         if any(change.startswith(f"{MODEL}{field}=") for change in changes):
-            problems.append(f"{MODEL}{field}={own}, but the {what} is {shown}")
+            problems.append(f"{MODEL}{field}={size}, but the {what} is {shown}")
     if fitting != config:
         raise ConfigError(f"the {config.task.kind} does not fit: {'; '.join(problems)}; set {' '.join(changes)}.")
 
 
 def check_options(config: TrainConfig, cluster: Cluster) -> None:
-    """Raise `ConfigError` for settings that this machine or this number of processes has no use for.
+    """Raise `ConfigError` for settings that this machine or this number of processes cannot use.
 
-    What would only be seen when the pictures have been read, or at the first step.
+    They would otherwise fail after the pictures have been read, or at the first step.
     """
     rows_of_pass(config, cluster.size)
     AverageRule.of(config)
     if config.compile:
-        _check_compiler(cluster.device)
-
-
-def _check_compiler(device: torch.device) -> None:
-    """Compile two operations: what torch needs for that differs between versions, systems and devices."""
-    try:
-        torch.compile(lambda x: x + 1.0)(torch.zeros(2, device=device))
-    except (RuntimeError, OSError, ImportError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ConfigError(
-            f"compile=true needs a compiler that torch can use on {device.type} ({reason.strip()}); install one, such "
-            "as g++, or set compile=false."
-        ) from None
+        try:
+            # Two operations: what torch needs to compile them differs between versions, systems and devices.
+            torch.compile(lambda x: x + 1.0)(torch.zeros(2, device=cluster.device))
+        except (RuntimeError, OSError, ImportError) as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ConfigError(
+                f"compile=true needs a compiler that torch can use on {cluster.device.type} ({reason.strip()}); "
+                "install one, such as g++, or set compile=false."
+            ) from None
 
 
 def adopt_sizes(
     config: TrainConfig, chosen: Collection[str] = (), clip: ClipConfig | None = None
 ) -> tuple[TrainConfig, list[str]]:
-    """The run with the sizes of the CLIP and the embeddings that it names, and the changes as `key=value`.
+    """Return the run with the sizes of the CLIP and the embeddings that it names, and the changes as `key=value`.
 
     Settings in `chosen` (dotted names) keep their values; `clip` is as for `check_run`.
     """
     changes: list[str] = []
-    for part in _read_by(config, clip).values():
+    for part in _inputs(config, clip).values():
         for what, number, _ in sizes_of(part):
-            # Looked up anew: some sizes are those of others unless they are set.
-            own = {size.what: size for size in sizes_of(config.task.model)}.get(what)
-            name = MODEL + own.field if own else ""
-            if own and own.number != number and name not in chosen:
+            # Looked up anew: some sizes follow others unless they are set.
+            size = {size.what: size for size in sizes_of(config.task.model)}.get(what)
+            name = MODEL + size.field if size else ""
+            if size and size.number != number and name not in chosen:
                 config = override(config, {name: str(number)})
                 changes.append(f"{name}={number}")
     return config, changes
 
 
 def stored_clip(folder: Path) -> ClipConfig | None:
-    """The shape of the CLIP in a folder; None where there is none."""
+    """Read the shape of the CLIP in a folder; None if there is none."""
     path = folder / "clip.safetensors"
     metadata = read_metadata(path) if path.exists() else {}
     # A file of another kind is refused where it is loaded.
     return load_config(ClipConfig, json.loads(metadata["config"])) if metadata.get("kind") == "clip" else None
 
 
-def _read_by(config: TrainConfig, clip: ClipConfig | None) -> dict[str, Part]:
-    """What the run reads that has sizes, by what it is called in messages."""
+def _inputs(config: TrainConfig, clip: ClipConfig | None) -> dict[str, Part]:
+    """Return what the run reads that has sizes, by its name in messages."""
     if isinstance(config.task, ClipTaskConfig | UpsamplerTaskConfig):
         return {}
     parts: dict[str, Part] = {}

@@ -1,4 +1,4 @@
-"""The log of a run, its trackers, and its progress."""
+"""The log of a run, the trackers that mirror it, and its progress on stderr."""
 
 import abc
 import json
@@ -23,6 +23,9 @@ from unclip.training.feed import Feed
 from unclip.training.state import Position
 
 TrackerName = Literal["tensorboard", "wandb"]
+PROJECT, ID_FILE = "unclip", "wandb-run-id"
+LINE_SECONDS = 15.0
+"""Seconds between lines of progress where stderr is no terminal."""
 
 
 class StepReport(NamedTuple):
@@ -37,15 +40,16 @@ class StepReport(NamedTuple):
     """Samples that this process could not read, with the reason."""
 
     def with_metrics(self, metrics: Mapping[str, float]) -> "StepReport":
-        """The same step with more numbers."""
+        """Add numbers."""
         return self._replace(metrics={**self.metrics, **metrics})
 
 
 class RunLog:
-    """Appends to `folder/log.jsonl`, one line a step, and mirrors numbers and pictures to the trackers called so.
+    """Appends to `folder/log.jsonl`, one line a step, and mirrors numbers and pictures to the named trackers.
 
-    On resuming, lines after the checkpoint's step are dropped, so that each step stands there once. `notes` say what
-    could not be opened. `settings` is the run's configuration, for trackers that show it. Raises as `open_trackers`.
+    On resuming, lines after the checkpoint's step are dropped, so that each step stands there once. `notes` name
+    trackers that could not be opened. `settings` is the run's configuration, for trackers that show it. Raises as
+    `open_trackers`.
     """
 
     def __init__(
@@ -55,12 +59,12 @@ class RunLog:
         trackers: Sequence[TrackerName] = ("tensorboard",),
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self.step = folder, resume_step
         self.path = folder / "log.jsonl"
-        self.step = resume_step
-        require_trackers(trackers)
+        _require_wandb(trackers)  # before anything is written
         try:
-            kept = _lines_until(self.path, resume_step)
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= resume_step]
             images_seen = int(json.loads(kept[-1])["images_seen"]) if kept else 0
             atomic_write(self.path, "".join(line + "\n" for line in kept))
             self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
@@ -73,7 +77,7 @@ class RunLog:
         self.step = report.step
         numbers = {"loss": report.loss, **report.metrics}
         line = {"step": report.step, "images_seen": report.images_seen, **numbers}
-        # Under a name of its own: "skipped" among the numbers says whether the step was.
+        # Not called "skipped", which is the metric that says whether the step was.
         damaged = {"damaged": report.skipped} if report.skipped else {}
         try:
             self.file.write(json.dumps(line | damaged) + "\n")
@@ -99,68 +103,51 @@ class RunLog:
         return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
 
 
-def _lines_until(path: Path, step: int) -> list[str]:
-    """The whole lines of the log until `step`."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-
-
-PROJECT, ID_FILE = "unclip", "wandb-run-id"
-
-
 class Tracker(abc.ABC):
     """One service that mirrors a run."""
 
     @abc.abstractmethod
     def scalars(self, values: Mapping[str, float], step: int, images_seen: int) -> None:
-        """Take numbers by name, which stand at `images_seen`; steps never fall, but one may have several calls."""
+        """Show numbers by name at `images_seen`; steps never fall, but one may have several calls."""
 
     @abc.abstractmethod
     def picture(self, image: Image.Image, step: int, images_seen: int) -> None:
-        """Take a grid of samples."""
+        """Show a grid of samples."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Flush and close."""
-
-
-class Trackers(NamedTuple):
-    """What could be opened, and a note for each that could not."""
-
-    opened: list[Tracker]
-    notes: list[str]
-
-
-def require_trackers(names: Sequence[TrackerName]) -> None:
-    """Raise `DependencyError` for Weights & Biases that is not installed, before a run writes anything."""
-    if "wandb" in names and find_spec("wandb") is None:
-        raise DependencyError("trackers has wandb, which is not installed; pip install 'unclip[train]'.")
+        """Flush and close everything."""
 
 
 def open_trackers(
     names: Sequence[TrackerName], folder: Path, images_seen: int, settings: Mapping[str, Any] | None = None
-) -> Trackers:
-    """The trackers called `names` for the run in `folder`, which goes on after `images_seen` images.
+) -> tuple[list[Tracker], list[str]]:
+    """Open the trackers called `names` for the run in `folder`, which resumes after `images_seen` images.
 
-    `settings` is what Weights & Biases shows as the run's configuration; its `name` is the run's. TensorBoard may be
-    missing, which is a note; raises `DependencyError` where Weights & Biases is, and `TrainingError` where it does not
-    start.
+    Returns them, and a note for a missing TensorBoard. `settings` is what Weights & Biases shows as the run's
+    configuration; its `name` is the run's. Raises `DependencyError` for a missing Weights & Biases, and `TrainingError`
+    for one that does not start.
     """
-    opened: list[Tracker] = []
+    trackers: list[Tracker] = []
     notes: list[str] = []
     for name in dict.fromkeys(names):
         if name == "wandb":
-            opened.append(WandbTracker(folder, settings or {}))
+            trackers.append(WandbTracker(folder, settings or {}))
             continue
         try:
-            opened.append(TensorboardTracker(folder, images_seen))
+            trackers.append(TensorboardTracker(folder, images_seen))
         except ImportError:
             notes.append("tensorboard is not installed, so log.jsonl is all there is; pip install 'unclip[train]'.")
-    return Trackers(opened, notes)
+    return trackers, notes
+
+
+def _require_wandb(names: Sequence[TrackerName]) -> None:
+    if "wandb" in names and find_spec("wandb") is None:
+        raise DependencyError("trackers has wandb, which is not installed; pip install 'unclip[train]'.")
 
 
 class TensorboardTracker(Tracker):
-    """Event files in `folder/tensorboard`; on resuming, what lies after the checkpoint is hidden."""
+    """Event files in `folder/tensorboard`; on resuming, events after the checkpoint are hidden."""
 
     def __init__(self, folder: Path, images_seen: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -181,20 +168,22 @@ class TensorboardTracker(Tracker):
 class WandbTracker(Tracker):
     """A run of Weights & Biases, files in `folder/wandb`; the id in `folder` makes a resumed run the same run.
 
-    WANDB_MODE and the other variables of wandb hold. Steps that a resumed run makes again are dropped there, being
+    WANDB_MODE and the other variables of wandb apply. Steps that a resumed run makes again are dropped there, being
     equal.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        require_trackers(["wandb"])
+        _require_wandb(["wandb"])
         import wandb
 
-        self.wandb = wandb
+        self.wandb, id_file = wandb, folder / ID_FILE
+        if not id_file.exists():
+            atomic_write(id_file, uuid.uuid4().hex)
         try:
             self.run = wandb.init(
                 project=PROJECT,
                 name=str(settings.get("name", folder.name)),
-                id=_run_id(folder),
+                id=id_file.read_text().strip(),
                 resume="allow",
                 dir=str(folder),
                 config=dict(settings),
@@ -218,26 +207,15 @@ class WandbTracker(Tracker):
         self.run.finish()
 
 
-def _run_id(folder: Path) -> str:
-    path = folder / ID_FILE
-    if not path.exists():
-        atomic_write(path, uuid.uuid4().hex)
-    return path.read_text().strip()
-
-
-LINE_SECONDS = 15.0
-
-
 class Reporter:
     """Shows images seen, loss, images per second and the time left."""
 
     def __init__(self, config: TrainConfig, position: Position, minutes: float | None, *, quiet: bool = False) -> None:
         self.config, self.quiet = config, quiet
-        self.named: set[str] = set()
+        self.damaged_samples: set[str] = set()
         self.skipped_steps = 0
-        self.start = position.images_seen
-        self.started = time.monotonic()
-        self.budget = None if minutes is None else 60.0 * minutes
+        self.start, self.started = position.images_seen, time.monotonic()
+        self.budget = math.inf if minutes is None else 60.0 * minutes
         self.average: float | None = None
         self.last_line = 0.0
         self.bar = self._make_bar() if on_terminal() and not quiet else None
@@ -251,36 +229,37 @@ class Reporter:
             self.average = report.loss if self.average is None else 0.98 * self.average + 0.02 * report.loss
         elapsed = time.monotonic() - self.started
         rate = (report.images_seen - self.start) / elapsed
+        left = int(max(0.0, min((self.config.num_images - report.images_seen) / rate, self.budget - elapsed)))
         loss = "not finite" if self.average is None else f"{self.average:.4f}"
-        text = f"loss {loss}  {rate:.1f} images/s  {_clock(self._left(report, rate, elapsed))} left"
+        clock = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+        text = f"loss {loss}  {rate:.1f} images/s  {clock} left"
         if self.bar is not None:
             progress, task = self.bar
             progress.update(task, completed=report.images_seen, description=f"{self.config.name}  {text}")
         elif elapsed - self.last_line >= LINE_SECONDS or report.images_seen == self.config.num_images:
             self.last_line = elapsed
-            self.warn(f"step {report.step}  {report.images_seen:,} images  {text}")
+            self._say(f"step {report.step}  {report.images_seen:,} images  {text}")
 
     def note(self, text: str) -> None:
         """Show one line between steps."""
         if not self.quiet:
-            self.warn(text)
-
-    def warn(self, text: str) -> None:
-        """Show one line between steps, also in processes that are quiet: what they alone know."""
-        say(f"{self.config.name}  {text}")
+            self._say(text)
 
     def damaged(self, names: Sequence[str]) -> None:
-        """Name samples that could not be read, each once; every process names its own."""
+        """Name samples that could not be read, each once; every process, also a quiet one, names its own."""
         for name in names:
-            if name not in self.named:
-                self.named.add(name)
-                self.warn(f"skipped a sample: {name}")
+            if name not in self.damaged_samples:
+                self.damaged_samples.add(name)
+                self._say(f"skipped a sample: {name}")
 
     def end(self, position: Position, out: Path, feed: Feed) -> None:
-        """Show what came of a run: where its weights are, what was skipped, and what was held out."""
+        """Show the result of a run: where its weights are, what was skipped, and what was held out."""
         path = out / f"{self.config.stage}.safetensors"
         self.note(f"{position.images_seen:,} images in {position.step:,} steps; the averaged weights are in {path}")
-        skipped = {"samples that could not be read": len(self.named), "steps that were not finite": self.skipped_steps}
+        skipped = {
+            "samples that could not be read": len(self.damaged_samples),
+            "steps that were not finite": self.skipped_steps,
+        }
         if any(skipped.values()):
             self.note("skipped " + " and ".join(f"{number} {what}" for what, number in skipped.items() if number))
         trained, apart = len(feed.trained_on), len(feed.samples.source.keys) - len(feed.trained_on)
@@ -288,14 +267,13 @@ class Reporter:
         self.note(f"trained on {trained:,} samples, {apart:,} held out ({share})")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
-            with suppress(OSError, ValueError):  # a terminal that is gone takes nothing, and costs no run
+            with suppress(OSError, ValueError):  # a terminal that is gone costs no run
                 self.bar[0].stop()
 
-    def _left(self, report: StepReport, rate: float, elapsed: float) -> float:
-        left = (self.config.num_images - report.images_seen) / rate
-        return left if self.budget is None else min(left, self.budget - elapsed)
+    def _say(self, text: str) -> None:
+        say(f"{self.config.name}  {text}")
 
     def _make_bar(self) -> tuple[Any, Any]:
         from rich.console import Console
@@ -306,8 +284,3 @@ class Reporter:
         with suppress(OSError, ValueError):
             progress.start()
         return progress, progress.add_task(self.config.name, total=self.config.num_images, completed=self.start)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(max(0.0, seconds)), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,30 +1,31 @@
-"""The state of a run: checkpoints, and resuming from them."""
+"""The state of a run: checkpoints in its folder, and resuming from them."""
 
 import fcntl
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor, load_tensors, load_weights, read_metadata, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError, InputError, TrainingError
-from unclip.training.averages import Averages, Snapshot, save_snapshot, snapshot_files, snapshot_images
+from unclip.training.averages import AverageRule, Averages, Snapshot, save_snapshot, snapshot_files, snapshot_images
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
-from unclip.training.optimizer import LossScale, Optimizers
+from unclip.training.memory import checkpoint_activations
+from unclip.training.optimizer import LossScale, Optimizers, make_optimizers
+from unclip.training.task import Task
 
+BEST = "best.safetensors"
+METADATA = {"position", "config", "loss_scale", "best_loss"}
 LOCK = ".lock"
-# What may change between two parts of one run without being asked: its length, what it reports, and how the same
-# numbers are computed.
 FREE = {
     "num_images",
     "checkpoint_images",
@@ -38,15 +39,230 @@ FREE = {
     "compile",
     "data.num_workers",
 }
-# What power-function averages are made of from the first step on.
+"""Settings that may change when a run resumes: its length, its reports, and how the same numbers are computed."""
 AVERAGES = {"ema", "ema_sigma_rel"}
+"""Settings of the power-function averages, which need all weights from the first step on."""
+
+
+class Position(NamedTuple):
+    """Where a run is."""
+
+    step: int = 0
+    images_seen: int = 0
+
+
+START = Position()
+
+
+@dataclass(eq=False)
+class TrainState:
+    """The network, its averages, its optimiser and where the run is: all that a checkpoint holds."""
+
+    config: TrainConfig
+    cluster: Cluster
+    network: nn.Module
+    wrapped: nn.Module
+    """What is called to train: the network itself, or DDP around it."""
+    averages: Averages
+    optimizer: Optimizers
+    loss_scale: LossScale
+    position: Position = START
+    last_finite: Position = START
+    """Position after the last step that changed the weights, or where this run started or resumed."""
+    has_learned: bool = False
+    """Whether a step changed the weights since the run started or resumed."""
+    best_loss: float = float("inf")
+    """Least held-out loss of the average so far."""
+
+    @classmethod
+    def build(cls, task: Task, config: TrainConfig, cluster: Cluster) -> "TrainState":
+        """Build the state before the first step; weights depend on the run's seed alone."""
+        rule, strategy = AverageRule.of(config), config.strategy
+        network = cluster.build(task.build, strategy, task.methods)
+        copies = [cluster.copy(network, task.build, strategy, task.methods) for _ in range(len(rule))]
+        if config.activation_checkpointing:
+            checkpoint_activations(network)
+        if config.compile:
+            network.compile()
+        wrapped = cluster.wrap(network, strategy)
+        optimizer = make_optimizers(network, config.optimizer)
+        scale = LossScale() if config.precision == "float16" else LossScale(1.0)
+        return cls(config, cluster, network, wrapped, Averages(copies, rule), optimizer, scale)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint atomically; every process takes part, rank 0 writes.
+
+        Raises `TrainingError` if weights or averages are not finite, and writes nothing then.
+        """
+        metadata = {
+            "position": json.dumps(self.position),
+            "config": self.config.model_dump_json(),
+            "loss_scale": json.dumps(self.loss_scale),
+            "best_loss": json.dumps(self.best_loss),
+            "storage": "float32",
+        }
+
+        def write(tensors: Mapping[str, LazyTensor]) -> None:
+            write_tensors(path, {name: self._checked(name, tensor) for name, tensor in tensors.items()}, metadata)
+
+        self.cluster.gather_state(self.tensors(), write)
+
+    def save_newest(self, folder: Path) -> None:
+        """Write `folder/checkpoint-<step>.safetensors` and keep the last `config.keep_checkpoints`."""
+        newest = folder / f"checkpoint-{self.position.step:08d}.safetensors"
+        self.save(newest)
+
+        def remove_oldest() -> None:
+            others = [path for path in checkpoints(folder) if path != newest]
+            try:
+                for path in others[: len(others) + 1 - self.config.keep_checkpoints]:
+                    path.unlink()
+            except OSError as error:
+                raise InputError(f"cannot remove {path}: {error.strerror}; choose a writable folder.") from None
+
+        self.cluster.on_rank_zero(remove_oldest)
+
+    def save_averages(self, folder: Path) -> None:
+        """Write the power-function averages as they are now, so that any other width can be made of them."""
+
+        def write(sigma_rel: float, tensors: dict[str, LazyTensor]) -> None:
+            save_snapshot(folder, Snapshot(self.position.images_seen, sigma_rel, tensors))
+
+        if self.averages.rule.kind == "power":
+            for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
+                self.cluster.gather_state(average.state_dict(), partial(write, sigma_rel))
+
+    def set_aside_later(self, folder: Path) -> list[str]:
+        """Rename what a run wrote after the position to which it went back; returns a note for each file."""
+        work = partial(_set_aside_later, folder, self.position)
+        return self.cluster.broadcast_object(self.cluster.on_rank_zero(work))
+
+    def resume(self, folder: Path, allow_changes: bool = False) -> list[str]:
+        """Restore the newest readable checkpoint of `folder`, if there is one; returns notes for the user.
+
+        Files that are damaged, and those of later steps, are renamed. Raises `TrainingError` with the differences when
+        other settings wrote the checkpoint, unless `allow_changes`, and for averages of another kind in any case.
+        """
+        newest = self.cluster.on_rank_zero(lambda: _newest_readable(folder, self.config, allow_changes))
+        tensors, metadata, notes = newest or _Checkpoint({}, None, [])
+        metadata, notes = self.cluster.broadcast_object((metadata, notes))
+        if metadata is not None:
+            self.restore(tensors)
+            self.loss_scale = LossScale(*json.loads(metadata["loss_scale"]))
+            self.best_loss = json.loads(metadata["best_loss"])
+            self.position = self.last_finite = Position(*json.loads(metadata["position"]))
+        return list(notes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of the state by name, each tensor as this process holds it."""
+        named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for number, average in enumerate(self.averages.networks):
+            named |= {f"average.{number}.{name}": tensor for name, tensor in average.state_dict().items()}
+        return named | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Load the tensors of rank 0, strictly; what other processes pass is not read."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        averages = {f"average.{number}.": average for number, average in enumerate(self.averages.networks)}
+        for prefix, network in {"network.": self.network, **averages}.items():
+            # One network after the other: each is in memory twice until it is copied.
+            state = self.cluster.scatter_state(part(prefix), network.state_dict().get)
+            load_weights(network, state, "the checkpoint")
+        self.optimizer.restore(self.cluster.scatter_state(part("optimizer."), self.optimizer.owner))
+
+    def _checked(self, name: str, tensor: LazyTensor) -> LazyTensor:
+        """Return the same tensor; reading weights or averages that are not finite raises `TrainingError`."""
+
+        def read() -> Tensor:
+            values = tensor.read()
+            if name.startswith(("network.", "average.")) and not bool(values.isfinite().all()):
+                raise TrainingError(
+                    f"{name} is not finite at step {self.position.step}, so nothing was saved; lower "
+                    f"optimizer.learning_rate (now {self.config.optimizer.learning_rate}) and resume with "
+                    "--allow-changes from the checkpoint before, if any."
+                )
+            return values
+
+        return replace(tensor, read=read)
+
+
+class _Checkpoint(NamedTuple):
+    """The newest readable checkpoint of a folder; without any, no metadata."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str] | None
+    notes: list[str]
+
+
+def _newest_readable(folder: Path, config: TrainConfig, allow_changes: bool) -> _Checkpoint:
+    """Read the newest checkpoint that is not damaged and rename those that are; with notes of that and of changes.
+
+    Raises `TrainingError` as `check_config` does, before anything is renamed.
+    """
+    damaged: dict[Path, CheckpointError] = {}
+    newest, position = _Checkpoint({}, None, []), Position()
+    for path in reversed(checkpoints(folder)):
+        try:
+            tensors, metadata = load_tensors(path)
+            if not metadata.keys() >= METADATA:
+                raise CheckpointError(f"{path} is no checkpoint of a run.")
+        except CheckpointError as error:
+            damaged[path] = error
+            continue
+        newest = _Checkpoint(tensors, metadata, check_config(path, metadata["config"], config, allow_changes))
+        position = Position(*json.loads(metadata["position"]))
+        break
+    notes = [f"skipped a damaged checkpoint, kept as {_set_aside(path).name}: {damaged[path]}" for path in damaged]
+    notes += _set_aside_later(folder, position)
+    if damaged:
+        notes.append(f"going on from {path.name}" if newest.metadata else "begins anew: no checkpoint is whole")
+    return newest._replace(notes=notes + newest.notes)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints of a run, oldest first; files of other names are ignored."""
+    return [path for _, path in sorted((_step(path), path) for path in folder.glob("checkpoint-*") if _step(path) >= 0)]
+
+
+def _step(path: Path) -> int:
+    """Read the step of a checkpoint from its name; -1 for a file of another name."""
+    named = re.fullmatch(r"checkpoint-(\d{8,})\.safetensors", path.name)
+    return int(named[1]) if named else -1
+
+
+def _set_aside_later(folder: Path, position: Position) -> list[str]:
+    """Rename checkpoints, the best one and averages from beyond `position`: the run will write others there."""
+    later = [path for path in checkpoints(folder) if _step(path) > position.step]
+    later += [path for path in snapshot_files(folder) if snapshot_images(path) > position.images_seen]
+    best = folder / BEST
+    try:
+        if best.exists() and Position(*json.loads(read_metadata(best)["position"])).step > position.step:
+            later.append(best)
+    except (CheckpointError, KeyError, TypeError, ValueError):
+        later.append(best)
+    return [
+        f"{path.name} is damaged or of a later step than {position.step}; it is kept as {_set_aside(path).name}"
+        for path in later
+    ]
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a file so that nothing reads, replaces or removes it; returns its new path."""
+    names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
+    try:
+        return path.rename(next(name for name in names if not name.exists()))
+    except OSError as error:
+        raise InputError(f"cannot rename {path}: {error.strerror}; choose a writable folder.") from None
 
 
 def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bool) -> list[str]:
     """Compare the settings that wrote `path` with `config`; returns a note of what changes.
 
     Raises `TrainingError` with all differences unless `allow_changes`, and for another stage and for other averages in
-    any case. What a stored one lacks had its default.
+    any case. A setting that the stored ones lack had its default.
     """
     before, now = json.loads(stored), json.loads(config.model_dump_json())
     if before["task"]["kind"] != now["task"]["kind"]:
@@ -67,14 +283,46 @@ def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bo
     return [f"settings change from here on: {'; '.join(changed)}"]
 
 
+def _defaults(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Return every field's default by dotted name, nested settings included, as JSON has it."""
+    defaults: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            defaults |= _defaults(value, f"{prefix}{name}.")
+        elif not field.is_required():
+            defaults[prefix + name] = field.get_default(call_default_factory=True)
+    return json.loads(json.dumps(defaults, default=str))
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings of `now` that differ from `before`; settings that no longer exist change nothing."""
+    differences: dict[str, tuple[Any, Any]] = {}
+    for key, new in now.items():
+        name = prefix + key
+        old = before.get(key, defaults.get(name))
+        if isinstance(old, dict) and isinstance(new, dict):
+            differences |= _differences(old, new, defaults, f"{name}.")
+        elif old != new:
+            differences[name] = (old, new)
+    return differences
+
+
 @contextmanager
 def sole_run(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run; where nothing is written to it, it is taken away again with the folders above it.
+    """Lock the folder for this run; if nothing is written to it, remove it again with the folders above it.
 
-    Raises `InputError` when another process trains in it, or it is the folder of a model.
+    Raises `InputError` when another process trains in it, or it is the folder of a model, whose files a run would
+    replace by a `config.json` and a stage of its own.
     """
-    _refuse_model(folder)
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    config: Any = None
+    with suppress(OSError, ValueError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if isinstance(config, dict) and config.get("format") == "unclip":
+        raise InputError(f"{folder} is the folder of a model, whose files a run would replace; use another --out.")
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
@@ -88,262 +336,9 @@ def sole_run(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            _leave_nothing(folder, made)
-
-
-def _refuse_model(folder: Path) -> None:
-    """A run writes a `config.json` and a stage of its own: those of a model would be gone."""
-    path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if isinstance(content, dict) and content.get("format") == "unclip":
-        raise InputError(f"{folder} is the folder of a model, whose files a run would replace; use another --out.")
-
-
-def _leave_nothing(folder: Path, made: Sequence[Path]) -> None:
-    """Take the folders away that were made for a run which was refused before it wrote anything."""
-    if [path.name for path in folder.iterdir()] == [LOCK]:
-        (folder / LOCK).unlink()
-        with suppress(OSError):
-            for path in made:
-                path.rmdir()
-
-
-def _defaults(config: Config, prefix: str = "") -> dict[str, Any]:
-    """Every field's default by dotted name, of the settings and the ones inside them, as JSON has it."""
-    found: dict[str, Any] = {}
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, Config):
-            found |= _defaults(value, f"{prefix}{name}.")
-        elif not field.is_required():
-            found[prefix + name] = field.get_default(call_default_factory=True)
-    return json.loads(json.dumps(found, default=str))
-
-
-def _differences(
-    before: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
-    """The settings of `now` that differ from `before`; those that are gone change nothing."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for key, new in now.items():
-        name = prefix + key
-        old = before.get(key, defaults.get(name))
-        if isinstance(old, dict) and isinstance(new, dict):
-            found |= _differences(old, new, defaults, f"{name}.")
-        elif old != new:
-            found[name] = (old, new)
-    return found
-
-
-BEST = "best.safetensors"
-METADATA = {"position", "config", "loss_scale", "best_loss"}
-
-
-class Position(NamedTuple):
-    """Where a run is."""
-
-    step: int = 0
-    images_seen: int = 0
-
-
-class Resumed(NamedTuple):
-    """Where a run goes on, and what the user should be told."""
-
-    position: Position
-    notes: list[str]
-
-
-class _Found(NamedTuple):
-    """The newest whole checkpoint of a folder; without any, no metadata."""
-
-    tensors: dict[str, Tensor]
-    metadata: dict[str, str] | None
-    notes: list[str]
-
-
-@dataclass(eq=False)
-class TrainState:
-    """The network, its averages and its optimiser."""
-
-    network: nn.Module
-    wrapped: nn.Module
-    """What is called: the network itself, or what exchanges its gradients with other processes."""
-    averages: Averages
-    optimizer: Optimizers
-    loss_scale: LossScale
-    cluster: Cluster
-    best_loss: float = float("inf")
-    """Least held-out loss of the average so far."""
-
-    def save(self, path: Path, position: Position, config: TrainConfig) -> None:
-        """Write a checkpoint atomically; every process takes part, the first one writes.
-
-        Raises `TrainingError` where weights or averages are not finite, and writes nothing then.
-        """
-        metadata = {
-            "position": json.dumps(position),
-            "config": config.model_dump_json(),
-            "loss_scale": json.dumps(self.loss_scale),
-            "best_loss": json.dumps(self.best_loss),
-            "storage": "float32",
-        }
-
-        def write(tensors: Mapping[str, LazyTensor]) -> None:
-            checked = {name: _finite(name, tensor, position, config) for name, tensor in tensors.items()}
-            write_tensors(path, checked, metadata)
-
-        self.cluster.write(self.tensors(), write)
-
-    def save_newest(self, folder: Path, position: Position, config: TrainConfig) -> None:
-        """Write `folder/checkpoint-<step>.safetensors` and keep the last `config.keep_checkpoints`."""
-        newest = folder / f"checkpoint-{position.step:08d}.safetensors"
-        self.save(newest, position, config)
-        self.cluster.by_first(lambda: _remove([path for path in checkpoints(folder) if path != newest], config))
-
-    def set_aside_after(self, folder: Path, position: Position) -> list[str]:
-        """Rename what a run wrote after `position`, to which it goes back; returns a note for each file."""
-        return self.cluster.tell(self.cluster.by_first(lambda: _set_aside_after(folder, position)))
-
-    def save_averages(self, folder: Path, position: Position) -> None:
-        """Keep the power-function averages as they are now, so that any other width can be made of them."""
-        if self.averages.rule.kind == "classic":
-            return
-        for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
-            self.cluster.write(average.state_dict(), partial(_keep, folder, position.images_seen, sigma_rel))
-
-    def resume(self, folder: Path, config: TrainConfig, allow_changes: bool = False) -> Resumed:
-        """Restore the newest whole checkpoint of `folder`, and tell what was found on the way there.
-
-        Files that are damaged, and those of later steps, are set aside under another name. Raises `TrainingError` with
-        the differences when other settings wrote the checkpoint, unless `allow_changes`, and for averages of another
-        kind in any case.
-        """
-        found = self.cluster.by_first(lambda: _newest_whole(folder, config, allow_changes))
-        whole, metadata, notes = found or _Found({}, None, [])
-        metadata, notes = self.cluster.tell((metadata, notes))
-        if metadata is None:
-            return Resumed(Position(), notes)
-        self.restore(whole)
-        self.loss_scale = LossScale(*json.loads(metadata["loss_scale"]))
-        self.best_loss = json.loads(metadata["best_loss"])
-        return Resumed(Position(*json.loads(metadata["position"])), notes)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of the state by name, each tensor as this process holds it."""
-        named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for number, average in enumerate(self.averages.networks):
-            named |= {f"average.{number}.{name}": tensor for name, tensor in average.state_dict().items()}
-        return named | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
-
-    def restore(self, whole: dict[str, Tensor]) -> None:
-        """Take over the first process's tensors; the others' `whole` is not looked at. Strict."""
-        averages = {f"average.{number}.": average for number, average in enumerate(self.averages.networks)}
-        for prefix, network in {"network.": self.network, **averages}.items():
-            # One after the other: each is there twice until it is copied.
-            part = self.cluster.spread(_part(whole, prefix), network.state_dict().get)
-            load_weights(network, part, "the checkpoint")
-        self.optimizer.restore(self.cluster.spread(_part(whole, "optimizer."), self.optimizer.owner))
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; other files are not looked at, whatever they are called."""
-    return [path for _, path in sorted((_step(path), path) for path in folder.glob("checkpoint-*") if _step(path) >= 0)]
-
-
-def _step(path: Path) -> int:
-    """The step of a checkpoint; -1 for a file of another name."""
-    named = re.fullmatch(r"checkpoint-(\d{8,})\.safetensors", path.name)
-    return int(named[1]) if named else -1
-
-
-def _newest_whole(folder: Path, config: TrainConfig, allow_changes: bool) -> _Found:
-    """The newest checkpoint that can be read, the damaged ones being set aside; with notes of that and of changes.
-
-    Raises `TrainingError` as `check_config` does, before anything is renamed.
-    """
-    damaged: dict[Path, CheckpointError] = {}
-    whole = _Found({}, None, [])
-    for path in reversed(checkpoints(folder)):
-        try:
-            tensors, metadata = load_tensors(path)
-            if not metadata.keys() >= METADATA:
-                raise CheckpointError(f"{path} is no checkpoint of a run.")
-        except CheckpointError as error:
-            damaged[path] = error
-            continue
-        whole = _Found(tensors, metadata, check_config(path, metadata["config"], config, allow_changes))
-        break
-    notes = [
-        f"skipped a damaged checkpoint, kept as {_set_aside(place).name}: {error}" for place, error in damaged.items()
-    ]
-    position = Position() if whole.metadata is None else Position(*json.loads(whole.metadata["position"]))
-    notes += _set_aside_after(folder, position)
-    if damaged:
-        notes.append(f"going on from {path.name}" if whole.metadata else "begins anew: no checkpoint is whole")
-    return _Found(whole.tensors, whole.metadata, notes + whole.notes)
-
-
-def _set_aside_after(folder: Path, position: Position) -> list[str]:
-    """Rename checkpoints, the best one and averages from beyond `position`: the run will write others there."""
-    later = [path for path in checkpoints(folder) if _step(path) > position.step]
-    later += [path for path in snapshot_files(folder) if snapshot_images(path) > position.images_seen]
-    if (folder / BEST).exists() and not _is_whole(folder / BEST, position):
-        later.append(folder / BEST)
-    return [
-        f"{path.name} is damaged or of a later step than {position.step}; it is kept as {_set_aside(path).name}"
-        for path in later
-    ]
-
-
-def _is_whole(path: Path, position: Position) -> bool:
-    """Whether a checkpoint can be read and is not of a later step than `position`."""
-    try:
-        return Position(*json.loads(read_metadata(path)["position"])).step <= position.step
-    except (CheckpointError, KeyError, TypeError, ValueError):
-        return False
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename a file so that nothing reads, replaces or removes it; returns its new path."""
-    names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
-    free = next(name for name in names if not name.exists())
-    try:
-        return path.rename(free)
-    except OSError as error:
-        raise InputError(f"cannot rename {path}: {error.strerror}; choose a writable folder.") from None
-
-
-def _remove(others: Sequence[Path], config: TrainConfig) -> None:
-    """Remove all checkpoints but the newest, of which one has been written besides `others`."""
-    try:
-        for path in others[: len(others) + 1 - config.keep_checkpoints]:
-            path.unlink()
-    except OSError as error:
-        raise InputError(f"cannot remove {path}: {error.strerror}; choose a writable folder.") from None
-
-
-def _finite(name: str, tensor: LazyTensor, position: Position, config: TrainConfig) -> LazyTensor:
-    """The same tensor; reading weights or averages that are not finite raises `TrainingError`."""
-
-    def read() -> Tensor:
-        values = tensor.read()
-        if name.startswith(("network.", "average.")) and not bool(torch.isfinite(values).all()):
-            raise TrainingError(
-                f"{name} is not finite at step {position.step}, so nothing was saved; lower optimizer.learning_rate "
-                f"(now {config.optimizer.learning_rate}) and go on with --allow-changes from the checkpoint before, "
-                "if any."
-            )
-        return values
-
-    return replace(tensor, read=read)
-
-
-def _keep(folder: Path, images_seen: int, sigma_rel: float, tensors: dict[str, LazyTensor]) -> None:
-    save_snapshot(folder, Snapshot(images_seen, sigma_rel, tensors))
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            # Refused before anything was written.
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                with suppress(OSError):
+                    for path in new:
+                        path.rmdir()

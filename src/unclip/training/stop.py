@@ -1,4 +1,4 @@
-"""A polite end: signals become a flag that the loop reads between steps. Knows no loop."""
+"""End a run politely: signals set a flag that the trainer reads between steps."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopFlag:
-    """False until the process has been asked to end."""
+    """False until the process has been asked to end; then `name` is the signal's."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -21,8 +21,9 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopFlag]:
-    """Turn the first SIGINT or SIGTERM into a set flag; a second one acts at once. Elsewhere than in the main thread,
-    where signals cannot be caught, the flag stays unset.
+    """Set the flag at the first SIGINT or SIGTERM; a second one acts at once.
+
+    Outside the main thread signals cannot be caught, and the flag stays unset.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
@@ -43,9 +44,10 @@ def stop_on_signal() -> Iterator[StopFlag]:
 
 
 def outlive_first_signal(worker: int) -> None:
-    """For processes that fetch batches: launchers and terminals signal them too, and the run still needs them.
+    """Ignore the first signal in a process that loads batches: launchers and terminals signal it together with the
+    run, which still needs it.
 
-    A second signal ends them, so they outlive no run. Called in each by `DataLoader` with its number.
+    A second signal ends it, so that it outlives no run. `DataLoader` calls this in each process with its number.
     """
 
     def ignore(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The contract between the loop and what is trained. Knows no stage, no process and no file."""
+"""The contract between the trainer and what it trains: requests, batches, samples, tasks."""
 
 import abc
 import enum
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,130 @@ from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor
 from unclip.runtime import seeded
+
+Gather: TypeAlias = Callable[[Tensor], Tensor]
+"""Concatenates the rows of all processes; see `Cluster.gather`."""
+
+
+class TaskLoss(NamedTuple):
+    """A differentiable scalar, and numbers for the log."""
+
+    loss: Tensor
+    metrics: dict[str, float]
+
+
+class Task(abc.ABC):
+    """A stage under training: its network, its samples and its loss."""
+
+    samples: "Samples"
+    notes: tuple[str, ...] = ()
+    """Lines about the data for the user, shown when the run starts."""
+    embedded: Tensor | None = None
+    """Embeddings of pictures that were computed for this task, so that other processes need not compute them again."""
+    methods: ClassVar[tuple[str, ...]] = ()
+    """Methods of the network that are called besides `forward`, for which FSDP has to gather weights too."""
+
+    @abc.abstractmethod
+    def build(self) -> nn.Module:
+        """Build the network on the CPU, or on the meta device; the same weights every time."""
+
+    def split(self, batch: "Batch", num_rows: int) -> list["Batch"]:
+        """Split a batch into parts of at most `num_rows` samples that go through the network one after the other."""
+        return batch.split(num_rows)
+
+    def prepare(self, network: nn.Module, parts: list["Batch"], gather: Gather) -> list["Batch"]:
+        """Add to each part what its loss needs to know of all others; only a loss that compares samples does."""
+        return parts
+
+    @abc.abstractmethod
+    def forward(self, network: nn.Module, batch: "Batch") -> dict[str, Tensor]:
+        """Run the network on a batch; returns what the loss is computed from, a row for each sample."""
+
+    def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
+        """Compute the mean loss over the samples from what `forward` returned for them."""
+        return TaskLoss(rows["loss"].mean(), {})
+
+    @property
+    def num_compared(self) -> int | None:
+        """Held-out samples that `figures` compares: None for all, 0 for a stage without figures."""
+        return 0
+
+    def draw(self, network: nn.Module, batch: "Batch") -> dict[str, Tensor]:
+        """Sample what `figures` compares, a row for each sample, from the samples' own noise."""
+        raise NotImplementedError(f"{type(self).__name__} compares {self.num_compared} samples but draws none")
+
+    def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
+        """Compute figures beside the held-out loss from the rows that `draw` returned for all samples, in order."""
+        return {}
+
+    def preview(self, network: nn.Module) -> Image.Image | None:
+        """Draw a grid of samples, always of the same pictures and noise; None for a stage without pictures."""
+        return None
+
+    @abc.abstractmethod
+    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
+        """Write the stage with this state dict to `folder` as pipelines load it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Tensors with the samples first, and which samples could not be read."""
+
+    tensors: Mapping[str, Tensor]
+    skipped: tuple[str, ...] = ()
+    """Samples that were damaged, with the reason; their neighbours took their places."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to `device`."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        return Batch(moved, self.skipped)
+
+    def pin_memory(self) -> "Batch":
+        """Copy to memory that a GPU can read by itself; torch's loaders call this."""
+        return Batch({name: tensor.pin_memory() for name, tensor in self.tensors.items()}, self.skipped)
+
+    def rows(self, rows: Tensor | slice) -> "Batch":
+        """Select some of the samples."""
+        return Batch({name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def split(self, num_rows: int) -> list["Batch"]:
+        """Split into parts of `num_rows` samples; the last may be smaller."""
+        return [self.rows(slice(start, start + num_rows)) for start in range(0, len(self), num_rows)]
+
+
+@runtime_checkable
+class SampleSet(Protocol):
+    """Which samples there are; pictures and stored features alike."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the samples."""
+        ...
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Samples of each shard, in the order of `keys`."""
+        ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A data set that answers requests; picklable, and without a device, so that loader processes can hold it."""
+
+    @property
+    def source(self) -> SampleSet:
+        """The set that is read."""
+        ...
+
+    def __call__(self, request: "Request") -> Batch:
+        """Read, draw and prepare all that a loss needs but the networks' work."""
+        ...
 
 
 class Stream(enum.IntEnum):
@@ -27,11 +151,13 @@ class Stream(enum.IntEnum):
     SHARED = 2
     """Drawn for a whole batch of training, the same in every process."""
     HELD_OUT_SHARED = 3
+    """Drawn for all held-out samples at once."""
     DROPOUT = 4
     """Drawn by the network itself, in one process."""
     SELF_CONDITIONING = 5
-    """Drawn once for a batch of training: whether the network is shown its own estimate."""
+    """Drawn once for a batch of training: whether the network reads its own estimate."""
     HELD_OUT_SELF_CONDITIONING = 6
+    """The same for the held-out samples, one draw each."""
 
 
 _HELD_OUT = {
@@ -43,7 +169,7 @@ _HELD_OUT = {
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What one process is to compute of one step: these samples, in these places of the whole batch.
+    """What one process computes of one step: these samples, in these places of the whole batch.
 
     The held-out samples are one batch, however many of them a process reads at a time. All that a step draws comes from
     here, so it depends on the seed and a sample's place in the run alone, and not on how many processes, workers or
@@ -69,168 +195,16 @@ class Request:
         return [seeded(self.seed, stream, self.images_seen + int(slot)) for slot in self.slots]
 
     def shared(self, use: Literal[Stream.SHARED, Stream.SELF_CONDITIONING] = Stream.SHARED) -> torch.Generator:
-        """A generator for what is drawn for the whole batch at once, the same in every process."""
+        """Make a generator for what is drawn for the whole batch at once, the same in every process."""
         return seeded(self.seed, self._stream(use), self.images_seen)
 
     def noise(self, shape: Sequence[int]) -> Tensor:
-        """Standard normal numbers, (samples, *shape) float32."""
+        """Draw standard normal numbers, (samples, *shape) float32."""
         return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in self.generators])
 
     def uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1), (samples, *shape) float32."""
+        """Draw numbers in [0, 1), (samples, *shape) float32."""
         return torch.stack([torch.rand(shape, generator=generator) for generator in self.generators])
 
     def _stream(self, use: Stream) -> Stream:
         return _HELD_OUT[use] if self.is_held_out else use
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Tensors with the samples first, and what could not be read."""
-
-    tensors: Mapping[str, Tensor]
-    skipped: tuple[str, ...] = ()
-    """Samples that were damaged, with the reason; their neighbours took their places."""
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[name]
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same on `device`."""
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
-        return Batch(moved, self.skipped)
-
-    def pin_memory(self) -> "Batch":
-        """The same in memory that a GPU can read by itself; torch's loaders call this."""
-        return Batch({name: tensor.pin_memory() for name, tensor in self.tensors.items()}, self.skipped)
-
-    def rows(self, rows: Tensor | slice) -> "Batch":
-        """Some of the samples."""
-        return Batch({name: tensor[rows] for name, tensor in self.tensors.items()})
-
-    def split(self, num_rows: int) -> list["Batch"]:
-        """Parts of `num_rows` samples; the last may be smaller."""
-        return [self.rows(slice(start, start + num_rows)) for start in range(0, len(self), num_rows)]
-
-
-@runtime_checkable
-class SampleSet(Protocol):
-    """Which samples there are; pictures and stored features alike."""
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Names of the samples."""
-        ...
-
-    @property
-    def shard_sizes(self) -> Sequence[int]:
-        """Samples of each shard, in the order of `keys`."""
-        ...
-
-
-@runtime_checkable
-class Samples(Protocol):
-    """A data set that answers requests; picklable, and without a device, so that loader processes can hold it."""
-
-    @property
-    def source(self) -> SampleSet:
-        """What is read."""
-        ...
-
-    def __call__(self, request: Request) -> Batch:
-        """Read, draw and prepare all that a loss needs but the networks' work."""
-        ...
-
-
-class TaskLoss(NamedTuple):
-    """A differentiable scalar, and numbers worth a line in the log."""
-
-    loss: Tensor
-    metrics: dict[str, float]
-
-
-class Passes(NamedTuple):
-    """How the gradient of a process's share of a batch is to be computed."""
-
-    num_rows: int
-    """Samples of one forward pass, at most."""
-    scale: float
-    """Factor on the loss (float16)."""
-    is_last: Callable[[bool], object]
-    """Told before each backward pass whether it is the last, when the processes exchange their gradients."""
-    gather: Callable[[Tensor], Tensor]
-    """The rows of all processes, without gradients."""
-    rank: int
-    num_processes: int
-
-
-class Task(abc.ABC):
-    """A stage under training: its network, its samples and its loss."""
-
-    samples: Samples
-    notes: tuple[str, ...] = ()
-    """What there is to say of the data when the run starts, a line each."""
-    embedded: Tensor | None = None
-    """Embeddings of pictures that were computed for this task, for other processes to take over."""
-
-    @abc.abstractmethod
-    def build(self) -> nn.Module:
-        """A new network, on the CPU; the same weights every time."""
-
-    @abc.abstractmethod
-    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
-        """The mean loss over the samples of a batch."""
-
-    def split(self, batch: Batch, num_rows: int) -> list[Batch]:
-        """The parts of at most `num_rows` samples that go through the network one after the other."""
-        return batch.split(num_rows)
-
-    def backward(self, network: nn.Module, batch: Batch, passes: Passes) -> TaskLoss:
-        """Add the gradient of the mean loss to the network's parameters; returns the loss, detached."""
-        parts = self.split(batch, passes.num_rows)
-        total, sums = torch.zeros((), device=batch_device(batch)), dict[str, float]()
-        for number, part in enumerate(parts, start=1):
-            passes.is_last(number == len(parts))
-            share = len(part) / len(batch)
-            loss, metrics = self.loss(network, part)
-            (loss * (share * passes.scale)).backward()
-            total += share * loss.detach()
-            sums = {name: sums.get(name, 0.0) + share * value for name, value in metrics.items()}
-        return TaskLoss(total, sums)
-
-    @abc.abstractmethod
-    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """What the held-out loss is computed from, a row for each sample."""
-
-    def held_out_loss(self, network: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
-        """The loss of a batch, from the rows of all its samples in their order, whichever process computed them."""
-        return rows["loss"].mean()
-
-    @property
-    def num_compared(self) -> int | None:
-        """Held-out samples that `figures` compares: None for all, 0 where a stage has no figures."""
-        return 0
-
-    def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """What `figures` compares, a row for each sample; drawn with the samples' own noise."""
-        raise NotImplementedError(f"{type(self).__name__} compares {self.num_compared} samples but draws none")
-
-    def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """Figures beside the held-out loss, from the rows that `draw` returned for all samples, in their order."""
-        return {}
-
-    @abc.abstractmethod
-    def preview(self, network: nn.Module) -> Image.Image | None:
-        """A grid of samples from `network`, always of the same pictures and noise; None if there is nothing to see."""
-
-    @abc.abstractmethod
-    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
-        """Write what the pipeline loads for this stage, with the state dict of its network, to `folder`."""
-
-
-def batch_device(batch: Batch) -> torch.device:
-    """Where a batch's tensors are."""
-    return next(iter(batch.tensors.values())).device

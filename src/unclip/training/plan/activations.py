@@ -1,7 +1,6 @@
-"""Bytes that a forward pass keeps for the way back, counted on any device. Knows autograd; no task and no loop."""
+"""Count the bytes that a forward pass keeps for the backward pass of a GPU, on any device."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -11,14 +10,60 @@ from torch.overrides import TorchFunctionMode
 
 from unclip.training.memory import sharded_blocks
 
+Storages = dict[int, torch.UntypedStorage]
+"""By id. They are kept, so that no two of them share one."""
+
 
 class SavedBytes(NamedTuple):
-    """What one forward pass leaves in memory until the way back, without the weights themselves."""
+    """What one forward pass leaves in memory until the backward pass, without the weights themselves."""
 
     everything: int
     """Bytes of all saved tensors."""
     checkpointed: int
     """Bytes when blocks are computed again: their inputs, the largest block's own, and what lies between blocks."""
+
+
+def count_saved(network: nn.Module, forward: Callable[[], Any], left_out: Iterable[Tensor] = ()) -> SavedBytes:
+    """Count the bytes that `forward`, a call of `network` with gradients, saves, each storage once.
+
+    Weights, buffers and `left_out` (read after the call) are not counted. On meta nothing is computed.
+    """
+    outside, inputs, blocks = Storages(), Storages(), list[Storages]()
+    current = outside
+
+    def save(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        current[id(storage)] = storage
+        return tensor
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        nonlocal current
+        current = Storages()
+        blocks.append(current)
+        inputs.update((id(arg.untyped_storage()), arg.untyped_storage()) for arg in args if isinstance(arg, Tensor))
+
+    def leave(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        nonlocal current
+        current = outside
+
+    found = sharded_blocks(network)
+    handles = [block.register_forward_pre_hook(enter) for block in found]
+    handles += [block.register_forward_hook(leave) for block in found]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    known = {id(tensor.untyped_storage()) for tensor in (*network.parameters(), *network.buffers(), *left_out)}
+
+    def total(storages: Storages, without: set[int]) -> int:
+        return sum(storage.nbytes() for key, storage in storages.items() if key not in without)
+
+    kept = outside | inputs
+    everything = {key: storage for saved in (outside, *blocks) for key, storage in saved.items()}
+    largest = max((total(block, known | kept.keys()) for block in blocks), default=0)
+    return SavedBytes(total(everything, known), total(kept, known) + largest)
 
 
 class GpuAutocast(TorchFunctionMode):
@@ -40,22 +85,19 @@ class GpuAutocast(TorchFunctionMode):
     ) -> Any:
         """Run `func` on arguments of the type that autocast would give it."""
         kwargs = kwargs or {}
-        if func in _PRODUCTS:
-            args, kwargs = _mapped(self._narrow, args, kwargs)
-        elif func in _NORMS and self.dtype != torch.float32:
-            args, kwargs = _mapped(lambda value: _cast(value, torch.float32), args, kwargs)
-        elif func is F.scaled_dot_product_attention:
+        if func is F.scaled_dot_product_attention:
             q, k, v = map(self._narrow, args)
             return _FusedAttention.apply(q, k, v, kwargs.get("attn_mask"))  # type: ignore[no-untyped-call]
-        elif func is F.dropout:
+        if func is F.dropout:
             return _dropout(*args, **kwargs)
+        if func in _PRODUCTS or (func in _NORMS and self.dtype != torch.float32):
+            cast = self._narrow if func in _PRODUCTS else lambda value: _cast(value, torch.float32)
+            args, kwargs = tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
         return func(*args, **kwargs)
 
     def _narrow(self, value: Any) -> Any:
-        if not isinstance(value, nn.Parameter):
+        if not isinstance(value, nn.Parameter) or value.dtype == self.dtype:
             return _cast(value, self.dtype)
-        if value.dtype == self.dtype:
-            return value
         if value not in self.copies:
             self.copies[value] = value.to(self.dtype)
         return self.copies[value]
@@ -65,22 +107,16 @@ _PRODUCTS = {F.linear, F.conv2d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
 _NORMS = {F.group_norm, F.layer_norm}
 
 
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    is_wrong = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != dtype
+    return value.to(dtype) if is_wrong else value
+
+
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """The fused kernel's memory; nothing is kept where nothing is dropped."""
     if not (training and p):
         return x
     dropped: Tensor = _FusedDropout.apply(x)  # type: ignore[no-untyped-call]
     return dropped
-
-
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def _mapped(
-    change: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return tuple(map(change, args)), {name: change(value) for name, value in kwargs.items()}
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -103,60 +139,3 @@ class _FusedDropout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(torch.empty_like(x, dtype=torch.bool))
         return torch.empty_like(x)
-
-
-def count_saved(network: nn.Module, forward: Callable[[], Any], left_out: Iterable[Tensor] = ()) -> SavedBytes:
-    """Bytes that `forward`, a call of `network` with gradients, saves, each storage once.
-
-    Weights, buffers and `left_out` (read after the call) are not counted. On meta nothing is computed.
-    """
-    book = _Book()
-    with torch.autograd.graph.saved_tensors_hooks(book.note, lambda tensor: tensor), book.watching(network):
-        result = forward()
-    del result
-    known = [*network.parameters(), *network.buffers(), *left_out]
-    return book.close({id(tensor.untyped_storage()) for tensor in known})
-
-
-class _Book:
-    """Who saved which storage. Storages are kept, so that no two of them share an id."""
-
-    def __init__(self) -> None:
-        self.open = 0  # the number of the block that runs; 0 outside of blocks
-        self.saved: list[dict[int, torch.UntypedStorage]] = [{}]  # outside of blocks first, then one per block
-        self.inputs: dict[int, torch.UntypedStorage] = {}
-
-    def note(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        self.saved[self.open][id(storage)] = storage
-        return tensor
-
-    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self.saved.append({})
-        self.open = len(self.saved) - 1
-        storages = [arg.untyped_storage() for arg in args if isinstance(arg, Tensor)]
-        self.inputs |= {id(storage): storage for storage in storages}
-
-    def leave(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        self.open = 0
-
-    @contextmanager
-    def watching(self, network: nn.Module) -> Iterator[None]:
-        blocks = sharded_blocks(network)
-        handles = [block.register_forward_pre_hook(self.enter) for block in blocks]
-        handles += [block.register_forward_hook(self.leave) for block in blocks]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def close(self, known: set[int]) -> SavedBytes:
-        everything = {key: storage for saved in self.saved for key, storage in saved.items()}
-        kept = self.saved[0] | self.inputs
-        largest = max((_bytes(block, known | kept.keys()) for block in self.saved[1:]), default=0)
-        return SavedBytes(_bytes(everything, known), _bytes(kept, known) + largest)
-
-
-def _bytes(storages: dict[int, torch.UntypedStorage], known: set[int]) -> int:
-    return sum(storage.nbytes() for key, storage in storages.items() if key not in known)

@@ -1,8 +1,8 @@
-"""What one training step of a recipe costs, counted on meta tensors. Knows tasks and networks; no GPU and no price."""
+"""Count what one training step of a recipe costs, on meta tensors."""
 
 import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from unclip.clip import Clip, ClipConfig
 from unclip.errors import InputError
-from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, count_flops, count_parameters
+from unclip.model.families import family_of
+from unclip.models import DecoderConfig, PriorConfig, count_flops, count_parameters
 from unclip.training.config import (
     ClipTaskConfig,
     DecoderTaskConfig,
@@ -24,8 +25,6 @@ from unclip.training.memory import sharded_blocks
 from unclip.training.optimizer import hidden_matrices
 from unclip.training.plan.activations import GpuAutocast, SavedBytes, count_saved
 
-CLIP_TOKENS = 77
-"""Text tokens that a decoder reads whose own shape does not limit them."""
 BACKWARD = 2
 """A product's gradient is two products of its size: one for the input, one for the weight."""
 
@@ -36,6 +35,7 @@ class StateBytes(NamedTuple):
     weights: int
     """Parameters and buffers, float32."""
     gradients: int
+    """As many as the parameters alone."""
     optimizer: int
     averages: int
     half_copies: int
@@ -43,8 +43,12 @@ class StateBytes(NamedTuple):
     largest_block: int
     """Parameters of the largest block, float32."""
     outside_blocks: int
-    """Parameters of no block, float32: FSDP gathers them together and keeps them whole from the way there to the way
-    back."""
+    """Parameters outside of blocks, float32: FSDP gathers them together and keeps them whole through both passes."""
+
+    @property
+    def checkpoint(self) -> int:
+        """All that a checkpoint holds."""
+        return self.weights + self.averages + self.optimizer
 
 
 class TowerCost(NamedTuple):
@@ -53,7 +57,7 @@ class TowerCost(NamedTuple):
     parameters: int
     bytes: int
     flops_per_image: int
-    """Of every step, for one picture with one text, forward only."""
+    """In every step, for one picture with one text, forward only."""
     flops_once: int
     """For each picture of the set when the run starts."""
 
@@ -67,23 +71,22 @@ class StepCost(NamedTuple):
     state: StateBytes
     saved_per_image: SavedBytes
     estimates: float
-    """Forward passes without gradients: the share of steps that show a self-conditioned network its own estimate."""
+    """Forward passes without gradients: the share of steps in which a self-conditioned network reads its estimate."""
     tower: TowerCost
 
     def saved(self, micro_batch_size: int, checkpointing: bool) -> int:
-        """Bytes of activations at a micro batch."""
+        """Return the bytes of activations at a micro batch."""
         saved = self.saved_per_image
         return micro_batch_size * (saved.checkpointed if checkpointing else saved.everything)
 
     def flops_per_image(self, checkpointing: bool) -> int:
-        """Operations of one image of training: forward, twice that back, once more where blocks are computed again."""
-        passes = 1 + BACKWARD + int(checkpointing) + self.estimates
-        return round(passes * self.forward_flops) + self.tower.flops_per_image
+        """Return the operations of one image: forward, twice that back, once more where blocks are computed again."""
+        return round((1 + BACKWARD + checkpointing + self.estimates) * self.forward_flops) + self.tower.flops_per_image
 
 
 def count_flops_per_image(config: TrainConfig, clip: ClipConfig | None = None) -> int:
-    """Operations of one image of training; raises as `count_step_cost`, which counts more and takes longer."""
-    passes = 1 + BACKWARD + int(config.activation_checkpointing) + _estimates(config.task)
+    """Count the operations of one image of training, faster than `count_step_cost`; raises as that does."""
+    passes = 1 + BACKWARD + config.activation_checkpointing + _estimates(config.task)
     return round(passes * _forward_flops(config.task)) + _tower(config, clip).flops_per_image
 
 
@@ -93,50 +96,40 @@ def count_step_cost(config: TrainConfig, clip: ClipConfig | None = None) -> Step
     Raises `InputError` when such a CLIP is needed and not given.
     """
     network = network_of(config.task)
+    # Per image, of a batch of two: what does not grow with the batch is too little to be told apart.
+    call, mode = _forward_pass(network, config.task, 2), GpuAutocast(getattr(torch, config.precision))
+    with torch.device("meta"), mode:
+        saved = count_saved(network, call, mode.copies.values())
     return StepCost(
         parameters=count_parameters(network),
         forward_flops=_forward_flops(config.task),
         state=count_state(network, config),
-        saved_per_image=_saved(network, config),
+        saved_per_image=SavedBytes(*(math.ceil(count / 2) for count in saved)),
         estimates=_estimates(config.task),
         tower=_tower(config, clip),
     )
 
 
-# Counted once for each shape: building a large network takes a second, even on meta.
-@lru_cache(maxsize=64)
-def _forward_flops(task: TaskConfig) -> int:
-    with torch.device("meta"):
-        return count_flops(*_call(network_of(task), task, 1))
-
-
 def network_of(task: TaskConfig) -> nn.Module:
-    """The network that a task trains, on meta: it takes no memory."""
+    """Build the network that a task trains on the meta device, without memory."""
+    build: Any = family_of(task.model).network
     with torch.device("meta"):
-        match task:
-            case ClipTaskConfig():
-                return Clip(task.model)
-            case PriorTaskConfig():
-                return Prior(task.model)
-            case DecoderTaskConfig():
-                return Decoder(task.model)
-            case UpsamplerTaskConfig():
-                return Upsampler(task.model)
+        network: nn.Module = build(task.model)
+    return network
 
 
 def count_state(network: nn.Module, config: TrainConfig) -> StateBytes:
-    """Bytes of weights and what follows them, by the types of the parameters."""
-    parameters = list(network.parameters())
-    weights = _bytes([*parameters, *network.buffers()])
+    """Count the bytes of weights and of all that has their size, by the types of the parameters."""
+    weights, parameters = _bytes([*network.parameters(), *network.buffers()]), _bytes(network.parameters())
     blocks = [_bytes(block.parameters()) for block in sharded_blocks(network)]
     return StateBytes(
         weights=weights,
-        gradients=_bytes(parameters),
+        gradients=parameters,
         optimizer=optimizer_bytes(network, config.optimizer),
         averages=weights * (1 if config.ema == "classic" else len(config.ema_sigma_rel)),
-        half_copies=0 if config.precision == "float32" else _bytes(parameters) // 2,
+        half_copies=0 if config.precision == "float32" else parameters // 2,
         largest_block=max(blocks, default=0),
-        outside_blocks=_bytes(parameters) - sum(blocks),
+        outside_blocks=parameters - sum(blocks),
     )
 
 
@@ -147,57 +140,27 @@ def optimizer_bytes(network: nn.Module, config: OptimizerConfig) -> int:
     return 2 * _bytes(adamw) + torch.float32.itemsize * len(adamw) + _bytes(muon)
 
 
-def _saved(network: nn.Module, config: TrainConfig) -> SavedBytes:
-    """Per image, of a batch of two: what does not grow with the batch is too little to be told apart."""
+def text_length(model: PriorConfig | DecoderConfig) -> int:
+    """Return the text tokens that a network reads at most."""
+    hidden = family_of(model).example_inputs(model).get("text_hidden")
+    return 0 if hidden is None else hidden.shape[1]
+
+
+# Counted once for each shape: building a large network takes a second, even on meta.
+@lru_cache(maxsize=64)
+def _forward_flops(task: TaskConfig) -> int:
     with torch.device("meta"):
-        function, *args = _call(network, config.task, 2)
-        mode = GpuAutocast(getattr(torch, config.precision))
-        with mode:
-            saved = count_saved(network, lambda: function(*args), mode.copies.values())
-    return SavedBytes(*(math.ceil(count / 2) for count in saved))
+        return count_flops(_forward_pass(network_of(task), task, 1))
 
 
-def _call(network: nn.Module, task: TaskConfig, batch: int) -> tuple[Callable[..., Any], *tuple[Tensor | None, ...]]:
-    """The forward pass of a task and meta tensors of the shapes that it is given; texts are as long as they may be."""
-    time = torch.empty(batch)
-    match task:
-        case ClipTaskConfig(model=shape):
-            size, length = shape.image_size, shape.context_length
-            ids = torch.empty(batch, length, dtype=torch.int64)
-            return _both_towers, network, torch.empty(batch, 3, size, size), ids  # type: ignore[return-value]
-        case PriorTaskConfig(model=shape):
-            embedding = torch.empty(batch, shape.embedding_dim)
-            text = torch.empty(batch, shape.text_embedding_dim or shape.embedding_dim)
-            hidden, mask = _text(batch, shape.num_text_tokens, shape.text_dim or shape.embedding_dim)
-            return network, embedding, time, text, hidden, mask
-        case DecoderTaskConfig(model=shape):
-            embedding = torch.empty(batch, shape.embedding_dim)
-            present = torch.empty(batch, dtype=torch.bool)
-            hidden, mask = _text(batch, text_length(shape), shape.text_dim)
-            picture = torch.empty(batch, shape.in_channels, shape.image_size, shape.image_size)
-            return network, picture, time, embedding, present, embedding if shape.text_dim else None, hidden, mask
-        case UpsamplerTaskConfig(model=shape):
-            crop = torch.empty(batch, shape.in_channels, task.crop_size, task.crop_size)
-            return network, crop, time, torch.empty_like(crop), time if shape.noise_conditioning else None
-
-
-def _both_towers(network: Clip, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    return network.encode_pixels(pixels), network.encode_tokens(ids).embedding
-
-
-def text_length(shape: PriorConfig | DecoderConfig) -> int:
-    """Text tokens that a network reads at most."""
-    if isinstance(shape, PriorConfig):
-        return shape.num_text_tokens
-    if not shape.text_dim:
-        return 0
-    return shape.text_transformer.num_text_tokens if shape.text_transformer else CLIP_TOKENS
-
-
-def _text(batch: int, length: int, width: int) -> tuple[Tensor | None, Tensor | None]:
-    if not (length and width):
-        return None, None
-    return torch.empty(batch, length, width), torch.empty(batch, length, dtype=torch.bool)
+def _forward_pass(network: nn.Module, task: TaskConfig, batch: int) -> Callable[[], object]:
+    """Return the forward pass of a task on meta tensors; texts are as long as they may be."""
+    size = (task.crop_size, task.crop_size) if isinstance(task, UpsamplerTaskConfig) else None
+    inputs = family_of(task.model).example_inputs(task.model, batch, size)
+    if isinstance(task, ClipTaskConfig):
+        pixels = torch.empty(batch, 3, task.model.image_size, task.model.image_size, device="meta")
+        return partial(network, pixels, inputs["ids"])
+    return partial(network, **inputs)
 
 
 def _estimates(task: TaskConfig) -> float:
@@ -207,7 +170,7 @@ def _estimates(task: TaskConfig) -> float:
 
 
 def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
-    """The frozen CLIP of a task. With stored embeddings it stays in memory, to check them by, and computes nothing."""
+    """Count the frozen CLIP of a task; with stored embeddings it computes nothing, but stays to check them."""
     task, stored = config.task, config.data.embeddings is not None
     if not isinstance(task, PriorTaskConfig | DecoderTaskConfig) or task.clip is None or (clip is None and stored):
         return TowerCost(0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What a training run will cost before it starts: arithmetic on counts. Knows a recipe and data sheets; runs nothing.
+"""Plan a training run: its time, price, memory and disk, by arithmetic on counts.
 
 Time is operations divided by a stated share of the GPUs' peak. Memory adds up what a step holds at once, so that it is
 an upper bound where gradients fill while activations go.
@@ -38,13 +38,14 @@ class Memory(Config):
     clip: int
     """The frozen CLIP, float32."""
     gathered: int
-    """Whole weights of other GPUs' shards: of two blocks and what is in none, or of all where they are kept."""
+    """Whole weights of other GPUs' shards: of two blocks and of what is outside of blocks, or of all if they are kept.
+    """
     compute_copies: int
     """Autocast's copies of the weights in the type of the forward pass."""
     communication: int
     """Gradients on their way to other GPUs: DDP's buckets, one block of FSDP's."""
     activations: int
-    """What a micro batch keeps for the way back."""
+    """What a micro batch keeps for the backward pass."""
 
     @property
     def total(self) -> int:
@@ -58,9 +59,9 @@ class Disk(Config):
     pictures: int
     """Shards of JPEG at `source_size`."""
     cache: int
-    """Decoded pictures beside the shards; 0 where each is decoded when its turn comes."""
+    """Decoded pictures beside the shards; 0 if each is decoded for its batch."""
     embeddings: int
-    """Stored features in float16, one caption of 20 tokens a picture; 0 where none are read."""
+    """Stored features in float16, one caption of 20 tokens a picture; 0 if none are read."""
     checkpoints: int
     """Weights, averages and optimiser of those that are kept, and of the best."""
 
@@ -104,7 +105,9 @@ class Plan(Config):
     fits: bool
     """Whether the chosen strategy leaves a tenth of the memory free."""
     advice: str
-    """The smallest change that makes it fit; empty where it fits."""
+    """The smallest change that makes it fit; empty if it fits."""
+    host_memory: int
+    """Main memory of the first process of a run, in bytes: a checkpoint, which is read whole to resume."""
     num_pictures: int
     disk: Disk
     notes: tuple[str, ...]
@@ -120,21 +123,33 @@ def make_plan(
     price: float | None = None,
     clip: ClipConfig | None = None,
 ) -> Plan:
-    """The plan of `config` on `num_gpus` GPUs called `gpu`, at `utilisation` (0 to 1) of their dense peak.
+    """Plan `config` on `num_gpus` GPUs called `gpu`, at `utilisation` (0 to 1) of their dense peak.
 
     `num_pictures` is the size of the data set; `price` is dollars for an hour of one GPU; `clip` is the shape of the
-    frozen CLIP, for recipes that store no embeddings. Raises `InputError` for an unknown GPU, for numbers that are no
-    plan, and for a CLIP that is needed and not given; `ConfigError` for a CLIP that the network does not fit.
+    frozen CLIP, for recipes that store no embeddings. Raises `InputError` for an unknown GPU, for invalid numbers, and
+    for a CLIP that is needed and not given; `ConfigError` for a CLIP that the network does not fit.
     """
-    _check(config, num_gpus, utilisation, price, num_pictures)
+    if not 1 <= num_gpus <= config.batch_size:
+        raise InputError(
+            f"{num_gpus} GPUs cannot share a batch of {config.batch_size}; use 1 to {config.batch_size}, "
+            "or a larger batch_size."
+        )
+    if not 0 < utilisation <= 1:
+        raise InputError(f"utilisation={utilisation} is not a share of the peak; use a number above 0, at most 1.")
+    if price is not None and not 0 <= price < math.inf:
+        raise InputError(f"price={price} is not dollars for an hour; use a number from 0.")
+    if num_pictures < 1:
+        raise InputError(f"{num_pictures} pictures are no data set; use at least 1.")
     check_run(config, clip)
     device, cost = get_gpu(gpu), count_step_cost(config, clip)
     share = math.ceil(config.batch_size / num_gpus)
     micro = min(config.micro_batch_size or share, share)
-    peak = device.float32_flops if config.precision == "float32" else device.half_flops
     flops = cost.flops_per_image(config.activation_checkpointing)
-    speed = num_gpus * peak * utilisation / flops
-    seconds = config.num_images / speed + cost.tower.flops_once * num_pictures / (num_gpus * peak * utilisation)
+    flops_once = cost.tower.flops_once * num_pictures
+    flops_per_second = (
+        num_gpus * utilisation * (device.float32_flops if config.precision == "float32" else device.half_flops)
+    )
+    seconds = (config.num_images * flops + flops_once) / flops_per_second
     gpu_hours = seconds * num_gpus / 3600
     strategies: tuple[Strategy, ...] = get_args(Strategy)
     memory = {strategy: predict_memory(cost, config, strategy, num_gpus, micro) for strategy in strategies}
@@ -151,13 +166,13 @@ def make_plan(
         clip_parameters=cost.tower.parameters,
         forward_flops=cost.forward_flops,
         flops_per_image=flops,
-        flops_once=cost.tower.flops_once * num_pictures,
+        flops_once=flops_once,
         batch_size=config.batch_size,
         micro_batch_size=micro,
         accumulation=math.ceil(share / micro),
         num_images=config.num_images,
         num_steps=math.ceil(config.num_images / config.batch_size),
-        images_per_second=speed,
+        images_per_second=flops_per_second / flops,
         days=seconds / DAY,
         gpu_hours=gpu_hours,
         price=price,
@@ -165,6 +180,7 @@ def make_plan(
         memory=memory,
         fits=fits,
         advice="" if fits else _advice(cost, config, num_gpus, micro, room),
+        host_memory=cost.state.checkpoint,
         num_pictures=num_pictures,
         disk=_disk(cost, config, num_pictures),
         notes=tuple(_notes(config, device)),
@@ -172,108 +188,69 @@ def make_plan(
 
 
 def predict_memory(cost: StepCost, config: TrainConfig, strategy: Strategy, num_gpus: int, micro: int) -> Memory:
-    """Bytes on one of `num_gpus` GPUs at a micro batch.
+    """Predict the bytes on one of `num_gpus` GPUs at a micro batch.
 
     "ddp" holds everything, and the gradients again in the buckets that travel. "fsdp" divides weights, gradients,
-    optimiser and averages, from the moment when they are built, and gathers float32 weights: what is in no block, and
-    two blocks at a time (one ahead); "fsdp_zero2" keeps all that it gathered until the way back is done. Under each,
-    autocast's copies are kept whole from the way there to the way back.
+    optimiser and averages from the start, since networks are built on the meta device and filled when they are sharded,
+    and gathers float32 weights: what is outside of blocks, and two blocks at a time (one ahead); "fsdp_zero2" keeps all
+    that it gathered until the backward pass is done. Autocast's copies are kept whole through both passes.
     """
     state = cost.state
-    largest_unit = max(state.largest_block, state.outside_blocks)
-    sharded = strategy != "ddp" and num_gpus > 1
-    parts = num_gpus if sharded else 1
-    gathered = (
-        min(state.outside_blocks + 2 * state.largest_block, state.gradients) if strategy == "fsdp" else state.gradients
-    )
+    is_sharded = strategy != "ddp" and num_gpus > 1
+    parts, gathered, communication = 1, 0, 0 if num_gpus == 1 else state.gradients
+    if is_sharded:
+        parts, gathered = num_gpus, state.gradients
+        communication = max(state.largest_block, state.outside_blocks)
+        if strategy == "fsdp":
+            gathered = min(state.outside_blocks + 2 * state.largest_block, gathered)
     return Memory(
         weights=math.ceil(state.weights / parts),
         gradients=math.ceil(state.gradients / parts),
         optimizer=math.ceil(state.optimizer / parts),
         averages=math.ceil(state.averages / parts),
         clip=cost.tower.bytes,
-        gathered=gathered if sharded else 0,
+        gathered=gathered,
         compute_copies=state.half_copies,
-        communication=0 if num_gpus == 1 else (largest_unit if sharded else state.gradients),
+        communication=communication,
         activations=cost.saved(micro, config.activation_checkpointing),
     )
 
 
-def _check(config: TrainConfig, num_gpus: int, utilisation: float, price: float | None, num_pictures: int) -> None:
-    if not 1 <= num_gpus <= config.batch_size:
-        raise InputError(
-            f"{num_gpus} GPUs cannot share a batch of {config.batch_size}; use 1 to {config.batch_size}, "
-            "or a larger batch_size."
-        )
-    if not 0 < utilisation <= 1:
-        raise InputError(f"utilisation={utilisation} is not a share of the peak; use a number above 0, at most 1.")
-    if price is not None and not 0 <= price < math.inf:
-        raise InputError(f"price={price} is not dollars for an hour; use a number from 0.")
-    if num_pictures < 1:
-        raise InputError(f"{num_pictures} pictures are no data set; use at least 1.")
-
-
 def _advice(cost: StepCost, config: TrainConfig, num_gpus: int, micro: int, room: int) -> str:
-    """The first change, in order of what it costs, that fits with some micro batch."""
-    for checkpointing, strategy in _changes(config, num_gpus):
-        changed = config.replace(activation_checkpointing=checkpointing, strategy=strategy)
-        for exponent in range(micro.bit_length()):
-            smaller = math.ceil(micro / 2**exponent)
-            if predict_memory(cost, changed, strategy, num_gpus, smaller).total <= room:
-                return _as_options(config, changed, smaller, micro)
-    return "no micro batch, checkpointing or sharding fits it here; use more GPUs, or ones with more memory"
-
-
-def _changes(config: TrainConfig, num_gpus: int) -> Iterator[tuple[bool, Strategy]]:
+    """Find the first change, in order of what it costs, that fits with some micro batch."""
     sharded: tuple[Strategy, ...] = ("fsdp_zero2", "fsdp") if num_gpus > 1 else ()
     for strategy in dict.fromkeys((config.strategy, *sharded)):
         for checkpointing in dict.fromkeys((config.activation_checkpointing, True)):
-            yield checkpointing, strategy
-
-
-def _as_options(config: TrainConfig, changed: TrainConfig, smaller: int, micro: int) -> str:
-    options = []
-    if smaller != micro:
-        options.append(f"--set micro_batch_size={smaller}")
-    if changed.activation_checkpointing != config.activation_checkpointing:
-        options.append("--set activation_checkpointing=true")
-    if changed.strategy != config.strategy:
-        options.append(f"--strategy {changed.strategy}")
-    return " ".join(options)
+            changed = config.replace(activation_checkpointing=checkpointing, strategy=strategy)
+            for exponent in range(micro.bit_length()):
+                smaller = math.ceil(micro / 2**exponent)
+                if predict_memory(cost, changed, strategy, num_gpus, smaller).total <= room:
+                    options = {
+                        f"--set micro_batch_size={smaller}": smaller != micro,
+                        "--set activation_checkpointing=true": checkpointing != config.activation_checkpointing,
+                        f"--strategy {strategy}": strategy != config.strategy,
+                    }
+                    return " ".join(option for option, is_needed in options.items() if is_needed)
+    return "no micro batch, checkpointing or sharding fits it here; use more GPUs, or ones with more memory"
 
 
 def _disk(cost: StepCost, config: TrainConfig, num_pictures: int) -> Disk:
-    data, state = config.data, cost.state
-    checkpoint = state.weights + state.averages + state.optimizer
+    data, task = config.data, config.task
+    cached = 0
+    if data.cache and not isinstance(task, PriorTaskConfig):
+        cached = task.model.image_size**2
+        cached += task.model.low_res_size**2 if isinstance(task, UpsamplerTaskConfig) else 0
+    numbers = 0
+    if data.embeddings is not None and isinstance(task, PriorTaskConfig | DecoderTaskConfig):
+        # Image and text embedding, and the text's states if they are read.
+        width = task.model.embedding_dim if task.model.text_dim is None else task.model.text_dim
+        numbers = 2 * task.model.embedding_dim + min(CAPTION_TOKENS, text_length(task.model)) * width
     return Disk(
         pictures=round(JPEG_BYTES_PER_PIXEL * data.source_size**2) * num_pictures,
-        cache=3 * sum(side**2 for side in _sides(config)) * num_pictures if data.cache else 0,
-        embeddings=0 if data.embeddings is None else _embedding_bytes(config) * num_pictures,
-        checkpoints=checkpoint * (config.keep_checkpoints + 1),
+        cache=3 * cached * num_pictures,
+        embeddings=FLOAT16_BYTES * numbers * num_pictures,
+        checkpoints=cost.state.checkpoint * (config.keep_checkpoints + 1),
     )
-
-
-def _sides(config: TrainConfig) -> tuple[int, ...]:
-    """Sides of the pictures that a run reads."""
-    match config.task:
-        case PriorTaskConfig():
-            return ()
-        case UpsamplerTaskConfig(model=shape):
-            return shape.image_size, shape.low_res_size
-        case task:
-            return (task.model.image_size,)
-
-
-def _embedding_bytes(config: TrainConfig) -> int:
-    """One picture's stored features: image and text embedding, and the text's states where they are read."""
-    task = config.task
-    if not isinstance(task, PriorTaskConfig | DecoderTaskConfig):
-        return 0
-    shape = task.model
-    hidden = min(CAPTION_TOKENS, text_length(shape)) * (
-        shape.embedding_dim if shape.text_dim is None else shape.text_dim
-    )
-    return FLOAT16_BYTES * (2 * shape.embedding_dim + hidden)
 
 
 def _notes(config: TrainConfig, gpu: Gpu) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One task per stage, and the table that finds them. Knows no loop."""
+"""One task per stage, and the table that finds them."""
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ __all__ = ["ClipTask", "DecoderTask", "PriorTask", "UpsamplerTask", "make_task"]
 
 
 def make_task(config: TrainConfig, device: torch.device, embedded: Tensor | None = None) -> Task:
-    """The task that `config` describes, its network initialised from `config.seed`; frozen ones are on `device`.
+    """Open the task of `config`, its network initialised from `config.seed` and frozen ones on `device`.
 
-    `embedded` are the pictures' embeddings where another process has computed them (`Task.embedded`). Raises
-    `ConfigError` before anything is read where the network does not fit what it is to be trained on.
+    `embedded` are the pictures' embeddings if another process has computed them (`Task.embedded`). Raises `ConfigError`
+    before anything is read if the network does not fit the CLIP or the embeddings that it learns from.
     """
     check_run(config)
     match config.task:

@@ -1,4 +1,4 @@
-"""Contrastive training of CLIP. Knows pictures and captions; no diffusion."""
+"""Contrastive training of CLIP on pictures and captions."""
 
 import math
 from collections.abc import Mapping
@@ -7,21 +7,28 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
 from unclip.data import PictureSet
 from unclip.images import from_uint8, resize
-from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
-from unclip.training.task import Batch, Passes, Request, Task, TaskLoss
-from unclip.training.tasks.common import caption_notes, load_pictures, read_items, seeded_network, stack_pixels
-from unclip.training.tasks.texts import Texts, Tokens, choose_captions
+from unclip.training.distributed import unwrap
+from unclip.training.task import Batch, Gather, Request, Task, TaskLoss
+from unclip.training.tasks.common import seeded_network
+from unclip.training.tasks.samples import (
+    Texts,
+    Tokens,
+    caption_notes,
+    choose_captions,
+    load_pictures,
+    read_items,
+    stack_pixels,
+)
 
-# Samples whose captions the vocabulary is learned from.
 VOCABULARY_SAMPLES = 200_000
+"""Samples whose captions the vocabulary is learned from."""
 
 
 class ClipTask(Task):
@@ -41,7 +48,7 @@ class ClipTask(Task):
 
     @classmethod
     def open(cls, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> "ClipTask":
-        """The task on the data that `config` names."""
+        """Open the task on the data that `config` names."""
         pictures = load_pictures(config.data, task.model.image_size)
         notes = caption_notes(pictures, config.data.folder)
         count = min(len(pictures), VOCABULARY_SAMPLES)
@@ -55,91 +62,70 @@ class ClipTask(Task):
     def build(self) -> Clip:
         return seeded_network(lambda: Clip(self.task.model), self.seed)
 
-    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
-        image, text = self._embed(network, batch)
-        return self._contrast(image, text, logit_scale(network))
-
-    def split(self, batch: Batch, num_rows: int) -> list[Batch]:
-        """One part: the loss compares all rows, so that of parts would be another, and lower."""
-        return [batch]
-
-    def backward(self, network: nn.Module, batch: Batch, passes: Passes) -> TaskLoss:
-        """The loss compares every picture with the texts of all processes and parts.
-
-        So embeddings are made first, the loss's gradient with respect to them next, and that is carried back through
-        the towers part by part (GradCache, arXiv 2101.06983), computing each part again where there are several.
-        """
-        parts = batch.split(passes.num_rows)
-        seed = int(torch.randint(2**62, ()))
-        if len(parts) == 1:
-            passes.is_last(True)
-            towers = [self._embed(network, batch)]
-        else:
-            with torch.no_grad():
-                towers = [self._embed_seeded(network, part, seed + number) for number, part in enumerate(parts)]
-        image, text = (torch.cat(rows) for rows in zip(*towers, strict=True))
-        loss, image_gradient, text_gradient, scale_gradient = self._gradients(network, image, text, passes)
-        for number, part in enumerate(parts):
-            is_last = number == len(parts) - 1
-            rows = slice(number * passes.num_rows, (number + 1) * passes.num_rows)
-            if len(parts) > 1:
-                passes.is_last(is_last)
-                towers = [self._embed_seeded(network, part, seed + number)]
-            image, text = towers[0]
-            carried = (image * image_gradient[rows]).sum() + (text * text_gradient[rows]).sum()
-            # Gradients are averaged over the processes; each brings its rows' share of the one loss of them all.
-            carried = passes.num_processes * carried
-            if is_last:
-                carried = carried + logit_scale(network) * scale_gradient
-            (carried * passes.scale).backward()
-        return loss
-
-    def _gradients(
-        self, network: nn.Module, image: Tensor, text: Tensor, passes: Passes
-    ) -> tuple[TaskLoss, Tensor, Tensor, Tensor]:
-        """The loss of all rows of all processes, and its gradient for this process's rows and the temperature."""
-        all_image, all_text = (passes.gather(rows.detach()).requires_grad_() for rows in (image, text))
-        scale = logit_scale(network).detach().requires_grad_()
-        loss, metrics = self._contrast(all_image, all_text, scale)
-        loss.backward()
-        own = slice(passes.rank * len(image), (passes.rank + 1) * len(image))
-        gradients = [leaf.grad for leaf in (all_image, all_text, scale)]
-        assert all(gradient is not None for gradient in gradients), "the loss depends on both towers"
-        return TaskLoss(loss.detach(), metrics), gradients[0][own], gradients[1][own], gradients[2]  # type: ignore[index,return-value]
-
-    def _embed_seeded(self, network: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
-        with forked_random_state(seed):
-            return self._embed(network, batch)
-
-    def _embed(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         longest = int(batch["text_length"].max())
         image, text = network(batch["images"], batch["text_ids"][:, :longest])
-        return image, text.embedding
+        prepared = {name: batch[name] for name in PREPARED if name in batch.tensors}
+        return {"image": image, "text": text.embedding, **prepared}
 
-    def _contrast(self, image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:
-        return TaskLoss(contrastive_loss(image, text, scale), {"top1": _top1(image, text)})
+    def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
+        """Compare every picture with the texts of all processes and parts."""
+        scale = logit_scale(network)
+        if "image_gradient" not in rows:
+            return _contrast(gather(rows["image"]), gather(rows["text"]), scale)
+        # The value is that of the whole batch; the gradient is the one that `prepare` found.
+        carried = sum((rows[name] * rows[f"{name}_gradient"]).sum() for name in ("image", "text"))
+        carried = carried + scale * rows["scale_gradient"][0]
+        return TaskLoss(rows["whole_loss"][0] + carried - carried.detach(), {"top1": float(rows["top1"][0])})
 
-    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        image, text = self._embed(network, batch)
-        return {"image": image, "text": text}
+    # GradCache (arXiv 2101.06983): the whole batch's loss, with the memory of one part.
+    def prepare(self, network: nn.Module, parts: list[Batch], gather: Gather) -> list[Batch]:
+        """Add to each part the loss of the whole batch and its gradient for the part's embeddings.
 
-    def held_out_loss(self, network: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
-        """As in training, each picture is compared with the texts of its whole batch."""
-        return contrastive_loss(rows["image"], rows["text"], logit_scale(network))
-
-    def preview(self, network: nn.Module) -> Image.Image | None:
-        return None
+        Embeddings of all parts are made first, without gradients; `loss` carries the gradients back through the towers
+        part by part, computing each part again.
+        """
+        if len(parts) == 1:
+            return parts
+        with torch.no_grad():
+            towers = [self.forward(network, part) for part in parts]
+        torch.clear_autocast_cache()  # weights that were cast here have no gradient
+        image, text = (torch.cat([rows[name] for rows in towers]).requires_grad_() for name in ("image", "text"))
+        scale = logit_scale(network).detach().requires_grad_()
+        loss, metrics = _contrast(gather(image), gather(text), scale)
+        gradients = torch.autograd.grad(loss, (image, text, scale))
+        whole = {"scale_gradient": gradients[2], "whole_loss": loss.detach(), "top1": torch.tensor(metrics["top1"])}
+        prepared, start = [], 0
+        for part in parts:
+            # A part's loss counts by its share of the batch, these gradients belong to the sum.
+            rows, share = slice(start, start + len(part)), len(part) / len(image)
+            tensors = {"image_gradient": gradients[0][rows] / share, "text_gradient": gradients[1][rows] / share}
+            tensors |= {name: value.expand(len(part)) for name, value in whole.items()}
+            prepared.append(Batch({**part.tensors, **tensors}))
+            start += len(part)
+        return prepared
 
     def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         assert self.tokenizer is not None, "a network without its tokenizer is of no use"
         save_encoder(folder, {name: tensor.read() for name, tensor in state.items()}, self.task.model, self.tokenizer)
 
 
+PREPARED = ("image_gradient", "text_gradient", "scale_gradient", "whole_loss", "top1")
+"""Tensors that `ClipTask.prepare` adds to a part."""
+
+
 def logit_scale(network: nn.Module) -> Tensor:
-    """CLIP's temperature, also behind a wrapper of several processes."""
-    clip = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    """Return CLIP's temperature, also of a network that is wrapped for several processes."""
+    clip = unwrap(network)
     assert isinstance(clip, Clip), type(clip)
     return clip.logit_scale
+
+
+def _contrast(image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:
+    with torch.no_grad():
+        scores = F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
+        hits = scores.argmax(dim=1) == torch.arange(len(scores), device=scores.device)
+    return TaskLoss(contrastive_loss(image, text, scale), {"top1": hits.float().mean().item()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,19 +142,12 @@ class ClipSamples:
         tokens = self.tokens(indices.tolist(), captions, choose_captions(captions, request, 0.0))
         images = from_uint8(stack_pixels(items, self.task.model.image_size))
         images = augment(images, self.task.max_shift, self.task.max_rotation, request.uniform(4))
-        images = degrade(images, self.task.degrade_prob, request.uniform(2))
+        images = shrink_and_restore(images, self.task.degrade_prob, request.uniform(2))
         return Batch({"images": images, **tokens}, skipped)
 
 
-@torch.no_grad()
-def _top1(image_embeddings: Tensor, text_embeddings: Tensor) -> float:
-    scores = F.normalize(image_embeddings.float(), dim=-1) @ F.normalize(text_embeddings.float(), dim=-1).T
-    hits = scores.argmax(dim=1) == torch.arange(len(scores), device=scores.device)
-    return hits.float().mean().item()
-
-
 def augment(images: Tensor, max_shift: float, max_rotation: float, draws: Tensor) -> Tensor:
-    """A small rotation, scale and shift of each picture, on white.
+    """Rotate, scale and shift each picture a little, on white.
 
     `max_shift` is a share of the side (also the largest change of scale), `max_rotation` is in degrees. `draws` are
     numbers in [0, 1), (batch, 4).
@@ -179,20 +158,20 @@ def augment(images: Tensor, max_shift: float, max_rotation: float, draws: Tensor
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     shift = draw[2:] * 2.0 * max_shift
     matrix = torch.stack([torch.stack([cos, -sin, shift[0]], -1), torch.stack([sin, cos, shift[1]], -1)], 1)
-    grid = F.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
+    pixels = F.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
     # White is 1: sampling (image - 1) makes the zero padding white.
-    return F.grid_sample(images - 1.0, grid, align_corners=False) + 1.0
+    return F.grid_sample(images - 1.0, pixels, align_corners=False) + 1.0
 
 
-def degrade(images: Tensor, prob: float, draws: Tensor) -> Tensor:
+def shrink_and_restore(images: Tensor, prob: float, draws: Tensor) -> Tensor:
     """Shrink a share of the pictures to random sizes (a quarter to all of the side) and back.
 
     `draws` are numbers in [0, 1), (batch, 2): whether, and how much.
     """
     side = images.shape[-1]
-    degraded = images.clone()
+    restored = images.clone()
     for row, (chosen, size) in enumerate(draws.tolist()):
         if chosen < prob:
             small = side // 4 + int(size * (side - side // 4 + 1))
-            degraded[row] = resize(resize(images[row : row + 1], small), side)[0]
-    return degraded
+            restored[row] = resize(resize(images[row : row + 1], small), side)[0]
+    return restored

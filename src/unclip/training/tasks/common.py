@@ -1,147 +1,77 @@
-"""What several tasks need: pictures, initialisation from a seed, diffusion losses, frozen embeddings. Knows no loop."""
+"""What the tasks that learn to denoise share: the loss, its draws, frozen embeddings, sampling and previews."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import abc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from unclip.clip import TextImageEncoder
-from unclip.data import Item, PictureSet, emoji_items, item_or_next, open_pictures, probe_uncaptioned, write_shards
-from unclip.diffusion import DiscreteSchedule, Weighting, add_noise, diffusion_loss, estimate_x0
-from unclip.errors import DataError
-from unclip.images import from_uint8
-from unclip.runtime import autocast, forked_random_state, inference_dtype
-from unclip.training.config import DataConfig
-from unclip.training.task import Request, Stream
-from unclip.training.tasks.drawing import StageConfig, bounded, learns_variance
+from unclip.checkpoint import LazyTensor, NetworkWeights, save_network
+from unclip.diffusion import (
+    Denoiser,
+    DiscreteSchedule,
+    Weighting,
+    add_noise,
+    bind,
+    clip_x0,
+    diffusion_loss,
+    estimate_x0,
+    make_schedule,
+)
+from unclip.images import from_uint8, grid, to_pil
+from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND, StageSettings
+from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
+from unclip.pipelines.stage import run_to_end, sample_steps
+from unclip.runtime import forked_random_state
+from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
+from unclip.training.task import Batch, Request, Samples, Stream, Task
 
 N = TypeVar("N", bound=nn.Module)
-EMBED_BATCH = 256
-# Of a coordinate's size: deviations below are those of rounding.
-LEAST_STD = 1e-6
+StageConfig = PriorConfig | DecoderConfig | UpsamplerConfig
+
+SAMPLING = StageSettings(num_steps=16, sampler="dpm++")
+"""How previews and figures are sampled: without guidance."""
+COLUMNS = 12
+"""Pictures in a row of a preview."""
 
 
-def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
-    """The data set at these sizes; the emoji set is rasterised first where its folder is missing."""
-    if config.emoji_split is not None and not Path(config.folder).exists():
-        items = emoji_items(config.emoji_split)[:: config.every][: config.limit]
-        workers = 1 if config.limit else 2
-        write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)
-    return open_pictures(config.folder, image_sizes, cache=config.cache)
+class DiffusionTask(Task):
+    """A stage that learns to denoise; a subclass says what, from which conditioning."""
 
+    network: ClassVar[type[Prior] | type[Decoder] | type[Upsampler]]
+    task: PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig
 
-def caption_notes(pictures: PictureSet, location: str, *, is_required: bool = True) -> tuple[str, ...]:
-    """A line about pictures without a caption, where there are some.
+    def __init__(self, seed: int, device: torch.device, samples: Samples, stage: str) -> None:
+        """`stage` is what the exported file is called."""
+        model = self.task.model
+        self.seed, self.device, self.samples, self.stage = seed, device, samples, stage
+        self.schedule = make_schedule(model.schedule, model.num_timesteps)
 
-    Raises `DataError` where no picture has one and captions are required: there is nothing to learn from.
-    """
-    missing, count = probe_uncaptioned(pictures)
-    if missing and missing == count and is_required:
-        raise DataError(
-            f"none of {count:,} pictures in {location} has a caption; if they stand in another field, write shards "
-            "with them by `unclip data prepare --caption-column FIELD`."
-        )
-    return (f"{missing:,} of {count:,} pictures have no caption; their text is empty.",) if missing else ()
+    def build(self) -> nn.Module:
+        return seeded_network(lambda: self.network(self.task.model), self.seed)  # type: ignore[arg-type]  # its own
 
+    @abc.abstractmethod
+    def x0(self, batch: Batch) -> Tensor:
+        """Return the clean samples of a batch, in the numbers that the network denoises."""
 
-class Read(NamedTuple):
-    """Samples that could be read."""
+    @abc.abstractmethod
+    def conditioning(self, batch: Batch) -> Mapping[str, Tensor | None]:
+        """Return the keyword arguments of the network in the loss, besides x_t and t."""
 
-    items: list[Item]
-    indices: np.ndarray
-    """Their numbers: those asked for, but for damaged ones, whose next readable neighbours stand in."""
-    skipped: tuple[str, ...]
+    def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        tensors, model = {**batch.tensors, "x0": self.x0(batch)}, self.task.model
+        conditioning = self.conditioning(batch)
+        return {"loss": denoising_losses(network, model, self.schedule, self.task.weighting, tensors, conditioning)}
 
-
-def read_items(pictures: PictureSet, indices: Sequence[int] | np.ndarray) -> Read:
-    """The samples of these numbers; a damaged one is named and the next one takes its place."""
-    found = [item_or_next(pictures, int(index)) for index in indices]
-    return Read(
-        [item for item, _, _ in found],
-        np.array([index for _, index, _ in found], np.int64),
-        tuple(name for _, _, names in found for name in names),
-    )
-
-
-def stack_pixels(items: Sequence[Item], image_size: int) -> Tensor:
-    """The items' pictures at a size, uint8 (items, height, width, 3)."""
-    return torch.from_numpy(np.stack([item.pixels[image_size] for item in items]))
-
-
-@dataclass(frozen=True, eq=False)
-class EmbeddingTable:
-    """Image embeddings in memory, (samples, dim) float32."""
-
-    rows: Tensor
-
-    def image(self, indices: np.ndarray) -> Tensor:
-        """The embeddings of these samples."""
-        return self.rows[torch.from_numpy(np.asarray(indices))]
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of each coordinate."""
-        return self.rows.mean(dim=0)
-
-    @property
-    def std(self) -> Tensor:
-        """What each coordinate is divided by; see `divisor`."""
-        return divisor(self.mean, self.rows.std(dim=0, correction=min(1, len(self.rows) - 1)))
-
-
-def divisor(mean: Tensor, std: Tensor) -> Tensor:
-    """The standard deviation of each coordinate, and 1 for those that are the same in all pictures.
-
-    One picture has no deviation at all. Divided by next to nothing, the rounding of an embedding, and any picture that
-    is not like those of the training set, would become numbers of any size.
-    """
-    return torch.where(std > LEAST_STD * mean.abs().clamp_min(1.0), std, torch.ones_like(std))
-
-
-@torch.inference_mode()
-def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int | None = None) -> EmbeddingTable:
-    """CLIP embeddings of all pictures, or of `limit` spread over the set."""
-    count = len(pictures)
-    chosen = np.arange(count) if limit is None else np.unique(np.linspace(0, count - 1, min(limit, count)).astype(int))
-    size, device = encoder.clip.config.image_size, encoder.device
-    parts = []
-    with autocast(device, inference_dtype(device)):
-        for start in range(0, len(chosen), EMBED_BATCH):
-            items = read_items(pictures, chosen[start : start + EMBED_BATCH]).items
-            pixels = from_uint8(stack_pixels(items, size)).to(device)
-            parts.append(encoder.encode_image(pixels).float().cpu())
-    return EmbeddingTable(torch.cat(parts).clone())
-
-
-def seeded_network(build: Callable[[], N], seed: int) -> N:
-    """Build a network whose initial weights depend on `seed` alone; the caller's random state is untouched."""
-    with forked_random_state(seed):
-        return build()
-
-
-def draw_times(request: Request, num_timesteps: int) -> Tensor:
-    """Uniform table points t = (i + 1) / T, stratified over the whole batch so that it covers all noise levels."""
-    count, generator = request.batch_size, request.shared()
-    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    index = (strata * num_timesteps).long().clamp_(max=num_timesteps - 1)
-    t = ((index + 1).double() / num_timesteps)[torch.randperm(count, generator=generator)]
-    return t[torch.from_numpy(request.slots)]
-
-
-def draw_self_conditioning(request: Request, prob: float) -> Tensor:
-    """Whether the network is shown its own estimate, (samples,) bool.
-
-    One draw for a whole batch of training, so that the other batches are spared its cost; of the held-out samples, one
-    each.
-    """
-    generator = request.shared(Stream.SELF_CONDITIONING)
-    if not request.is_held_out:
-        return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
-    return (torch.rand(request.batch_size, generator=generator) < prob)[torch.from_numpy(request.slots)]
+    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
+        path = folder / f"{self.stage}.safetensors"
+        weights = NetworkWeights(self.network.__name__, self.task.model, state, str(path))
+        save_network(path, weights, self.stage, "float32")
 
 
 def denoising_losses(
@@ -152,20 +82,74 @@ def denoising_losses(
     batch: Mapping[str, Tensor],
     conditioning: Mapping[str, Tensor | None],
 ) -> Tensor:
-    """The loss of each sample, (batch,), at the `x0`, `noise` and times `t` of the batch.
+    """Compute the loss of each sample, (batch,), at the `x0`, `noise` and times `t` of the batch.
 
-    Where the batch has `self_condition` set, the network first makes an estimate of x0 and is then shown it.
+    Where the batch has `self_condition` set, the network first estimates x0 and then reads the estimate.
     """
     x0, noise, t = batch["x0"], batch["noise"], batch["t"]
     x_t = add_noise(schedule, x0, noise, t)
-    timestep = schedule.timestep(t).float()
+    # Priors learn no variance; their x0 is in standard deviations.
+    learns_variance = not isinstance(model, PriorConfig) and model.learned_variance
     if "self_condition" in batch:
         estimate = torch.zeros_like(x0)
         is_shown = batch["self_condition"]
-        # Processes that share a sharded network make as many passes; held-out samples of one may all be shown nothing.
+        # Processes that share a sharded network make as many passes, whichever of their samples read an estimate.
         if not network.training or bool(is_shown.any()):
-            estimated = estimate_x0(bounded(network, model, schedule, conditioning), x_t, t)
+            denoiser = bind(network, schedule, model.prediction_type, conditioning, learns_variance)
+            bound = EMBEDDING_BOUND if isinstance(model, PriorConfig) else PIXEL_BOUND
+            estimated = estimate_x0(clip_x0(denoiser, bound), x_t, t)
             estimate = torch.where(is_shown.view(-1, *[1] * (x0.ndim - 1)), estimated, estimate)
         conditioning = {**conditioning, "self_condition": estimate.float()}
-    output = network(x_t, timestep, **conditioning)
-    return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learns_variance(model))
+    output = network(x_t, schedule.timestep(t).float(), **conditioning)
+    return diffusion_loss(output, model.prediction_type, schedule, x0, noise, x_t, t, weighting, learns_variance)
+
+
+def draw_times(request: Request, num_timesteps: int) -> Tensor:
+    """Draw uniform table points t = (i + 1) / T, stratified over the whole batch so that it covers all noise levels."""
+    count, generator = request.batch_size, request.shared()
+    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    index = (strata * num_timesteps).long().clamp_(max=num_timesteps - 1)
+    t = ((index + 1).double() / num_timesteps)[torch.randperm(count, generator=generator)]
+    return t[torch.from_numpy(request.slots)]
+
+
+def draw_self_conditioning(request: Request, prob: float) -> Tensor:
+    """Draw whether the network reads its own estimate, (samples,) bool.
+
+    Once for a whole batch of training, so that the other batches are spared its cost; once for each held-out sample.
+    """
+    generator = request.shared(Stream.SELF_CONDITIONING)
+    if not request.is_held_out:
+        return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
+    return (torch.rand(request.batch_size, generator=generator) < prob)[torch.from_numpy(request.slots)]
+
+
+def seeded_network(build: Callable[[], N], seed: int) -> N:
+    """Build a network whose initial weights depend on `seed` alone; the caller's random state is untouched."""
+    with forked_random_state(seed):
+        return build()
+
+
+@contextmanager
+def clip_precision(device: torch.device) -> Iterator[None]:
+    """Run a frozen CLIP in the type of its weights: without gradients, and without the autocast of training."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+@torch.no_grad()
+def sample(denoiser: Denoiser, schedule: DiscreteSchedule, x_T: Tensor) -> Tensor:
+    """Sample x_0 from the noise `x_T` as a pipeline's stage does, with a `denoiser` of that stage and `SAMPLING`."""
+    return run_to_end(sample_steps(denoiser, schedule, SAMPLING, lambda: x_T))
+
+
+def preview_grid(real: np.ndarray, drawn: Tensor) -> Image.Image:
+    """Lay out `real` pictures (uint8, batch first) in the odd rows, and the drawn ones in the rows below."""
+    pairs = to_pil(from_uint8(real)), to_pil(drawn)
+    columns = min(COLUMNS, len(real))
+    rows = []
+    for first in range(0, len(real), columns):
+        for pictures in pairs:
+            row = pictures[first : first + columns]
+            rows += row + [Image.new("RGB", row[0].size, "white")] * (columns - len(row))
+    return grid(rows, columns)

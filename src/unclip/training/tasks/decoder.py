@@ -1,69 +1,59 @@
-"""Training of the decoder: image embeddings of a frozen CLIP to pictures. Knows no prior."""
+"""Training of the decoder: image embeddings of a frozen CLIP to pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import LazyTensor, NetworkWeights, save_network
 from unclip.clip import TextImageEncoder
 from unclip.data import PictureSet
-from unclip.diffusion import make_schedule
 from unclip.errors import ConfigError
 from unclip.images import from_uint8
 from unclip.metrics import frechet_distance
 from unclip.models import Decoder
-from unclip.runtime import autocast, inference_dtype
+from unclip.pipelines import Condition, DecoderStage
+from unclip.runtime import NoiseSource, autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
-from unclip.training.task import Batch, Request, Task, TaskLoss
+from unclip.training.task import Batch, Request
 from unclip.training.tasks.common import (
-    EmbeddingTable,
-    caption_notes,
-    denoising_losses,
+    SAMPLING,
+    DiffusionTask,
+    clip_precision,
     draw_self_conditioning,
     draw_times,
+    preview_grid,
+    sample,
+)
+from unclip.training.tasks.samples import (
+    EmbeddedPictures,
+    Embeddings,
+    StoredTexts,
+    Texts,
+    Tokens,
+    caption_notes,
+    choose_captions,
     embed_pictures,
     load_pictures,
+    open_stored,
     read_items,
-    seeded_network,
     stack_pixels,
+    text_features,
 )
-from unclip.training.tasks.drawing import draw, preview_grid
-from unclip.training.tasks.stored import AlignedEmbeddings, EmbeddedPictures, open_stored
-from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, text_features
 
 NUM_PREVIEWS = 24
-# A Fréchet distance is one of covariances.
 LEAST_COMPARED = 2
+"""Pictures that a Fréchet distance, one of covariances, needs."""
 
 
-@runtime_checkable
-class Embeddings(Protocol):
-    """Image embeddings by the number of their sample."""
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of each coordinate."""
-        ...
-
-    @property
-    def std(self) -> Tensor:
-        """What each coordinate is divided by."""
-        ...
-
-    def image(self, indices: np.ndarray) -> Tensor:
-        """(samples, dim) float32."""
-        ...
-
-
-class DecoderTask(Task):
+class DecoderTask(DiffusionTask):
     """The hybrid objective of Improved DDPM, with classifier-free dropout of the image embedding and the text."""
 
+    network = Decoder
+    task: DecoderTaskConfig
     samples: "DecoderSamples"
 
     def __init__(
@@ -75,156 +65,117 @@ class DecoderTask(Task):
         encoder: TextImageEncoder | None,
     ) -> None:
         """`encoder` reads what `samples` bring no features of."""
-        self.task, self.device, self.seed = task, device, seed
-        self.samples, self.encoder, self.embeddings = samples, encoder, samples.embeddings
-        self.embedded = self.embeddings.rows if isinstance(self.embeddings, EmbeddingTable) else None
-        self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
+        self.task, self.embeddings, self.encoder = task, samples.embeddings, encoder
+        super().__init__(seed, device, samples, "decoder")
 
     @classmethod
     def open(
         cls, config: TrainConfig, task: DecoderTaskConfig, device: torch.device, embedded: Tensor | None = None
     ) -> "DecoderTask":
-        """The task on the data that `config` names; pictures are embedded unless `embedded` has their embeddings.
+        """Open the task on the data that `config` names; pictures are embedded unless `embedded` has the result.
 
-        Raises `ConfigError` where the data lack what the decoder reads.
+        Raises `ConfigError` if the data lack what the decoder reads.
         """
         encoder = None if task.clip is None else TextImageEncoder.load(task.clip, device)
         if task.num_drawn and encoder is None:
             raise ConfigError(
                 f"num_drawn={task.num_drawn} needs a CLIP whose features to compare; name one (task.clip)."
             )
-        pictures = load_pictures(config.data, task.model.image_size)
-        location = config.data.embeddings
-        stored = None
-        if location is not None:
-            features = open_stored(location, encoder)
-            stored = AlignedEmbeddings.of(features, pictures.keys, config.data.missing_share)
-        embeddings = stored or _embed(config, task, encoder, embedded)
-        usable = pictures if stored is None else EmbeddedPictures(pictures, stored)
-        samples = DecoderSamples(usable, embeddings, _texts(task, stored, encoder), task)
+        data, model, notes = config.data, task.model, list[str]()
+        pictures = source = load_pictures(data, model.image_size)
+        texts: Texts | None = None
+        if data.embeddings is not None:
+            stored = open_stored(data.embeddings, encoder)
+            rows = stored.find(pictures.keys, data.missing_share)
+            embeddings = Embeddings.of_shards(stored, rows)
+            source, num_missing = EmbeddedPictures(pictures, embeddings), int((rows < 0).sum())
+            if num_missing:
+                notes.append(f"{num_missing:,} of {len(pictures):,} pictures are skipped: no embedding.")
+            texts = StoredTexts(stored, rows) if stored.text_dim else None
+        elif task.image_drop_prob == 1.0:
+            embeddings = Embeddings.zeros(len(pictures), model.embedding_dim)
+        elif embedded is not None:
+            embeddings = Embeddings.of_table(embedded)
+        elif encoder is not None:
+            embeddings = embed_pictures(encoder, load_pictures(data, encoder.clip.config.image_size))
+            embedded = embeddings.table
+        else:
+            raise ConfigError(
+                "the decoder needs image embeddings: name a CLIP (task.clip) or shards of `unclip embed` "
+                "(data.embeddings), or train without conditioning (task.image_drop_prob=1)."
+            )
+        if model.text_dim and texts is None:
+            if encoder is None:
+                raise ConfigError(
+                    f"the decoder reads text (text_dim={model.text_dim}): name a CLIP (task.clip), or embed with "
+                    "--hidden."
+                )
+            texts = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
+        if model.text_dim and task.text_drop_prob < 1.0:
+            notes += caption_notes(pictures, data.folder, is_required=False)
+        samples = DecoderSamples(source, embeddings, texts if model.text_dim else None, task)
         opened = cls(task, config.seed, device, samples, encoder)
-        if stored is not None and stored.num_missing:
-            opened.notes += (f"{stored.num_missing:,} of {len(pictures):,} pictures are skipped: no embedding.",)
-        if task.model.text_dim and task.text_drop_prob < 1.0:
-            opened.notes += caption_notes(pictures, config.data.folder, is_required=False)
+        opened.notes, opened.embedded = tuple(notes), embedded
         return opened
 
-    def build(self) -> Decoder:
-        network = seeded_network(lambda: Decoder(self.task.model), self.seed)
+    def build(self) -> nn.Module:
+        network = cast(Decoder, super().build())
         network.embedding_mean.copy_(self.embeddings.mean)
         network.embedding_std.copy_(self.embeddings.std)
         return network
 
-    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
-        return TaskLoss(self._losses(network, batch).mean(), {})
+    def x0(self, batch: Batch) -> Tensor:
+        return from_uint8(batch["pixels"])
 
-    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": self._losses(network, batch)}
-
-    def _losses(self, network: nn.Module, batch: Batch) -> Tensor:
-        tensors = {**batch.tensors, "x0": from_uint8(batch["pixels"])}
+    def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
         jitter = self.task.embedding_noise * self.embeddings.std.to(self.device) * batch["jitter"]
-        conditioning = {
-            "image_embedding": batch["image_embedding"] + jitter,
-            "image_present": batch["image_present"],
-            **self._text(batch),
-        }
-        return denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
-
-    def _text(self, batch: Batch) -> dict[str, Tensor]:
+        image = {"image_embedding": batch["image_embedding"] + jitter, "image_present": batch["image_present"]}
         if not self.task.model.text_dim:
-            return {}
+            return {**image}
         text = text_features(batch, self.encoder)
-        return {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
+        return {**image, "text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
 
     @property
     def num_compared(self) -> int:
         return self.task.num_drawn
 
     def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """CLIP's features of held-out pictures, and of pictures drawn from their embeddings."""
+        """Return CLIP's features of held-out pictures, and of pictures drawn from their embeddings."""
         assert self.encoder is not None, "checked when the run began"
-        conditioning = {"image_embedding": batch["image_embedding"], **self._text(batch)}
-        pictures = draw(network, self.task.model, self.schedule, conditioning, batch["noise"]).clamp(-1, 1)
-        real = self.encoder.encode_image(from_uint8(batch["pixels"]))
-        return {"real": real, "drawn": self.encoder.encode_image(pictures)}
+        drawn = self._sample(network, batch, batch["noise"], is_conditional=True)
+        with clip_precision(self.device):
+            real = self.encoder.encode_image(from_uint8(batch["pixels"]))
+            return {"real": real, "drawn": self.encoder.encode_image(drawn)}
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """`frechet_clip`: the distance of `num_drawn` pictures drawn from held-out embeddings to the real ones."""
+        """Compute `frechet_clip`: the distance between real pictures and those drawn from their embeddings."""
         if len(rows["drawn"]) < LEAST_COMPARED:
             return {}
         return {"frechet_clip": frechet_distance(rows["drawn"], rows["real"])}
 
     @torch.inference_mode()
-    def preview(self, network: nn.Module) -> Image.Image | None:
-        """Real pictures in the odd rows, what the decoder makes of their embeddings below."""
-        count = len(self.samples.source)
+    def preview(self, network: nn.Module) -> Image.Image:
+        """Draw real pictures in the odd rows, and below each what the decoder makes of its embedding."""
+        count, size = len(self.samples.source), self.task.model.image_size
         chosen = np.linspace(0, count - 1, min(NUM_PREVIEWS, count)).astype(int)
         request = Request(chosen, np.arange(len(chosen)), len(chosen), 0, self.seed)
         batch = self.samples.plain(request).to(self.device)
-        conditioning = {"image_embedding": batch["image_embedding"], **self._text(batch)}
-        if self.task.image_drop_prob == 1.0:
-            conditioning["image_present"] = torch.zeros(len(batch), dtype=torch.bool, device=self.device)
+        noise = NoiseSource.from_seeds(range(len(chosen)))((3, size, size), self.device)
         with autocast(self.device, inference_dtype(self.device)):
-            return preview_grid(network, self.task.model, conditioning, batch["pixels"].cpu().numpy(), self.device)
+            drawn = self._sample(network, batch, noise, is_conditional=self.task.image_drop_prob < 1.0)
+        return preview_grid(batch["pixels"].cpu().numpy(), drawn)
 
-    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
-        path = folder / "decoder.safetensors"
-        weights = NetworkWeights(Decoder.__name__, self.task.model, state, str(path))
-        save_network(path, weights, "decoder", "float32")
-
-
-def _embed(
-    config: TrainConfig, task: DecoderTaskConfig, encoder: TextImageEncoder | None, embedded: Tensor | None
-) -> Embeddings:
-    if embedded is not None:
-        return EmbeddingTable(embedded)
-    if encoder is not None and task.image_drop_prob < 1.0:
-        return embed_pictures(encoder, load_pictures(config.data, encoder.clip.config.image_size))
-    if task.image_drop_prob < 1.0:
-        raise ConfigError(
-            "the decoder needs image embeddings: name a CLIP (task.clip) or shards of `unclip embed` "
-            "(data.embeddings), or train without conditioning (task.image_drop_prob=1)."
-        )
-    return NoEmbeddings(task.model.embedding_dim)
-
-
-def _texts(task: DecoderTaskConfig, stored: AlignedEmbeddings | None, encoder: TextImageEncoder | None) -> Texts | None:
-    if not task.model.text_dim:
-        return None
-    if stored is not None and stored.stored.text_dim:
-        return StoredTexts(stored.stored, stored.rows)
-    if encoder is None:
-        raise ConfigError(
-            f"the decoder reads text (text_dim={task.model.text_dim}): name a CLIP (task.clip), or embed with --hidden."
-        )
-    return Tokens(encoder.tokenizer, encoder.clip.config.context_length)
-
-
-@dataclass(frozen=True, eq=False)
-class NoEmbeddings:
-    """What an unconditional decoder is given, and never sees: zeros."""
-
-    embedding_dim: int
-
-    @property
-    def mean(self) -> Tensor:
-        """Zeros."""
-        return torch.zeros(self.embedding_dim)
-
-    @property
-    def std(self) -> Tensor:
-        """Ones."""
-        return torch.ones(self.embedding_dim)
-
-    def image(self, indices: np.ndarray) -> Tensor:
-        """Zeros, (samples, dim)."""
-        return torch.zeros(len(indices), self.embedding_dim)
+    def _sample(self, network: nn.Module, batch: Batch, x_T: Tensor, *, is_conditional: bool) -> Tensor:
+        stage, text = DecoderStage(cast(Decoder, network), SAMPLING), text_features(batch, self.encoder)
+        # Guidance is off, so the features of the empty prompt are never read.
+        condition = Condition(text, text, is_conditional=is_conditional)
+        denoiser = stage.denoiser(batch["image_embedding"], condition, SAMPLING)
+        return stage.finish(sample(denoiser, stage.schedule, x_T))
 
 
 @dataclass(frozen=True, eq=False)
 class DecoderSamples:
-    """Pictures with their embeddings and, where the decoder reads it, their text."""
+    """Pictures with their embeddings and, if the decoder reads it, their text."""
 
     source: PictureSet
     embeddings: Embeddings
@@ -233,7 +184,7 @@ class DecoderSamples:
 
     def __call__(self, request: Request) -> Batch:
         model = self.task.model
-        batch = self._read(request, self.task.text_drop_prob)
+        batch = self.plain(request, self.task.text_drop_prob)
         draws = {
             "noise": request.noise((3, model.image_size, model.image_size)),
             "t": draw_times(request, model.num_timesteps),
@@ -244,15 +195,12 @@ class DecoderSamples:
             draws["self_condition"] = draw_self_conditioning(request, self.task.self_conditioning_prob)
         return Batch({**batch.tensors, **draws}, batch.skipped)
 
-    def plain(self, request: Request) -> Batch:
-        """The samples with a caption each, nothing hidden and nothing noised."""
-        return self._read(request, 0.0)
-
-    def _read(self, request: Request, text_drop_prob: float) -> Batch:
+    def plain(self, request: Request, text_drop_prob: float = 0.0) -> Batch:
+        """Read the samples with a caption each, without noise."""
         items, indices, skipped = read_items(self.source, request.indices)
         tensors = {
             "pixels": stack_pixels(items, self.task.model.image_size),
-            "image_embedding": self.embeddings.image(indices),
+            "image_embedding": self.embeddings(indices),
         }
         if self.texts is not None:
             captions = [item.captions for item in items]

@@ -1,4 +1,4 @@
-"""Random damage of the kinds that small pictures come with. Knows pixels; no task and no network.
+"""Damage small pictures at random, as pictures found elsewhere are damaged.
 
 After BSRGAN (Zhang et al. 2021, section 3): blur, resizing, noise and JPEG compression in random order, which is how
 unCLIP's second upsampler is trained (paper, section 2.3). Here they are milder and each leaves most pictures out, since
@@ -19,6 +19,7 @@ from unclip.images import from_uint8, to_pil
 from unclip.shapes import Images
 
 TAPS = 9
+LEAST_SIGMA = 1e-3
 SIGMA = (0.2, 1.5)  # standard deviation of the blur, in pixels
 SCALE = (0.5, 1.0)  # side after shrinking, as a share
 GRAIN = (0.0, 0.08)  # standard deviation of the noise; 0.08 is ten of 255 levels
@@ -46,27 +47,33 @@ def _degrade_one(image: Tensor, generator: torch.Generator) -> Tensor:
     return image
 
 
-# Blur by a Gaussian with its axes turned, BSRGAN section 3.1: half of them isotropic.
-def blur_along(images: Images, sigma_1: float, sigma_2: float, angle: float) -> Images:
-    """Gaussian blur with standard deviations `sigma_1` along `angle` (radians) and `sigma_2` across it, in pixels.
+# Blur by a Gaussian with its axes turned, BSRGAN section 3.1.
+def blur(images: Images, sigma_1: Tensor, sigma_2: Tensor, angle: Tensor, taps: int = TAPS) -> Images:
+    """Blur each picture by a Gaussian with deviations `sigma_1` along `angle` and `sigma_2` across it.
 
-    The edges are repeated.
+    `sigma_1`, `sigma_2` in pixels and `angle` in radians are (batch,); the kernel has `taps` pixels a side. Edges are
+    repeated.
     """
-    pad = TAPS // 2
-    offsets = torch.arange(TAPS, dtype=torch.float32) - pad
+    batch, channels, height, _ = images.shape
+    pad = taps // 2
+    offsets = torch.arange(taps, dtype=torch.float32, device=images.device) - pad
     y, x = torch.meshgrid(offsets, offsets, indexing="ij")
-    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-    kernel = torch.exp(-0.5 * ((along / sigma_1) ** 2 + (across / sigma_2) ** 2))
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, TAPS, TAPS)
-    return F.conv2d(F.pad(images, (pad,) * 4, mode="replicate"), kernel, groups=images.shape[1])
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    sigma_1, sigma_2 = (sigma.clamp_min(LEAST_SIGMA)[:, None, None] for sigma in (sigma_1, sigma_2))
+    kernel = torch.exp(-0.5 * (((x * cos + y * sin) / sigma_1) ** 2 + ((y * cos - x * sin) / sigma_2) ** 2))
+    kernel = (kernel / kernel.sum(dim=(1, 2), keepdim=True)).repeat_interleave(channels, dim=0)
+    # One group a channel of a picture, so that each has its own kernel.
+    padded = F.pad(images, (pad,) * 4, mode="replicate").reshape(1, batch * channels, height + 2 * pad, -1)
+    return F.conv2d(padded, kernel[:, None], groups=batch * channels).reshape(images.shape)
 
 
 # Down- and upsampling, BSRGAN section 3.2; the nearest neighbour is left out, as it moves the picture.
 def shrink_and_enlarge(images: Images, scale: float, down: str, up: str) -> Images:
     """Resize to `scale` of each side with the kernel `down`, and back with `up` (of `KERNELS`)."""
     height, width = images.shape[2:]
-    small = _interpolate(images, (max(round(height * scale), 1), max(round(width * scale), 1)), down)
-    return _interpolate(small, (height, width), up)
+    size = max(round(height * scale), 1), max(round(width * scale), 1)
+    small = F.interpolate(images, size, mode=down, antialias=down != "area")
+    return F.interpolate(small, (height, width), mode=up, antialias=up != "area")
 
 
 # Gaussian noise, BSRGAN section 3.3: independent in each channel, or the same grey in all.
@@ -79,26 +86,20 @@ def add_grain(images: Images, sigma: float, grey: bool, generator: torch.Generat
 # JPEG compression noise, BSRGAN section 3.3.
 def compress(images: Images, quality: int) -> Images:
     """Write each picture as JPEG of that quality, and read it."""
-    return torch.cat([_compress_one(picture, quality) for picture in to_pil(images)])
-
-
-def _compress_one(picture: Image.Image, quality: int) -> Tensor:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
-    with Image.open(file) as read:
-        return from_uint8(np.asarray(read)[None])
-
-
-def _interpolate(images: Tensor, size: tuple[int, int], kernel: str) -> Tensor:
-    if kernel == "area":
-        return F.interpolate(images, size, mode="area")
-    return F.interpolate(images, size, mode=kernel, align_corners=False, antialias=True)
+    compressed = []
+    for picture in to_pil(images):
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=quality)
+        with Image.open(file) as read:
+            compressed.append(from_uint8(np.asarray(read)[None]))
+    return torch.cat(compressed)
 
 
 def _random_blur(image: Tensor, generator: torch.Generator) -> Tensor:
-    sigma_1, sigma_2, angle, isotropic = torch.rand(4, generator=generator).tolist()
-    sigma_1, sigma_2 = _between(SIGMA, sigma_1), _between(SIGMA, sigma_2)
-    return blur_along(image, sigma_1, sigma_1 if isotropic < 0.5 else sigma_2, math.pi * angle)
+    draws = torch.rand(4, generator=generator)
+    sigma_1, sigma_2 = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * draws[:2, None]
+    is_isotropic = bool(draws[3] < 0.5)
+    return blur(image, sigma_1, sigma_1 if is_isotropic else sigma_2, math.pi * draws[2:3])
 
 
 def _random_resize(image: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,48 +1,56 @@
-"""Training of the prior: text features to image embeddings of a frozen CLIP. Knows no pixels but to embed them."""
+"""Training of the prior: text features to image embeddings of a frozen CLIP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import cast
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoint import LazyTensor, NetworkWeights, save_network
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, PictureSet
-from unclip.diffusion import make_schedule
 from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.metrics import cosine_figures
 from unclip.models import Prior
-from unclip.runtime import autocast, inference_dtype
+from unclip.pipelines import PriorStage
 from unclip.training.config import PriorTaskConfig, TrainConfig
-from unclip.training.task import Batch, Request, Samples, Task, TaskLoss
+from unclip.training.task import Batch, Request, Samples
 from unclip.training.tasks.common import (
-    EmbeddingTable,
-    caption_notes,
-    denoising_losses,
-    divisor,
+    SAMPLING,
+    DiffusionTask,
+    clip_precision,
     draw_self_conditioning,
     draw_times,
+    sample,
+)
+from unclip.training.tasks.samples import (
+    Embeddings,
+    StoredTexts,
+    Texts,
+    Tokens,
+    caption_notes,
+    choose_captions,
     embed_pictures,
     load_pictures,
+    next_valid,
+    open_stored,
     read_items,
-    seeded_network,
+    split_by_length,
     stack_pixels,
+    text_features,
 )
-from unclip.training.tasks.drawing import draw
-from unclip.training.tasks.stored import next_valid, open_stored
-from unclip.training.tasks.texts import StoredTexts, Texts, Tokens, choose_captions, split_by_length, text_features
 
-# Pictures whose embeddings give the statistics where each batch's are computed when its turn comes.
 NUM_STATISTICS = 10_000
+"""Pictures whose embeddings give the statistics when each batch is embedded in its own step."""
 
 
-class PriorTask(Task):
+class PriorTask(DiffusionTask):
     """Mean-squared error in the space of standardised embeddings (DALL-E 2, eq. 2)."""
+
+    network = Prior
+    task: PriorTaskConfig
+    methods = ("text_cache",)
 
     def __init__(
         self,
@@ -50,64 +58,61 @@ class PriorTask(Task):
         seed: int,
         device: torch.device,
         samples: Samples,
-        statistics: tuple[Tensor, Tensor],
+        embeddings: Embeddings,
         encoder: TextImageEncoder | None,
-        embedded: Tensor | None = None,
     ) -> None:
-        """`statistics` are mean and deviation of each coordinate; `encoder` reads what comes without features."""
-        self.task, self.device, self.seed, self.embedded = task, device, seed, embedded
-        self.samples, self.encoder = samples, encoder
-        self.mean, self.std = statistics
-        self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
+        """`embeddings` give the statistics; `encoder` reads what comes without features."""
+        self.task, self.embeddings, self.encoder = task, embeddings, encoder
+        super().__init__(seed, device, samples, "prior")
 
     @classmethod
     def open(
         cls, config: TrainConfig, task: PriorTaskConfig, device: torch.device, embedded: Tensor | None = None
     ) -> "PriorTask":
-        """The task on the data that `config` names; pictures are embedded unless `embedded` has their embeddings."""
+        """Open the task on the data that `config` names; pictures are embedded unless `embedded` has the result."""
         encoder = TextImageEncoder.load(task.clip, device)
-        location = config.data.embeddings
-        stored = None if location is None else open_stored(location, encoder)
         tokens = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
-        if stored is not None:
-            samples = StoredPriorSamples(stored, _stored_texts(stored, task, tokens), task)
-            return cls(task, config.seed, device, samples, (stored.mean, divisor(stored.mean, stored.std)), encoder)
-        size = encoder.clip.config.image_size
-        pictures = load_pictures(config.data, size)
+        if config.data.embeddings is not None:
+            stored = open_stored(config.data.embeddings, encoder)
+            embeddings = Embeddings.of_shards(stored)
+            samples = PriorSamples(stored, embeddings, _stored_texts(stored, task, tokens), task)
+            return cls(task, config.seed, device, samples, embeddings, encoder)
+        image_size, is_once = encoder.clip.config.image_size, task.embed == "once"
+        pictures = load_pictures(config.data, image_size)
         notes = caption_notes(pictures, config.data.folder) if task.text_drop_prob < 1.0 else ()
-        is_once = task.embed == "once"
-        limit = None if is_once else NUM_STATISTICS
-        table = embed_pictures(encoder, pictures, limit) if embedded is None else EmbeddingTable(embedded)
-        kept, size_seen = (table, None) if is_once else (None, size)
-        pictured = PicturePriorSamples(pictures, kept, tokens, task, size_seen)
-        opened = cls(task, config.seed, device, pictured, (table.mean, table.std), encoder, table.rows)
-        opened.notes = notes
+        if embedded is None:
+            embeddings = embed_pictures(encoder, pictures, None if is_once else NUM_STATISTICS)
+        else:
+            embeddings = Embeddings.of_table(embedded)
+        samples = PriorSamples(pictures, embeddings if is_once else None, tokens, task, image_size)
+        opened = cls(task, config.seed, device, samples, embeddings, encoder)
+        opened.notes, opened.embedded = notes, embeddings.table
         return opened
 
-    def build(self) -> Prior:
-        network = seeded_network(lambda: Prior(self.task.model), self.seed)
-        network.embedding_mean.copy_(self.mean)
-        network.embedding_std.copy_(self.std)
+    def build(self) -> nn.Module:
+        network = cast(Prior, super().build())
+        network.embedding_mean.copy_(self.embeddings.mean)
+        network.embedding_std.copy_(self.embeddings.std)
         return network
 
-    def loss(self, network: nn.Module, batch: Batch) -> TaskLoss:
-        return TaskLoss(self._losses(network, batch).mean(), {})
+    def split(self, batch: Batch, num_rows: int) -> list[Batch]:
+        return split_by_length(batch, num_rows)
 
-    def held_out(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": self._losses(network, batch)}
+    def x0(self, batch: Batch) -> Tensor:
+        mean, std = self.embeddings.mean.to(self.device), self.embeddings.std.to(self.device)
+        return (self._image_embedding(batch) - mean) / std
 
-    def _losses(self, network: nn.Module, batch: Batch) -> Tensor:
-        conditioning, model = self._conditioning(batch), self.task.model
-        tensors = {**batch.tensors, "x0": self._standardized(batch)}
-        return denoising_losses(network, model, self.schedule, self.task.weighting, tensors, conditioning)
-
-    def _conditioning(self, batch: Batch) -> dict[str, Tensor]:
+    def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
         text = text_features(batch, self.encoder)
         hidden = {"text_hidden": text.hidden, "text_mask": text.mask} if self.task.model.num_text_tokens else {}
         return {"text_embedding": text.embedding, **hidden}
 
-    def split(self, batch: Batch, num_rows: int) -> list[Batch]:
-        return split_by_length(batch, num_rows)
+    def _image_embedding(self, batch: Batch) -> Tensor:
+        if "image_embedding" in batch.tensors:
+            return batch["image_embedding"]
+        assert self.encoder is not None, "pixels need a CLIP that embeds them"
+        with clip_precision(self.device):
+            return self.encoder.encode_image(from_uint8(batch["pixels"]))
 
     @property
     def num_compared(self) -> None:
@@ -115,38 +120,23 @@ class PriorTask(Task):
         return None
 
     def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The embeddings of texts and pictures, and those predicted from the texts."""
-        conditioning = self._conditioning(batch)
-        drawn = draw(network, self.task.model, self.schedule, conditioning, batch["noise"])
-        predicted = drawn * self.std.to(self.device) + self.mean.to(self.device)
-        return {"text": conditioning["text_embedding"], "image": self._embedding(batch), "predicted": predicted}
+        """Return the embeddings of texts and pictures, and those sampled for the texts."""
+        stage, text = PriorStage(cast(Prior, network), SAMPLING), text_features(batch, self.encoder)
+        # Guidance is off, so the features of the empty prompt are never read.
+        x_0 = sample(stage.denoiser(text, text, SAMPLING), stage.schedule, batch["noise"])
+        return {
+            "text": text.embedding,
+            "image": self._image_embedding(batch),
+            "predicted": stage.finish(x_0, text),
+        }
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
-        """Cosines of texts, predictions and pictures, and how often a prediction finds its picture."""
+        """Compute cosines of texts, predictions and pictures, and how often a prediction finds its picture."""
         return cosine_figures(rows["text"], rows["image"], rows["predicted"])
-
-    def _standardized(self, batch: Batch) -> Tensor:
-        mean, std = self.mean.to(self.device), self.std.to(self.device)
-        return (self._embedding(batch) - mean) / std
-
-    def _embedding(self, batch: Batch) -> Tensor:
-        if "image_embedding" in batch.tensors:
-            return batch["image_embedding"]
-        assert self.encoder is not None, "pictures need a CLIP that sees them"
-        with torch.no_grad(), autocast(self.device, inference_dtype(self.device)):
-            return self.encoder.encode_image(from_uint8(batch["pixels"])).float()
-
-    def preview(self, network: nn.Module) -> Image.Image | None:
-        return None
-
-    def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
-        path = folder / "prior.safetensors"
-        weights = NetworkWeights(Prior.__name__, self.task.model, state, str(path))
-        save_network(path, weights, "prior", "float32")
 
 
 def _stored_texts(stored: EmbeddingSet, task: PriorTaskConfig, tokens: Tokens) -> Texts:
-    """Stored features of texts where they hold all that the prior reads; else captions, whose tower is cheap."""
+    """Choose stored features of texts if they hold all that the prior reads; else captions, whose tower is cheap."""
     if stored.has_texts and (stored.text_dim or not task.model.num_text_tokens):
         return StoredTexts(stored)
     if stored.has_captions:
@@ -163,55 +153,36 @@ def _stored_texts(stored: EmbeddingSet, task: PriorTaskConfig, tokens: Tokens) -
 
 
 @dataclass(frozen=True, eq=False)
-class PicturePriorSamples:
-    """Samples from pictures: their embeddings in memory, or their pixels for a frozen CLIP."""
+class PriorSamples:
+    """Pairs of text and image embedding: of pictures, or of embedding shards without any picture."""
 
-    source: PictureSet
-    table: EmbeddingTable | None
+    source: PictureSet | EmbeddingSet
+    embeddings: Embeddings | None
+    """None: CLIP embeds the pixels of each batch in the loss."""
     texts: Texts
     task: PriorTaskConfig
-    image_size: int | None
-    """Pixels of a side that CLIP sees, where there is no table."""
+    image_size: int = 0
+    """Pixels of a side that CLIP reads."""
 
     def __call__(self, request: Request) -> Batch:
-        items, indices, skipped = read_items(self.source, request.indices)
-        image = (
-            {"pixels": stack_pixels(items, self.image_size)}
-            if self.image_size is not None
-            else {"image_embedding": self.table.image(indices)}  # type: ignore[union-attr]  # one of both is there
-        )
-        captions = [item.captions for item in items]
-        return Batch({**image, **prior_draws(self.task, self.texts, indices, captions, request)}, skipped)
-
-
-@dataclass(frozen=True, eq=False)
-class StoredPriorSamples:
-    """Samples from embedding shards: no picture is read."""
-
-    source: EmbeddingSet
-    texts: Texts
-    task: PriorTaskConfig
-
-    def __call__(self, request: Request) -> Batch:
-        indices, skipped = next_valid(self.source, request.indices)
-        # Where features of texts are read, only their number matters, and not every layout holds the texts.
-        captions = [
-            self.source.captions(int(index))
-            if isinstance(self.texts, Tokens)
-            else [""] * self.source.num_texts(int(index))
-            for index in indices
-        ]
-        draws = prior_draws(self.task, self.texts, indices, captions, request)
-        return Batch({"image_embedding": self.source.image(indices), **draws}, skipped)
-
-
-def prior_draws(
-    task: PriorTaskConfig, texts: Texts, indices: np.ndarray, captions: Sequence[Sequence[str]], request: Request
-) -> dict[str, Tensor]:
-    """Text, noise and times of a prior's batch."""
-    chosen = choose_captions(captions, request, task.text_drop_prob)
-    draws = texts(indices.tolist(), captions, chosen)
-    draws |= {"noise": request.noise((task.model.embedding_dim,)), "t": draw_times(request, task.model.num_timesteps)}
-    if task.model.self_conditioning:
-        draws["self_condition"] = draw_self_conditioning(request, task.self_conditioning_prob)
-    return draws
+        tensors: dict[str, Tensor] = {}
+        if isinstance(self.source, EmbeddingSet):
+            indices, skipped = next_valid(self.source, request.indices)
+            # Where features of texts are read, only their number matters, and not every layout holds the texts.
+            captions = [
+                self.source.captions(index) if isinstance(self.texts, Tokens) else [""] * self.source.num_texts(index)
+                for index in indices.tolist()
+            ]
+        else:
+            items, indices, skipped = read_items(self.source, request.indices)
+            captions = [list(item.captions) for item in items]
+            if self.embeddings is None:
+                tensors["pixels"] = stack_pixels(items, self.image_size)
+        if self.embeddings is not None:
+            tensors["image_embedding"] = self.embeddings(indices)
+        model = self.task.model
+        tensors |= self.texts(indices.tolist(), captions, choose_captions(captions, request, self.task.text_drop_prob))
+        tensors |= {"noise": request.noise((model.embedding_dim,)), "t": draw_times(request, model.num_timesteps)}
+        if model.self_conditioning:
+            tensors["self_condition"] = draw_self_conditioning(request, self.task.self_conditioning_prob)
+        return Batch(tensors, skipped)
