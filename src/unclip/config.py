@@ -1,4 +1,4 @@
-"""The base of every configuration; typed overrides and differences by dotted name."""
+"""Define the base of every configuration, and typed overrides and differences by dotted name."""
 
 import json
 from collections.abc import Mapping, Sequence

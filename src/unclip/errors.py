@@ -37,10 +37,10 @@ class TrainingError(UnclipError):
 class DownloadError(UnclipError):
     """A file cannot be fetched from the network."""
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    def __init__(self, reason: str, *, is_missing: bool = False) -> None:
         super().__init__(reason)
-        self.status = status
-        """The status of the HTTP answer, such as 404; None where there was none."""
+        self.is_missing = is_missing
+        """Whether the server answers that there is no such file."""
 
 
 class DependencyError(UnclipError):

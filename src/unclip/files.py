@@ -1,4 +1,4 @@
-"""Atomic writes, downloads, and names of files: a file appears whole or not at all."""
+"""Write files and folders atomically, whole or not at all, download them, and choose their names."""
 
 import errno
 import http.client
@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import shutil
-import time
 import unicodedata
 import urllib.error
 import urllib.parse
@@ -134,34 +133,25 @@ def download(
     url: str,
     path: Path,
     *,
-    pauses: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> None:
     """Fetch `url` over HTTP to `path` atomically.
 
-    A failed download is tried again after each of `pauses` (seconds), unless the server says that there is no such
-    file. `progress` is called with the bytes so far and in all (0 where the server does not say); `check` gets the
-    temporary file and refuses its content by raising. Raises `DownloadError` with the reason, and `InputError` where
-    `path` cannot be written.
+    `progress` is called with the bytes so far and in all (0 if the server does not say); `check` gets the temporary
+    file and refuses its content by raising. Raises `DownloadError` with the reason, and `InputError` if `path` cannot
+    be written.
     """
-    for pause in (*pauses, None):
-        try:
-            with atomic_path(path) as temporary:
-                with temporary.open("wb") as file:
-                    for piece in _http_pieces(url, progress):
-                        file.write(piece)
-                if check is not None:
-                    check(temporary)
-            return
-        except DownloadError as error:
-            if pause is None or error.status in GONE:
-                raise
-            time.sleep(pause)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            for piece in _http_pieces(url, progress):
+                file.write(piece)
+        if check is not None:
+            check(temporary)
 
 
 def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
-    """The content of `url`. A generator, so that errors of the network are told from those of the disk."""
+    """Yield the content of `url`: as a generator, so that errors of the network and of the disk stay apart."""
     try:
         with urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS) as response:
             length, done = int(response.headers.get("Content-Length") or 0), 0
@@ -174,8 +164,8 @@ def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Itera
             raise ConnectionError(f"broke off after {done} of {length} bytes")
     except (OSError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", error)) or type(error).__name__
-        status = error.code if isinstance(error, urllib.error.HTTPError) else None
-        raise DownloadError(reason.splitlines()[0], status) from None
+        is_missing = isinstance(error, urllib.error.HTTPError) and error.code in GONE
+        raise DownloadError(reason.splitlines()[0], is_missing=is_missing) from None
 
 
 def check_writable(paths: Iterable[Path]) -> None:

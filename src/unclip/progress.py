@@ -1,4 +1,4 @@
-"""Show progress on stderr. It is best effort: a stderr that is closed, full or missing stops no work."""
+"""Write lines about progress to stderr; a stderr that is closed, full or missing costs no work."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ BAR_WIDTH = 24
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Write to stderr if it is open; characters that its encoding lacks are escaped."""
+    """Write to stderr if possible; characters that its encoding lacks are escaped."""
     stream = sys.stderr
     # None in a program without a console: `print` would take that for stdout.
     if stream is None:
@@ -22,7 +22,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def on_terminal() -> bool:
-    """Whether stderr is a terminal."""
+    """Return whether stderr is a terminal."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed
@@ -30,9 +30,9 @@ def on_terminal() -> bool:
 
 
 def show_progress(stage: str, done: int, total: int, unit: str = "steps") -> None:
-    """Show that `done` of `total` steps (or another `unit`) of `stage` are done.
+    """Show that `done` of `total` steps (or another `unit`) of `stage` are finished.
 
-    A terminal gets a bar, anything else a line once the stage is finished.
+    A terminal gets a bar, anything else a line at the end.
     """
     if on_terminal():
         bar = "#" * (BAR_WIDTH * done // total)

@@ -96,9 +96,8 @@ class Report:
         """Add curves in one frame."""
         svg = svg_plot(lines, x_label, y_label)
         # A file of its own has no page whose colour it could take.
-        name = self._add_file("svg", svg.replace("currentColor", "#444").encode())
-        html = f"<figure><figcaption>{plain(title)}</figcaption>\n{svg}</figure>"
-        self._add(html, lambda folder: f"![{title}]({folder}/{name})")
+        file = svg.replace("currentColor", "#444").encode()
+        self._add_file(f"<figure><figcaption>{plain(title)}</figcaption>\n{svg}</figure>", "svg", file, title)
 
     def pictures(self, images: Sequence[Image.Image], captions: Sequence[str], alt: Sequence[str] = ()) -> None:
         """Add pictures beside each other, each above its caption; `alt` holds alternative texts, the captions if empty.
@@ -110,19 +109,11 @@ class Report:
         for image, caption, alt_text in zip(images, captions, alt or captions, strict=True):
             file = io.BytesIO()
             image.save(file, "PNG")
-            name = self._add_file("png", file.getvalue())
             kind = ' class="small"' if max(image.size) < SMALL else ""
             source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-            below, inside = (text.translate(str.maketrans("[]\n", "() ")) for text in (caption, alt_text))
-
-            def markdown(folder: str, name: str = name, below: str = below, inside: str = inside) -> str:
-                return f"![{inside}]({folder}/{name})\n{below}"
-
-            self._add(
-                f'<figure><img{kind} src="{source}" alt="{plain(alt_text)}"/>'
-                f"<figcaption>{plain(caption)}</figcaption></figure>",
-                markdown,
-            )
+            html = f'<img{kind} src="{source}" alt="{plain(alt_text)}"/><figcaption>{plain(caption)}</figcaption>'
+            inside, below = (text.translate(str.maketrans("[]\n", "() ")) for text in (alt_text, caption))
+            self._add_file(f"<figure>{html}</figure>", "png", file.getvalue(), inside, f"\n{below}")
 
     def html(self) -> str:
         """Return the whole page, which is well-formed XML too."""
@@ -149,10 +140,10 @@ class Report:
         self._html.append(html)
         self._markdown.append((lambda folder: markdown) if isinstance(markdown, str) else markdown)
 
-    def _add_file(self, suffix: str, content: bytes) -> str:
+    def _add_file(self, html: str, suffix: str, content: bytes, alt: str, below: str = "") -> None:
         name = f"{len(self._files) + 1:02d}.{suffix}"
         self._files[name] = content
-        return name
+        self._add(html, lambda folder: f"![{alt}]({folder}/{name}){below}")
 
 
 WIDTH, HEIGHT = 640, 260

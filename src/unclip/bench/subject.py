@@ -25,7 +25,7 @@ from unclip.models import (
     upsampler_preset,
 )
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
-from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, Stage, UpsamplerStage
+from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, UpsamplerStage
 from unclip.pipelines.chain import chain_to, show_size
 
 Size = tuple[int, int]
@@ -160,12 +160,12 @@ def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> tuple[
         return sizes, None if drawn is None else drawn[1]
     networks = {name: build_on_meta(config) for name, config in subject.networks.items()}
     upsamplers = [UpsamplerStage(networks[name], ALONE) for name in upsampler_names(networks)]
-    stages: dict[str, Stage] = {"prior": PriorStage(networks["prior"], ALONE)} if "prior" in networks else {}
-    stages["decoder"] = DecoderStage(networks["decoder"], ALONE, networks.get("autoencoder"))
+    prior = [PriorStage(networks["prior"], ALONE)] if "prior" in networks else []
+    decoder = DecoderStage(networks["decoder"], ALONE, networks.get("autoencoder"))
     model = Model(
         name=subject.name,
         encoders={},
-        stages=stages | {stage.name: stage for stage in upsamplers},
+        stages={stage.name: stage for stage in (*prior, decoder, *upsamplers)},
         image_size=subject.image_size if upsamplers or "autoencoder" in networks else None,
     )
     chain = chain_to(model, image_size)

@@ -176,12 +176,12 @@ def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, st
 
 def _bytes(name: str, lazy: LazyTensor) -> memoryview:
     tensor = lazy.read().detach().cpu()
-    found = (tuple(tensor.shape), tensor.dtype)
-    assert found == (lazy.shape, lazy.dtype), f"{name} was announced as {lazy.shape} {lazy.dtype}, but is {found}"
+    actual = (tuple(tensor.shape), tensor.dtype)
+    assert actual == (lazy.shape, lazy.dtype), f"{name} was announced as {lazy.shape} {lazy.dtype}, but is {actual}"
     return tensor_bytes(tensor)
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor on the CPU, without a copy where it is contiguous."""
-    # Through bytes: numpy knows neither bfloat16 nor float8.
+    """Return the bytes of a tensor on the CPU, without a copy where it is contiguous."""
+    # Through bytes: numpy has neither bfloat16 nor float8.
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data

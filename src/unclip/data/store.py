@@ -19,8 +19,8 @@ from typing import Any
 
 from unclip.data.sources.base import find_files
 from unclip.data.tars import TarIndex, damaged, index_name, load_index, local_index
-from unclip.errors import DataError, DependencyError, InputError, UnclipError, optional_module
-from unclip.files import atomic_path, expand_home
+from unclip.errors import DataError, DependencyError, DownloadError, InputError, UnclipError, optional_module
+from unclip.files import atomic_path, download, expand_home
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -178,10 +178,6 @@ def list_files(url: str) -> list[str]:
         raise DataError(f"cannot list {url} ({_reason(error)}); check the address and the rights to read it.") from None
 
 
-class _Missing(Exception):
-    """There is no file at the URL."""
-
-
 def fetch(url: str, target: Path) -> bool:
     """Copy the file at `url` to `target`, which appears whole; return False if there is no such file.
 
@@ -189,48 +185,33 @@ def fetch(url: str, target: Path) -> bool:
     """
     for pause in PAUSES:
         try:
-            with atomic_path(target) as temporary:
-                _download(url, temporary)
+            # Without fsspec over HTTP: there it needs seven packages more, of which an asynchronous client, whose
+            # thread does not survive a fork.
+            if _is_http(url):
+                download(url, target)
+            else:
+                with atomic_path(target) as temporary:
+                    _copy(url, temporary)
             return True
-        except _Missing:
-            return False
-        except DataError:
+        except DownloadError as error:
+            if error.is_missing:
+                return False
             if pause is None:
-                raise
+                raise DataError(f"cannot fetch {url} ({error}); check the address and the connection.") from None
             time.sleep(pause)
     raise AssertionError(PAUSES)
 
 
-def _download(url: str, target: Path) -> None:
+def _copy(url: str, target: Path) -> None:
     try:
-        if _is_http(url):
-            _http_get(url, target)
-        else:
-            system, path = _file_system(url)
-            system.get_file(path, str(target))
+        system, path = _file_system(url)
+        system.get_file(path, str(target))
     except UnclipError:
         raise
     except FileNotFoundError:
-        raise _Missing from None
+        raise DownloadError("there is no such file", is_missing=True) from None
     except Exception as error:  # each protocol has exceptions of its own
-        raise DataError(f"cannot fetch {url} ({_reason(error)}); check the address and the connection.") from None
-
-
-# The standard library suffices for whole files: fsspec's HTTP needs seven packages more, of which an asynchronous
-# client, whose thread does not survive a fork.
-def _http_get(url: str, target: Path) -> None:
-    try:
-        with _open_http(url) as response, open(target, "wb") as file:
-            shutil.copyfileobj(response, file, 2**20)
-            expected = response.headers["Content-Length"]
-    except urllib.error.HTTPError as error:
-        # Object stores answer 403 for a missing file if listing is not allowed.
-        if error.code in (403, 404, 410):
-            raise FileNotFoundError(url) from None
-        raise
-    size = target.stat().st_size
-    if expected is not None and size != int(expected):
-        raise OSError(f"{size} of {expected} bytes came")
+        raise DownloadError(_reason(error)) from None
 
 
 def _open_http(url: str) -> Any:

@@ -269,15 +269,12 @@ def run_suites(
         "round_trip": partial(round_trip, model, settings=stages.get("decoder")),
         "upsampler": partial(upsampler_consistency, model, settings=stages),
     }
-    clip, prior, decoder = "clip" in model.encoders, "prior" in model.stages, "decoder" in model.stages
-    parts: dict[str, dict[str, bool]] = {
-        "prior": {"CLIP": clip, "prior": prior},
-        "round_trip": {"CLIP": clip, "decoder": decoder},
-        "upsampler": {"upsampler": bool(model.upsampler_stages)},
-    }
+    parts = {"prior": ("CLIP", "prior"), "round_trip": ("CLIP", "decoder"), "upsampler": ("upsampler",)}
+    is_present = {"CLIP": "clip" in model.encoders, "upsampler": bool(model.upsampler_stages)}
+    is_present |= {name: name in model.stages for name in ("prior", "decoder")}
     figures, notes = Measures(), list[str]()
     for name in SUITES:
-        lacking = " and no ".join(what for what, is_present in parts[name].items() if not is_present)
+        lacking = " and no ".join(part for part in parts[name] if not is_present[part])
         if suites is None and lacking:
             notes.append(f"The suite {name} was left out: the model has no {lacking}.")
         elif suites is None or name in suites:
