@@ -35,7 +35,6 @@ def test_a_sampled_prior_reads_its_text_once() -> None:
     # The two prompts, and the empty one.
     assert count.setup == 3 * 2 * text
     assert count.steps == (2 * 2 * (prior_ends() + prior_blocks(3, 14)),) * 3
-    assert count.total == count.setup + sum(count.steps)
 
 
 def test_guidance_doubles_a_step_and_candidates_multiply_it() -> None:

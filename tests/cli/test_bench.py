@@ -81,7 +81,7 @@ def test_a_recipe_is_measured_with_its_own_settings(unclip: Program) -> None:
         (["sample", "--sampler", "ddmp"], "ddim"),
         (["sample", "--dtype", "bf16"], "bfloat16"),
         (["sample", "--evaluation", "nowhere.json"], "cannot be read"),
-        (["sample", "--price", "nan"], "--price nan is no price"),
+        (["sample", "--price", "nan"], "--price nan is not the price"),
         (["train"], "give what to train"),
         (["train", "--preset", "karlo", "--recipe", "emoji/prior"], "give one of them"),
         (["train", "--recipe", "emoji/prior", "--batch", "8", "--micro-batch", "3"], "does not divide in passes of 3"),

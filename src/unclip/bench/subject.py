@@ -111,7 +111,8 @@ def preset_subject(name: str, stage: str | None = None) -> Subject:
     if kind not in NETWORK_PRESETS or stage == "upsampler":
         allowed = [*NETWORK_PRESETS.keys() - {"upsampler"}, "upsampler_256", "upsampler_1024"]
         raise InputError(f"there is no stage {stage!r}; {did_you_mean(stage, allowed)}")
-    makers = {preset: make for make, presets in NETWORK_PRESETS[kind] for preset in presets}
+    # The first maker of a name counts.
+    makers = {preset: make for make, presets in reversed(NETWORK_PRESETS[kind]) for preset in presets}
     models = {model for model in model_presets() if stage in preset_subject(model).stages}
     if name in models or (name in model_presets() and name not in makers):
         return preset_subject(name).only(stage)
