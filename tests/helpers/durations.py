@@ -23,8 +23,10 @@ class Recorder:
         self.seconds[report.nodeid.partition("::")[0]] += report.duration
 
     def pytest_sessionfinish(self) -> None:
-        table = {name: round(seconds, 1) for name, seconds in sorted(self.seconds.items()) if seconds >= 0.5}
-        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+        before = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+        table = before | {name: round(seconds, 1) for name, seconds in self.seconds.items() if seconds >= 0.5}
+        present = {name: table[name] for name in sorted(table) if (TABLE.parents[1] / name).exists()}
+        TABLE.write_text(json.dumps(present, indent=1) + "\n")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -149,7 +149,7 @@ def test_a_damaged_basis_is_named(
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ([0], "num_components=0 is not possible; give a whole number of at least 1"),
+        ([0], "0 components cannot be kept; give whole numbers from 1 to 16"),
         ([1, 17], "17 components cannot be kept; give whole numbers from 1 to 16"),
         ([], "num_components is empty"),
     ],
