@@ -63,10 +63,22 @@ def inputs(
     return folder
 
 
+def own_isa() -> str:
+    """The highest of `ISA` that this processor has."""
+    has = [True, torch.cpu._is_avx2_supported(), torch.cpu._is_avx512_supported(), torch.cpu._is_vnni_supported()]
+    has += [torch.cpu._is_avx512_bf16_supported(), torch.cpu._is_amx_tile_supported()]
+    return ISA[max(index for index, it_has in enumerate(has) if it_has)]
+
+
 @pytest.fixture(scope="module")
 def run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, str, str, str]], Run]:
-    """The job under (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY, matmul precision, OMP_NUM_THREADS); each runs once."""
+    """The job under (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY, matmul precision, OMP_NUM_THREADS); each runs once.
 
+    What oneDNN may use beyond the processor's own is the processor's own, so that these rows are the plain one.
+    """
+    own = ISA.index(own_isa())
+
+    @cache
     def start(row: tuple[str, str, str, str]) -> Run:
         isa, aten, precision, threads = row
         out = tmp_path_factory.mktemp("row")
@@ -88,7 +100,10 @@ def run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[tup
         facts = json.loads((out / "facts.json").read_text())
         return Run(load_tensors(out / "tensors.safetensors").tensors, facts["losses"], facts["number_formats"])
 
-    return cache(start)
+    def of(row: tuple[str, str, str, str]) -> Run:
+        return start(("", *row[1:]) if row[0] and ISA.index(row[0]) >= own else row)
+
+    return of
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +113,9 @@ def reference(inputs: Path, tiny_recipe: Callable[[str], TrainConfig]) -> Refere
         for pipe in (emoji, karlo):
             for stage in (pipe.prior, pipe.decoder, *pipe.upsamplers.values()):
                 changed(stage.network, change)
-        return processor_job.drawn(emoji, "") | {"karlo": torch.stack(processor_job.imitate(karlo).images)}
+        return processor_job.drawn(emoji, "", processor_job.TASKS) | {
+            "karlo": torch.stack(processor_job.imitate(karlo).images)
+        }
 
     def losses(change: float) -> dict[str, Tensor]:
         return {name.replace("/", "-"): first_loss(tiny_recipe(name), change) for name in RECIPES}
@@ -134,11 +151,12 @@ def psnr(images: Tensor, expected: Tensor) -> float:
 def check(run: Run, reference: Reference) -> None:
     """Float32 results and losses are within rounding of float64, pictures in bfloat16 near them."""
     for name, expected in reference.tensors.items():
-        if name.startswith("/"):
-            room = reference.room[name] + 1e-6
-            torch.testing.assert_close(run.tensors[f"float32{name}"], expected, rtol=0.0, atol=room)
-            if not name.endswith("embeddings"):
-                assert psnr(run.tensors[f"bfloat16{name}"], expected) >= BFLOAT16_PSNR
+        if not name.startswith("/"):
+            continue
+        if (exact := run.tensors.get(f"float32{name}")) is not None:
+            torch.testing.assert_close(exact, expected, rtol=0.0, atol=reference.room[name] + 1e-6)
+        if not name.endswith("embeddings") and (rounded := run.tensors.get(f"bfloat16{name}")) is not None:
+            assert psnr(rounded, expected) >= BFLOAT16_PSNR
     torch.testing.assert_close(run.tensors["karlo/float64"], reference.tensors["karlo"], rtol=0.0, atol=1e-5)
     karlo = reference.room["karlo"] + 1e-6
     torch.testing.assert_close(run.tensors["karlo/float32"], reference.tensors["karlo"], rtol=0.0, atol=karlo)
@@ -158,11 +176,14 @@ def test_other_kernels_draw_and_train_the_same_within_rounding(
 def test_switches_and_threads_of_the_process_change_no_bit(
     row: tuple[str, str, str, str], run: Callable[..., Run], reference: Reference
 ) -> None:
-    """Of what is drawn by default; float32, which a process may have narrowed, stays exact."""
+    """In bfloat16, which is the default where a processor multiplies it natively.
+
+    Float32, which a process may have narrowed and whose convolutions sum thread by thread, stays within its rounding.
+    """
     found, expected = run(row), run(PLAIN)
     check(found, reference)
     for name, tensor in expected.tensors.items():
-        if name.startswith("default"):
+        if name.startswith("bfloat16") and expected.number_formats["decoder"] == "bfloat16":
             assert torch.equal(found.tensors[name], tensor), name
 
 
