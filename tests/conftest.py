@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
-import jaxtyping
 import pytest
 import torch
+
+import annotations
 
 if TYPE_CHECKING:
     from unclip.pipelines import Model, UnClip
@@ -21,7 +22,7 @@ pytest_plugins = ["durations"]
 INNER = ("unclip.nn", "unclip.models", "unclip.clip", "unclip.diffusion")
 PARTS = [f"unclip.{path.stem}" for path in (Path(__file__).parents[1] / "src" / "unclip").glob("[a-z]*")]
 OUTER = [part for part in PARTS if part not in INNER]
-jaxtyping.install_import_hook(OUTER if os.environ.get("CHECKS") == "outer" else "unclip", "annotations.check")
+annotations.install(OUTER if os.environ.get("CHECKS") == "outer" else ["unclip"])
 
 # One thread: sums do not depend on the machine's cores, and two pytest processes do not fight for two cores.
 torch.set_num_threads(1)
@@ -71,6 +72,15 @@ def pipe() -> "UnClip":
 @pytest.fixture(scope="session")
 def model(pipe: "UnClip") -> "Model":
     return pipe.model
+
+
+@pytest.fixture
+def quick_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak of the device from small products: a figure above 0, which is all that most tests of timings need."""
+    from unclip.bench import peak
+
+    monkeypatch.setattr(peak, "SIDES", (128, 256))
+    monkeypatch.setattr(peak, "CONVOLUTIONS", ((1, 32, 16),))
 
 
 @pytest.fixture

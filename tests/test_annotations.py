@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
 
+from annotations import NUM_CHECKED, check_nested
 from unclip.images import resize
 
 
@@ -20,3 +22,18 @@ def test_a_wrong_dtype_is_caught() -> None:
 def test_a_wrong_type_is_caught() -> None:
     with pytest.raises(TypeCheckError):
         resize(torch.zeros(1, 3, 8, 8), "4")
+
+
+def test_a_function_inside_another_is_checked_the_first_times_that_it_is_made() -> None:
+    def make() -> object:
+        def rows(x: Float[Tensor, "rows columns"]) -> int:
+            return len(x)
+
+        return check_nested(rows)
+
+    made = [make() for _ in range(NUM_CHECKED + 1)]
+    assert [function(torch.zeros(2, 3)) for function in made] == [2] * len(made)
+    for function in made[:-1]:
+        with pytest.raises(TypeCheckError):
+            function(torch.zeros(2))
+    assert made[-1](torch.zeros(2)) == 2

@@ -22,6 +22,7 @@ from unclip.model.families import build_on_meta
 from unclip.models import UpsamplerConfig, decoder_preset, kandinsky_decoder_preset, prior_preset, upsampler_preset
 from unclip.training.plan.cost import count_step_cost
 
+pytestmark = pytest.mark.usefixtures("quick_peak")
 CPU = torch.device("cpu")
 PRIOR = prior_preset("tiny")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_peak")
 Program = Callable[..., Any]
 KEYS = {"seconds_per_step", "peak_memory_bytes", "flops_per_step", "share_of_peak", "threads", "machine"}
 

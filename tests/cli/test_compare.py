@@ -10,12 +10,13 @@ import pytest
 Program = Callable[..., Any]
 
 
+@pytest.mark.usefixtures("quick_peak")
 def test_the_page_has_the_figures_of_all_files(
     unclip: Program, tiny_folder: Path, evaluation: Path, tmp_path: Path
 ) -> None:
     timed = unclip(
         "bench", "sample", "--model", tiny_folder, "--steps", "1", "--batch", "2", "--device", "cpu",
-        "--repeats", "1", "--json",
+        "--dtype", "float32", "--repeats", "1", "--json",
     )  # fmt: skip
     (tmp_path / "bench.jsonl").write_text(timed.out * 2)
     done = unclip("compare", evaluation, tmp_path / "bench.jsonl", "-o", tmp_path / "page")

@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from short_runs import stop_after
+from short_runs import changed, small_shards, stop_after
 from unclip.checkpoint import load_tensors
 from unclip.errors import TrainingError
 from unclip.recipes import RECIPES
@@ -17,6 +18,35 @@ from unclip.training.averages import Averages
 
 Recipe = Callable[[str], TrainConfig]
 Run = Callable[[str], Path]
+STAGES = sorted(name for name in RECIPES if name.startswith("emoji/"))
+SIDES = {"emoji/upsampler_256": 64, "emoji/upsampler_1024": 32}
+"""Of upsamplers, whose previews at the recipe's own sizes take seconds."""
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = small_shards(tmp_path_factory.mktemp("small") / "shards", 64, 16)
+
+    def of(name: str) -> TrainConfig:
+        if (side := SIDES.get(name)) is None:
+            return tiny_recipe(name)
+        sizes = {"image_size": side, "low_res_size": side // 4, "crop_size": side // 2}
+        return changed(tiny_recipe(name), folder=str(folder), emoji_split=None, source_size=64, **sizes)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The folder of a run that nothing happens to; each is made once."""
+
+    @cache
+    def run(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole") / name.replace("/", "-")
+        train(recipe(name), folder)
+        return folder
+
+    return run
 
 
 def losses(folder: Path) -> list[float]:
@@ -27,26 +57,26 @@ def final(folder: Path) -> dict[str, torch.Tensor]:
     return load_tensors(sorted(folder.glob("checkpoint-*.safetensors"))[-1]).tensors
 
 
-@pytest.mark.parametrize("name", sorted(name for name in RECIPES if name.startswith("emoji/")))
+@pytest.mark.parametrize("name", STAGES)
 def test_an_interrupted_run_equals_an_uninterrupted_one(
-    name: str, tiny_recipe: Recipe, whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, recipe: Recipe, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        position = train(tiny_recipe(name), tmp_path, stopped=stop_after(4, patch))
+        position = train(recipe(name), tmp_path, stopped=stop_after(4, patch))
     assert position == (4, 32)
-    train(tiny_recipe(name), tmp_path)
-    assert len(losses(whole_run(name))) == 8
-    assert losses(tmp_path) == losses(whole_run(name))
-    whole, halves = final(whole_run(name)), final(tmp_path)
+    train(recipe(name), tmp_path)
+    assert len(losses(undisturbed(name))) == 8
+    assert losses(tmp_path) == losses(undisturbed(name))
+    whole, halves = final(undisturbed(name)), final(tmp_path)
     assert whole.keys() == halves.keys()
     assert all(torch.equal(whole[key], halves[key]) for key in whole)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in RECIPES if name.startswith("emoji/")))
+@pytest.mark.parametrize("name", STAGES)
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    name: str, tiny_recipe: Recipe, whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, recipe: Recipe, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_recipe(name)
+    config = recipe(name)
     update, calls = Averages.update, []
 
     def killed(self: Averages, *args: object) -> None:
@@ -60,7 +90,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
         train(config, tmp_path)
     monkeypatch.setattr(Averages, "update", update)
     train(config, tmp_path)
-    assert losses(tmp_path) == losses(whole_run(name))
+    assert losses(tmp_path) == losses(undisturbed(name))
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
@@ -77,9 +107,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 
 
 def test_other_settings_are_refused_with_their_names(tiny_recipe: Recipe, whole_run: Run) -> None:
-    folder = whole_run("emoji/upsampler_256")
+    folder = whole_run("emoji/decoder")
     with pytest.raises(TrainingError, match=r"batch_size: 8 there, 4 asked"):
-        train(tiny_recipe("emoji/upsampler_256").replace(batch_size=4), folder)
+        train(tiny_recipe("emoji/decoder").replace(batch_size=4), folder)
 
 
 def test_a_run_writes_what_the_pipeline_loads(whole_run: Run) -> None:
