@@ -18,9 +18,6 @@ BASE := .venv/.base-$(KEY)
 TRAIN := .venv/.train-$(KEY)
 TEST := .venv/.test-$(KEY)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25
-# Parts above the pipelines, and the rest; tests/conftest.py says what CHECKS does.
-OUTER := $(addprefix tests/,bench cli data docs evaluate recipes training)
-RUN_TESTS = CHECKS=outer $(PYTEST) $(MARKS) $(OUTER) && $(PYTEST) $(MARKS) $(addprefix --ignore=,$(OUTER))
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt
 
 help: ## List the verbs.
@@ -29,16 +26,14 @@ help: ## List the verbs.
 demo: $(BASE) ## Draw PROMPT="a red apple" into out/demo.png; the first run installs what drawing needs.
 	@$(BIN)/unclip generate "$$PROMPT" -o out/demo.png
 
-test: MARKS := -m "not peers"
-test: $(TEST) ## Run the tests, but for live comparisons with other libraries' metrics.
-	@$(RUN_TESTS)
+test: $(TEST) ## Run the tests, but for most live comparisons with other libraries.
+	@$(PYTEST) -m "not peers"
 
 test-all: $(TEST) ## Run all the tests.
-	@$(RUN_TESTS)
+	@$(PYTEST)
 
-durations: MARKS := --record-durations
 durations: $(TEST) ## Run all the tests, and record which files take long, so that those start first.
-	@$(RUN_TESTS)
+	@$(PYTEST) --record-durations
 
 check: $(TEST) ## Formatting, lint and types; changes nothing.
 	@$(BIN)/ruff format --check .

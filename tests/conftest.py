@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["durations"]
 
-# Every shape and type annotation of the package becomes a check; this stands before the first import of unclip. Most
-# checks are of networks, inside the loops of sampling and training: `make test` leaves those out where it runs the
-# tests of parts above the pipelines, which take a third longer with them.
-INNER = ("unclip.nn", "unclip.models", "unclip.clip", "unclip.diffusion")
-PARTS = [f"unclip.{path.stem}" for path in (Path(__file__).parents[1] / "src" / "unclip").glob("[a-z]*")]
-OUTER = [part for part in PARTS if part not in INNER]
-annotations.install(OUTER if os.environ.get("CHECKS") == "outer" else ["unclip"])
+annotations.install("unclip")
 
 # One thread: sums do not depend on the machine's cores, and two pytest processes do not fight for two cores.
 torch.set_num_threads(1)
@@ -38,8 +32,9 @@ hypothesis.settings.load_profile("unclip")
 
 
 @pytest.fixture(autouse=True)
-def _fixed_random_numbers() -> Iterator[None]:
+def _same_start() -> Iterator[None]:
     """A test that builds a network or draws without a generator of its own gives the same numbers in any order."""
+    annotations.begin_test()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -72,6 +67,17 @@ def pipe() -> "UnClip":
 @pytest.fixture(scope="session")
 def model(pipe: "UnClip") -> "Model":
     return pipe.model
+
+
+@pytest.fixture(scope="session")
+def few_previews() -> Iterator[None]:
+    """Training previews of one or two pictures: drawing them would take longer than the steps of most short runs."""
+    from unclip.training.tasks import decoder, upsampler
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder, "NUM_PREVIEWS", 2)
+        patch.setattr(upsampler, "NUM_PREVIEWS", 1)
+        yield
 
 
 @pytest.fixture

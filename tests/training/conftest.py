@@ -1,6 +1,6 @@
 """A tiny data set and a tiny CLIP that the training tests share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,19 +10,14 @@ from short_runs import changed, small_shards
 from unclip.data import emoji_items, write_shards
 from unclip.recipes import get_recipe
 from unclip.training import TrainConfig, train
-from unclip.training.tasks import decoder, upsampler
 
 NUM_ITEMS = {256: 16, 1024: 4}
 """Pictures by their side in pixels."""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _previews_of_few_pictures() -> Iterator[None]:
-    """Drawing previews would take longer than the steps of most runs here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoder, "NUM_PREVIEWS", 2)
-        patch.setattr(upsampler, "NUM_PREVIEWS", 1)
-        yield
+def _quick_runs(few_previews: None) -> None:
+    del few_previews
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,13 @@ from processes import finish, start
 from unclip.checkpoint import load_tensors
 from unclip.training import TrainConfig
 
-NUM_IMAGES, EVERY = 480, 80
+NUM_IMAGES, EVERY = 320, 80
 Run = Callable[[Path], list[subprocess.Popen[str]]]
 
 
 @pytest.fixture(scope="module")
 def command(tiny_recipe: Callable[[str], TrainConfig]) -> list[str]:
-    """`unclip train` of the smallest stage, 60 steps long, with a checkpoint every ten."""
+    """`unclip train` of the smallest stage, 40 steps long, with a checkpoint every ten."""
     config = tiny_recipe("emoji/prior")
     assert config.task.kind == "prior"
     settings = {
@@ -129,7 +129,7 @@ def test_a_cut_checkpoint_is_passed_over_for_the_one_before_and_the_log_says_so(
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     errors = succeed(start([*command, tmp_path], 2))
     assert "skipped a damaged checkpoint" in errors
-    assert "going on from checkpoint-00000050.safetensors" in errors
+    assert "going on from checkpoint-00000030.safetensors" in errors
     same(final(tmp_path), undisturbed)
 
 
@@ -138,7 +138,7 @@ def test_another_number_of_processes_goes_on_with_the_same_samples(
 ) -> None:
     """Without dropout, whose draws belong to a process, the losses are those of one process throughout."""
     command = [*command[:-1], "--set", "task.model.dropout=0", "--set", "optimizer.decay=constant", "--out"]
-    shorter = [*command[:-1], "--set", "num_images=240", "--out"]
+    shorter = [*command[:-1], "--set", "num_images=160", "--out"]
     succeed(start([*shorter, tmp_path / "changed"], 2))
     assert finish(start([*command, tmp_path / "changed"], 1))[0][0] == 0
     assert finish(start([*command, tmp_path / "alone"], 1))[0][0] == 0
