@@ -10,8 +10,7 @@ from pathlib import Path
 from unclip.clip import ClipConfig
 from unclip.model import Defaults, StageSettings
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
-from unclip.recipes.smoke import CLIP_FOLDER as SMOKE_CLIP_FOLDER
-from unclip.recipes.smoke import tiny_clip
+from unclip.recipes.smoke import shrink_task
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -104,7 +103,6 @@ def decoder() -> TrainConfig:
     model = DecoderConfig(
         image_size=32,
         embedding_dim=CLIP.embedding_dim,
-        text_dim=0,
         base_channels=64,
         channel_mult=(1, 2, 4),
         num_res_blocks=1,
@@ -112,7 +110,6 @@ def decoder() -> TrainConfig:
         head_dim=32,
         context_dim=192,
         patch_size=2,
-        dropout=0.0,
         learned_variance=False,
         prediction_type="x0",
     )
@@ -198,32 +195,14 @@ def _data(source_size: int = 256, every: int = 1) -> DataConfig:
 
 def shrink(config: TrainConfig) -> TrainConfig:
     """Return the smoke variant: narrow networks on 16 pictures, at the sizes of the shipped model's pictures."""
-    task, clip = config.task, tiny_clip(CLIP)
-    match task:
-        case ClipTaskConfig():
-            task = task.replace(model=clip)
-        case PriorTaskConfig(model=model):
-            model = model.replace(
-                embedding_dim=clip.embedding_dim,
-                text_dim=clip.text_width,
-                num_text_tokens=clip.context_length,
-                width=32,
-                depth=1,
-                num_heads=1,
-            )
-            task = task.replace(model=model, clip=SMOKE_CLIP_FOLDER)
-        case DecoderTaskConfig(model=model):
-            model = model.replace(
-                embedding_dim=clip.embedding_dim,
-                base_channels=32,
-                channel_mult=(1, 2),
-                attention_resolutions=(8,),
-                context_dim=64,
-            )
-            task = task.replace(model=model, clip=SMOKE_CLIP_FOLDER)
-        case UpsamplerTaskConfig(model=model):
-            crop_size = 32 if model.image_size == 1024 else task.crop_size
-            task = task.replace(model=model.replace(base_channels=32), crop_size=crop_size)
+    task = shrink_task(config.task)
+    if isinstance(task, PriorTaskConfig):
+        task = task.replace(model=task.model.replace(depth=1, num_heads=1))
+    elif isinstance(task, DecoderTaskConfig):
+        task = task.replace(model=task.model.replace(image_size=32, context_dim=64, patch_size=2))
+    elif isinstance(config.task, UpsamplerTaskConfig):
+        crop_size = 32 if config.task.model.image_size == 1024 else config.task.crop_size
+        task = config.task.replace(model=config.task.model.replace(base_channels=32), crop_size=crop_size)
     return config.replace(
         task=task,
         data=config.data.replace(folder=f"{config.data.folder}-smoke", limit=16),
