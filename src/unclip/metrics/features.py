@@ -125,9 +125,9 @@ class ModuleFeatures:
         """Compute {key: (batch, dim)}; raises `InputError` unless the module returns one row per picture."""
         rows = self.module(resize(as_pixels(images, self.device), self.image_size))
         if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != len(images):
-            found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            shape = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise InputError(
-                f"{self.name} returned {found} for {len(images)} pictures; a module for features returns (batch, dim)."
+                f"{self.name} returned {shape} for {len(images)} pictures; a module for features returns (batch, dim)."
             )
         return {self.key: rows.float()}
 
