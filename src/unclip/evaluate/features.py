@@ -22,7 +22,7 @@ from unclip.metrics import (
 
 Networks = Mapping[str, FeatureNetwork]
 """Feature networks by the kind of features that metrics ask for; a network may make several kinds."""
-Rows = Mapping[str, Float32[Tensor, "_rows _dim"]]
+RowsByKind = Mapping[str, Float32[Tensor, "_rows _dim"]]
 """Features by kind, on the CPU."""
 RowSource = Callable[[str], Iterable[Tensor]]
 """Maps a kind to the rows of a set of pictures, a chunk at a time."""
@@ -72,7 +72,7 @@ def picture_rows(
     pictures: UInt8[Tensor, "batch 3 height width"],
     names: Sequence[str],
     batch_size: int,
-) -> Rows:
+) -> RowsByKind:
     """Compute features of pictures (pictures, 3, size, size), `batch_size` at a time.
 
     Raises `DataError` for a row that is not finite, with the name of its picture.
@@ -125,18 +125,15 @@ def compute_figures(
             others = torch.cat(list(source(other_kind))) if needs_other and source is not None else None
             names = [metric.name for metric in group]
             count, values = len(rows), measure(names, rows, others, num_resamples=bootstrap, seed=seed)
-        figures |= {metric.name: _figure(metric, values[metric.name], count) for metric in group}
+        for metric in group:
+            low, high = values[metric.name].interval or (None, None)
+            figures[metric.name] = Figure(
+                name=metric.name,
+                title=metric.title,
+                value=values[metric.name].value,
+                low=low,
+                high=high,
+                num_images=count,
+                warning=few_images_warning(metric, count),
+            )
     return tuple(figures[metric.name] for metric in metrics)
-
-
-def _figure(metric: Metric, value: MetricValue, num_images: int) -> Figure:
-    low, high = value.interval or (None, None)
-    return Figure(
-        name=metric.name,
-        title=metric.title,
-        value=value.value,
-        low=low,
-        high=high,
-        num_images=num_images,
-        warning=few_images_warning(metric, num_images),
-    )

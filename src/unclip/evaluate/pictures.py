@@ -14,8 +14,8 @@ from torch import Tensor
 
 from unclip.data import Broken, Source, decode_picture, open_source
 from unclip.errors import DataError, InputError, NoCaptionsError
-from unclip.evaluate.chunks import Chunks, share
-from unclip.evaluate.features import Networks, Rows, distinct, picture_rows
+from unclip.evaluate.chunks import Chunks
+from unclip.evaluate.features import Networks, RowsByKind, distinct, picture_rows
 from unclip.evaluate.options import EvaluateOptions
 from unclip.images import crop_square
 from unclip.metrics import FeatureNetwork
@@ -158,7 +158,10 @@ def compute_features(
         key = hashlib.sha256(f"{pictures.content_id} {network.fingerprint} {size}".encode()).hexdigest()
         folder = options.cache_folder / "features" / key[:32]
         stores[network.name] = Chunks(folder=folder, num_items=len(pictures), length=PICTURES_PER_CHUNK)
-    missing = {name: set(share(chunks.missing(), options.node)) for name, chunks in stores.items()}
+    first, step = options.node
+    missing = {
+        name: {number for number in chunks.missing() if number % step == first} for name, chunks in stores.items()
+    }
     numbers, damaged = sorted(set().union(*missing.values())), dict[str, str]()
     items = next(iter(stores.values())).items
     done, total = 0, sum(len(items(number)) for number in numbers)
@@ -181,9 +184,9 @@ def compute_features(
 
 def _chunk_rows(
     pictures: ComparedPictures, items: range, networks: Sequence[FeatureNetwork], size: int, batch_size: int
-) -> tuple[Rows, dict[str, str]]:
+) -> tuple[RowsByKind, dict[str, str]]:
     """Compute the rows of a chunk, a batch of pictures in memory at a time; return also why some cannot be read."""
-    parts, damaged = list[Rows](), dict[str, str]()
+    parts, damaged = list[RowsByKind](), dict[str, str]()
     for first in range(0, len(items), batch_size):
         names, squares = list[str](), list[Image.Image]()
         for index in items[first : first + batch_size]:
