@@ -136,15 +136,15 @@ def round_trip(
         crop_square(image, side) if is_cropped else image.resize((side, side), Image.Resampling.BICUBIC)
         for image in images
     ]
-    z, again, shrunk = features.pictures, encode_pictures(model, decoded), encode_pictures(model, small)
-    cosines, floor = _cosines(again, z), _cosines(again, z.roll(-1, 0))
+    z, z_decoded, z_shrunk = features.pictures, encode_pictures(model, decoded), encode_pictures(model, small)
+    cosines, floor = _cosines(z_decoded, z), _cosines(z_decoded, z.roll(-1, 0))
     return {
         "cosine_mean": cosines.mean().item(),
         "cosine_median": cosines.quantile(0.5).item(),
-        "recall_at_1": recall_at_1(again, z),
+        "recall_at_1": recall_at_1(z_decoded, z),
         "floor_mean": floor.mean().item(),
         "floor_median": floor.quantile(0.5).item(),
-        "shrunk_mean": _cosines(shrunk, z).mean().item(),
+        "shrunk_mean": _cosines(z_shrunk, z).mean().item(),
     }
 
 

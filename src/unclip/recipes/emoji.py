@@ -51,7 +51,7 @@ DEFAULTS = Defaults(
 
 
 def clip() -> TrainConfig:
-    """CLIP on all captions of the emoji set.
+    """Train CLIP on all captions of the emoji set.
 
     `unclip train emoji/clip --out runs/emoji/clip`; 370,000 pictures in 22 minutes, loss 0.33.
     """
@@ -69,7 +69,7 @@ def clip() -> TrainConfig:
 
 
 def prior() -> TrainConfig:
-    """A causal transformer from text features to image embeddings, predicting x0.
+    """Train a causal transformer from text features to image embeddings, predicting x0.
 
     `unclip train emoji/prior --out runs/emoji/prior`, after `emoji/clip`; 146,000 pictures in 12 minutes, loss 0.119.
     """
@@ -95,7 +95,7 @@ def prior() -> TrainConfig:
 
 
 def decoder() -> TrainConfig:
-    """A U-Net at 32 px that works on a 16 px grid (pixel-unshuffle 2), conditioned on the image embedding.
+    """Train a U-Net at 32 px that works on a 16 px grid (pixel-unshuffle 2), conditioned on the image embedding.
 
     `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip`; 520,000 pictures in 127 minutes, loss
     0.026.
@@ -127,7 +127,7 @@ def decoder() -> TrainConfig:
 
 
 def upsampler_256() -> TrainConfig:
-    """A convolutional U-Net 32 to 256 px on 64 px crops.
+    """Train a convolutional U-Net from 32 to 256 px on 64 px crops.
 
     `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage;
     90,000 crops in 15 minutes, loss 0.0125.
@@ -156,7 +156,7 @@ def upsampler_256() -> TrainConfig:
 
 
 def upsampler_1024() -> TrainConfig:
-    """A convolutional U-Net 256 to 1024 px on 128 px crops, that couples pixels by convolutions alone.
+    """Train a convolutional U-Net from 256 to 1024 px on 128 px crops, which couples pixels by convolutions alone.
 
     `unclip train emoji/upsampler_1024 --out runs/emoji/upsampler_1024`; needs no other stage, and rasterises every
     seventh picture at 1024 px (6 GB of cache). 88 GFLOP at 1024 px. 30,000 crops in 52 minutes, loss 0.0022.
