@@ -24,7 +24,7 @@ BUDGETS = {
     "metrics": 1_500,
     "model": 1_740,
     "pipelines": 4_410,
-    "evaluate": 2_260,
+    "evaluate": 2_250,
     "training": 4_530,
     "recipes": 1_890,
     "bench": 1_240,

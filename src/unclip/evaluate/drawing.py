@@ -8,10 +8,11 @@ from pathlib import Path
 from PIL import Image
 
 from unclip.evaluate.chunks import Chunks
-from unclip.evaluate.features import Networks, clip_of, distinct, picture_rows, text_rows
+from unclip.evaluate.features import clip_of, picture_rows, text_rows
 from unclip.evaluate.options import EvaluateOptions, draw_options
 from unclip.evaluate.pictures import as_uint8
 from unclip.images import crop_square, save_png
+from unclip.metrics import FeatureNetwork
 from unclip.model.settings import StageSettings
 from unclip.pipelines.features import chunk_size
 from unclip.pipelines.model import Model
@@ -28,7 +29,7 @@ class DrawnPictures:
 
     model: Model
     prompts: Sequence[str]
-    networks: Networks
+    networks: Sequence[FeatureNetwork]
     out: Path
     label: str
     """What differs from other settings of a sweep; "" without a sweep."""
@@ -93,7 +94,7 @@ class DrawnPictures:
             metadata = {"prompt": prompts[place], "seed": str(seeds[place]), "model": self.model.name}
             save_png(image, self.out / self.sample_path(items.start * count + place), metadata)
         names = [f"{prompt!r}, seed {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
-        rows = dict(picture_rows(distinct(self.networks), as_uint8(images), names, options.feature_batch))
+        rows = dict(picture_rows(self.networks, as_uint8(images), names, options.feature_batch))
         clip = clip_of(self.networks)
         if clip is not None:
             rows["clip_text"] = text_rows(clip, prompts, options.feature_batch)

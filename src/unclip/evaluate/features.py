@@ -20,8 +20,6 @@ from unclip.metrics import (
     measure,
 )
 
-Networks = Mapping[str, FeatureNetwork]
-"""Feature networks by the kind of features that metrics ask for; a network may make several kinds."""
 RowsByKind = Mapping[str, Float32[Tensor, "_rows _dim"]]
 """Features by kind, on the CPU."""
 RowSource = Callable[[str], Iterable[Tensor]]
@@ -30,8 +28,8 @@ FRECHET = ("fid", "fd_dinov2", "fd_clip")
 """Metrics that need only the first two moments of rows."""
 
 
-def networks_by_kind(networks: Sequence[FeatureNetwork]) -> Networks:
-    """Map each kind of features to its network; raises `InputError` for no network, or two of one kind."""
+def networks_by_kind(networks: Sequence[FeatureNetwork]) -> dict[str, FeatureNetwork]:
+    """Map each kind of features to its network; raises `InputError` for no network, or two of one kind or name."""
     if not networks:
         raise InputError("no feature network was given; name one, such as inception.")
     by_kind: dict[str, FeatureNetwork] = {}
@@ -42,23 +40,15 @@ def networks_by_kind(networks: Sequence[FeatureNetwork]) -> Networks:
                     f"{by_kind[kind].name} and {network.name} both give {kind!r} features; use one of them."
                 )
             by_kind[kind] = network
+    names = [network.name for network in networks]
+    if len(set(names)) < len(names):
+        raise InputError(f"feature networks have one name ({', '.join(names)}); give each its own.")
     return by_kind
 
 
-def needed_networks(networks: Networks, metrics: Sequence[Metric], kinds: Sequence[str] = ()) -> Networks:
-    """Return the networks that `metrics` or the named kinds need, with all kinds of each."""
-    names = {networks[kind].name for kind in (*map(kind_of, metrics), *kinds)}
-    return {kind: network for kind, network in networks.items() if network.name in names}
-
-
-def distinct(networks: Networks) -> list[FeatureNetwork]:
-    """List every network once."""
-    return list({network.name: network for network in networks.values()}.values())
-
-
-def clip_of(networks: Networks) -> ClipFeatures | None:
+def clip_of(networks: Iterable[FeatureNetwork]) -> ClipFeatures | None:
     """Return the CLIP among the networks, which reads captions too."""
-    return next((network for network in networks.values() if isinstance(network, ClipFeatures)), None)
+    return next((network for network in networks if isinstance(network, ClipFeatures)), None)
 
 
 def kind_of(metric: Metric) -> str:

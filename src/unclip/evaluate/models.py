@@ -12,13 +12,10 @@ from unclip.errors import InputError
 from unclip.evaluate.chunks import check_request, write_request
 from unclip.evaluate.drawing import DrawnPictures, draw_share
 from unclip.evaluate.features import (
-    Networks,
     RowSource,
     clip_of,
     compute_figures,
-    distinct,
     kind_of,
-    needed_networks,
     networks_by_kind,
 )
 from unclip.evaluate.options import EvaluateOptions, choose_metrics, count_different, sweep_settings
@@ -59,7 +56,7 @@ def evaluate_model(
     `out` that holds the work of another request.
     """
     options, out, by_kind = options or EvaluateOptions(), Path(out), networks_by_kind(networks)
-    settings, metrics, notes = _plan(pipe.model, prompts, reference is not None, by_kind, out, options)
+    settings, metrics, notes = _plan(pipe.model, prompts, reference is not None, networks, out, options)
     first, real = settings[0], None
     if reference is not None:
         real = open_compared(reference, partial(progress, "reading"), with_captions="prior" in options.suites)
@@ -73,7 +70,7 @@ def evaluate_model(
         "images_per_prompt": options.images_per_prompt,
         "pictures_per_chunk": options.pictures_per_chunk,
         "num_candidates": pipe.model.num_candidates,
-        "features": {network.name: network.fingerprint for network in distinct(first.networks)},
+        "features": {network.name: network.fingerprint for network in first.networks},
         "points": {drawn.label: drawn.described() for drawn in settings},
     }
     check_request(out, request)
@@ -99,7 +96,7 @@ def evaluate_model(
         num_images=first.num_images,
         num_reference=0 if compared is None else compared.num_rows,
         seed=options.seed,
-        features={metric.name: first.networks[kind_of(metric)].name for metric in metrics},
+        features={metric.name: by_kind[kind_of(metric)].name for metric in metrics},
         notes=(*notes, *(() if compared is None else compared.notes)),
         points=tuple(_evaluate(drawn, metrics, real, rows, progress) for drawn in settings),
         machine=describe_machine(pipe.model.device),
@@ -113,7 +110,7 @@ def _plan(
     model: Model,
     prompts: str | Path | Sequence[str],
     compares: bool,
-    networks: Networks,
+    networks: Sequence[FeatureNetwork],
     out: Path,
     options: EvaluateOptions,
 ) -> tuple[list[DrawnPictures], list[Metric], list[str]]:
@@ -128,16 +125,17 @@ def _plan(
     if num_images < MIN_PICTURES:
         raise InputError(f"{num_images} picture is drawn; a figure needs at least {MIN_PICTURES}: give more prompts.")
     image_seeds(options.seed, num_images)
-    judge = clip_of(networks)
+    judge, kinds = clip_of(networks), [kind for network in networks for kind in network.kinds]
     metrics, left_out = choose_metrics(
         options.metrics,
-        networks,
+        kinds,
         compares=compares,
         num_images=num_images,
         num_texts=None if judge is None else count_different(chosen.texts),
     )
-    check_suites(options, model, has_reference=compares, has_clip="clip" in networks)
-    used = needed_networks(networks, metrics, ["clip"] if "diversity" in options.suites else [])
+    check_suites(options, model, has_reference=compares, has_clip="clip" in kinds)
+    needed = {*map(kind_of, metrics), *(["clip"] if "diversity" in options.suites else [])}
+    used = [network for network in networks if needed.intersection(network.kinds)]
     size, notes, judge = options.size or image_size, list(left_out), clip_of(used)
     num_cut = len(cut_texts(model, chosen.texts))
     if num_cut:

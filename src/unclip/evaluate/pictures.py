@@ -15,7 +15,7 @@ from torch import Tensor
 from unclip.data import Broken, Source, decode_picture, open_source
 from unclip.errors import DataError, InputError, NoCaptionsError
 from unclip.evaluate.chunks import Chunks
-from unclip.evaluate.features import Networks, RowsByKind, distinct, picture_rows
+from unclip.evaluate.features import RowsByKind, picture_rows
 from unclip.evaluate.options import EvaluateOptions
 from unclip.images import crop_square
 from unclip.metrics import FeatureNetwork
@@ -147,14 +147,18 @@ class ComparedFeatures:
 
 
 def compute_features(
-    pictures: ComparedPictures, networks: Networks, options: EvaluateOptions, size: int, progress: Progress
+    pictures: ComparedPictures,
+    networks: Sequence[FeatureNetwork],
+    options: EvaluateOptions,
+    size: int,
+    progress: Progress,
 ) -> ComparedFeatures:
     """Compute the missing features of this process's share; the cache keeps them by content, network and size.
 
     Raises `DataError` for more than a few damaged pictures, with the reasons, and for features that are not finite.
     """
     stores: dict[str, Chunks] = {}
-    for network in distinct(networks):
+    for network in networks:
         key = hashlib.sha256(f"{pictures.content_id} {network.fingerprint} {size}".encode()).hexdigest()
         folder = options.cache_folder / "features" / key[:32]
         stores[network.name] = Chunks(folder=folder, num_items=len(pictures), length=PICTURES_PER_CHUNK)
@@ -166,7 +170,7 @@ def compute_features(
     items = next(iter(stores.values())).items
     done, total = 0, sum(len(items(number)) for number in numbers)
     for number in numbers:
-        lacking = [network for network in distinct(networks) if number in missing[network.name]]
+        lacking = [network for network in networks if number in missing[network.name]]
         rows, reasons = _chunk_rows(pictures, items(number), lacking, size, options.feature_batch)
         damaged |= reasons
         _check_damage(pictures, damaged)
@@ -178,7 +182,7 @@ def compute_features(
             stores[network.name].write(number, kinds, damaged=reasons)
         done += len(items(number))
         progress("features", done, total)
-    chunks = {kind: stores[network.name] for kind, network in networks.items()}
+    chunks = {kind: stores[network.name] for network in networks for kind in network.kinds}
     return ComparedFeatures(pictures=pictures, chunks=chunks)
 
 
