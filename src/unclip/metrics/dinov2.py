@@ -17,7 +17,7 @@ from unclip.checkpoint import state_hash
 from unclip.config import Config
 from unclip.errors import ConfigError, did_you_mean
 from unclip.images import resize
-from unclip.metrics.features import Features, Pictures, as_pixels
+from unclip.metrics.features import FeatureRows, Pictures, as_pixels
 from unclip.nn import LayerNorm32, attention, split_heads
 from unclip.shapes import Embeddings, Hidden, Images
 
@@ -176,7 +176,7 @@ class DinoFeatures:
         return state_hash(description, self.network.state_dict())
 
     @torch.no_grad()
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Pictures) -> FeatureRows:
         """Compute {"dinov2": (batch, width)}."""
         mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         pixels = resize(as_pixels(images, self.device), self.network.config.image_size)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.checkpoint import state_hash
-from unclip.metrics.features import Features, Pictures, check_pictures
+from unclip.metrics.features import FeatureRows, Pictures, check_pictures
 from unclip.shapes import Images
 
 Maps = Float[Tensor, "batch _channels _height _width"]
@@ -236,7 +236,7 @@ class InceptionFeatures:
         return state_hash(self.PREPARATION, self.network.state_dict())
 
     @torch.no_grad()
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Pictures) -> FeatureRows:
         """Compute {"inception": (batch, 2048), "inception_logits": (batch, 1008)}."""
         check_pictures(images)
         pixels = resize_like_tensorflow(images.to(self.device).float(), IMAGE_SIZE)

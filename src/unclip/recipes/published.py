@@ -46,7 +46,7 @@ PRIOR_ADAM = OptimizerConfig(learning_rate=1.1e-4, betas=(0.9, 0.96), eps=1e-6, 
 PIXEL_ADAM = OptimizerConfig(learning_rate=1.2e-4, betas=(0.9, 0.999), weight_decay=0.0)
 
 
-class _Schedule(NamedTuple):
+class _Length(NamedTuple):
     """How long a recipe trains, in images, and in which batches."""
 
     num_images: int
@@ -58,22 +58,22 @@ class _Schedule(NamedTuple):
 
 
 _M = 1_000_000
-_SCHEDULES = {
-    "cc3m/prior": _Schedule(60_000 * 1024, 1024, None, 2 * _M, 2 * _M, 1 * _M),
-    "cc3m/decoder": _Schedule(300_000 * 512, 512, 64, 2 * _M, 1 * _M, 1 * _M),
-    "cc3m/upsampler_256": _Schedule(200_000 * 512, 512, None, 2 * _M, 1 * _M, 1 * _M),
-    "laion/prior": _Schedule(1_000_000_000, 4096, 64, 20 * _M, 20 * _M, 10 * _M),
-    "laion/decoder": _Schedule(400_000 * 2048, 2048, 16, 20 * _M, 10 * _M, 10 * _M),
-    "laion/upsampler_256": _Schedule(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
-    "laion/upsampler_1024": _Schedule(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
-    "karlo/prior": _Schedule(1_000_000 * 2048, 2048, 32, 20 * _M, 20 * _M, 20 * _M),
-    "karlo/decoder": _Schedule(1_000_000 * 1024, 1024, 16, 10 * _M, 10 * _M, 10 * _M),
-    "karlo/upsampler_256": _Schedule(1_000_000 * 512, 512, 32, 10 * _M, 5 * _M, 5 * _M),
-    "paper/clip": _Schedule(32 * 400_000_000, 32_768, None, 100 * _M, 100 * _M, 100 * _M),
-    "paper/prior": _Schedule(600_000 * 4096, 4096, 16, 50 * _M, 50 * _M, 50 * _M),
-    "paper/decoder": _Schedule(800_000 * 2048, 2048, 8, 50 * _M, 20 * _M, 20 * _M),
-    "paper/upsampler_256": _Schedule(1_000_000 * 1024, 1024, 8, 20 * _M, 10 * _M, 10 * _M),
-    "paper/upsampler_1024": _Schedule(1_000_000 * 512, 512, 8, 20 * _M, 10 * _M, 10 * _M),
+_LENGTHS = {
+    "cc3m/prior": _Length(60_000 * 1024, 1024, None, 2 * _M, 2 * _M, 1 * _M),
+    "cc3m/decoder": _Length(300_000 * 512, 512, 64, 2 * _M, 1 * _M, 1 * _M),
+    "cc3m/upsampler_256": _Length(200_000 * 512, 512, None, 2 * _M, 1 * _M, 1 * _M),
+    "laion/prior": _Length(1_000_000_000, 4096, 64, 20 * _M, 20 * _M, 10 * _M),
+    "laion/decoder": _Length(400_000 * 2048, 2048, 16, 20 * _M, 10 * _M, 10 * _M),
+    "laion/upsampler_256": _Length(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
+    "laion/upsampler_1024": _Length(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
+    "karlo/prior": _Length(1_000_000 * 2048, 2048, 32, 20 * _M, 20 * _M, 20 * _M),
+    "karlo/decoder": _Length(1_000_000 * 1024, 1024, 16, 10 * _M, 10 * _M, 10 * _M),
+    "karlo/upsampler_256": _Length(1_000_000 * 512, 512, 32, 10 * _M, 5 * _M, 5 * _M),
+    "paper/clip": _Length(32 * 400_000_000, 32_768, None, 100 * _M, 100 * _M, 100 * _M),
+    "paper/prior": _Length(600_000 * 4096, 4096, 16, 50 * _M, 50 * _M, 50 * _M),
+    "paper/decoder": _Length(800_000 * 2048, 2048, 8, 50 * _M, 20 * _M, 20 * _M),
+    "paper/upsampler_256": _Length(1_000_000 * 1024, 1024, 8, 20 * _M, 10 * _M, 10 * _M),
+    "paper/upsampler_1024": _Length(1_000_000 * 512, 512, 8, 20 * _M, 10 * _M, 10 * _M),
 }
 
 
@@ -289,7 +289,7 @@ def _run(name: str, task: TaskConfig, optimizer: OptimizerConfig) -> TrainConfig
     The decoded pictures of such a set fit no disk cache. 64 lanes divide among any number of GPUs that is a power of
     two up to 64, so that each reads its own shards.
     """
-    folder, schedule = f"data/{name.split('/')[0]}", _SCHEDULES[name]
+    folder, length = f"data/{name.split('/')[0]}", _LENGTHS[name]
     source_size = task.model.image_size if isinstance(task, UpsamplerTaskConfig) else 256
     data = DataConfig(
         folder=f"{folder}/shards-{source_size}",
@@ -306,6 +306,6 @@ def _run(name: str, task: TaskConfig, optimizer: OptimizerConfig) -> TrainConfig
         task=task,
         data=data,
         optimizer=optimizer,
-        ema_images=schedule.batch_size * math.log(0.5) / math.log(0.9999),
-        **schedule._asdict(),
+        ema_images=length.batch_size * math.log(0.5) / math.log(0.9999),
+        **length._asdict(),
     )
