@@ -78,7 +78,7 @@ _LENGTHS = {
 
 
 def cc3m_prior() -> TrainConfig:
-    """Train a prior of 33M parameters, ten blocks of 512: the size at which ECLIPSE compares kinds of priors.
+    """33M parameters, ten blocks of 512: the size at which ECLIPSE compares kinds of priors.
 
     `unclip train cc3m/prior --out runs/cc3m/prior`.
     Planned: 4 x a100, 32.6 minutes.
@@ -91,7 +91,7 @@ def cc3m_prior() -> TrainConfig:
 
 
 def cc3m_decoder() -> TrainConfig:
-    """Train a U-Net of Karlo's depth and 0.6 of its width at 64 px, conditioned on the image embedding alone.
+    """A U-Net of Karlo's depth and 0.6 of its width at 64 px, conditioned on the image embedding alone.
 
     `unclip train cc3m/decoder --out runs/cc3m/decoder`.
     Planned: 4 x a100, 2.3 days.
@@ -103,7 +103,7 @@ def cc3m_decoder() -> TrainConfig:
 
 
 def cc3m_upsampler_256() -> TrainConfig:
-    """Train an upsampler of 64 to 256 px on 64 px crops, at 0.4 of Karlo's width, with noise conditioning.
+    """64 to 256 px on 64 px crops, at 0.4 of Karlo's width, with noise conditioning.
 
     `unclip train cc3m/upsampler_256 --out runs/cc3m/upsampler_256`; reads no embeddings.
     Planned: 4 x a100, 11.5 hours.
@@ -114,7 +114,7 @@ def cc3m_upsampler_256() -> TrainConfig:
 
 
 def laion_prior() -> TrainConfig:
-    """Train the prior of DALLE2-pytorch's prior.md: 24 blocks, about 0.25B parameters, a billion samples.
+    """The prior of DALLE2-pytorch's prior.md: 24 blocks, about 0.25B parameters, a billion samples.
 
     `unclip train laion/prior --out runs/laion/prior`.
     Planned: 64 x h100, 1.3 hours.
@@ -130,7 +130,7 @@ def laion_prior() -> TrainConfig:
 
 
 def laion_decoder() -> TrainConfig:
-    """Train the text-conditioned 64 px decoder of 1.5B: four residual blocks a level.
+    """The text-conditioned 64 px decoder of 1.5B: four residual blocks a level.
 
     `unclip train laion/decoder --out runs/laion/decoder`.
     Planned: 64 x h100, 28.5 hours.
@@ -145,7 +145,7 @@ def laion_decoder() -> TrainConfig:
 
 
 def laion_upsampler_256() -> TrainConfig:
-    """Train an upsampler of 64 to 256 px in Karlo's shape with noise conditioning, on crops damaged as in BSRGAN.
+    """64 to 256 px in Karlo's shape with noise conditioning, on crops damaged as in BSRGAN.
 
     `unclip train laion/upsampler_256 --out runs/laion/upsampler_256`; reads no embeddings.
     Planned: 64 x h100, 5.4 hours.
@@ -157,7 +157,7 @@ def laion_upsampler_256() -> TrainConfig:
 
 
 def laion_upsampler_1024() -> TrainConfig:
-    """Train an upsampler of 256 to 1024 px in the reference preset's shape: 4 x 4 pixel blocks, x0, noise conditioning.
+    """256 to 1024 px in the shape of the reference preset: blocks of 4 x 4 pixels, x0, noise conditioning.
 
     `unclip train laion/upsampler_1024 --out runs/laion/upsampler_1024`; reads no embeddings.
     Planned: 64 x h100, 48.2 minutes.
@@ -168,7 +168,7 @@ def laion_upsampler_1024() -> TrainConfig:
 
 
 def karlo_prior() -> TrainConfig:
-    """Train the prior of 1B: twenty blocks of 2048.
+    """The prior of 1B: twenty blocks of 2048.
 
     `unclip train karlo/prior --out runs/karlo/prior`.
     Planned: 64 x a100, 35.1 hours.
@@ -179,7 +179,7 @@ def karlo_prior() -> TrainConfig:
 
 
 def karlo_decoder() -> TrainConfig:
-    """Train the decoder of 900M at 64 px, which reads CLIP's own text states.
+    """The decoder of 900M at 64 px, which reads CLIP's own text states.
 
     `unclip train karlo/decoder --out runs/karlo/decoder`.
     Planned: 64 x a100, 2.7 days.
@@ -190,7 +190,7 @@ def karlo_decoder() -> TrainConfig:
 
 
 def karlo_upsampler_256() -> TrainConfig:
-    """Train the first of the two upsamplers of 700M by the diffusion loss alone on 64 px crops.
+    """The first of the two upsamplers of 700M, trained by the diffusion loss alone on 64 px crops.
 
     `unclip train karlo/upsampler_256 --out runs/karlo/upsampler_256`; reads no embeddings. Karlo tunes a copy for the
     last of seven steps with an adversarial loss (234,000 steps), which unclip does not have.
@@ -202,7 +202,7 @@ def karlo_upsampler_256() -> TrainConfig:
 
 
 def paper_clip() -> TrainConfig:
-    """Train the CLIP of the paper's appendix C: ViT-H/16 at 256 px, text of 24 blocks and 256 tokens.
+    """CLIP of the paper's appendix C: ViT-H/16 at 256 px, text of 24 blocks and 256 tokens.
 
     `unclip train paper/clip --out runs/paper/clip`.
     Planned: 256 x a100, 9.2 days.
@@ -219,7 +219,7 @@ def paper_clip() -> TrainConfig:
 
 
 def paper_prior() -> TrainConfig:
-    """Train the diffusion prior of 1B: 24 blocks of 2048 over 256 text tokens.
+    """The diffusion prior of 1B: 24 blocks of 2048 over 256 text tokens.
 
     `unclip train paper/prior --out runs/paper/prior`, after `paper/clip`.
     Planned: 256 x a100, 2.3 days.
@@ -230,7 +230,7 @@ def paper_prior() -> TrainConfig:
 
 
 def paper_decoder() -> TrainConfig:
-    """Train the decoder of 3.5B at 64 px: a U-Net of 512 channels and a text transformer of 24 blocks.
+    """The decoder of 3.5B at 64 px: a U-Net of 512 channels and a text transformer of 24 blocks.
 
     `unclip train paper/decoder --out runs/paper/decoder`, after `paper/clip`.
     Planned: 256 x a100, 4.0 days.
@@ -241,7 +241,7 @@ def paper_decoder() -> TrainConfig:
 
 
 def paper_upsampler_256() -> TrainConfig:
-    """Train the upsampler of 64 to 256 px, 700M, on crops of a quarter of the side; small pictures are blurred.
+    """64 to 256 px, 700M, on crops of a quarter of the side; its small pictures are blurred.
 
     `unclip train paper/upsampler_256 --out runs/paper/upsampler_256`; reads no embeddings.
     Planned: 256 x a100, 14.2 hours.
@@ -253,7 +253,7 @@ def paper_upsampler_256() -> TrainConfig:
 
 
 def paper_upsampler_1024() -> TrainConfig:
-    """Train the upsampler of 256 to 1024 px, 300M, on crops of a quarter of the side; inputs are damaged as in BSRGAN.
+    """256 to 1024 px, 300M, on crops of a quarter of the side; its small pictures are damaged as in BSRGAN.
 
     `unclip train paper/upsampler_1024 --out runs/paper/upsampler_1024`; reads no embeddings.
     Planned: 256 x a100, 16.6 hours.
