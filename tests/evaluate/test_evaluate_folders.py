@@ -218,6 +218,9 @@ def test_wrong_folders_are_refused(folders: tuple[Path, Path], tmp_path: Path) -
         evaluate_folders(*folders, [], options=options(tmp_path))
     with pytest.raises(InputError, match="tiny-inception and tiny-inception both give 'inception' features"):
         evaluate_folders(*folders, [tiny_network(), tiny_network()], options=options(tmp_path))
+    pair = [ModuleFeatures(tiny_network().module, "mine", kind, 32) for kind in ("inception", "dinov2")]
+    with pytest.raises(InputError, match=r"feature networks have one name \(mine, mine\)"):
+        evaluate_folders(*folders, pair, options=options(tmp_path))
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
 

@@ -13,9 +13,6 @@ from unclip.config import differences
 from unclip.errors import CheckpointError, InputError
 from unclip.files import atomic_write
 
-Node = tuple[int, int]
-"""The number of this process, and how many share the work."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Chunks:
@@ -32,9 +29,15 @@ class Chunks:
         """Return the items of a chunk."""
         return range(number * self.length, min((number + 1) * self.length, self.num_items))
 
-    def missing(self) -> list[int]:
-        """List the chunks without a complete file."""
-        return [number for number in range(len(self)) if not _is_complete(self._path(number))]
+    def missing(self) -> set[int]:
+        """Return the numbers of the chunks without a complete file."""
+        numbers = set[int]()
+        for number in range(len(self)):
+            try:
+                open_weights(self._path(number))
+            except CheckpointError:
+                numbers.add(number)
+        return numbers
 
     def write(
         self, number: int, rows: Mapping[str, Tensor], *, damaged: Mapping[str, str] | None = None, seconds: float = 0.0
@@ -59,20 +62,6 @@ class Chunks:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"chunk-{number:05}.safetensors"
-
-
-def share(numbers: list[int], node: Node) -> list[int]:
-    """Return the chunks among `numbers` that a process computes: every n-th."""
-    first, step = node
-    return [number for number in numbers if number % step == first]
-
-
-def _is_complete(path: Path) -> bool:
-    try:
-        open_weights(path)
-    except CheckpointError:
-        return False
-    return True
 
 
 REQUEST_FILE = "settings.json"

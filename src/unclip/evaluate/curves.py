@@ -1,27 +1,20 @@
 """Curves over the settings of a sweep."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from unclip.config import flatten
+from unclip.evaluate.options import SWEPT
 from unclip.evaluate.results import Figure, Point
 from unclip.report import Line
 
 DISTANCES = ("fid", "cmmd", "fd_dinov2")
 JUDGE = "clip_score"
-WORDS = {"num_steps": "steps", "guidance_scale": "guidance"}
 MIN_RATIO = 1.25
 """Timings that differ by a smaller factor do so by the load of the machine."""
 
 
-class Plot(NamedTuple):
-    """The arguments of `Report.plot`."""
-
-    title: str
-    lines: list[Line]
-    x_label: str
-    y_label: str
+Plot = tuple[str, list[Line], str, str]
+"""The arguments of `Report.plot`: title, lines, and the labels of both axes."""
 
 
 def sweep_plots(points: Sequence[Point]) -> Iterator[Plot]:
@@ -35,7 +28,7 @@ def sweep_plots(points: Sequence[Point]) -> Iterator[Plot]:
     for name in DISTANCES:
         shown = [point for point in points if point.figure(name) and point.figure(JUDGE)]
         if len(shown) > 1:  # along guidance, which trades one for the other
-            lines = _lines(shown, name, _axis(shown, "guidance_scale"), lambda point: _value(point, JUDGE))
+            lines = _lines(shown, name, _axis(shown, "guidance_scale"), lambda point: _figures([point])[JUDGE].value)
             yield _plot(shown, name, lines, _figures(shown)[JUDGE].title)
     for name in _figures(points):
         shown = [point for point in points if point.figure(name)]
@@ -85,10 +78,9 @@ def _lines(
     lines = []
     for key, members in series.items():
         members.sort(key=lambda member: member[0])
-        figures = [point.figure(name) for *_, point in members]
-        bars = [(one.low, one.high) if one and one.low is not None and one.high is not None else () for one in figures]
-        xs = [value if x is None else x(point) for value, _, point in members]
-        ys = [_value(point, name) for *_, point in members]
+        figures = [_figures([point])[name] for *_, point in members]
+        bars = [(one.low, one.high) if one.low is not None and one.high is not None else () for one in figures]
+        xs, ys = [value if x is None else x(point) for value, _, point in members], [one.value for one in figures]
         lines.append(Line(key, xs, ys, () if x is None else [label for _, label, _ in members], bars))
     return lines
 
@@ -116,19 +108,14 @@ def _axis(points: Sequence[Point], setting: str) -> str | None:
 def _words(axis: str) -> str:
     """Write decoder.num_steps as decoder steps."""
     stage, _, setting = axis.rpartition(".")
-    return " ".join(filter(None, (stage, WORDS.get(setting, setting))))
+    return " ".join(filter(None, (stage, SWEPT.get(setting, setting))))
 
 
 def _figures(points: Sequence[Point]) -> dict[str, Figure]:
-    """Return a figure of each metric, for its title."""
+    """Return a figure of each metric."""
     return {figure.name: figure for point in points for figure in point.figures}
-
-
-def _value(point: Point, name: str) -> float:
-    figure = point.figure(name)
-    return math.nan if figure is None else figure.value
 
 
 def _plot(points: Sequence[Point], name: str, lines: list[Line], x_label: str, against: str = "") -> Plot:
     title = _figures(points)[name].title
-    return Plot(f"{title} against {against or x_label}", lines, x_label, title)
+    return f"{title} against {against or x_label}", lines, x_label, title

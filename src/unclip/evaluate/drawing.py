@@ -1,17 +1,18 @@
 """Pictures that a model draws of prompts with one setting, and their features, in chunks."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from unclip.evaluate.chunks import Chunks, share
-from unclip.evaluate.features import Networks, clip_of, distinct, picture_rows, text_rows
+from unclip.evaluate.chunks import Chunks
+from unclip.evaluate.features import clip_of, picture_rows, text_rows
 from unclip.evaluate.options import EvaluateOptions, draw_options
 from unclip.evaluate.pictures import as_uint8
 from unclip.images import crop_square, save_png
+from unclip.metrics import FeatureNetwork
 from unclip.model.settings import StageSettings
 from unclip.pipelines.features import chunk_size
 from unclip.pipelines.model import Model
@@ -23,12 +24,12 @@ NUM_SAMPLES = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Drawing:
+class DrawnPictures:
     """All that the pictures of one setting depend on, and the folder that they go to."""
 
     model: Model
     prompts: Sequence[str]
-    networks: Networks
+    networks: Sequence[FeatureNetwork]
     out: Path
     label: str
     """What differs from other settings of a sweep; "" without a sweep."""
@@ -93,20 +94,20 @@ class Drawing:
             metadata = {"prompt": prompts[place], "seed": str(seeds[place]), "model": self.model.name}
             save_png(image, self.out / self.sample_path(items.start * count + place), metadata)
         names = [f"{prompt!r}, seed {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
-        rows = dict(picture_rows(distinct(self.networks), as_uint8(images), names, options.feature_batch))
+        rows = dict(picture_rows(self.networks, as_uint8(images), names, options.feature_batch))
         clip = clip_of(self.networks)
         if clip is not None:
             rows["clip_text"] = text_rows(clip, prompts, options.feature_batch)
         self.chunks.write(number, rows, seconds=seconds)
 
 
-def draw_share(drawings: Sequence[Drawing], options: EvaluateOptions, progress: Progress) -> bool:
+def draw_share(settings: Sequence[DrawnPictures], options: EvaluateOptions, progress: Progress) -> bool:
     """Draw this process's share of the missing chunks; return whether all chunks of all processes exist then."""
-    every = [(drawing, number) for drawing in drawings for number in range(len(drawing.chunks))]
-    missing = {(drawing.name, number) for drawing in drawings for number in drawing.chunks.missing()}
-    own: Iterable[int] = share(list(range(len(every))), options.node)
-    todo = [every[place] for place in own if (every[place][0].name, every[place][1]) in missing]
-    for done, (drawing, number) in enumerate(todo, start=1):
-        drawing.compute(number)
+    first, step = options.node
+    share = [(drawn, number) for drawn in settings for number in range(len(drawn.chunks))][first::step]
+    missing = {drawn.name: drawn.chunks.missing() for drawn in settings}
+    todo = [(drawn, number) for drawn, number in share if number in missing[drawn.name]]
+    for done, (drawn, number) in enumerate(todo, start=1):
+        drawn.compute(number)
         progress("chunks of pictures", done, len(todo))
-    return not any(drawing.chunks.missing() for drawing in drawings)
+    return not any(drawn.chunks.missing() for drawn in settings)

@@ -20,9 +20,7 @@ from unclip.metrics import (
     measure,
 )
 
-Networks = Mapping[str, FeatureNetwork]
-"""Feature networks by the kind of features that metrics ask for; a network may make several kinds."""
-Rows = Mapping[str, Float32[Tensor, "_rows _dim"]]
+RowsByKind = Mapping[str, Float32[Tensor, "_rows _dim"]]
 """Features by kind, on the CPU."""
 RowSource = Callable[[str], Iterable[Tensor]]
 """Maps a kind to the rows of a set of pictures, a chunk at a time."""
@@ -30,8 +28,8 @@ FRECHET = ("fid", "fd_dinov2", "fd_clip")
 """Metrics that need only the first two moments of rows."""
 
 
-def networks_by_kind(networks: Sequence[FeatureNetwork]) -> Networks:
-    """Map each kind of features to its network; raises `InputError` for no network, or two of one kind."""
+def networks_by_kind(networks: Sequence[FeatureNetwork]) -> dict[str, FeatureNetwork]:
+    """Map each kind of features to its network; raises `InputError` for no network, or two of one kind or name."""
     if not networks:
         raise InputError("no feature network was given; name one, such as inception.")
     by_kind: dict[str, FeatureNetwork] = {}
@@ -42,23 +40,15 @@ def networks_by_kind(networks: Sequence[FeatureNetwork]) -> Networks:
                     f"{by_kind[kind].name} and {network.name} both give {kind!r} features; use one of them."
                 )
             by_kind[kind] = network
+    names = [network.name for network in networks]
+    if len(set(names)) < len(names):
+        raise InputError(f"feature networks have one name ({', '.join(names)}); give each its own.")
     return by_kind
 
 
-def needed_networks(networks: Networks, metrics: Sequence[Metric], kinds: Sequence[str] = ()) -> Networks:
-    """Return the networks that `metrics` or the named kinds need, with all kinds of each."""
-    names = {networks[kind].name for kind in (*map(kind_of, metrics), *kinds)}
-    return {kind: network for kind, network in networks.items() if network.name in names}
-
-
-def distinct(networks: Networks) -> list[FeatureNetwork]:
-    """List every network once."""
-    return list({network.name: network for network in networks.values()}.values())
-
-
-def clip_of(networks: Networks) -> ClipFeatures | None:
+def clip_of(networks: Iterable[FeatureNetwork]) -> ClipFeatures | None:
     """Return the CLIP among the networks, which reads captions too."""
-    return next((network for network in networks.values() if isinstance(network, ClipFeatures)), None)
+    return next((network for network in networks if isinstance(network, ClipFeatures)), None)
 
 
 def kind_of(metric: Metric) -> str:
@@ -72,7 +62,7 @@ def picture_rows(
     pictures: UInt8[Tensor, "batch 3 height width"],
     names: Sequence[str],
     batch_size: int,
-) -> Rows:
+) -> RowsByKind:
     """Compute features of pictures (pictures, 3, size, size), `batch_size` at a time.
 
     Raises `DataError` for a row that is not finite, with the name of its picture.
@@ -125,18 +115,15 @@ def compute_figures(
             others = torch.cat(list(source(other_kind))) if needs_other and source is not None else None
             names = [metric.name for metric in group]
             count, values = len(rows), measure(names, rows, others, num_resamples=bootstrap, seed=seed)
-        figures |= {metric.name: _figure(metric, values[metric.name], count) for metric in group}
+        for metric in group:
+            low, high = values[metric.name].interval or (None, None)
+            figures[metric.name] = Figure(
+                name=metric.name,
+                title=metric.title,
+                value=values[metric.name].value,
+                low=low,
+                high=high,
+                num_images=count,
+                warning=few_images_warning(metric, count),
+            )
     return tuple(figures[metric.name] for metric in metrics)
-
-
-def _figure(metric: Metric, value: MetricValue, num_images: int) -> Figure:
-    low, high = value.interval or (None, None)
-    return Figure(
-        name=metric.name,
-        title=metric.title,
-        value=value.value,
-        low=low,
-        high=high,
-        num_images=num_images,
-        warning=few_images_warning(metric, num_images),
-    )

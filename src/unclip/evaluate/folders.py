@@ -11,9 +11,7 @@ from unclip.evaluate.chunks import check_request, write_request
 from unclip.evaluate.features import (
     clip_of,
     compute_figures,
-    distinct,
     kind_of,
-    needed_networks,
     networks_by_kind,
     text_rows,
 )
@@ -55,7 +53,7 @@ def evaluate_folders(
     options, folder = options or EvaluateOptions(), None if out is None else Path(out)
     options.refuse_sampling()
     size, by_kind = options.size or SIZE, networks_by_kind(networks)
-    clip = clip_of(by_kind)
+    clip = clip_of(networks)
     choose = partial(choose_metrics, options.metrics, by_kind, compares=reference is not None)
     # Refused before any picture is opened: metrics that no set of pictures would do for.
     choose(num_images=sys.maxsize, num_texts=None if clip is None else sys.maxsize)
@@ -70,13 +68,14 @@ def evaluate_folders(
     texts, no_texts = _texts(drawn, captions) if needs_texts else (None, NO_TEXTS)
     num_texts = None if texts is None else count_different(texts)
     metrics, notes = choose(num_images=len(drawn), num_texts=num_texts, no_texts=no_texts)
-    used = needed_networks(by_kind, metrics)
+    kinds = set(map(kind_of, metrics))
+    used = [network for network in networks if kinds.intersection(network.kinds)]
     request = {
         "images": drawn.content_id,
         "reference": None if real is None else real.content_id,
         "captions": None if texts is None else texts_id(texts),
         "size": size,
-        "features": {network.name: network.fingerprint for network in distinct(used)},
+        "features": {network.name: network.fingerprint for network in used},
     }
     if folder is not None:
         check_request(folder, request)
@@ -86,7 +85,7 @@ def evaluate_folders(
     if not first.is_complete or (second is not None and not second.is_complete):
         return None
     text_features = []
-    if clip is not None and texts is not None and "clip" in used:
+    if clip is not None and texts is not None and clip in used:
         text_features = [text_rows(clip, first.of_readable(texts), options.feature_batch)]
     figures = compute_figures(
         metrics,
@@ -102,10 +101,10 @@ def evaluate_folders(
         num_images=first.num_rows,
         num_reference=0 if second is None else second.num_rows,
         seed=options.seed,
-        features={metric.name: used[kind_of(metric)].name for metric in metrics},
+        features={metric.name: by_kind[kind_of(metric)].name for metric in metrics},
         notes=(*notes, *first.notes, *(() if second is None else second.notes)),
         points=(Point(label="", settings={}, figures=figures),),
-        machine=describe_machine(distinct(used)[0].device),
+        machine=describe_machine(used[0].device),
         version=__version__,
     )
     if folder is not None:

@@ -10,15 +10,12 @@ from unclip.checkpoint import networks_hash
 from unclip.clip import clip_hash
 from unclip.errors import InputError
 from unclip.evaluate.chunks import check_request, write_request
-from unclip.evaluate.drawing import Drawing, draw_share
+from unclip.evaluate.drawing import DrawnPictures, draw_share
 from unclip.evaluate.features import (
-    Networks,
     RowSource,
     clip_of,
     compute_figures,
-    distinct,
     kind_of,
-    needed_networks,
     networks_by_kind,
 )
 from unclip.evaluate.options import EvaluateOptions, choose_metrics, count_different, sweep_settings
@@ -30,6 +27,7 @@ from unclip.evaluate.suites import check_suites, stage_suites
 from unclip.machine import describe_machine
 from unclip.metrics import FeatureNetwork, Metric
 from unclip.pipelines.features import cut_texts
+from unclip.pipelines.model import Model
 from unclip.pipelines.options import Progress, silent
 from unclip.pipelines.settings import image_seeds
 from unclip.pipelines.unclip import UnClip
@@ -58,38 +56,49 @@ def evaluate_model(
     `out` that holds the work of another request.
     """
     options, out, by_kind = options or EvaluateOptions(), Path(out), networks_by_kind(networks)
-    drawings, metrics, notes = _plan(pipe, prompts, reference is not None, by_kind, out, options)
-    real = None
+    settings, metrics, notes = _plan(pipe.model, prompts, reference is not None, networks, out, options)
+    first, real = settings[0], None
     if reference is not None:
         real = open_compared(reference, partial(progress, "reading"), with_captions="prior" in options.suites)
-    # Everything but the reference, all of whose pictures have to be read.
-    request = _request(drawings, options)
+    # All that figures depend on but the reference, all of whose pictures have to be read, and the metrics, which may
+    # change from call to call.
+    request: dict[str, object] = {
+        "model": networks_hash(pipe.model.source().networks),
+        "prompts": texts_id(first.prompts),
+        "size": first.size,
+        "seed": options.seed,
+        "images_per_prompt": options.images_per_prompt,
+        "pictures_per_chunk": options.pictures_per_chunk,
+        "num_candidates": pipe.model.num_candidates,
+        "features": {network.name: network.fingerprint for network in first.networks},
+        "points": {drawn.label: drawn.described() for drawn in settings},
+    }
     check_request(out, request)
     if real is not None and "prior" in options.suites and not any(text.strip() for text in real.captions):
         raise InputError(f"the suite prior needs captions of real pictures, but {real.name} has none; leave it out.")
     request["reference"] = None if real is None else real.content_id
     check_request(out, request)
 
-    used, size = drawings[0].networks, drawings[0].size
-    compared = None if real is None else compute_features(real, used, options, size, progress)
+    compared = None if real is None else compute_features(real, first.networks, options, first.size, progress)
     write_request(out, request)
-    if not draw_share(drawings, options, progress):
+    if not draw_share(settings, options, progress):
         return None
     if real is not None and compared is not None and not compared.is_complete:
         # Processes on machines with a cache of their own each have a share: the last one computes the rest.
-        compared = compute_features(real, used, replace(options, node=(0, 1)), size, progress)
+        whole = replace(options, node=(0, 1))
+        compared = compute_features(real, first.networks, whole, first.size, progress)
 
     rows = None if compared is None else compared.rows
     evaluation = Evaluation(
         subject=pipe.model.name,
         reference=None if real is None else real.name,
-        image_size=size,
-        num_images=drawings[0].num_images,
+        image_size=first.size,
+        num_images=first.num_images,
         num_reference=0 if compared is None else compared.num_rows,
         seed=options.seed,
-        features={metric.name: used[kind_of(metric)].name for metric in metrics},
+        features={metric.name: by_kind[kind_of(metric)].name for metric in metrics},
         notes=(*notes, *(() if compared is None else compared.notes)),
-        points=tuple(_evaluate(drawing, metrics, real, rows, progress) for drawing in drawings),
+        points=tuple(_evaluate(drawn, metrics, real, rows, progress) for drawn in settings),
         machine=describe_machine(pipe.model.device),
         version=__version__,
     )
@@ -98,18 +107,17 @@ def evaluate_model(
 
 
 def _plan(
-    pipe: UnClip,
+    model: Model,
     prompts: str | Path | Sequence[str],
     compares: bool,
-    networks: Networks,
+    networks: Sequence[FeatureNetwork],
     out: Path,
     options: EvaluateOptions,
-) -> tuple[list[Drawing], list[Metric], list[str]]:
-    """Return a drawing for each setting, the metrics, and notes; check all that needs no real picture."""
-    model = pipe.model
+) -> tuple[list[DrawnPictures], list[Metric], list[str]]:
+    """Return the pictures to draw with each setting, the metrics, and notes; check all that needs no real picture."""
     sizes = model.image_sizes
-    wanted = options.size or model.image_size or sizes[-1]
-    image_size = next((side for side in sizes if side >= wanted), sizes[-1])
+    least = options.size or model.image_size or sizes[-1]
+    image_size = next((side for side in sizes if side >= least), sizes[-1])
     settings = sweep_settings(model, image_size, options)
     num_prompts = None if options.num_images is None else options.num_images // options.images_per_prompt
     chosen = choose_prompts(read_prompts(prompts), num_prompts, options.seed)
@@ -117,16 +125,17 @@ def _plan(
     if num_images < MIN_PICTURES:
         raise InputError(f"{num_images} picture is drawn; a figure needs at least {MIN_PICTURES}: give more prompts.")
     image_seeds(options.seed, num_images)
-    judge = clip_of(networks)
+    judge, kinds = clip_of(networks), [kind for network in networks for kind in network.kinds]
     metrics, left_out = choose_metrics(
         options.metrics,
-        networks,
+        kinds,
         compares=compares,
         num_images=num_images,
         num_texts=None if judge is None else count_different(chosen.texts),
     )
-    check_suites(options, model, has_reference=compares, has_clip="clip" in networks)
-    used = needed_networks(networks, metrics, ["clip"] if "diversity" in options.suites else [])
+    check_suites(options, model, has_reference=compares, has_clip="clip" in kinds)
+    needed = {*map(kind_of, metrics), *(["clip"] if "diversity" in options.suites else [])}
+    used = [network for network in networks if needed.intersection(network.kinds)]
     size, notes, judge = options.size or image_size, list(left_out), clip_of(used)
     num_cut = len(cut_texts(model, chosen.texts))
     if num_cut:
@@ -137,55 +146,35 @@ def _plan(
         )
     if image_size != size:
         notes.append(f"Pictures are drawn at {image_size} px and compared at {size} px.")
-    drawings = [
-        Drawing(
-            model=model,
-            prompts=chosen.texts,
-            networks=used,
-            out=out,
-            label=label,
-            settings=stages,
-            image_size=image_size,
-            size=size,
-            options=options,
-        )
-        for label, stages in settings.items()
-    ]
-    return drawings, metrics, notes
-
-
-def _request(drawings: Sequence[Drawing], options: EvaluateOptions) -> dict[str, object]:
-    """Return all that figures depend on but the reference, and the metrics, which may change from call to call."""
-    first = drawings[0]
-    return {
-        "model": networks_hash(first.model.source().networks),
-        "prompts": texts_id(first.prompts),
-        "size": first.size,
-        "seed": options.seed,
-        "images_per_prompt": options.images_per_prompt,
-        "pictures_per_chunk": options.pictures_per_chunk,
-        "num_candidates": first.model.num_candidates,
-        "features": {network.name: network.fingerprint for network in distinct(first.networks)},
-        "points": {drawing.label: drawing.described() for drawing in drawings},
-    }
+    draw = partial(
+        DrawnPictures,
+        model=model,
+        prompts=chosen.texts,
+        networks=used,
+        out=out,
+        image_size=image_size,
+        size=size,
+        options=options,
+    )
+    return [draw(label=label, settings=stages) for label, stages in settings.items()], metrics, notes
 
 
 def _evaluate(
-    drawing: Drawing,
+    drawn: DrawnPictures,
     metrics: Sequence[Metric],
     real: ComparedPictures | None,
     reference: RowSource | None,
     progress: Progress,
 ) -> Point:
     """Compute the result of one setting, all of whose chunks exist."""
-    options, chunks, places = drawing.options, drawing.chunks, drawing.samples
+    options, chunks, places = drawn.options, drawn.chunks, drawn.samples
     return Point(
-        label=drawing.label,
-        settings=drawing.described(),
+        label=drawn.label,
+        settings=drawn.described(),
         figures=compute_figures(metrics, chunks.each, reference, bootstrap=options.bootstrap, seed=options.seed),
-        suites=stage_suites(drawing, real, progress),
-        seconds_per_image=chunks.seconds() / drawing.num_images,
-        samples=tuple(map(drawing.sample_path, places)),
-        prompts=tuple(drawing.prompts[place // options.images_per_prompt] for place in places),
+        suites=stage_suites(drawn, real, progress),
+        seconds_per_image=chunks.seconds() / drawn.num_images,
+        samples=tuple(map(drawn.sample_path, places)),
+        prompts=tuple(drawn.prompts[place // options.images_per_prompt] for place in places),
         seeds=tuple(options.seed + place for place in places),
     )

@@ -1,12 +1,10 @@
 """Feature networks by name, and where their weights come from."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from unclip.checkpoint import file_hash, fill
 from unclip.data import cache_folder
@@ -50,7 +48,6 @@ PUBLISHED = {
     "dinov2-vitg14": _dinov2("vitg14", "baf8467e50af277596bbbafa06887c177ee899ab46033649c383577d7e9309d3"),
 }
 
-N = TypeVar("N", bound=nn.Module)
 CLIP = "clip:"
 COUNTER = "num_batches_tracked"
 
@@ -76,9 +73,12 @@ def open_features(
         raise InputError(f"there is no feature network {name!r}; {did_you_mean(name, (*PUBLISHED, 'clip:MODEL'))}")
     torch_device = resolve_device(str(device))
     path = find_weights(name, PUBLISHED[name], cache) if weights is None else expand_home(weights)
-    if name == "inception":
-        return InceptionFeatures(_filled(Inception, path, torch_device))
-    return DinoFeatures(_filled(partial(DinoV2, dino_config(name)), path, torch_device), name)
+    with torch.device("meta"):
+        network = Inception() if name == "inception" else DinoV2(dino_config(name))
+    # Every tensor but the batch counters of normalisations.
+    tensors = {key: tensor for key, tensor in open_weights(path).tensors.items() if not key.endswith(COUNTER)}
+    fill(network, tensors, path, torch_device)
+    return InceptionFeatures(network) if isinstance(network, Inception) else DinoFeatures(network, name)
 
 
 def find_weights(name: str, published: PublishedWeights, cache: Path | None = None) -> Path:
@@ -110,10 +110,10 @@ def find_weights(name: str, published: PublishedWeights, cache: Path | None = No
 
 
 def _check_hash(content: Path, path: Path, sha256: str) -> None:
-    found = file_hash(content)
-    if found != sha256:
+    actual = file_hash(content)
+    if actual != sha256:
         raise CheckpointError(
-            f"{path} is damaged: its SHA-256 starts with {found[:8]}, not {sha256[:8]}; remove it, and fetch it again."
+            f"{path} is damaged: its SHA-256 starts with {actual[:8]}, not {sha256[:8]}; remove it, and fetch it again."
         )
 
 
@@ -122,12 +122,3 @@ def _show_megabytes(file: str, done: int, length: int) -> None:
     if on_terminal():
         total = f" of {length / 1e6:.0f}" if length else ""
         say(f"\r{file}: {done / 1e6:.0f}{total} MB", end="\n" if done == length else "")
-
-
-def _filled(build: Callable[[], N], path: Path, device: torch.device) -> N:
-    """Build a network with the weights of a file, strictly but for the batch counters of normalisations."""
-    with torch.device("meta"):
-        network = build()
-    tensors = open_weights(path).tensors
-    fill(network, {name: value for name, value in tensors.items() if not name.endswith(COUNTER)}, path, device)
-    return network

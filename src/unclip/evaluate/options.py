@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from unclip.data import cache_folder
 from unclip.errors import InputError, did_you_mean
-from unclip.evaluate.chunks import Node
 from unclip.evaluate.features import kind_of
 from unclip.metrics import METRICS, Metric
 from unclip.model.settings import StageSettings
@@ -42,7 +41,7 @@ class EvaluateOptions:
     """Sets redrawn for an interval of each figure; 0 is none."""
     batch_size: int | None = None
     """Pictures that go through a network together; None is the model's own number for drawing, and 32 for features."""
-    node: Node = (0, 1)
+    node: tuple[int, int] = (0, 1)
     """This process's share of the work, (i, n): processes that share the folders divide it."""
     cache: Path | None = None
     """Where features of folders are kept; None is UNCLIP_CACHE, or ~/.cache/unclip."""
@@ -125,10 +124,10 @@ def sweep_settings(model: Model, image_size: int, options: EvaluateOptions) -> d
             raise InputError(f"{setting!r} cannot be swept; {did_you_mean(setting, SWEPT)}")
         if not values or len(set(values)) != len(values):
             raise InputError(f"a sweep of {name} over {list(values)!r} has no value, or one twice; give each once.")
-    asked: dict[str, Any] = {name: getattr(options, name) for name in SWEPT}
+    options_by_name: dict[str, Any] = {name: getattr(options, name) for name in SWEPT}
     settings: dict[str, Mapping[str, StageSettings]] = {}
     for combination in itertools.product(*options.sweep.values()):
-        stages, words = _settle(model, image_size, asked), []
+        stages, words = _settle(model, image_size, options_by_name), []
         for name, value in zip(options.sweep, combination, strict=True):
             setting, _, stage = name.partition(".")
             current: dict[str, Any] = dict(draw_options(stages))
@@ -196,13 +195,12 @@ def choose_metrics(
         raise InputError(
             f"no metric can be computed of features {', '.join(kinds)} alone; give a reference, or other features."
         )
-    return chosen, tuple(_left_out(titles, lacking) for lacking, titles in left_out.items())
-
-
-def _left_out(titles: Sequence[str], lacking: str) -> str:
-    if len(titles) == 1:
-        return f"{titles[0]} is left out: it needs {lacking}."
-    return f"{', '.join(titles[:-1])} and {titles[-1]} are left out: they need {lacking}."
+    return chosen, tuple(
+        f"{', '.join(others)} and {last} are left out: they need {lacking}."
+        if others
+        else f"{last} is left out: it needs {lacking}."
+        for lacking, (*others, last) in left_out.items()
+    )
 
 
 def count_different(texts: Sequence[str]) -> int:

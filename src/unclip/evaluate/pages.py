@@ -58,7 +58,22 @@ def write_report(evaluation: Evaluation, folder: Path | str, *, command: str | N
             rows.append((name, values[0] if len(set(values)) == 1 else "; ".join(values)))
         page.table(("setting", "value"), rows)
     page.heading("How it was measured")
-    page.table(("what", "value"), _measured(evaluation) + ([("command", command)] if command else []))
+    machine = evaluation.machine
+    conditions = [
+        ("subject", evaluation.subject),
+        ("reference", evaluation.reference or "none"),
+        ("pictures", f"{evaluation.num_images:,}"),
+        ("reference pictures", f"{evaluation.num_reference:,}"),
+        ("image size", f"{evaluation.image_size} px"),
+        ("seed", str(evaluation.seed)),
+        *((f"features of {metric}", network) for metric, network in evaluation.features.items()),
+        ("processor", f"{machine.processor} ({machine.cores} cores, {machine.threads} threads)"),
+        ("GPU", machine.gpu or "none"),
+        ("software", f"unclip {evaluation.version}, torch {machine.torch}, Python {machine.python}"),
+        ("commit", machine.commit or "of an installed package"),
+        ("date", machine.date),
+    ]
+    page.table(("what", "value"), conditions + ([("command", command)] if command else []))
     return page.save(folder)
 
 
@@ -93,7 +108,7 @@ def add_figures(page: Report, points: Mapping[str, Point], notes: Sequence[str],
 
 def _with_direction(name: str, title: str) -> str:
     metric = METRICS.get(name)
-    if metric is None or metric.lower_is_better is None:
+    if metric is None:
         return title
     unit = f"{metric.unit}, " if metric.unit else ""
     return f"{title} ({unit}{'lower' if metric.lower_is_better else 'higher'} is better)"
@@ -161,25 +176,6 @@ def _cell(image: Image.Image) -> Image.Image:
     cell = Image.new("RGB", (CELL, CELL), "white")
     cell.paste(scaled, ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
     return cell
-
-
-def _measured(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return all that someone needs to measure the same again."""
-    machine = evaluation.machine
-    return [
-        ("subject", evaluation.subject),
-        ("reference", evaluation.reference or "none"),
-        ("pictures", f"{evaluation.num_images:,}"),
-        ("reference pictures", f"{evaluation.num_reference:,}"),
-        ("image size", f"{evaluation.image_size} px"),
-        ("seed", str(evaluation.seed)),
-        *((f"features of {metric}", network) for metric, network in evaluation.features.items()),
-        ("processor", f"{machine.processor} ({machine.cores} cores, {machine.threads} threads)"),
-        ("GPU", machine.gpu or "none"),
-        ("software", f"unclip {evaluation.version}, torch {machine.torch}, Python {machine.python}"),
-        ("commit", machine.commit or "of an installed package"),
-        ("date", machine.date),
-    ]
 
 
 def _reference(evaluation: Evaluation) -> str:

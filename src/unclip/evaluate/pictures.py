@@ -14,8 +14,8 @@ from torch import Tensor
 
 from unclip.data import Broken, Source, decode_picture, open_source
 from unclip.errors import DataError, InputError, NoCaptionsError
-from unclip.evaluate.chunks import Chunks, share
-from unclip.evaluate.features import Networks, Rows, distinct, picture_rows
+from unclip.evaluate.chunks import Chunks
+from unclip.evaluate.features import RowsByKind, picture_rows
 from unclip.evaluate.options import EvaluateOptions
 from unclip.images import crop_square
 from unclip.metrics import FeatureNetwork
@@ -147,23 +147,30 @@ class ComparedFeatures:
 
 
 def compute_features(
-    pictures: ComparedPictures, networks: Networks, options: EvaluateOptions, size: int, progress: Progress
+    pictures: ComparedPictures,
+    networks: Sequence[FeatureNetwork],
+    options: EvaluateOptions,
+    size: int,
+    progress: Progress,
 ) -> ComparedFeatures:
     """Compute the missing features of this process's share; the cache keeps them by content, network and size.
 
     Raises `DataError` for more than a few damaged pictures, with the reasons, and for features that are not finite.
     """
     stores: dict[str, Chunks] = {}
-    for network in distinct(networks):
+    for network in networks:
         key = hashlib.sha256(f"{pictures.content_id} {network.fingerprint} {size}".encode()).hexdigest()
         folder = options.cache_folder / "features" / key[:32]
         stores[network.name] = Chunks(folder=folder, num_items=len(pictures), length=PICTURES_PER_CHUNK)
-    missing = {name: set(share(chunks.missing(), options.node)) for name, chunks in stores.items()}
+    first, step = options.node
+    missing = {
+        name: {number for number in chunks.missing() if number % step == first} for name, chunks in stores.items()
+    }
     numbers, damaged = sorted(set().union(*missing.values())), dict[str, str]()
     items = next(iter(stores.values())).items
     done, total = 0, sum(len(items(number)) for number in numbers)
     for number in numbers:
-        lacking = [network for network in distinct(networks) if number in missing[network.name]]
+        lacking = [network for network in networks if number in missing[network.name]]
         rows, reasons = _chunk_rows(pictures, items(number), lacking, size, options.feature_batch)
         damaged |= reasons
         _check_damage(pictures, damaged)
@@ -175,15 +182,15 @@ def compute_features(
             stores[network.name].write(number, kinds, damaged=reasons)
         done += len(items(number))
         progress("features", done, total)
-    chunks = {kind: stores[network.name] for kind, network in networks.items()}
+    chunks = {kind: stores[network.name] for network in networks for kind in network.kinds}
     return ComparedFeatures(pictures=pictures, chunks=chunks)
 
 
 def _chunk_rows(
     pictures: ComparedPictures, items: range, networks: Sequence[FeatureNetwork], size: int, batch_size: int
-) -> tuple[Rows, dict[str, str]]:
+) -> tuple[RowsByKind, dict[str, str]]:
     """Compute the rows of a chunk, a batch of pictures in memory at a time; return also why some cannot be read."""
-    parts, damaged = list[Rows](), dict[str, str]()
+    parts, damaged = list[RowsByKind](), dict[str, str]()
     for first in range(0, len(items), batch_size):
         names, squares = list[str](), list[Image.Image]()
         for index in items[first : first + batch_size]:

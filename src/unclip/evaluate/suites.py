@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from unclip.clip import TextImageEncoder
 from unclip.errors import DataError, InputError, did_you_mean
-from unclip.evaluate.drawing import Drawing
+from unclip.evaluate.drawing import DrawnPictures
 from unclip.evaluate.options import EvaluateOptions
 from unclip.evaluate.pictures import ComparedPictures
 from unclip.files import atomic_write
@@ -23,7 +22,7 @@ from unclip.model.family import select_text
 from unclip.model.settings import StageSettings
 from unclip.pictures import Picture, on_white, open_pictures
 from unclip.pipelines.features import chunk_size, encode, encode_pictures, encode_prompts
-from unclip.pipelines.job import Batch, count_candidates, each_result, run_steps
+from unclip.pipelines.job import Batch, count_candidates, each_result
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import Progress, silent
 from unclip.pipelines.settings import check_count, image_seeds
@@ -93,7 +92,7 @@ def prior_suite(
             prior.steps(batch_text, null, batch.noise, settings or prior.defaults, candidates)
             for batch_text, batch in zip(texts, batches, strict=True)
         )
-        samples = run_steps("prior", steps, len(batches), progress)
+        samples = each_result("prior", steps, len(batches), progress)
         predicted = [prior.finish(x0, batch_text) for x0, batch_text in zip(samples, texts, strict=True)]
     return cosine_figures(text.embedding.float(), image_embeddings.float(), torch.cat(predicted).float())
 
@@ -137,15 +136,15 @@ def round_trip(
         crop_square(image, side) if is_cropped else image.resize((side, side), Image.Resampling.BICUBIC)
         for image in images
     ]
-    z, again, shrunk = features.pictures, encode_pictures(model, decoded), encode_pictures(model, small)
-    cosines, floor = _cosines(again, z), _cosines(again, z.roll(-1, 0))
+    z, z_decoded, z_shrunk = features.pictures, encode_pictures(model, decoded), encode_pictures(model, small)
+    cosines, floor = _cosines(z_decoded, z), _cosines(z_decoded, z.roll(-1, 0))
     return {
         "cosine_mean": cosines.mean().item(),
         "cosine_median": cosines.quantile(0.5).item(),
-        "recall_at_1": recall_at_1(again, z),
+        "recall_at_1": recall_at_1(z_decoded, z),
         "floor_mean": floor.mean().item(),
         "floor_median": floor.quantile(0.5).item(),
-        "shrunk_mean": _cosines(shrunk, z).mean().item(),
+        "shrunk_mean": _cosines(z_shrunk, z).mean().item(),
     }
 
 
@@ -298,39 +297,34 @@ def check_suites(options: EvaluateOptions, model: Model, *, has_reference: bool,
         )
 
 
-def stage_suites(drawing: Drawing, real: ComparedPictures | None, progress: Progress) -> Measures:
+def stage_suites(drawn: DrawnPictures, real: ComparedPictures | None, progress: Progress) -> Measures:
     """Return the measures of the requested suites; measures in the file beside the features are not computed again."""
-    options, path = drawing.options, drawing.out / "suites" / f"{drawing.name}.json"
-    measures = _read(path, options.num_suite_pictures)
+    options, path, measures = drawn.options, drawn.out / "suites" / f"{drawn.name}.json", Measures()
+    if path.exists():
+        try:
+            stored = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}); remove it, it is made again.") from None
+        if stored["num_pictures"] == options.num_suite_pictures:
+            measures = dict(stored["measures"])
     missing = [name for name in options.suites if name not in measures and name != DIVERSITY]
     if missing and real is not None:
         captions, pictures = _pairs(real, options, needs_captions="prior" in missing)
         measures |= run_suites(
-            drawing.model,
+            drawn.model,
             captions,
             pictures,
             seed=options.seed,
             suites=missing,
-            settings=drawing.settings,
+            settings=drawn.settings,
             batch_size=options.batch_size,
             progress=progress,
         ).figures
         atomic_write(path, json.dumps({"num_pictures": options.num_suite_pictures, "measures": measures}) + "\n")
     if DIVERSITY in options.suites:
-        rows = (rows.unflatten(0, (-1, options.images_per_prompt)) for rows in drawing.chunks.each("clip"))
+        rows = (rows.unflatten(0, (-1, options.images_per_prompt)) for rows in drawn.chunks.each("clip"))
         measures[DIVERSITY] = _diversity(torch.cat(list(map(diversity, rows))))
     return {name: measures[name] for name in options.suites}
-
-
-def _read(path: Path, num_pictures: int) -> Measures:
-    """Return what was computed before of as many pictures."""
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); remove it, it is made again.") from None
-    return dict(content["measures"]) if content["num_pictures"] == num_pictures else {}
 
 
 def _pairs(

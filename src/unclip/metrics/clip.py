@@ -33,13 +33,13 @@ def r_precision(
     `InputError` for fewer different texts than candidates.
     """
     check_pairs(image_embeddings, text_embeddings)
-    texts, own = torch.unique(double(text_embeddings), dim=0, return_inverse=True)
+    texts, targets = torch.unique(double(text_embeddings), dim=0, return_inverse=True)
     if not 2 <= num_candidates <= len(texts):
         raise InputError(
             f"num_candidates={num_candidates} is not between 2 and the {len(texts)} different texts there are; "
             "measure more prompts or fewer candidates."
         )
-    num_closer = text_ranks(image_embeddings, texts, own)
+    num_closer = text_ranks(image_embeddings, texts, targets)
     # No closer text is drawn: C(others - closer, draws) of C(others, draws) draws.
     others, draws = torch.tensor(len(texts) - 1, device=num_closer.device), num_candidates - 1
     return (_log_choices(others - num_closer, draws) - _log_choices(others, draws)).exp()
@@ -50,13 +50,15 @@ def _log_choices(count: Tensor, draws: int) -> Tensor:
     return torch.lgamma(count.double() + 1) - torch.lgamma((count - draws + 1).clamp(min=0).double())
 
 
-def text_ranks(image_embeddings: Rows, text_embeddings: Rows, own: Int64[Tensor, " rows"]) -> Int64[Tensor, " rows"]:
-    """Count the texts that have a greater cosine with each picture than the text numbered `own`: 0 is a hit."""
+def text_ranks(
+    image_embeddings: Rows, text_embeddings: Rows, targets: Int64[Tensor, " rows"]
+) -> Int64[Tensor, " rows"]:
+    """Count the texts that have a greater cosine with each picture than its text, numbered by `targets`: 0 is a hit."""
     texts = F.normalize(double(text_embeddings), dim=1)
     ranks = []
-    for images, targets in zip(blocks(image_embeddings), own.split(BLOCK), strict=True):
+    for images, numbers in zip(blocks(image_embeddings), targets.split(BLOCK), strict=True):
         scores = F.normalize(images, dim=1).to(texts.device) @ texts.T
-        ranks.append((scores > scores.gather(1, targets[:, None].to(texts.device))).sum(dim=1))
+        ranks.append((scores > scores.gather(1, numbers[:, None].to(texts.device))).sum(dim=1))
     return torch.cat(ranks)
 
 
@@ -91,18 +93,13 @@ COSINE_FIGURES = {
 }
 """The meaning of each of `cosine_figures`."""
 
-ROWS_AT_ONCE = 1024
-"""Rows with similarities in memory at a time."""
-
 
 def cosine_figures(
     text: Float[Tensor, "samples dim"], image: Float[Tensor, "samples dim"], predicted: Float[Tensor, "samples dim"]
 ) -> dict[str, float]:
-    """Compute five cosines of rows that belong together, and retrieval; of rows of any length, in float64.
+    """Compute the five cosines and the recall of `COSINE_FIGURES` from rows that belong together, in float64.
 
-    `cosine_text_image` is the baseline of real pairs; `cosine_text_predicted`, `cosine_image_predicted`;
-    `cosine_unrelated` of predictions with the next sample's text; `cosine_excess`, how much closer to its text a
-    prediction is than the picture. `recall_at_1` is how often the picture nearest to a prediction is its own.
+    Rows have any length. `cosine_unrelated` compares each prediction with the next sample's text.
     """
     text, image, predicted = (F.normalize(rows.double(), dim=-1) for rows in (text, image, predicted))
     baseline = (text * image).sum(-1).mean()
@@ -120,5 +117,5 @@ def cosine_figures(
 def recall_at_1(rows: Float[Tensor, "samples dim"], targets: Float[Tensor, "samples dim"]) -> float:
     """Compute the share of `rows` whose nearest target by cosine has the same number; of equal ones the first wins."""
     rows, targets = (F.normalize(values.double(), dim=-1) for values in (rows, targets))
-    nearest = torch.cat([(block @ targets.T).argmax(dim=1) for block in rows.split(ROWS_AT_ONCE)])
+    nearest = torch.cat([(block @ targets.T).argmax(dim=1) for block in rows.split(BLOCK)])
     return (nearest == torch.arange(len(targets), device=nearest.device)).double().mean().item()

@@ -4,6 +4,7 @@ Parameters carry the names of the published weights, so a state dict of those fi
 register tokens is not read.
 """
 
+from collections import OrderedDict
 from functools import cached_property
 from typing import Literal
 
@@ -16,7 +17,7 @@ from unclip.checkpoint import state_hash
 from unclip.config import Config
 from unclip.errors import ConfigError, did_you_mean
 from unclip.images import resize
-from unclip.metrics.features import Features, Pictures, as_pixels
+from unclip.metrics.features import FeatureRows, Pictures, as_pixels
 from unclip.nn import LayerNorm32, attention, split_heads
 from unclip.shapes import Embeddings, Hidden, Images
 
@@ -61,18 +62,6 @@ def dino_config(name: str) -> DinoConfig:
     return DINOV2_CONFIGS[name]
 
 
-class PatchEmbedding(nn.Module):
-    """Maps patches to tokens."""
-
-    def __init__(self, config: DinoConfig) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
-
-    def forward(self, pixels: Images) -> Float[Tensor, "batch patches dim"]:
-        """Return tokens, row by row."""
-        return self.proj(pixels).flatten(2).transpose(1, 2)
-
-
 class DinoAttention(nn.Module):
     """Self-attention of all tokens."""
 
@@ -83,22 +72,8 @@ class DinoAttention(nn.Module):
         self.proj = nn.Linear(config.width, config.width)
 
     def forward(self, x: Hidden) -> Hidden:
-        """Mix tokens."""
         q, k, v = split_heads(self.qkv(x), 3, self.head_dim)
         return self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class DinoMlp(nn.Module):
-    """Two layers and a GELU."""
-
-    def __init__(self, config: DinoConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.width, 4 * config.width)
-        self.fc2 = nn.Linear(4 * config.width, config.width)
-
-    def forward(self, x: Hidden) -> Hidden:
-        """Transform tokens."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class DinoSwiGlu(nn.Module):
@@ -111,7 +86,6 @@ class DinoSwiGlu(nn.Module):
         self.w3 = nn.Linear(width, config.width)
 
     def forward(self, x: Hidden) -> Hidden:
-        """Transform tokens."""
         gate, value = self.w12(x).chunk(2, dim=-1)
         return self.w3(F.silu(gate) * value)
 
@@ -124,7 +98,6 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Hidden) -> Hidden:
-        """Scale."""
         return x * self.gamma
 
 
@@ -133,15 +106,16 @@ class DinoBlock(nn.Module):
 
     def __init__(self, config: DinoConfig) -> None:
         super().__init__()
-        self.norm1 = LayerNorm32(config.width, eps=NORM_EPS)
+        width = config.width
+        self.norm1 = LayerNorm32(width, eps=NORM_EPS)
         self.attn = DinoAttention(config)
-        self.ls1 = LayerScale(config.width)
-        self.norm2 = LayerNorm32(config.width, eps=NORM_EPS)
-        self.mlp = DinoSwiGlu(config) if config.feed_forward == "swiglu" else DinoMlp(config)
-        self.ls2 = LayerScale(config.width)
+        self.ls1 = LayerScale(width)
+        self.norm2 = LayerNorm32(width, eps=NORM_EPS)
+        layers = {"fc1": nn.Linear(width, 4 * width), "gelu": nn.GELU(), "fc2": nn.Linear(4 * width, width)}
+        self.mlp = DinoSwiGlu(config) if config.feed_forward == "swiglu" else nn.Sequential(OrderedDict(layers))
+        self.ls2 = LayerScale(width)
 
     def forward(self, x: Hidden) -> Hidden:
-        """Transform tokens."""
         x = x + self.ls1(self.attn(self.norm1(x)))
         return x + self.ls2(self.mlp(self.norm2(x)))
 
@@ -155,7 +129,8 @@ class DinoV2(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)
         self.pos_embed = nn.Parameter(torch.randn(1, config.grid_size**2 + 1, config.width) * 0.02)
         self.mask_token = nn.Parameter(torch.zeros(1, config.width))  # of training, where it stands for hidden patches
-        self.patch_embed = PatchEmbedding(config)
+        patches = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=patches))
         self.blocks = nn.Sequential(*(DinoBlock(config) for _ in range(config.depth)))
         self.norm = LayerNorm32(config.width, eps=NORM_EPS)
 
@@ -163,7 +138,8 @@ class DinoV2(nn.Module):
         """Compute the class token of pictures whose sides are multiples of the patch size."""
         rows, columns = (side // self.config.patch_size for side in pixels.shape[-2:])
         first = self.cls_token.expand(len(pixels), 1, -1)
-        x = torch.cat([first, self.patch_embed(pixels)], dim=1) + self.positions(rows, columns)  # (N, 1 + L, width)
+        patches = self.patch_embed(pixels).flatten(2).transpose(1, 2)  # (N, L, width), row by row
+        x = torch.cat([first, patches], dim=1) + self.positions(rows, columns)
         return self.norm(self.blocks(x)[:, 0])
 
     def positions(self, rows: int, columns: int) -> Float[Tensor, "1 length width"]:
@@ -200,7 +176,7 @@ class DinoFeatures:
         return state_hash(description, self.network.state_dict())
 
     @torch.no_grad()
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Pictures) -> FeatureRows:
         """Compute {"dinov2": (batch, width)}."""
         mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
         pixels = resize(as_pixels(images, self.device), self.network.config.image_size)

@@ -15,7 +15,7 @@ from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
 
 Pictures = UInt8[Tensor, "batch 3 height width"]
-Features = dict[str, Float32[Tensor, "batch _dim"]]
+FeatureRows = dict[str, Float32[Tensor, "batch _dim"]]
 NUM_CHANNELS = 3
 
 
@@ -39,7 +39,7 @@ class FeatureNetwork(Protocol):
     def device(self) -> torch.device:
         """Where it computes."""
 
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Pictures) -> FeatureRows:
         """Compute features (batch, dim), float32, by name, of pictures of any size on any device.
 
         No row depends on the other pictures of a batch. Raises `InputError` where `images` are not 8-bit RGB.
@@ -83,7 +83,7 @@ class ClipFeatures:
         """SHA-256 of the CLIP, its tokenizer and the preparation."""
         return hashlib.sha256(f"{self.PREPARATION} {clip_hash(self.encoder)}".encode()).hexdigest()
 
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Pictures) -> FeatureRows:
         """Compute {"clip": (batch, embedding_dim)}."""
         pictures = to_pil(as_pixels(images, torch.device("cpu")))
         if not pictures:
@@ -121,13 +121,13 @@ class ModuleFeatures:
         return state_hash(f"{self.PREPARATION} {self.image_size} {self.module}", state)
 
     @torch.no_grad()
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Pictures) -> FeatureRows:
         """Compute {key: (batch, dim)}; raises `InputError` unless the module returns one row per picture."""
         rows = self.module(resize(as_pixels(images, self.device), self.image_size))
         if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != len(images):
-            found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            shape = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise InputError(
-                f"{self.name} returned {found} for {len(images)} pictures; a module for features returns (batch, dim)."
+                f"{self.name} returned {shape} for {len(images)} pictures; a module for features returns (batch, dim)."
             )
         return {self.key: rows.float()}
 

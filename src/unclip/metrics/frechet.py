@@ -24,10 +24,8 @@ def frechet_distance(first: "Rows | Gaussian", second: "Rows | Gaussian") -> flo
     the distance of few rows is far too large, so compare only distances of equally many. Equal sets have 0 to rounding.
     Raises `InputError` for fewer than 2 rows, for NaN or infinite features, and for features of different sizes.
     """
-    (mean, root), (other_mean, other_root) = (
-        _rooted(first, "the first features"),
-        _rooted(second, "the second features"),
-    )
+    mean, root = _rooted(first, "the first features")
+    other_mean, other_root = _rooted(second, "the second features")
     check_dims(len(mean), len(other_mean))
     cross = torch.linalg.svdvals(root.T @ other_root).sum()
     distance = (mean - other_mean).square().sum() + root.square().sum() + other_root.square().sum() - 2 * cross

@@ -8,12 +8,12 @@ last block pools by maximum, pictures are resized by the rule of TensorFlow 1.
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.checkpoint import state_hash
-from unclip.metrics.features import Features, Pictures, check_pictures
+from unclip.metrics.features import FeatureRows, Pictures, check_pictures
 from unclip.shapes import Images
 
 Maps = Float[Tensor, "batch _channels _height _width"]
@@ -29,18 +29,14 @@ def resize_like_tensorflow(
 ) -> Float32[Tensor, "batch channels size size"]:
     """Resize to a square, bilinear without antialiasing, on TensorFlow 1's grid, half a pixel off the usual one."""
     for dim in (3, 2):
-        places, weight = _grid(images.shape[dim], size)
-        low, high = (images.index_select(dim, place) for place in places.to(images.device))
-        weight = weight.to(images.device)
+        length = images.shape[dim]
+        # The two neighbours of each output place, and the weight of the second: in float32, as in the graph.
+        places = torch.arange(size, dtype=torch.float32) * (length / size)
+        first = places.long().clamp(max=length - 1)
+        weight, neighbours = (places - first).to(images.device), (first, (first + 1).clamp(max=length - 1))
+        low, high = (images.index_select(dim, place.to(images.device)) for place in neighbours)
         images = low + (high - low) * (weight if dim == 3 else weight[:, None])
     return images
-
-
-def _grid(length: int, size: int) -> tuple[Int64[Tensor, "2 size"], Float32[Tensor, " size"]]:
-    """Return the two neighbours of each output place, and the weight of the second: in float32, as in the graph."""
-    places = torch.arange(size, dtype=torch.float32) * (length / size)
-    low = places.long().clamp(max=length - 1)
-    return torch.stack([low, (low + 1).clamp(max=length - 1)]), places - low
 
 
 class FixedNorm(nn.Module):
@@ -57,7 +53,6 @@ class FixedNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Images) -> Images:
-        """Normalise."""
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=NORM_EPS)
 
 
@@ -72,7 +67,6 @@ class Conv(nn.Module):
         self.bn = FixedNorm(out)
 
     def forward(self, x: Maps) -> Maps:
-        """Transform."""
         return F.relu(self.bn(self.conv(x)))
 
 
@@ -95,7 +89,6 @@ class BlockA(nn.Module):
         self.branch_pool = Conv(channels, pool)
 
     def forward(self, x: Maps) -> Maps:
-        """Join the branches."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         pooled = self.branch_pool(average_3x3(x))
         return torch.cat([self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)), double, pooled], dim=1)
@@ -112,7 +105,6 @@ class BlockB(nn.Module):
         self.branch3x3dbl_3 = Conv(96, 96, 3, stride=2, padding=0)
 
     def forward(self, x: Maps) -> Maps:
-        """Join the branches."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, 3, stride=2)], dim=1)
 
@@ -135,7 +127,6 @@ class BlockC(nn.Module):
         self.branch_pool = Conv(channels, 192)
 
     def forward(self, x: Maps) -> Maps:
-        """Join the branches."""
         single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
@@ -155,7 +146,6 @@ class BlockD(nn.Module):
         self.branch7x7x3_4 = Conv(192, 192, 3, stride=2, padding=0)
 
     def forward(self, x: Maps) -> Maps:
-        """Join the branches."""
         wide = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
         return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), wide, F.max_pool2d(x, 3, stride=2)], dim=1)
 
@@ -178,7 +168,6 @@ class BlockE(nn.Module):
         self.branch_pool = Conv(channels, 192)
 
     def forward(self, x: Maps) -> Maps:
-        """Join the branches."""
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = F.max_pool2d(x, 3, stride=1, padding=1) if self.pools_by_maximum else average_3x3(x)
@@ -247,7 +236,7 @@ class InceptionFeatures:
         return state_hash(self.PREPARATION, self.network.state_dict())
 
     @torch.no_grad()
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Pictures) -> FeatureRows:
         """Compute {"inception": (batch, 2048), "inception_logits": (batch, 1008)}."""
         check_pictures(images)
         pixels = resize_like_tensorflow(images.to(self.device).float(), IMAGE_SIZE)

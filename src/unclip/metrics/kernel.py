@@ -39,14 +39,13 @@ def kernel_distance_of_subsets(
     values = []
     for number in range(num_subsets):
         generator = seeded(seed, number)
-        left, right = (_subset(rows, subset_size, generator) for rows in (first, second))
+        left, right = (
+            rows[torch.randperm(len(rows), generator=generator)[:subset_size].to(rows.device)]
+            for rows in (first, second)
+        )
         values.append(kernel_distances(left, right, once(left)))
     subsets = torch.cat(values)
     return Estimate(subsets.mean().item(), subsets.std(correction=0).item())
-
-
-def _subset(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)[:size].to(rows.device)]
 
 
 # Unbiased estimate of the squared MMD, Gretton et al. 2012, eq. 3; KID, Binkowski et al. 2018, section 4.

@@ -36,11 +36,11 @@ def manifold_metrics(real: Rows, drawn: Rows, k: int = DEFAULT_K) -> ManifoldMet
     if k < 1:
         raise InputError(f"k={k} names no neighbour; use at least 1, such as {DEFAULT_K}.")
     check_pair(real, drawn, k + 1, ("the real features", "the drawn features"))
-    return ManifoldMetrics(*manifolds(real, drawn, once(drawn), k).flatten().tolist())
+    return ManifoldMetrics(*manifolds(drawn, real, once(drawn), k).flatten().tolist())
 
 
 # Kynkäänniemi et al. 2019, eq. 1-2; density and coverage, Naeem et al. 2020, section 3.
-def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Float[Tensor, "figures _resamples"]:
+def manifolds(drawn: Rows, real: Rows, counts: Counts, k: int = DEFAULT_K) -> Float[Tensor, "figures _resamples"]:
     """Compute the figures of several sets drawn from the drawn rows, in the order of `ManifoldMetrics`, without checks.
 
     A drawn picture keeps the reach it has among all rows: repeated rows would have none.
@@ -54,11 +54,11 @@ def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Fl
     for block, limit in zip(blocks(real), reach.split(BLOCK), strict=True):
         recalled, covered = torch.zeros(2, len(block), counts.shape[1], device=block.device, dtype=torch.bool)
         for place, (other, times) in enumerate(zip(blocks(drawn), blocks(counts), strict=True)):
-            squared, taken = squared_distances(block - centre, other - centre), (times > 0).float()
+            squared, is_drawn = squared_distances(block - centre, other - centre), (times > 0).float()
             within = squared < NEARLY * limit[:, None]
             num_within[place] += within.sum(dim=0)
-            covered |= within.float() @ taken > 0
-            recalled |= (squared < NEARLY * drawn_reach[place]).float() @ taken > 0
+            covered |= within.float() @ is_drawn > 0
+            recalled |= (squared < NEARLY * drawn_reach[place]).float() @ is_drawn > 0
         num_recalled += recalled.sum(dim=0).cpu()
         num_covered += covered.sum(dim=0).cpu()
     num_reaching = torch.cat(num_within)
@@ -69,14 +69,13 @@ def manifolds(real: Rows, drawn: Rows, counts: Counts, k: int = DEFAULT_K) -> Fl
 
 def _squared_reach(rows: Tensor, k: int, centre: Tensor) -> Tensor:
     """Compute the squared distance from each row to the k-th nearest of the others."""
-    return torch.cat([_nearest(rows, block - centre, place, k, centre) for place, block in enumerate(blocks(rows))])
-
-
-def _nearest(rows: Tensor, queries: Tensor, place: int, k: int, centre: Tensor) -> Tensor:
-    nearest = queries.new_full((len(queries), k), torch.inf)
-    for number, block in enumerate(blocks(rows)):
-        squared = squared_distances(queries, block - centre)
-        if number == place:
-            squared.fill_diagonal_(torch.inf)
-        nearest = torch.cat([nearest, squared], dim=1).topk(k, dim=1, largest=False).values
-    return nearest[:, -1]
+    reach = []
+    for place, queries in enumerate(blocks(rows)):
+        nearest = queries.new_full((len(queries), k), torch.inf)
+        for number, block in enumerate(blocks(rows)):
+            squared = squared_distances(queries - centre, block - centre)
+            if number == place:
+                squared.fill_diagonal_(torch.inf)
+            nearest = torch.cat([nearest, squared], dim=1).topk(k, dim=1, largest=False).values
+        reach.append(nearest[:, -1])
+    return torch.cat(reach)

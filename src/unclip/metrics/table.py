@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,10 +20,8 @@ from unclip.metrics.manifold import DEFAULT_K, ManifoldMetrics, manifolds
 
 Feature = Literal["inception", "inception_logits", "dinov2", "clip", "clip_pair"]
 
-Other = Tensor | Gaussian | None
-
-Function = Callable[[Tensor, Other, Tensor], Tensor]
-"""From drawn rows, other rows and the counts of sets drawn from the first: (figures, sets)."""
+Function = Callable[[Tensor, Any, Tensor], Tensor]
+"""From drawn rows, checked other rows and the counts of sets drawn from the first: (sets), or (figures, sets)."""
 
 
 class MetricValue(NamedTuple):
@@ -45,7 +43,7 @@ class Metric:
     """The features it reads; "clip_pair" is embeddings of pictures, with embeddings of their prompts as other rows."""
     compares: bool
     """Whether the other rows are of reference pictures."""
-    lower_is_better: bool | None
+    lower_is_better: bool
     num_least: int
     """Pictures below which it is refused."""
     num_enough: int
@@ -87,7 +85,11 @@ def measure(
     has its own number; 0 gives no intervals. Raises `InputError` for an unknown name, for metrics of
     different features, and like `Metric.compute` and `bootstrap`.
     """
-    metrics = [_metric(name) for name in names]
+    metrics = list[Metric]()
+    for name in names:
+        if name not in METRICS:
+            raise InputError(f"there is no metric {name!r}; {did_you_mean(name, METRICS)}")
+        metrics.append(METRICS[name])
     if len({metric.feature for metric in metrics}) > 1:
         kinds = ", ".join(f"{metric.name} of {metric.feature}" for metric in metrics)
         raise InputError(f"metrics of different features cannot share rows: {kinds}; measure them apart.")
@@ -100,19 +102,13 @@ def measure(
             check_resampling(number, level)
         if (metric.function, number) not in shared:
             counts = drawn_counts(len(drawn), number, seed).to(drawn.device)
-            shared[metric.function, number] = metric.function(drawn, other, counts).cpu()
+            shared[metric.function, number] = torch.atleast_2d(metric.function(drawn, other, counts)).cpu()
         row = shared[metric.function, number][metric.figure]
         values[metric.name] = MetricValue(row[0].item(), interval_of(row, level) if number else None)
     return values
 
 
-def _metric(name: str) -> Metric:
-    if name not in METRICS:
-        raise InputError(f"there is no metric {name!r}; {did_you_mean(name, METRICS)}")
-    return METRICS[name]
-
-
-def _check(metric: Metric, drawn: Tensor, other: Other) -> None:
+def _check(metric: Metric, drawn: Tensor, other: Tensor | Gaussian | None) -> None:
     check_rows(drawn, metric.num_least, "the drawn features")
     if metric.function is _frechet and isinstance(other, Gaussian):
         check_dims(len(other.mean), drawn.shape[1])
@@ -133,42 +129,28 @@ def few_images_warning(metric: Metric, num_images: int) -> str | None:
     return f"{metric.title} of {num_images:,} pictures (at least {metric.num_enough:,} are enough): {metric.why}."
 
 
-def _frechet(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
-    assert other is not None, "checked"
+def _frechet(drawn: Tensor, other: Tensor | Gaussian, counts: Tensor) -> Tensor:
     # Summed up once for all sets; few rows are faster as they are.
     reference = Gaussian.of(other) if isinstance(other, Tensor) and len(other) > other.shape[1] else other
     values = [frechet_distance(drawn.repeat_interleave(times.long(), dim=0), reference) for times in counts.T]
-    return torch.tensor([values], dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64)
 
 
-def _kernel(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
-    return kernel_distances(drawn, _rows(other), counts)[None]
+def _inception(drawn: Tensor, other: None, counts: Tensor) -> Tensor:
+    return inception_scores(drawn, counts)
 
 
-def _inception(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
-    return inception_scores(drawn, counts)[None]
+def _cmmd(drawn: Tensor, other: Tensor, counts: Tensor) -> Tensor:
+    first, second = (torch.cat([normalize(block) for block in blocks(rows)]) for rows in (drawn, other))
+    return mmds(first, second, counts)
 
 
-def _manifold(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
-    return manifolds(_rows(other), drawn, counts)
+def _clip_score(drawn: Tensor, other: Tensor, counts: Tensor) -> Tensor:
+    return means(clip_score(drawn, other), counts)
 
 
-def _cmmd(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
-    first, second = (torch.cat([normalize(block) for block in blocks(rows)]) for rows in (drawn, _rows(other)))
-    return mmds(first, second, counts)[None]
-
-
-def _clip_score(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
-    return means(clip_score(drawn, _rows(other)), counts)[None]
-
-
-def _r_precision(drawn: Tensor, other: Other, counts: Tensor) -> Tensor:
-    return means(r_precision(drawn, _rows(other)), counts)[None]
-
-
-def _rows(other: Other) -> Tensor:
-    assert isinstance(other, Tensor), "checked"
-    return other
+def _r_precision(drawn: Tensor, other: Tensor, counts: Tensor) -> Tensor:
+    return means(r_precision(drawn, other), counts)
 
 
 ROWS, PAIRS, EACH = 1000, 200, 100
@@ -183,20 +165,12 @@ def _distance(name: str, title: str, feature: Feature, function: Function, num_e
     )  # fmt: skip
 
 
-def _frechet_metric(name: str, title: str, feature: Feature, num_features: str) -> Metric:
-    why = (
-        f"up to as many pictures as features ({num_features}) the covariance lacks full rank, and the bias falls only "
-        "with 1 / pictures; compare it with figures of as many pictures alone"
-    )
-    return _distance(name, title, feature, _frechet, 10_000, why)
-
-
 def _neighbour_metric(name: str) -> Metric:
     why = f"distances to the {DEFAULT_K} nearest shrink as sets grow; compare it with figures of as many pictures alone"
     return Metric(
         name=name, title=name.capitalize(), feature="inception", compares=True, lower_is_better=False,
         num_least=DEFAULT_K + 1, num_enough=10_000, counts_texts=False, why=why, num_resamples=PAIRS,
-        function=_manifold, figure=ManifoldMetrics._fields.index(name),
+        function=manifolds, figure=ManifoldMetrics._fields.index(name),
     )  # fmt: skip
 
 
@@ -209,14 +183,20 @@ def _score(
     )  # fmt: skip
 
 
+_RANK = (
+    "up to as many pictures as features ({}) the covariance lacks full rank, and the bias falls only with 1 / "
+    "pictures; compare it with figures of as many pictures alone"
+)
 _TABLE = (
-    _frechet_metric("fid", "FID", "inception", "2,048"),
-    _distance("kid", "KID", "inception", _kernel, 1000, "it has no bias, but scatters by more than models differ"),
+    _distance("fid", "FID", "inception", _frechet, 10_000, _RANK.format("2,048")),
+    _distance(
+        "kid", "KID", "inception", kernel_distances, 1000, "it has no bias, but scatters by more than models differ"
+    ),
     _score("is", "IS", "inception_logits", _inception, 2, 5000, "it rises with pictures until all classes were seen"),
     *map(_neighbour_metric, ManifoldMetrics._fields),
     _distance("cmmd", "CMMD", "clip", _cmmd, 5000, "its bias is as 1 / pictures; compare it with figures of as many"),
-    _frechet_metric("fd_dinov2", "FD-DINOv2", "dinov2", "1,024 of ViT-L/14"),
-    _frechet_metric("fd_clip", "FD-CLIP", "clip", "512 to 1,280"),
+    _distance("fd_dinov2", "FD-DINOv2", "dinov2", _frechet, 10_000, _RANK.format("1,024 of ViT-L/14")),
+    _distance("fd_clip", "FD-CLIP", "clip", _frechet, 10_000, _RANK.format("512 to 1,280")),
     replace(
         _score("clip_score", "CLIP score", "clip_pair", _clip_score, 1, 1000, "prompts differ by more than models do"),
         unit="100 x cosine",

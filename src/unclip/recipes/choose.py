@@ -1,12 +1,13 @@
 """Sizes of the networks for a user's own pictures, and how long each is trained; arithmetic only.
 
-Networks are those of the emoji recipes, smaller for few pictures or little time and larger on a GPU. Time is planned by
-operations a picture and a given rate of the device.
+Networks and optimisers are those of the emoji recipes, smaller for few pictures or little time and larger on a GPU.
+Time is planned by operations a picture and a given rate of the device.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -14,19 +15,10 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
 from unclip.model import Defaults
-from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.recipes import emoji
 from unclip.recipes.series import TrainingStage
-from unclip.training import (
-    ClipTaskConfig,
-    DataConfig,
-    DecoderTaskConfig,
-    OptimizerConfig,
-    PriorTaskConfig,
-    TrainConfig,
-    UpsamplerTaskConfig,
-)
-from unclip.training.config import Precision, TaskConfig
+from unclip.training import DataConfig, TrainConfig, UpsamplerTaskConfig
+from unclip.training.config import Precision
 from unclip.training.plan.cost import count_flops_per_image
 
 SHARDS = "shards"
@@ -67,25 +59,10 @@ class Circumstances(Config):
     """Tiny networks, trained for seconds."""
 
 
-class _Habits(NamedTuple):
-    """How a stage is trained, after the emoji recipes."""
-
-    share: float
-    """Of the time."""
-    max_epochs: int
-    """Passes over the pictures after which more of them teach a small set by heart."""
-    learning_rate: float
-    betas: tuple[float, float]
-    weight_decay: float
-    batch_size: int
-
-
-_HABITS = {
-    "clip": _Habits(0.15, 300, 1e-3, (0.9, 0.98), 0.1, 256),
-    "upsampler": _Habits(0.15, 1000, 1e-3, (0.9, 0.99), 0.01, 64),
-    "decoder": _Habits(0.5, 1000, 8e-4, (0.9, 0.99), 0.01, 64),
-    "prior": _Habits(0.2, 1000, 7e-4, (0.9, 0.98), 0.06, 128),
-}
+_SHARES = {"clip": 0.15, "upsampler": 0.15, "decoder": 0.5, "prior": 0.2}
+"""Of the time."""
+_MAX_EPOCHS = {"clip": 300, "upsampler": 1000, "decoder": 1000, "prior": 1000}
+"""Passes over the pictures after which more of them teach a small set by heart."""
 
 
 class _Tier(NamedTuple):
@@ -144,21 +121,26 @@ def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> t
     if given.image_size not in IMAGE_SIZES:
         allowed = ", ".join(map(str, IMAGE_SIZES))
         raise InputError(f"image_size={given.image_size} is not a size that can be drawn; use one of {allowed}.")
-    tier = _choose_tier(given)
+    tier = _SMOKE
+    if not given.smoke:
+        flops = given.flops_per_second * 60.0 * given.minutes
+        tier = [
+            tier
+            for tier, (pictures, needed) in zip(_TIERS, _TIER_NEEDS, strict=True)
+            if given.num_pictures >= pictures and flops >= needed
+        ][-1]
     # Prompts may be longer than the captions were; a multiple of 8 wastes no lanes.
     context_length = min(MAX_CONTEXT, max(MIN_CONTEXT, math.ceil(given.longest_caption / 8) * 8))
     shape = clip or tier.clip.replace(vocab_size=min(MAX_VOCAB, given.vocab_size), context_length=context_length)
     decoder_size = min(tier.decoder_size, given.image_size)
-    tasks: list[TaskConfig] = [] if clip is not None else [ClipTaskConfig(model=shape)]
+    recipes = [] if clip is not None else [_change(emoji.clip(), dict(shape))]
     if given.image_size > decoder_size:
-        tasks.append(_upsampler(given.image_size, decoder_size, tier))
-    decoder = _decoder(decoder_size, tier, shape)
-    tasks.append(DecoderTaskConfig(model=decoder, clip=out / "clip", weighting="uniform"))
-    tasks.append(PriorTaskConfig(model=_prior(tier, shape), clip=out / "clip"))
-    total = sum(_HABITS[task.kind].share for task in tasks)
+        recipes.append(_upsampler(given.image_size, decoder_size, tier))
+    recipes += [_decoder(decoder_size, tier, shape, out), _prior(tier, shape, out)]
+    total = sum(_SHARES[recipe.task.kind] for recipe in recipes)
     stages = []
-    for task in tasks:
-        config, share = _config(given, out, task, tier), _HABITS[task.kind].share / total
+    for recipe in recipes:
+        config, share = _on_own_data(recipe, given, out, tier), _SHARES[recipe.task.kind] / total
         num_images: float = SMOKE_IMAGES
         if not given.smoke:
             seconds = 60.0 * given.minutes * share
@@ -172,12 +154,12 @@ def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> t
 def defaults_of(stages: tuple[TrainingStage, ...]) -> Defaults:
     """Return how the trained model is sampled: as the shipped one, at the largest size that there is a stage for."""
     settings = dict(emoji.DEFAULTS.stages)
-    known = {
+    stage_settings = {
         stage.name: settings["upsampler_256" if stage.config.task.kind == "upsampler" else stage.name]
         for stage in stages
         if stage.name != "clip"
     }
-    return emoji.DEFAULTS.replace(image_size=None, stages=known)
+    return emoji.DEFAULTS.replace(image_size=None, stages=stage_settings)
 
 
 def planned_minutes(config: TrainConfig, flops_per_second: float, clip: ClipConfig | None) -> float:
@@ -188,7 +170,7 @@ def planned_minutes(config: TrainConfig, flops_per_second: float, clip: ClipConf
 
 def most_images(config: TrainConfig, num_pictures: int) -> int:
     """Return how many pictures a stage should see at most: a number of passes over the set."""
-    return _HABITS[config.task.kind].max_epochs * num_pictures
+    return _MAX_EPOCHS[config.task.kind] * num_pictures
 
 
 def with_length(config: TrainConfig, num_images: float) -> TrainConfig:
@@ -231,35 +213,25 @@ def batch_for(config: TrainConfig, num_images: float) -> int:
     return max(min(SMALLEST_BATCH, config.batch_size), min(config.batch_size, _power_below(num_images / MIN_STEPS)))
 
 
-def _choose_tier(given: Circumstances) -> _Tier:
-    if given.smoke:
-        return _SMOKE
-    flops = given.flops_per_second * 60.0 * given.minutes
-    enough = [given.num_pictures >= pictures and flops >= needed for pictures, needed in _TIER_NEEDS]
-    return _TIERS[max(index for index, is_enough in enumerate(enough) if is_enough)]
+def _change(recipe: TrainConfig, model: Mapping[str, Any], task: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return `recipe` with other values of these fields of its network, and of its task."""
+    return recipe.replace(task=recipe.task.replace(model=recipe.task.model.replace(**model), **(task or {})))
 
 
-def _config(given: Circumstances, out: Path, task: TaskConfig, tier: _Tier) -> TrainConfig:
-    """Return a run whose length is not set yet."""
-    habits, is_clip = _HABITS[task.kind], isinstance(task, ClipTaskConfig)
+def _on_own_data(recipe: TrainConfig, given: Circumstances, out: Path, tier: _Tier) -> TrainConfig:
+    """Return a run of the recipe on the user's pictures, whose length is not set yet."""
+    task, rate = recipe.task, recipe.optimizer.learning_rate
     name = f"upsampler_{task.model.image_size}" if isinstance(task, UpsamplerTaskConfig) else task.kind
-    return TrainConfig(
+    return recipe.replace(
         name=f"quickstart/{name}",
-        task=task,
         data=DataConfig(
             folder=str(out / SHARDS),
             source_size=given.image_size,
             validation_share=HELD_OUT_SHARE if given.num_pictures >= MIN_HELD_OUT_SET else 0.0,
         ),
-        optimizer=OptimizerConfig(
-            learning_rate=habits.learning_rate * (1.0 if is_clip else tier.speed),
-            betas=habits.betas,
-            weight_decay=habits.weight_decay,
-            warmup_images=0,
-            decay="cosine",
+        optimizer=recipe.optimizer.replace(
+            learning_rate=rate if task.kind == "clip" else rate * tier.speed, warmup_images=0
         ),
-        batch_size=habits.batch_size,
-        num_images=habits.batch_size,
         seed=given.seed,
         precision=given.precision,
         num_validation=256,
@@ -280,50 +252,38 @@ def _power_below(number: float) -> int:
     return 1 << max(0, int(number).bit_length() - 1)
 
 
-def _prior(tier: _Tier, clip: ClipConfig) -> PriorConfig:
+def _prior(tier: _Tier, clip: ClipConfig, out: Path) -> TrainConfig:
     width, depth, num_heads = tier.prior
-    return PriorConfig(
-        embedding_dim=clip.embedding_dim,
-        text_dim=clip.text_width,
-        num_text_tokens=clip.context_length,
-        width=width,
-        depth=depth,
-        num_heads=num_heads,
-        prediction_type="x0",
-        dropout=0.1,
+    inputs = {"text_dim": clip.text_width, "num_text_tokens": clip.context_length, "embedding_dim": clip.embedding_dim}
+    return _change(
+        emoji.prior(), inputs | {"width": width, "depth": depth, "num_heads": num_heads}, {"clip": out / "clip"}
     )
 
 
-def _decoder(image_size: int, tier: _Tier, clip: ClipConfig) -> DecoderConfig:
-    channels, patch_size = tier.decoder_channels, tier.decoder_patch
-    return DecoderConfig(
-        image_size=image_size,
-        embedding_dim=clip.embedding_dim,
-        base_channels=channels,
-        channel_mult=tier.decoder_mult,
-        num_res_blocks=1,
-        attention_resolutions=tuple(image_size // patch_size // 2**level for level in tier.decoder_attention),
-        head_dim=channels if channels < 64 else 32,
-        context_dim=3 * channels,
-        patch_size=patch_size,
-        learned_variance=False,
-        prediction_type="x0",
-    )
+def _decoder(image_size: int, tier: _Tier, clip: ClipConfig, out: Path) -> TrainConfig:
+    channels, grid_size = tier.decoder_channels, image_size // tier.decoder_patch
+    model = {
+        "image_size": image_size,
+        "embedding_dim": clip.embedding_dim,
+        "base_channels": channels,
+        "channel_mult": tier.decoder_mult,
+        "attention_resolutions": tuple(grid_size // 2**level for level in tier.decoder_attention),
+        "head_dim": channels if channels < 64 else 32,
+        "context_dim": 3 * channels,
+        "patch_size": tier.decoder_patch,
+    }
+    return _change(emoji.decoder(), model, {"clip": out / "clip"})
 
 
-def _upsampler(image_size: int, low_res_size: int, tier: _Tier) -> UpsamplerTaskConfig:
-    model = UpsamplerConfig(
-        image_size=image_size,
-        low_res_size=low_res_size,
-        base_channels=tier.upsampler_channels,
-        channel_mult=(1, 2),
-        num_res_blocks=1,
+def _upsampler(image_size: int, low_res_size: int, tier: _Tier) -> TrainConfig:
+    model = {
+        "image_size": image_size,
+        "low_res_size": low_res_size,
+        "base_channels": tier.upsampler_channels,
         # A grid 64 wide, or as coarse as possible where only seconds count.
-        patch_size=min(4, image_size // 16) if tier is _SMOKE else image_size // 64,
-        prediction_type="x0",
+        "patch_size": min(4, image_size // 16) if tier is _SMOKE else image_size // 64,
         # What it has not learned yet is then as bicubic enlargement leaves it.
-        residual=True,
-        noise_conditioning=True,
-    )
+        "residual": True,
+    }
     # A crop of a quarter of the side is a grid of 16 whatever the size.
-    return UpsamplerTaskConfig(model=model, crop_size=image_size // 4, weighting="uniform")
+    return _change(emoji.upsampler_256(), model, {"crop_size": image_size // 4})

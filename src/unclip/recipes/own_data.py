@@ -4,7 +4,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -26,6 +26,7 @@ from unclip.data import (
 )
 from unclip.errors import DataError, InputError, UnclipError
 from unclip.files import atomic_write
+from unclip.pipelines.options import Progress
 from unclip.recipes.choose import IMAGE_SIZES, MAX_VOCAB, SHARDS
 
 MIN_PICTURES = 8
@@ -38,9 +39,6 @@ NUM_PROBED = 64
 MANY = 2_000
 """Pictures from which on several processes decode them."""
 CHECK_FILE, DATA_FILE = "check.json", "data.json"
-
-Tell = Callable[[str, int, int], None]
-"""Gets the name of a piece of work, how much of it is done, and of how much."""
 
 
 class OwnData(Config):
@@ -55,7 +53,9 @@ class OwnData(Config):
     """Tokens of OpenAI's tokenizer, up to 77."""
 
 
-def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip_size: int | None = None) -> OwnData:
+def make_shards(
+    location: str, captions: str | None, out: Path, progress: Progress, clip_size: int | None = None
+) -> OwnData:
     """Check the pictures at `location`, leave out those with a finding, and write the rest as shards to `out/shards`.
 
     The findings stay in `out/check.json`. All is made once: the same call again reads the files. Pictures become the
@@ -69,7 +69,7 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
     if not (out / CHECK_FILE).exists():
         # In a small set, drawings that are alike but not equal are worth more than a copy that is trained on twice.
         config = CheckConfig(min_side=TINY_SIDE if _is_small(source) else SMALL_SIDE, max_distance=0)
-        report = check(source, config, lambda done, total: tell("check", done, total), num_workers=num_workers)
+        report = check(source, config, partial(progress, "check"), num_workers=num_workers)
         atomic_write(out / CHECK_FILE, report.model_dump_json(indent=1) + "\n")
     try:
         usable = _usable(source, read_check(out))
@@ -84,7 +84,7 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
         for leftover in out.glob(f".{SHARDS}.*.tmp"):  # of a killed run
             shutil.rmtree(leftover)
         shape = PrepareConfig(image_size=max(image_size, clip_size or 0), allow_upscale=True)
-        prepare(usable, out / SHARDS, shape, lambda done, total: tell("shards", done, total), num_workers=num_workers)
+        prepare(usable, out / SHARDS, shape, partial(progress, "shards"), num_workers=num_workers)
     shards, tokens = ShardSet.open(out / SHARDS), read_check(out).captions.tokens
     texts = [text for index in range(len(shards)) for text in shards.sample(index).captions]
     data = OwnData(
@@ -98,7 +98,7 @@ def make_shards(location: str, captions: str | None, out: Path, tell: Tell, clip
 
 
 def read_check(out: Path) -> CheckReport:
-    """Read what was found in the pictures."""
+    """Read the report of `make_shards` on the pictures."""
     return load_config(CheckReport, json.loads((out / CHECK_FILE).read_text()))
 
 

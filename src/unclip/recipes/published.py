@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unclip.clip import clip_preset
-from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig, decoder_preset, prior_preset, upsampler_preset
+from unclip.models import decoder_preset, prior_preset, upsampler_preset
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -41,14 +41,12 @@ NUM_PICTURES = {"cc3m": 2_900_000, "laion": 100_000_000, "karlo": 115_000_000, "
 """Pictures of each series' data set."""
 VIT_L_14 = Path("models/vit-l-14")
 PAPER_CLIP = Path("runs/paper/clip")
-VIT_L_14_DIM = 768
-"""Size of the embeddings of OpenAI's CLIP ViT-L/14, and width of its text states."""
 # The paper's optimiser of the prior, and of everything that draws pixels.
 PRIOR_ADAM = OptimizerConfig(learning_rate=1.1e-4, betas=(0.9, 0.96), eps=1e-6, weight_decay=6e-2)
 PIXEL_ADAM = OptimizerConfig(learning_rate=1.2e-4, betas=(0.9, 0.999), weight_decay=0.0)
 
 
-class _Schedule(NamedTuple):
+class _Length(NamedTuple):
     """How long a recipe trains, in images, and in which batches."""
 
     num_images: int
@@ -60,22 +58,22 @@ class _Schedule(NamedTuple):
 
 
 _M = 1_000_000
-_SCHEDULES = {
-    "cc3m/prior": _Schedule(60_000 * 1024, 1024, None, 2 * _M, 2 * _M, 1 * _M),
-    "cc3m/decoder": _Schedule(300_000 * 512, 512, 64, 2 * _M, 1 * _M, 1 * _M),
-    "cc3m/upsampler_256": _Schedule(200_000 * 512, 512, None, 2 * _M, 1 * _M, 1 * _M),
-    "laion/prior": _Schedule(1_000_000_000, 4096, 64, 20 * _M, 20 * _M, 10 * _M),
-    "laion/decoder": _Schedule(400_000 * 2048, 2048, 16, 20 * _M, 10 * _M, 10 * _M),
-    "laion/upsampler_256": _Schedule(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
-    "laion/upsampler_1024": _Schedule(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
-    "karlo/prior": _Schedule(1_000_000 * 2048, 2048, 32, 20 * _M, 20 * _M, 20 * _M),
-    "karlo/decoder": _Schedule(1_000_000 * 1024, 1024, 16, 10 * _M, 10 * _M, 10 * _M),
-    "karlo/upsampler_256": _Schedule(1_000_000 * 512, 512, 32, 10 * _M, 5 * _M, 5 * _M),
-    "paper/clip": _Schedule(32 * 400_000_000, 32_768, None, 100 * _M, 100 * _M, 100 * _M),
-    "paper/prior": _Schedule(600_000 * 4096, 4096, 16, 50 * _M, 50 * _M, 50 * _M),
-    "paper/decoder": _Schedule(800_000 * 2048, 2048, 8, 50 * _M, 20 * _M, 20 * _M),
-    "paper/upsampler_256": _Schedule(1_000_000 * 1024, 1024, 8, 20 * _M, 10 * _M, 10 * _M),
-    "paper/upsampler_1024": _Schedule(1_000_000 * 512, 512, 8, 20 * _M, 10 * _M, 10 * _M),
+_LENGTHS = {
+    "cc3m/prior": _Length(60_000 * 1024, 1024, None, 2 * _M, 2 * _M, 1 * _M),
+    "cc3m/decoder": _Length(300_000 * 512, 512, 64, 2 * _M, 1 * _M, 1 * _M),
+    "cc3m/upsampler_256": _Length(200_000 * 512, 512, None, 2 * _M, 1 * _M, 1 * _M),
+    "laion/prior": _Length(1_000_000_000, 4096, 64, 20 * _M, 20 * _M, 10 * _M),
+    "laion/decoder": _Length(400_000 * 2048, 2048, 16, 20 * _M, 10 * _M, 10 * _M),
+    "laion/upsampler_256": _Length(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
+    "laion/upsampler_1024": _Length(300_000 * 1024, 1024, 32, 10 * _M, 5 * _M, 5 * _M),
+    "karlo/prior": _Length(1_000_000 * 2048, 2048, 32, 20 * _M, 20 * _M, 20 * _M),
+    "karlo/decoder": _Length(1_000_000 * 1024, 1024, 16, 10 * _M, 10 * _M, 10 * _M),
+    "karlo/upsampler_256": _Length(1_000_000 * 512, 512, 32, 10 * _M, 5 * _M, 5 * _M),
+    "paper/clip": _Length(32 * 400_000_000, 32_768, None, 100 * _M, 100 * _M, 100 * _M),
+    "paper/prior": _Length(600_000 * 4096, 4096, 16, 50 * _M, 50 * _M, 50 * _M),
+    "paper/decoder": _Length(800_000 * 2048, 2048, 8, 50 * _M, 20 * _M, 20 * _M),
+    "paper/upsampler_256": _Length(1_000_000 * 1024, 1024, 8, 20 * _M, 10 * _M, 10 * _M),
+    "paper/upsampler_1024": _Length(1_000_000 * 512, 512, 8, 20 * _M, 10 * _M, 10 * _M),
 }
 
 
@@ -87,9 +85,7 @@ def cc3m_prior() -> TrainConfig:
     Expected: the diffusion prior of that size on CC12M, with Karlo's decoder, reached a COCO FID of 26.13 and 0.539
     for colour in T2I-CompBench (ECLIPSE, arXiv 2312.04655, ablation); Karlo's own of 1B 20.64 and 0.513.
     """
-    model = PriorConfig(
-        embedding_dim=VIT_L_14_DIM, text_dim=VIT_L_14_DIM, num_text_tokens=77, width=512, depth=10, num_heads=8
-    )
+    model = prior_preset("karlo").replace(text_dim=768, width=512, depth=10, num_heads=8)
     optimizer = OptimizerConfig(learning_rate=2e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine")
     return _run("cc3m/prior", PriorTaskConfig(model=model, clip=VIT_L_14), optimizer)
 
@@ -102,16 +98,7 @@ def cc3m_decoder() -> TrainConfig:
     Expected: no published decoder is of this size. Above it stands Karlo with 893M and 115M pictures: FID 13.95 and a
     CLIP score of 30.86 on CC3M's validation set (its README, as 0.3086), for the whole model.
     """
-    model = DecoderConfig(
-        image_size=64,
-        embedding_dim=VIT_L_14_DIM,
-        base_channels=192,
-        channel_mult=(1, 2, 3, 4),
-        num_res_blocks=3,
-        attention_resolutions=(32, 16, 8),
-        context_dim=768,
-        dropout=0.1,
-    )
+    model = decoder_preset("karlo").replace(base_channels=192, text_dim=0, context_dim=768)
     return _run("cc3m/decoder", DecoderTaskConfig(model=model, clip=VIT_L_14), PIXEL_ADAM)
 
 
@@ -122,16 +109,8 @@ def cc3m_upsampler_256() -> TrainConfig:
     Planned: 4 x a100, 11.5 hours.
     Expected: no published figures at this size.
     """
-    model = UpsamplerConfig(
-        image_size=256,
-        low_res_size=64,
-        base_channels=128,
-        channel_mult=(1, 2, 3, 4),
-        num_res_blocks=2,
-        noise_conditioning=True,
-    )
-    task = UpsamplerTaskConfig(model=model, crop_size=64)
-    return _run("cc3m/upsampler_256", task, PIXEL_ADAM)
+    model = upsampler_preset("karlo").replace(base_channels=128, num_res_blocks=2, noise_conditioning=True)
+    return _run("cc3m/upsampler_256", UpsamplerTaskConfig(model=model, crop_size=64), PIXEL_ADAM)
 
 
 def laion_prior() -> TrainConfig:
@@ -143,10 +122,7 @@ def laion_prior() -> TrainConfig:
     decay, clipping and dropout are its own. Expected (prior.md): a held-out error near 0.1 after a billion samples, a
     cosine of 0.75 between predicted and real embeddings, where texts and pictures have 0.3.
     """
-    model = PriorConfig(
-        embedding_dim=VIT_L_14_DIM, text_dim=VIT_L_14_DIM, num_text_tokens=77, width=896, depth=24, num_heads=14,
-        dropout=0.05,
-    )  # fmt: skip
+    model = prior_preset("karlo").replace(text_dim=768, width=896, depth=24, num_heads=14, dropout=0.05)
     optimizer = OptimizerConfig(
         learning_rate=1.1e-4, betas=(0.9, 0.99), weight_decay=6.02e-2, warmup_images=200_000, max_grad_norm=0.5
     )
@@ -161,16 +137,7 @@ def laion_decoder() -> TrainConfig:
     LAION's has 320 channels and other blocks; 384 channels of these have its number of parameters. Expected: no FID of
     it was published; its samples were drawn at a guidance of 1.7.
     """
-    model = DecoderConfig(
-        image_size=64,
-        embedding_dim=VIT_L_14_DIM,
-        text_dim=VIT_L_14_DIM,
-        base_channels=384,
-        channel_mult=(1, 2, 3, 4),
-        num_res_blocks=4,
-        attention_resolutions=(32, 16, 8),
-        context_dim=1536,
-    )
+    model = decoder_preset("karlo").replace(base_channels=384, num_res_blocks=4, dropout=0.0)
     optimizer = OptimizerConfig(learning_rate=1.2e-4, betas=(0.9, 0.999))
     return _run("laion/decoder", DecoderTaskConfig(model=model, clip=VIT_L_14), optimizer).replace(
         strategy="fsdp_zero2"
@@ -322,7 +289,7 @@ def _run(name: str, task: TaskConfig, optimizer: OptimizerConfig) -> TrainConfig
     The decoded pictures of such a set fit no disk cache. 64 lanes divide among any number of GPUs that is a power of
     two up to 64, so that each reads its own shards.
     """
-    folder, schedule = f"data/{name.split('/')[0]}", _SCHEDULES[name]
+    folder, length = f"data/{name.split('/')[0]}", _LENGTHS[name]
     source_size = task.model.image_size if isinstance(task, UpsamplerTaskConfig) else 256
     data = DataConfig(
         folder=f"{folder}/shards-{source_size}",
@@ -339,6 +306,6 @@ def _run(name: str, task: TaskConfig, optimizer: OptimizerConfig) -> TrainConfig
         task=task,
         data=data,
         optimizer=optimizer,
-        ema_images=schedule.batch_size * math.log(0.5) / math.log(0.9999),
-        **schedule._asdict(),
+        ema_images=length.batch_size * math.log(0.5) / math.log(0.9999),
+        **length._asdict(),
     )

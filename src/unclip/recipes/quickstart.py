@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from unclip.errors import InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.model import open_clip
 from unclip.models import Decoder
+from unclip.pipelines.options import Progress
 from unclip.progress import say
 from unclip.recipes import emoji
 from unclip.recipes.choose import (
@@ -32,7 +34,7 @@ from unclip.recipes.choose import (
     with_batch,
     with_length,
 )
-from unclip.recipes.own_data import CHECK_FILE, DATA_FILE, Tell, make_shards, problems_of, read_check
+from unclip.recipes.own_data import CHECK_FILE, DATA_FILE, make_shards, problems_of, read_check
 from unclip.recipes.report import too_few_steps, write_card, write_report
 from unclip.recipes.series import TrainingStage, assemble, fit_basis, train_stages
 from unclip.runtime import autocast, forked_random_state, inference_dtype, resolve_device
@@ -42,7 +44,6 @@ from unclip.training.plan.cost import count_flops_per_image
 from unclip.training.state import sole_run
 
 REQUEST_FILE, CHOICE_FILE = "quickstart.json", "choice.json"
-MODEL = "model"
 CARD = "model/MODEL_CARD.md"
 MARGIN = 0.95
 """Of the time that is planned for, so that the learning rate has come down before the time is over."""
@@ -74,7 +75,9 @@ class _InterruptedError(UnclipError):
     """A signal came where no stage is trained."""
 
 
-def quickstart(request: Quickstart, out: Path | str, *, device: str = "auto", tell: Tell | None = None) -> Path | None:
+def quickstart(
+    request: Quickstart, out: Path | str, *, device: str = "auto", tell: Progress | None = None
+) -> Path | None:
     """Check the pictures, make shards, train every stage, join them to `out/model` (returned) and write `out/report.*`.
 
     The same call again resumes where this one was interrupted; None is returned after SIGINT or SIGTERM. `tell` is
@@ -107,9 +110,9 @@ def quickstart(request: Quickstart, out: Path | str, *, device: str = "auto", te
                 (out / REQUEST_FILE).unlink(missing_ok=True)
 
 
-def _run(request: Quickstart, out: Path, device: str, stopped: StopFlag, tell: Tell) -> Path | None:
+def _run(request: Quickstart, out: Path, device: str, stopped: StopFlag, progress: Progress) -> Path | None:
     clip = _existing_clip(request, out)
-    data = make_shards(request.source, request.captions, out, tell, None if clip is None else clip.image_size)
+    data = make_shards(request.source, request.captions, out, progress, None if clip is None else clip.image_size)
     check = read_check(out)
     left_out = f"; left out: {problems_of(check)} ({out / CHECK_FILE} names them)" if check.counts else ""
     _note(f"{check.description}; {data.num_pictures} are used, drawn at {data.image_size} px{left_out}")
@@ -132,17 +135,17 @@ def _run(request: Quickstart, out: Path, device: str, stopped: StopFlag, tell: T
     minutes, fit = (None, None) if request.smoke else (request.minutes, partial(_fit, device, data.num_pictures))
     if not train_stages(stages, out, stopped, minutes=minutes, device=device, fit=fit):
         return None
-    model = out / MODEL
+    model = out / "model"
     if not (out / CARD).exists():
-        tell("join", 0, 2)
+        progress("join", 0, 2)
         names = ["clip", *(stage.name for stage in stages if stage.name != "clip")]
         assemble(out.resolve().name, names, defaults_of(stages), out, "bfloat16")
         fit_basis(model, stages[0].config.data)
-        tell("join", 1, 2)
+        progress("join", 1, 2)
         write_card(model, stages, out, request.source, datetime.now(UTC))
-        tell("join", 2, 2)
+        progress("join", 2, 2)
     if not (out / "report.html").exists():
-        write_report(stages, out, request.source, tell, device=device, seed=request.seed, is_smoke=request.smoke)
+        write_report(stages, out, request.source, progress, device=device, seed=request.seed, is_smoke=request.smoke)
     shortage = None if request.smoke else too_few_steps(stages, out)
     if shortage is not None:
         _note(shortage)
@@ -215,14 +218,14 @@ def _fit(device: str, num_pictures: int, stage: TrainingStage, folder: Path, sec
 
 def flops_per_second(device: str, precision: Precision) -> float:
     """Measure the operations a second that the device sustains in training the emoji decoder, on random numbers."""
-    config, place = emoji.decoder(), resolve_device(device)
+    config, torch_device = emoji.decoder(), resolve_device(device)
     assert isinstance(config.task, DecoderTaskConfig), config.task
     shape, flops = config.task.model, count_flops_per_image(config, emoji.CLIP)
-    with forked_random_state(0), autocast(place, getattr(torch, precision)):
-        network = Decoder(shape).to(place)
-        x_t = torch.randn(MEASURE_BATCH, 3, shape.image_size, shape.image_size, device=place)
-        embedding = torch.randn(MEASURE_BATCH, shape.embedding_dim, device=place)
-        timestep = torch.full((MEASURE_BATCH,), 500.0, device=place)
+    with forked_random_state(0), autocast(torch_device, getattr(torch, precision)):
+        network = Decoder(shape).to(torch_device)
+        x_t = torch.randn(MEASURE_BATCH, 3, shape.image_size, shape.image_size, device=torch_device)
+        embedding = torch.randn(MEASURE_BATCH, shape.embedding_dim, device=torch_device)
+        timestep = torch.full((MEASURE_BATCH,), 500.0, device=torch_device)
 
         def step() -> None:
             loss: torch.Tensor = network(x_t, timestep, embedding).square().mean()
@@ -230,11 +233,7 @@ def flops_per_second(device: str, precision: Precision) -> float:
             loss.item()  # waits for the device
 
         step()
-        started, count = time.monotonic(), 0
-        while count < MEASURE_STEPS and time.monotonic() - started < MEASURE_SECONDS:
-            step()
-            count += 1
-    return MEASURE_BATCH * count * flops / (time.monotonic() - started)
+        return MEASURE_BATCH * flops * _steps_per_second(step, MEASURE_SECONDS)
 
 
 def images_per_second(config: TrainConfig, device: str, seconds: float = MEASURE_SECONDS) -> float:
@@ -242,16 +241,19 @@ def images_per_second(config: TrainConfig, device: str, seconds: float = MEASURE
 
     Steps are timed for `seconds`, 3 at most.
     """
-    longest = min(seconds, MEASURE_SECONDS)
     with init_cluster(device) as cluster:
         trainer = Trainer.open(config, cluster)
         trainer.step()
         trainer.step()
-        started, count = time.monotonic(), 0
-        while count < 1 or (count < MEASURE_STEPS and time.monotonic() - started < longest):
-            trainer.step()
-            count += 1
-        return config.batch_size * count / (time.monotonic() - started)
+        return config.batch_size * _steps_per_second(trainer.step, min(seconds, MEASURE_SECONDS))
+
+
+def _steps_per_second(step: Callable[[], object], seconds: float) -> float:
+    started, count = time.monotonic(), 0
+    while count < 1 or (count < MEASURE_STEPS and time.monotonic() - started < seconds):
+        step()
+        count += 1
+    return count / (time.monotonic() - started)
 
 
 def _note(text: str) -> None:

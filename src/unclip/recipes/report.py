@@ -16,8 +16,9 @@ from unclip.files import atomic_write
 from unclip.metrics import COSINE_FIGURES
 from unclip.models import count_parameters
 from unclip.pipelines import UnClip
+from unclip.pipelines.options import Progress
 from unclip.recipes.choose import MIN_STEPS, most_images
-from unclip.recipes.own_data import Tell, problems_of, read_check
+from unclip.recipes.own_data import problems_of, read_check
 from unclip.recipes.series import SeriesProgress, TrainingStage
 from unclip.report import Line, Report
 from unclip.training.feed import held_out
@@ -35,7 +36,7 @@ def write_report(
     stages: Sequence[TrainingStage],
     out: Path,
     source: str,
-    tell: Tell,
+    progress: Progress,
     *,
     device: str = "auto",
     seed: int = 0,
@@ -52,7 +53,7 @@ def write_report(
     )
     report.text(_advice(stages, out, len(keys), is_smoke))
     report.text(f'Draw with: unclip generate "..." --model {out / "model"}')
-    _draw(report, stages, out, tell, device, seed)
+    _draw(report, stages, out, progress, device, seed)
     report.heading("Stages")
     report.table(COLUMNS, [[*row.values()] for row in _stage_rows(stages, out)])
     report.text(
@@ -183,7 +184,9 @@ def _advice(stages: Sequence[TrainingStage], out: Path, num_pictures: int, is_sm
     return few + advice if num_pictures < FEW else advice
 
 
-def _draw(report: Report, stages: Sequence[TrainingStage], out: Path, tell: Tell, device: str, seed: int) -> None:
+def _draw(
+    report: Report, stages: Sequence[TrainingStage], out: Path, progress: Progress, device: str, seed: int
+) -> None:
     """Add pictures of a few captions beside the real ones: of training, and of those that were held out."""
     pipe = UnClip.load(out / "model", device)
     data = load_shards(stages[0].config.data.folder, max(pipe.model.image_sizes))
@@ -199,11 +202,11 @@ def _draw(report: Report, stages: Sequence[TrainingStage], out: Path, tell: Tell
         if len(rows):
             report.heading(f"Drawn: {title}")
         for row in rows:
-            tell("report", done, total)
+            progress("report", done, total)
             caption, done = data.captions[row][0], done + 1
             image = pipe.text_to_image([caption or "a picture"], seed=seed).images[0]
             report.pictures([Image.fromarray(data.images[row]), image], [f"real: {caption}", "drawn"])
-    tell("report", total, total)
+    progress("report", total, total)
 
 
 def _add_losses(report: Report, stage: TrainingStage, folder: Path) -> None:

@@ -219,21 +219,19 @@ def train_series(
     if name not in SERIES:
         raise InputError(f"there is no series {name!r}; {did_you_mean(name, SERIES)}")
     out, series = Path(out), SERIES[name]
-    configs = [_below(get_recipe(recipe, smoke), out) for recipe in series.shares]
-    stages = [TrainingStage(config=config, share=series.shares[config.name]) for config in configs]
+    stages = []
+    for recipe, share in series.shares.items():
+        config = get_recipe(recipe, smoke)
+        if isinstance(config.task, PriorTaskConfig | DecoderTaskConfig):
+            config = config.replace(task=config.task.replace(clip=out / "clip"))
+        data = config.data.replace(folder=str(out / Path(config.data.folder).name))
+        stages.append(TrainingStage(config=config.replace(data=data), share=share))
     with stop_on_signal() as stopped:
         if not train_stages(_round(stages, out), out, stopped, minutes=minutes, device=device):
             return None
     model = assemble(name, [stage.name for stage in stages], series.defaults, out)
-    fit_basis(model, configs[0].data)
+    fit_basis(model, stages[0].config.data)
     return model
-
-
-def _below(config: TrainConfig, out: Path) -> TrainConfig:
-    """Return the recipe with its data and its CLIP below `out`."""
-    data = config.data.replace(folder=str(out / Path(config.data.folder).name))
-    has_clip = isinstance(config.task, PriorTaskConfig | DecoderTaskConfig)
-    return config.replace(data=data, task=config.task.replace(clip=out / "clip") if has_clip else config.task)
 
 
 def _round(stages: Sequence[TrainingStage], out: Path) -> list[TrainingStage]:

@@ -1,8 +1,7 @@
 """Smoke variants: a recipe's own settings with tiny networks on toy data, for seconds."""
 
 import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer
@@ -45,7 +44,7 @@ def shrink(config: TrainConfig) -> TrainConfig:
     """
     data = config.data
     return config.replace(
-        task=_shrink_task(config.task),
+        task=shrink_task(config.task),
         data=data.replace(
             folder=str(SHARDS),
             source_size=SIDE,
@@ -67,10 +66,11 @@ def shrink(config: TrainConfig) -> TrainConfig:
     )
 
 
-def _shrink_task(task: TaskConfig) -> TaskConfig:
+def shrink_task(task: TaskConfig) -> TaskConfig:
+    """Return the task with a tiny network; all pictures are of 32 px, and CLIP is the toy one."""
     match task:
         case ClipTaskConfig(model=model):
-            return task.replace(model=tiny_clip(model))
+            return task.replace(model=CLIP.replace(activation=model.activation, resize=model.resize))
         case PriorTaskConfig(model=model):
             prior = model.replace(
                 embedding_dim=CLIP.embedding_dim,
@@ -106,11 +106,6 @@ def _shrink_task(task: TaskConfig) -> TaskConfig:
             return task.replace(model=upsampler, crop_size=16)
 
 
-def tiny_clip(model: ClipConfig) -> ClipConfig:
-    """Return the toy CLIP with the activation and the resizing of `model`."""
-    return CLIP.replace(activation=model.activation, resize=model.resize)
-
-
 def prepare_smoke(config: TrainConfig) -> None:
     """Make the toy inputs that the smoke variant `config` reads, where they are missing: shards, a CLIP, embeddings.
 
@@ -120,30 +115,19 @@ def prepare_smoke(config: TrainConfig) -> None:
     reads_shards, reads_embeddings = config.data.folder == str(SHARDS), config.data.embeddings == str(EMBEDDINGS)
     if not (reads_clip or reads_shards or reads_embeddings):
         return
-    with _one_at_a_time():
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with (ROOT / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         # Shards first: they need a package that may be missing, and a refused run leaves nothing behind.
         if (reads_shards or reads_embeddings) and not SHARDS.exists():
             write_shards(SHARDS, _items(), SIDE, "toy")
         if (reads_clip or reads_embeddings) and not CLIP_FOLDER.exists():
-            with atomic_folder(CLIP_FOLDER) as folder:
-                _random_clip().save(folder)
+            tokenizer = Tokenizer.train([caption for item in _items() for caption in item.captions], CLIP.vocab_size)
+            with forked_random_state(0), atomic_folder(CLIP_FOLDER) as folder:
+                TextImageEncoder(Clip(CLIP), tokenizer).save(folder)
         if reads_embeddings and not EMBEDDINGS.exists():
             with atomic_folder(EMBEDDINGS) as folder:
                 embed(SHARDS, TextImageEncoder.load(CLIP_FOLDER), folder, hidden=True, num_workers=0)
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    ROOT.mkdir(parents=True, exist_ok=True)
-    with (ROOT / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _random_clip() -> TextImageEncoder:
-    captions = [caption for item in _items() for caption in item.captions]
-    with forked_random_state(0):
-        return TextImageEncoder(Clip(CLIP), Tokenizer.train(captions, CLIP.vocab_size))
 
 
 def _items() -> Sequence[EmojiItem]:
