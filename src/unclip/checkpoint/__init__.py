@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with the configuration in the metadata."""
+"""Write and read weights: safetensors with the configuration in the metadata."""
 
 from unclip.checkpoint.hashing import file_hash, networks_hash, state_hash
 from unclip.checkpoint.streaming import LazyTensor, TensorFile, open_tensors, write_tensors

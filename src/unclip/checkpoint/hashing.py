@@ -1,4 +1,4 @@
-"""SHA-256 of files, of the state of a module and of networks."""
+"""Hash files, the state of a module and networks by SHA-256."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from unclip.checkpoint.weights import NetworkWeights
 
 
 def file_hash(path: Path | str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Hash a file by SHA-256, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_hash(description: str, state: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, of a description and of tensors by name, whose numbers count as float32."""
+    """Hash a description and tensors by name, whose numbers count as float32, by SHA-256, in hexadecimal."""
     digest = hashlib.sha256(description.encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -26,7 +26,7 @@ def state_hash(description: str, state: Mapping[str, Tensor]) -> str:
 
 
 def networks_hash(networks: Mapping[str, NetworkWeights]) -> str:
-    """SHA-256, in hexadecimal, of the configurations and tensors of networks, in the types that they have."""
+    """Hash the configurations and the tensors of networks, in their own types, by SHA-256, in hexadecimal."""
     digest = hashlib.sha256()
     for name, weights in sorted(networks.items()):
         digest.update(f"{name} {weights.network} {weights.config.model_dump_json()}".encode())

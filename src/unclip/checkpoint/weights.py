@@ -93,9 +93,13 @@ def open_weights(path: Path | str) -> TensorFile:
 
 
 def load_tensors(path: Path | str) -> Checkpoint:
-    """Read a file written by `save_tensors`; floating tensors come back as float32 on the CPU. Raises as above."""
-    tensors, metadata = open_weights(path)
-    return Checkpoint({name: _as_float32(tensor.read()) for name, tensor in tensors.items()}, metadata)
+    """Read a file written by `save_tensors`; floating tensors become float32. Raises as `open_weights` does."""
+    stored, metadata = open_weights(path)
+    tensors = {
+        name: tensor.read().float() if tensor.dtype.is_floating_point else tensor.read()
+        for name, tensor in stored.items()
+    }
+    return Checkpoint(tensors, metadata)
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
@@ -141,20 +145,14 @@ def stored_types(tensors: Mapping[str, LazyTensor]) -> str:
     return "+".join(sorted(types))
 
 
-def _storage_of(stored: Mapping[str, LazyTensor]) -> str:
-    return "int8" if any(name.endswith(SCALE) for name in stored) else stored_types(stored)
-
-
 def _check(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: Path | str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    problems = [
-        *(f"missing {name}" for name in expected.keys() - shapes.keys()),
-        *(f"unknown {name}" for name in shapes.keys() - expected.keys()),
-        *(
-            f"{name} is {shapes[name]}, the network wants {expected[name]}"
-            for name in expected.keys() & shapes.keys()
-            if shapes[name] != expected[name]
-        ),
+    problems = [f"missing {name}" for name in expected.keys() - shapes.keys()]
+    problems += [f"unknown {name}" for name in shapes.keys() - expected.keys()]
+    problems += [
+        f"{name} is {shapes[name]}, the network wants {shape}"
+        for name, shape in expected.items()
+        if shapes.get(name, shape) != shape
     ]
     if problems:
         shown = "; ".join(sorted(problems)[:4])
@@ -168,7 +166,8 @@ def _write(
     stored: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         stored |= _encode(name, tensor, storage)
-    write_tensors(path, stored, dict(metadata) | {"storage": storage or _storage_of(stored)})
+    kept = "int8" if any(name.endswith(SCALE) for name in stored) else stored_types(stored)
+    write_tensors(path, stored, dict(metadata) | {"storage": storage or kept})
 
 
 def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str, LazyTensor]:
@@ -187,14 +186,7 @@ def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str,
 
 
 def _dequantized(values: LazyTensor, scale: LazyTensor) -> LazyTensor:
-    def read() -> Tensor:
-        return dequantize(values.read(), scale.read())
-
-    return LazyTensor(values.shape, torch.float32, read, (values, scale))
-
-
-def _as_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+    return LazyTensor(values.shape, torch.float32, lambda: dequantize(values.read(), scale.read()), (values, scale))
 
 
 def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
