@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, chain, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,7 +34,7 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions:
-    """How features are computed; see `embed`."""
+    """Settings of `embed`."""
 
     hidden: bool = False
     batch_size: int = BATCH_SIZE
@@ -51,7 +51,7 @@ class EmbedOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedReport:
-    """What `embed` did and found."""
+    """Report of `embed`."""
 
     out: Path
     num_samples: int
@@ -90,12 +90,8 @@ def embed(
         raise InputError(f"node={first}/{step} is no share of the work; use 0/{step} to {step - 1}/{step}.")
     model_hash = clip_hash(clip)
     chosen = [shard for shard in missing_shards(shards, out, model_hash, hidden) if shard % step == first]
-    done, total = 0, sum(shards.shard_sizes[shard] for shard in chosen)
-    for count in embed_shards(shards, chosen, clip, out, model_hash, options):
-        done += count
-        if progress is not None:
-            progress(done, total)
-    return finish(shards, out, clip, options, chosen)
+    counts = embed_shards(shards, chosen, clip, out, model_hash, options)
+    return complete(shards, chosen, counts, clip, out, options, progress)
 
 
 def missing_shards(shards: ShardSet, out: Path, model_hash: str, hidden: bool) -> list[int]:
@@ -108,7 +104,7 @@ def missing_shards(shards: ShardSet, out: Path, model_hash: str, hidden: bool) -
         if header.model_hash != model_hash:
             raise DataError(
                 f"{path} was made by the CLIP {header.model_hash[:12]}, but this one is {model_hash[:12]}; "
-                "give the CLIP it was made by, or another folder."
+                "give the CLIP that made it, or another folder."
             )
         if (header.text_dim > 0) != hidden:
             state, fix = ("with", "add") if header.text_dim else ("without", "leave out")
@@ -122,12 +118,7 @@ def missing_shards(shards: ShardSet, out: Path, model_hash: str, hidden: bool) -
 
 
 def embed_shards(
-    shards: ShardSet,
-    chosen: Sequence[int],
-    clip: TextImageEncoder,
-    out: Path,
-    model_hash: str,
-    options: EmbedOptions,
+    shards: ShardSet, chosen: Sequence[int], clip: TextImageEncoder, out: Path, model_hash: str, options: EmbedOptions
 ) -> Iterator[int]:
     """Compute and write the features of chosen shards; yields the number of samples after each batch."""
     pin_memory = clip.device.type == "cuda"
@@ -139,14 +130,45 @@ def embed_shards(
             embeddings.append(_image_embeddings(clip, batch))
             done.append(batch._replace(pixels=torch.empty(0)))
             yield len(batch.keys)
-        features = _shard_features(clip, done, torch.cat(embeddings).cpu(), model_hash, options)
+        images = torch.cat(embeddings).cpu()
+        keys = [key for batch in done for key in batch.keys]
+        captions = [texts for batch in done for texts in batch.captions]
+        damaged = {key: reason for batch in done for key, reason in batch.damaged.items()}
+        for key, is_finite in zip(keys, images.isfinite().all(dim=1).tolist(), strict=True):
+            if not is_finite:
+                damaged[key] = "CLIP's embedding is not finite in float16"
+        embedding, states, num_tokens = _text_features(clip, list(chain.from_iterable(captions)), options)
+        features = EmbeddedShard(
+            keys=keys,
+            captions=captions,
+            damaged=damaged,
+            image_embedding=images,
+            text_embedding=embedding,
+            text_hidden=states,
+            num_tokens=num_tokens,
+            model_hash=model_hash,
+            text_length=clip.clip.config.context_length,
+        )
         write_embedding_shard(output_path(shards, shard, out), features)
 
 
-def finish(
-    shards: ShardSet, out: Path, clip: TextImageEncoder, options: EmbedOptions, computed: Sequence[int]
+def complete(
+    shards: ShardSet,
+    chosen: Sequence[int],
+    counts: Iterator[int],
+    clip: TextImageEncoder,
+    out: Path,
+    options: EmbedOptions,
+    progress: Progress | None,
 ) -> EmbedReport:
-    """Write the statistics once the features of all shards exist, and report on the computed shards."""
+    """Wait for the chosen shards, whose `counts` of samples add up; write the statistics once all shards have features.
+
+    Reports on what was computed.
+    """
+    total = sum(shards.shard_sizes[shard] for shard in chosen)
+    for done in accumulate(counts):
+        if progress is not None:
+            progress(done, total)
     finished = all(output_path(shards, shard, out).exists() for shard in range(len(shards.shard_names)))
     if finished:
         [embedding], hidden, _ = _text_features(clip, [""], options)
@@ -154,8 +176,8 @@ def finish(
     damaged = [read_header(path).damaged for path in embedding_files(out)]
     return EmbedReport(
         out=out,
-        num_samples=sum(shards.shard_sizes[shard] for shard in computed),
-        num_shards=len(computed),
+        num_samples=total,
+        num_shards=len(chosen),
         damaged={key: reason for reasons in damaged for key, reason in reasons.items()},
         finished=finished,
     )
@@ -182,54 +204,39 @@ def read_pictures(
     shards: ShardSet, chosen: Sequence[int], batch_size: int, config: ClipConfig, num_workers: int, pin_memory: bool
 ) -> Iterator[PictureBatch]:
     """Yield the batches of chosen shards, in order, decoded ahead by `num_workers` processes."""
-    batches = _PictureBatches(shards, chosen, batch_size, config)
+    ends = list(accumulate(shards.shard_sizes))
+    # No batch spans two shards: a shard's features do not depend on the others.
+    batches = [
+        (shard, range(first, min(first + batch_size, ends[shard])))
+        for shard in chosen
+        for first in range(ends[shard] - shards.shard_sizes[shard], ends[shard], batch_size)
+    ]
+    dataset, read = cast("Dataset[Any]", batches), partial(_read_batch, shards, config)
     loader: DataLoader[PictureBatch] = DataLoader(
-        batches, batch_size=None, collate_fn=_unchanged, num_workers=num_workers, pin_memory=pin_memory
+        dataset, batch_size=None, collate_fn=read, num_workers=num_workers, pin_memory=pin_memory
     )
-    yield from loader
+    return iter(loader)
 
 
-class _PictureBatches(Dataset[PictureBatch]):
-    """Batches of chosen shards, none of which spans two: a shard's features do not depend on the others."""
-
-    def __init__(self, shards: ShardSet, chosen: Sequence[int], batch_size: int, config: ClipConfig) -> None:
-        ends = list(accumulate(shards.shard_sizes))
-        self._shards, self._config = shards, config
-        self._batches = [
-            (shard, range(first, min(first + batch_size, ends[shard])))
-            for shard in chosen
-            for first in range(ends[shard] - shards.shard_sizes[shard], ends[shard], batch_size)
-        ]
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, number: int) -> PictureBatch:
-        """Read and decode one batch."""
-        shard, indices = self._batches[number]
-        captions: list[Sequence[str]] = []
-        damaged, pixels = {}, []
-        for index in indices:
-            captions.append(())
-            try:
-                sample = self._shards.sample(index)
-                captions[-1] = sample.captions
-                pixels.append(_prepared(decode_picture(sample.picture), self._config))
-            except DataError as error:
-                damaged[self._shards.keys[index]] = str(error)
-        keys = [self._shards.keys[index] for index in indices]
-        return PictureBatch(shard, keys, captions, damaged, torch.stack(pixels) if pixels else torch.empty(0))
-
-
-# As `TextImageEncoder.encode_pictures` does it, to the bit. Cropped pictures travel as bytes, a quarter of the size.
-def _prepared(picture: Image.Image, config: ClipConfig) -> Tensor:
-    if config.resize == "crop":
-        return torch.from_numpy(np.array(crop_square(picture, config.image_size)))
-    return resize(from_pil([picture]), config.image_size)[0]
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
+def _read_batch(shards: ShardSet, config: ClipConfig, batch: tuple[int, range]) -> PictureBatch:
+    shard, indices = batch
+    captions: list[Sequence[str]] = []
+    damaged, pixels = {}, []
+    for index in indices:
+        captions.append(())
+        try:
+            sample = shards.sample(index)
+            captions[-1] = sample.captions
+            picture = decode_picture(sample.picture)
+            # As `TextImageEncoder.encode_pictures` does it, to the bit; cropped pictures travel as bytes, a quarter.
+            if config.resize == "crop":
+                pixels.append(torch.from_numpy(np.array(crop_square(picture, config.image_size))))
+            else:
+                pixels.append(resize(from_pil([picture]), config.image_size)[0])
+        except DataError as error:
+            damaged[shards.keys[index]] = str(error)
+    keys = [shards.keys[index] for index in indices]
+    return PictureBatch(shard, keys, captions, damaged, torch.stack(pixels) if pixels else torch.empty(0))
 
 
 def to_pixels(pixels: Tensor, device: torch.device) -> Images:
@@ -247,30 +254,6 @@ def _image_embeddings(clip: TextImageEncoder, batch: PictureBatch) -> Tensor:
         computed = clip.encode_image(to_pixels(batch.pixels, clip.device))
         embeddings[rows.to(clip.device, non_blocking=True)] = computed.half()
     return embeddings
-
-
-def _shard_features(
-    clip: TextImageEncoder, batches: Sequence[PictureBatch], images: Tensor, model_hash: str, options: EmbedOptions
-) -> EmbeddedShard:
-    """Join the features of all batches of one shard, and add those of its captions."""
-    captions = list(chain.from_iterable(batch.captions for batch in batches))
-    keys = list(chain.from_iterable(batch.keys for batch in batches))
-    damaged = {key: reason for batch in batches for key, reason in batch.damaged.items()}
-    for key, is_finite in zip(keys, images.isfinite().all(dim=1).tolist(), strict=True):
-        if not is_finite:
-            damaged[key] = "CLIP's embedding is not finite in float16"
-    embedding, hidden, num_tokens = _text_features(clip, list(chain.from_iterable(captions)), options)
-    return EmbeddedShard(
-        keys=keys,
-        captions=captions,
-        damaged=damaged,
-        image_embedding=images,
-        text_embedding=embedding,
-        text_hidden=hidden,
-        num_tokens=num_tokens,
-        model_hash=model_hash,
-        text_length=clip.clip.config.context_length,
-    )
 
 
 @torch.inference_mode()

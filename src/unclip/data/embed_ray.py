@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unclip.clip import TextImageEncoder, clip_hash
-from unclip.data.embed import BATCH_SIZE, EmbedOptions, EmbedReport, embed_shards, finish, missing_shards
+from unclip.data.embed import BATCH_SIZE, EmbedOptions, EmbedReport, complete, embed_shards, missing_shards
 from unclip.data.shard_set import ShardSet
 from unclip.errors import DataError, InputError, UnclipError, optional_module
 from unclip.progress import Progress
@@ -52,12 +52,8 @@ def embed_on_ray(
     location = location if "://" in str(location) else Path(location).absolute()
     device = "cuda" if gpus_per_actor else "cpu"
     settings = (str(location), open_clip, out, model_hash, options, device)
-    done, total = 0, sum(shards.shard_sizes[shard] for shard in chosen)
-    for count in _run(settings, chosen, num_actors, cpus_per_actor, gpus_per_actor):
-        done += count
-        if progress is not None:
-            progress(done, total)
-    return finish(shards, out, clip, options, chosen)
+    counts = _run(settings, chosen, num_actors, cpus_per_actor, gpus_per_actor)
+    return complete(shards, chosen, counts, clip, out, options, progress)
 
 
 class _ShardEmbedder:

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from unclip.errors import DataError, DependencyError, DownloadError, InputError,
 from unclip.files import atomic_path, download, expand_home
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
+HTTP = ("http://", "https://")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LIMIT_VARIABLE = "UNCLIP_CACHE_GB"
 IN_USE_SECONDS = 60
@@ -89,11 +90,8 @@ class ShardStore:
 
     def _fetched(self, name: str, num_bytes: int | None) -> Path:
         path, url = self.folder / name, f"{self.location}/{name}"
-        if path.exists():
-            return path
-        with _locked(path):
-            if path.exists():
-                return path
+
+        def fetch_shard() -> None:
             _make_room(self.folder.parent, num_bytes or 0)
             if not fetch(url, path):
                 raise damaged(url, "there is no such file")
@@ -101,7 +99,8 @@ class ShardStore:
             if num_bytes not in (None, size):
                 path.unlink()
                 raise damaged(url, f"{size} bytes, and {num_bytes} in its index")
-        return path
+
+        return _make_once(path, fetch_shard)
 
 
 def open_store(location: str | Path) -> ShardStore:
@@ -112,13 +111,13 @@ def open_store(location: str | Path) -> ShardStore:
     text = str(location)
     text = urllib.parse.unquote(text.removeprefix("file://")) if text.startswith("file://") else text
     text = text if is_url(text) else str(Path(text).expanduser())
-    names = None
+    names: list[str] = []
     if is_tar(text) and not Path(text).is_dir():
         names = _expand(text.rpartition("/")[2])
         text = text.rpartition("/")[0] if is_url(text) else str(Path(text).parent)
-    if names is None and is_url(text):
+    elif is_url(text):
         names = _tars(list_files(text))
-    elif names is None and Path(text).is_dir():
+    elif Path(text).is_dir():
         here = (path.name for path in Path(text).iterdir())
         names = _tars(here) or _tars(path.relative_to(text).as_posix() for path in find_files(Path(text)))
     if not names:
@@ -164,8 +163,9 @@ def list_files(url: str) -> list[str]:
     Raises `DataError` if it cannot be listed, `DependencyError` if the package for this protocol is missing.
     """
     try:
-        if _is_http(url):
-            with _open_http(url.rstrip("/") + "/") as response:
+        if url.startswith(HTTP):
+            page = urllib.parse.quote(url.rstrip("/") + "/", safe=":/?&=%@+,~")
+            with urllib.request.urlopen(page, timeout=TIMEOUT_SECONDS) as response:
                 links = LINK.findall(response.read().decode("utf-8", "replace"))
             paths = [urllib.parse.unquote(html.unescape(link).partition("?")[0]) for link in links]
         else:
@@ -187,7 +187,7 @@ def fetch(url: str, target: Path) -> bool:
         try:
             # Without fsspec over HTTP: there it needs seven packages more, of which an asynchronous client, whose
             # thread does not survive a fork.
-            if _is_http(url):
+            if url.startswith(HTTP):
                 download(url, target)
             else:
                 with atomic_path(target) as temporary:
@@ -214,23 +214,14 @@ def _copy(url: str, target: Path) -> None:
         raise DownloadError(_reason(error)) from None
 
 
-def _open_http(url: str) -> Any:
-    return urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS)
-
-
-def _is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
-
-def _file_system(url: str) -> tuple[Any, str]:
+def _file_system(url: str) -> Any:
     """Return fsspec's file system of a URL, which fsspec makes anew in each process, and the path in it."""
     protocol = url.partition("://")[0]
     core = optional_module("fsspec.core", f"reading {protocol}://")
     try:
-        system, path = core.url_to_fs(url)
+        return core.url_to_fs(url)
     except ImportError as error:
         raise DependencyError(f"reading {protocol}:// needs another package ({error})") from None
-    return system, path
 
 
 def _reason(error: Exception) -> str:
@@ -246,19 +237,21 @@ def _cache_for(location: str) -> Path:
     return cache_folder() / "shards" / hashlib.sha256(location.encode()).hexdigest()[:16]
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time make `path`; the system frees the lock of one that is killed."""
+def _make_once(path: Path, make: Callable[[], None]) -> Path:
+    """Let one process at a time make `path` if it is missing; the system frees the lock of one that is killed."""
     from filelock import FileLock
 
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    if not path.exists():
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        with _writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            if not path.exists():
+                make()
+        finally:
+            lock.release()
+    return path
 
 
 @contextmanager
@@ -280,16 +273,15 @@ def _unpacked(path: Path) -> Path:
     except OSError as error:
         raise damaged(str(path), error.strerror or str(error)) from None
     target = _cache_for(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}") / f"{tar_stem(path.name)}.tar"
-    if target.exists():
-        return target
-    with _locked(target):
-        if not target.exists():
-            try:
-                with gzip.open(path) as packed, atomic_path(target) as temporary, open(temporary, "wb") as file:
-                    shutil.copyfileobj(packed, file, 2**20)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise damaged(str(path), str(error)) from None
-    return target
+
+    def unpack() -> None:
+        try:
+            with gzip.open(path) as packed, atomic_path(target) as temporary, open(temporary, "wb") as file:
+                shutil.copyfileobj(packed, file, 2**20)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise damaged(str(path), str(error)) from None
+
+    return _make_once(target, unpack)
 
 
 def _make_room(folder: Path, num_bytes: int) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt32
 
-from unclip.data.sources.base import PICTURE_SUFFIXES, readable_name, whole_text
+from unclip.data.sources.base import PICTURE_SUFFIXES, free_key, readable_name, whole_text
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_write
 
@@ -78,12 +78,11 @@ def local_index(shard: Path) -> TarIndex:
         status = shard.stat()
     except OSError as error:
         raise damaged(str(shard), error.strerror or str(error)) from None
-    index = load_index(sidecar)
+    index, stamp = load_index(sidecar), {"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
     if index is None or (index.num_bytes, index.mtime_ns) != (status.st_size, status.st_mtime_ns):
         keys, members = _scan(shard)
-        index = TarIndex(num_bytes=status.st_size, mtime_ns=status.st_mtime_ns, keys=keys, members=members)
-        values = {"format": FORMAT, "num_bytes": index.num_bytes, "mtime_ns": index.mtime_ns, "keys": keys}
-        values["members"] = members.reshape(-1, 2 * NUM_PARTS).tolist()
+        index = TarIndex(**stamp, keys=keys, members=members)
+        values = {"format": FORMAT, **stamp, "keys": keys, "members": members.reshape(-1, 2 * NUM_PARTS).tolist()}
         with suppress(InputError):
             atomic_write(sidecar, json.dumps(values, separators=(",", ":")))
     return index
@@ -107,13 +106,8 @@ def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 4 2"]]:
     try:
         for name, suffix, block, size in _files(shard):
             if name not in newest or suffix in newest[name][1]:
-                key, number = name, 1
-                while key in taken:
-                    number += 1
-                    key = f"{name}-{number}"
-                taken.add(key)
                 newest[name] = len(keys), set()
-                keys.append(key)
+                keys.append(free_key(name, taken))
                 rows.append([[0, 0] for _ in range(NUM_PARTS)])
             sample, suffixes = newest[name]
             suffixes.add(suffix)
@@ -160,9 +154,8 @@ def hash_order(keys: Sequence[str]) -> list[int]:
 
     Sorted keys would put neighbours (one folder, one design) into one shard, and readers shuffle near samples best.
     """
-    return sorted(
-        range(len(keys)), key=lambda index: hashlib.sha256(keys[index].encode(errors="surrogatepass")).digest()
-    )
+    hashes = [hashlib.sha256(key.encode(errors="surrogatepass")).digest() for key in keys]
+    return sorted(range(len(keys)), key=hashes.__getitem__)
 
 
 def require_new(out: Path) -> None:
@@ -185,20 +178,16 @@ def write_tars(folder: Path, prefix: str, samples: Iterable[ShardSample], sample
             # PAX adds a header if a name is long or not ASCII, and is the plain format otherwise.
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 for sample in chain([first], islice(remaining, samples_per_shard - 1)):
-                    _add_sample(tar, sample)
+                    name = sample.key.rpartition("/")[2]
+                    if "." in name or not is_sample_file(f"{sample.key}.png") or sample.key != whole_text(sample.key):
+                        raise InputError(
+                            f"the key {sample.key!r} is not valid in a shard; use no dot after its last slash and no "
+                            "leading folder __name__."
+                        )
+                    for suffix, content in sorted(sample.files.items()):
+                        member = tarfile.TarInfo(f"{sample.key}.{suffix}")  # time, owner, mode: fixed defaults
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
             file.flush()
             os.fsync(file.fileno())
     return names
-
-
-def _add_sample(tar: tarfile.TarFile, sample: ShardSample) -> None:
-    name = sample.key.rpartition("/")[2]
-    if "." in name or not is_sample_file(f"{sample.key}.png") or sample.key != whole_text(sample.key):
-        raise InputError(
-            f"the key {sample.key!r} is not valid in a shard; use no dot after its last slash and no "
-            "leading folder __name__."
-        )
-    for suffix, content in sorted(sample.files.items()):
-        member = tarfile.TarInfo(f"{sample.key}.{suffix}")  # time, owner and mode keep their fixed defaults
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))

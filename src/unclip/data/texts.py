@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 ERRORS = "surrogatepass"
 
 
-class Texts(Sequence[str]):
+class PackedTexts(Sequence[str]):
     """Texts as one run of bytes: a list of millions takes ten times as much, and is copied in each worker."""
 
     def __init__(self, content: UInt8[np.ndarray, " bytes"], ends: Int64[np.ndarray, " ends"]) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ URL_COLUMNS = ("url", "image_url")
 HIDDEN = (".", "__MACOSX")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A file whose path begins with such a folder is not a sample to WebDataset.
-META = re.compile(r"__([^/]*)__(?=/)")
+META = re.compile(r"\A__([^/]*)__(?=/)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,18 +117,16 @@ def unique_keys(names: Sequence[str]) -> list[str]:
 
     Dots, control characters and a leading folder `__name__` are replaced, since readers of shards would misread them.
     """
-    keys, taken = [], set[str]()
-    for name in names:
-        path = PurePosixPath(name)
-        stem = CONTROL.sub("_", str(path.with_name(path.stem.replace(".", "_"))))
-        stem = META.sub(r"_\1_", stem, count=1) if META.match(stem) else stem
-        key, number = stem, 1
-        while key in taken:
-            number += 1
-            key = f"{stem}-{number}"
-        taken.add(key)
-        keys.append(key)
-    return keys
+    paths, taken = map(PurePosixPath, names), set[str]()
+    stems = (CONTROL.sub("_", str(path.with_name(path.stem.replace(".", "_")))) for path in paths)
+    return [free_key(META.sub(r"_\1_", stem), taken) for stem in stems]
+
+
+def free_key(key: str, taken: set[str]) -> str:
+    """Return `key`, or the first of `key-2`, `key-3`, ... that is not `taken`, and add it to these."""
+    free = next(name for name in chain([key], (f"{key}-{number}" for number in count(2))) if name not in taken)
+    taken.add(free)
+    return free
 
 
 def find_files(root: Path) -> list[Path]:
@@ -245,8 +244,9 @@ def find_columns(table: Path, names: Iterable[str], options: ColumnOptions) -> C
     if options.image is None and holds_urls(names):
         raise DataError(f"{table} holds URLs, not pictures; fetch them with img2dataset and give its output.")
     image = _column(table, names, options.image, IMAGE_COLUMNS, "image")
-    with_captions = options.with_captions
-    return Columns(image, _column(table, names, options.caption, CAPTION_COLUMNS, "caption") if with_captions else None)
+    if not options.with_captions:
+        return Columns(image, None)
+    return Columns(image, _column(table, names, options.caption, CAPTION_COLUMNS, "caption"))
 
 
 def holds_urls(names: Sequence[str]) -> bool:
@@ -261,11 +261,9 @@ def usual_names(names: Sequence[str], usual: Sequence[str]) -> list[str]:
 
 
 def _column(table: Path, names: list[str], name: str | None, usual: tuple[str, ...], kind: str) -> str:
-    if name is None:
-        for column in usual_names(names, usual):
-            return column
-        error = NoCaptionsError if kind == "caption" else DataError
-        raise error(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
-    if name not in names:
+    if name is not None and name not in names:
         raise DataError(f"{table} has no column {name!r} ({kind}_column); {did_you_mean(name, names)}")
-    return name
+    for column in [name] if name is not None else usual_names(names, usual):
+        return column
+    error = NoCaptionsError if kind == "caption" else DataError
+    raise error(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
