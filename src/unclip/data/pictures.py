@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from unclip.data.shard_set import ShardSet
-from unclip.data.sources.base import Sample
 from unclip.data.tars import damaged
 from unclip.data.texts import PackedTexts
 from unclip.errors import DataError, InputError
@@ -70,7 +69,10 @@ def open_pictures(location: str | Path, image_sizes: Sequence[int], *, cache: bo
     """
     check_sizes(image_sizes)
     shards, sizes = ShardSet.open(location), tuple(image_sizes)
-    return ShardPictures(shards=shards, image_sizes=sizes, caches=_pixel_caches(shards, sizes) if cache else {})
+    caches = _pixel_caches(shards, sizes) if cache else {}
+    return ShardPictures(
+        shards=shards, image_sizes=sizes, caches=caches, shard_sizes=shards.shard_sizes, keys=shards.keys
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,14 +83,8 @@ class ShardPictures:
     image_sizes: tuple[int, ...]
     caches: "Mapping[int, PixelCache]"
     """The decoded pictures by size; empty if each picture is decoded when it is requested."""
-
-    @property
-    def shard_sizes(self) -> list[int]:
-        return self.shards.shard_sizes
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self.shards.keys
+    shard_sizes: list[int]
+    keys: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -104,9 +100,9 @@ class ShardPictures:
             captions = self.captions(index)
             pixels = {size: cache.read(index) for size, cache in sorted(self.caches.items())}
             return Item(key=self.keys[index], pixels=pixels, captions=captions)
-        sample, picture = _decoded(self.shards, index)
+        captions, picture = _decoded(self.shards, index)
         pixels = {size: _square(self.shards, index, picture, size) for size in sorted(self.image_sizes)}
-        return Item(key=sample.key, pixels=pixels, captions=sample.captions)
+        return Item(key=self.keys[index], pixels=pixels, captions=captions)
 
 
 def item_or_next(pictures: PictureSet, index: int) -> tuple[Item, int, list[str]]:
@@ -181,10 +177,10 @@ def decode_picture(content: bytes) -> Image.Image:
         raise DataError(str(error).partition(";")[0].removeprefix("the picture is ")) from None
 
 
-def _decoded(shards: ShardSet, index: int) -> tuple[Sample, Image.Image]:
+def _decoded(shards: ShardSet, index: int) -> tuple[tuple[str, ...], Image.Image]:
     sample = shards.sample(index)
     try:
-        return sample, decode_picture(sample.picture)
+        return sample.captions, decode_picture(sample.picture)
     except DataError as error:
         raise damaged(shards.name(index), str(error)) from None
 
@@ -267,13 +263,13 @@ def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> dict[int, PixelCa
             pixels[size] = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         for index in range(len(shards)):
             try:
-                sample, picture = _decoded(shards, index)
+                texts, picture = _decoded(shards, index)
             except DataError as error:
                 captions.append(())
                 for reasons in damage.values():
                     reasons[index] = str(error)
                 continue
-            captions.append(sample.captions)
+            captions.append(texts)
             for size, rows in pixels.items():
                 try:
                     rows[index] = _square(shards, index, picture, size)
@@ -283,8 +279,8 @@ def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> dict[int, PixelCa
             pixels[size].flush()
             # Written before the pixels appear, whose presence says that both are whole.
             atomic_write(path.with_suffix(".json"), json.dumps({"captions": captions, "damage": damage[size]}))
-    texts = PackedTexts.of(map(json.dumps, captions))
+    packed = PackedTexts.of(map(json.dumps, captions))
     return {
-        size: PixelCache(path=path, image_size=size, offset=pixels[size].offset, captions=texts, damage=damage[size])
+        size: PixelCache(path=path, image_size=size, offset=pixels[size].offset, captions=packed, damage=damage[size])
         for size, path in paths.items()
     }

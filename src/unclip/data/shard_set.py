@@ -91,10 +91,6 @@ class ShardSet:
         separator = ": " if is_tar(self.location) else "/"
         return f"{self.location}{separator}{self.shard_names[self.shard(index)]}: {self.keys[index]}"
 
-    def shard_stem(self, shard: int) -> str:
-        """Return a shard's name without suffix, its folders joined by "-", to name the files made from it."""
-        return tar_stem(self.shard_names[shard]).replace("/", "-")
-
     def sample(self, index: int) -> Sample:
         """Read one sample, and nothing else of its shard.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from unclip.data.sources.base import find_files
-from unclip.data.tars import TarIndex, damaged, index_name, load_index, local_index
+from unclip.data.tars import INDEX_SUFFIX, TarIndex, damaged, load_index, local_index
 from unclip.errors import DataError, DependencyError, DownloadError, InputError, UnclipError, optional_module
 from unclip.files import atomic_path, download, expand_home
 
@@ -45,7 +45,6 @@ class ShardStore:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the shards lie behind a URL."""
         return is_url(self.location)
 
     @property
@@ -66,12 +65,12 @@ class ShardStore:
         """
         if not self.is_remote:
             return local_index(_unpacked(Path(self.location) / name))
-        cached = self.folder / index_name(name)
+        cached = self.folder / f"{name}{INDEX_SUFFIX}"
         # Before any thread fetches: a failed write removes a folder that it made, which other threads may need.
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         index = load_index(cached, old=True)
-        if index is None and fetch(f"{self.location}/{index_name(name)}", cached):
+        if index is None and fetch(f"{self.location}/{name}{INDEX_SUFFIX}", cached):
             index = load_index(cached, old=True)
         return index or local_index(_unpacked(self._fetched(name, None)))
 

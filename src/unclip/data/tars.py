@@ -22,6 +22,8 @@ from unclip.files import atomic_write
 
 PART = {**dict.fromkeys(PICTURE_SUFFIXES, 0), "txt": 1, "caption": 1, "json": 2, "cls": 3}
 NUM_PARTS = 4
+INDEX_SUFFIX = ".index.json"
+"""Of a shard's index file, after the whole name of the shard."""
 FORMAT = "unclip shard index 2"
 OLD_FORMAT = "unclip shard index 1"
 """The format of version 0.1.0, without classes; read if the shard itself would have to be fetched."""
@@ -43,28 +45,19 @@ class TarIndex:
     """Of picture, text, info, class: the block of 512 bytes where the content starts (0: no such file), its bytes."""
 
 
-def index_name(shard: str) -> str:
-    """Return the name of a shard's index file, which lies beside it."""
-    return f"{shard}.index.json"
-
-
 def load_index(path: Path, *, old: bool = False) -> TarIndex | None:
     """Read the index in a file; None if there is none, or one of another program or (unless `old`) version."""
     try:
         values = json.loads(path.read_bytes())
         is_old = old and values["format"] == OLD_FORMAT
         members = np.array(values["members"], dtype=np.uint32).reshape(-1, NUM_PARTS - is_old, 2)
-        if is_old:
-            members = np.pad(members, ((0, 0), (0, 1), (0, 0)))
-        elif values["format"] != FORMAT:
-            return None
-        if len(members) != len(values["keys"]):
-            return None
-        return TarIndex(
-            num_bytes=values["num_bytes"], mtime_ns=values["mtime_ns"], keys=values["keys"], members=members
-        )
+        members = np.pad(members, ((0, 0), (0, int(is_old)), (0, 0)))
+        if len(members) == len(values["keys"]) and (is_old or values["format"] == FORMAT):
+            fields = {name: values[name] for name in ("num_bytes", "mtime_ns", "keys")}
+            return TarIndex(**fields, members=members)
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return None
+        pass
+    return None
 
 
 def local_index(shard: Path) -> TarIndex:
@@ -73,7 +66,7 @@ def local_index(shard: Path) -> TarIndex:
     A new index is written beside the tar; if that is impossible each process makes it again. Raises `DataError` for a
     tar that is cut off or damaged.
     """
-    sidecar = shard.with_name(index_name(shard.name))
+    sidecar = shard.with_name(shard.name + INDEX_SUFFIX)
     try:
         status = shard.stat()
     except OSError as error:

@@ -202,13 +202,6 @@ def field_captions(values: Mapping[str, Any], column: str | None) -> tuple[str, 
     return ()
 
 
-def named_class(value: object, class_names: Sequence[str] | None) -> object:
-    """Replace the number of a class by its name, "golden_retriever" by "golden retriever", if there are names."""
-    if class_names is None or not isinstance(value, int):
-        return value
-    return class_names[value].replace("_", " ") if 0 <= value < len(class_names) else None
-
-
 def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that JSON can hold, their texts made whole; others are left out."""
     fields = {}

@@ -19,7 +19,6 @@ from unclip.data.sources.base import (
     clean_captions,
     find_columns,
     json_values,
-    named_class,
     readable_name,
     unique_keys,
     whole_text,
@@ -127,9 +126,14 @@ def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any
     """
     # Hugging Face keeps the names of classes in the schema's metadata.
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    class_names = (features.get(columns.caption) or {}).get("names")
+    classes = (features.get(columns.caption) or {}).get("names")
     rows = [(number, row) for number, part in enumerate(parts) for row in range(part.num_rows)]
     read_part = lru_cache(maxsize=1)(lambda number: parts[number].read(None))
+
+    def captions(cell: object) -> tuple[str, ...]:
+        if classes is not None and isinstance(cell, int):  # "golden_retriever" becomes "golden retriever"
+            cell = classes[cell].replace("_", " ") if 0 <= cell < len(classes) else None
+        return clean_captions(cell)
 
     def read(index: int) -> Content:
         number, row = rows[index]
@@ -142,13 +146,13 @@ def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any
         if not isinstance(picture, bytes):
             raise DataError("its row holds no picture")
         info = json_values({name: value for name, value in values.items() if name not in columns})
-        return Content(picture, clean_captions(named_class(values.get(columns.caption), class_names)), info)
+        return Content(picture, captions(values.get(columns.caption)), info)
 
     missing = len(rows)
     if columns.caption is not None:
         cells = (cell for part in parts for cell in part.read([columns.caption]).column(0).to_pylist())
         try:
-            missing = sum(not clean_captions(named_class(cell, class_names)) for cell in cells)
+            missing = sum(not captions(cell) for cell in cells)
         except (DataError, UnicodeDecodeError) as error:
             reason = error if isinstance(error, DataError) else "its text is not UTF-8"
             raise DataError(
