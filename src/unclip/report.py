@@ -1,7 +1,6 @@
 """Write pages in HTML and Markdown with tables, pictures and line plots."""
 
 import base64
-import io
 import math
 from collections.abc import Callable, Sequence
 from html import escape
@@ -12,6 +11,7 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.files import atomic_write
+from unclip.images import encode_picture
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -107,13 +107,12 @@ class Report:
         if len(images) != len(captions):
             raise InputError(f"{len(images)} pictures and {len(captions)} captions; give one for each.")
         for image, caption, alt_text in zip(images, captions, alt or captions, strict=True):
-            file = io.BytesIO()
-            image.save(file, "PNG")
+            file = encode_picture(image, ".png")
             kind = ' class="small"' if max(image.size) < SMALL else ""
-            source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+            source = f"data:image/png;base64,{base64.b64encode(file).decode()}"
             html = f'<img{kind} src="{source}" alt="{plain(alt_text)}"/><figcaption>{plain(caption)}</figcaption>'
             inside, below = (text.translate(str.maketrans("[]\n", "() ")) for text in (alt_text, caption))
-            self._add_file(f"<figure>{html}</figure>", "png", file.getvalue(), inside, f"\n{below}")
+            self._add_file(f"<figure>{html}</figure>", "png", file, inside, f"\n{below}")
 
     def html(self) -> str:
         """Return the whole page, which is well-formed XML too."""

@@ -112,10 +112,7 @@ class ShardEmbedder:
         return self.out / f"{tar_stem(self.shards.shard_names[shard]).replace('/', '-')}.safetensors"
 
     def missing(self) -> list[int]:
-        """List the shards without features; raises `DataError` if the folder holds features of another model.
-
-        Features of other keys, as of a shard that was written again, count as missing.
-        """
+        """List the shards without features of their present keys; raises `DataError` for features of another model."""
         for path in embedding_files(self.out):
             header = read_header(path)
             if header.model_hash != self.model_hash:
@@ -139,18 +136,18 @@ class ShardEmbedder:
         """Compute and write the features of chosen shards; yields the number of samples after each batch."""
         config, options = self.clip.clip.config, self.options
         pin_memory = self.clip.device.type == "cuda"
-        batches = read_pictures(self.shards, chosen, options.batch_size, config, options.num_workers, pin_memory)
-        for shard, group in groupby(batches, key=lambda batch: batch.shard):
-            done: list[PictureBatch] = []
+        pictures = read_pictures(self.shards, chosen, options.batch_size, config, options.num_workers, pin_memory)
+        for shard, group in groupby(pictures, key=lambda batch: batch.shard):
+            batches: list[PictureBatch] = []
             embeddings: list[Tensor] = []
             for batch in group:
                 embeddings.append(self._image_embeddings(batch))
-                done.append(batch._replace(pixels=torch.empty(0)))
+                batches.append(batch._replace(pixels=torch.empty(0)))
                 yield len(batch.keys)
             images = torch.cat(embeddings).cpu()
-            keys = [key for batch in done for key in batch.keys]
-            captions = [texts for batch in done for texts in batch.captions]
-            damaged = {key: reason for batch in done for key, reason in batch.damaged.items()}
+            keys = [key for batch in batches for key in batch.keys]
+            captions = [texts for batch in batches for texts in batch.captions]
+            damaged = {key: reason for batch in batches for key, reason in batch.damaged.items()}
             for key, is_finite in zip(keys, images.isfinite().all(dim=1).tolist(), strict=True):
                 if not is_finite:
                     damaged[key] = "CLIP's embedding is not finite in float16"
@@ -199,10 +196,8 @@ class ShardEmbedder:
 
     @torch.inference_mode()
     def _text_features(self, texts: Sequence[str]) -> tuple[Tensor, Tensor | None, list[int]]:
-        """Compute the embeddings of texts, and with `hidden` the states of all their tokens and each text's number.
-
-        Each different text is computed once, together with others of its length.
-        """
+        """Compute the embeddings of texts, and with `hidden` the states of their tokens, and how many each text has."""
+        # Each different text once, together with others of its length.
         unique = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         ids, mask, _ = self.clip.tokenizer.encode(list(unique), self.clip.clip.config.context_length)
         lengths = mask.sum(dim=1)

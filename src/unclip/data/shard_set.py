@@ -111,10 +111,7 @@ class ShardSet:
             raise damaged(self.name(index), str(error)) from None
 
     def count_uncaptioned(self) -> int | None:
-        """Count the samples with a picture and without a caption; None for remote shards and for very many samples.
-
-        Samples whose texts cannot be read are not counted.
-        """
+        """Count the readable samples without a caption; None for remote shards and for very many samples."""
         return None if self.store.is_remote or len(self) > MAX_COUNTED else self.probe_uncaptioned()[0]
 
     def probe_uncaptioned(self) -> tuple[int, int]:

@@ -49,7 +49,7 @@ class ShardStore:
 
     @property
     def folder(self) -> Path:
-        """Where files made from the shards are kept: beside them, or in the cache if they are remote or read-only.
+        """Return where files made from the shards are kept: beside them, or in the cache if remote or read-only.
 
         In the cache a shard stands for the content of its URL for ever.
         """
@@ -59,10 +59,7 @@ class ShardStore:
         return path if os.access(path, os.W_OK) else _cache_for(str(path.absolute()))
 
     def index(self, name: str) -> TarIndex:
-        """Read a shard's index: from the cache, from the file beside the shard, or from the shard itself.
-
-        Raises `DataError` for a shard that is damaged or missing.
-        """
+        """Read a shard's index from the cache, beside the shard or from the shard; raises `DataError` as `path`."""
         if not self.is_remote:
             return local_index(_unpacked(Path(self.location) / name))
         cached = self.folder / f"{name}{INDEX_SUFFIX}"
@@ -103,10 +100,7 @@ class ShardStore:
 
 
 def open_store(location: str | Path) -> ShardStore:
-    """Open the shards at `location`: a folder or the URL of one, or names in it as in `folder/{00000..00099}.tar`.
-
-    Raises `DataError` if there is none.
-    """
+    """Open the shards at `location`, a folder, a URL or `folder/{00000..00099}.tar`; raises `DataError` for none."""
     text = str(location)
     text = urllib.parse.unquote(text.removeprefix("file://")) if text.startswith("file://") else text
     text = text if is_url(text) else str(Path(text).expanduser())

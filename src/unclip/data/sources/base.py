@@ -178,10 +178,7 @@ def whole_text(text: str) -> str:
 
 
 def clean_captions(value: object) -> tuple[str, ...]:
-    """Return the captions in a cell or a field (text, list of texts, None), stripped, without empty ones and repeats.
-
-    Raises `DataError` for anything else.
-    """
+    """Return the captions in a text, a list of texts or None, stripped and distinct; raises `DataError` for others."""
     texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise DataError(f"its caption is {str(value)[:80]!r}, not a text or a list of texts")

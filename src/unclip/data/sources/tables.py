@@ -71,10 +71,7 @@ def is_saved_set(folder: Path) -> bool:
 
 
 def saved_source(folder: Path, options: ColumnOptions) -> Source:
-    """Read the rows of one saved set from its mapped Arrow files.
-
-    Raises `DataError` for a folder of several splits, for a damaged one, and if a column is missing.
-    """
+    """Read a saved set from its mapped Arrow files; raises `DataError` if it is damaged, has splits, lacks a column."""
     if (folder / "dataset_dict.json").is_file():
         splits = sorted(path.parent.name for path in folder.glob("*/state.json"))
         raise DataError(f"{folder} holds the splits {', '.join(splits)}; name one: {folder / splits[0]}.")
