@@ -92,9 +92,9 @@ class _ArrayFiles:
         images = _load(self.images)
         return EmbeddingPart(
             name=str(self.images),
-            images=images,
+            image_embedding=images,
             is_valid=None,
-            texts=None if self.texts is None else _load(self.texts),
+            text_embedding=None if self.texts is None else _load(self.texts),
             caption_start=np.arange(len(images) + 1),
             keys=cache(partial(self.keys, len(images))),
             all_captions=cache(partial(self.values, CAPTION_COLUMNS)),
