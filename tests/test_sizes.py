@@ -16,7 +16,7 @@ BUDGETS = {
     "base": 1_480,  # the files beside the parts
     "diffusion": 1_670,
     "nn": 470,
-    "checkpoint": 460,
+    "checkpoint": 450,
     "clip": 950,
     "models": 2_640,
     "interop": 3_620,

@@ -1,9 +1,10 @@
-"""Write and read networks with their configuration, in three storages.
+"""Write, read and hash networks with their configuration, in three storages.
 
 The storages are float32; bfloat16; int8 with one float32 scale per output channel (absolute maximum / 127) for tensors
 of two or more dimensions, the rest in float32. Imported weights keep their types.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint.streaming import ALIGNMENT, LazyTensor, TensorFile, open_tensors, write_tensors
+from unclip.checkpoint.streaming import ALIGNMENT, LazyTensor, TensorFile, open_tensors, tensor_bytes, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError
 
@@ -200,3 +201,30 @@ def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
 def dequantize(values: Tensor, scale: Tensor) -> Tensor:
     """Return the float32 tensor of int8 values (channels, ...) and one scale per channel."""
     return values.float() * scale.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def file_hash(path: Path | str) -> str:
+    """Hash a file by SHA-256, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_hash(description: str, state: Mapping[str, Tensor]) -> str:
+    """Hash a description and tensors by name, whose numbers count as float32, by SHA-256, in hexadecimal."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor_bytes(tensor.detach().float().cpu()))
+    return digest.hexdigest()
+
+
+def networks_hash(networks: Mapping[str, NetworkWeights]) -> str:
+    """Hash the configurations and the tensors of networks, in their own types, by SHA-256, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, weights in sorted(networks.items()):
+        digest.update(f"{name} {weights.network} {weights.config.model_dump_json()}".encode())
+        for key, lazy in sorted(weights.tensors.items()):
+            tensor = lazy.read()
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
