@@ -20,6 +20,8 @@ from unclip.errors import DownloadError, InputError
 MAX_REPEATED = 200
 MAX_SLUG = 40
 TIMEOUT_SECONDS = 60.0
+URL_CHARACTERS = ":/?&=%@+,~"
+"""Characters of a URL that are not escaped."""
 PIECE_BYTES = 1 << 20
 GONE = (403, 404, 410)
 """HTTP statuses of a file that does not exist: object stores answer 403 where listing is not allowed."""
@@ -124,7 +126,7 @@ def download(
 def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
     """Yield the content of `url`: as a generator, so that errors of the network and of the disk stay apart."""
     try:
-        with urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS) as response:
+        with urllib.request.urlopen(urllib.parse.quote(url, safe=URL_CHARACTERS), timeout=TIMEOUT_SECONDS) as response:
             length, done = int(response.headers.get("Content-Length") or 0), 0
             while piece := response.read(PIECE_BYTES):
                 done += len(piece)

@@ -20,7 +20,7 @@ from typing import Any
 from unclip.data.sources.base import find_files
 from unclip.data.tars import INDEX_SUFFIX, TarIndex, damaged, load_index, local_index
 from unclip.errors import DataError, DependencyError, DownloadError, InputError, UnclipError, optional_module
-from unclip.files import atomic_path, download, expand_home
+from unclip.files import TIMEOUT_SECONDS, URL_CHARACTERS, atomic_path, download, expand_home
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 HTTP = ("http://", "https://")
@@ -28,7 +28,6 @@ RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LIMIT_VARIABLE = "UNCLIP_CACHE_GB"
 IN_USE_SECONDS = 60
 """A shard that was read this recently is kept, since another process may be about to open it."""
-TIMEOUT_SECONDS = 60
 PAUSES = (0.5, 4.0, None)
 """Seconds before a failed download is repeated; None: not again."""
 LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
@@ -157,7 +156,7 @@ def list_files(url: str) -> list[str]:
     """
     try:
         if url.startswith(HTTP):
-            page = urllib.parse.quote(url.rstrip("/") + "/", safe=":/?&=%@+,~")
+            page = urllib.parse.quote(url.rstrip("/") + "/", safe=URL_CHARACTERS)
             with urllib.request.urlopen(page, timeout=TIMEOUT_SECONDS) as response:
                 links = LINK.findall(response.read().decode("utf-8", "replace"))
             paths = [urllib.parse.unquote(html.unescape(link).partition("?")[0]) for link in links]

@@ -52,7 +52,7 @@ class Broken:
 
 
 class Content(NamedTuple):
-    """What a format reads of one sample; `Source` adds the key."""
+    """One sample as its format holds it; `Source` adds the key."""
 
     picture: bytes
     captions: tuple[str, ...]
@@ -100,15 +100,6 @@ class Source:
             keys=[self.keys[index] for index in indices],
             num_uncaptioned=None,
             read=lambda index: self.read(indices[index]),
-        )
-
-    def without_captions(self) -> "Source":
-        """Return the source of the same pictures without their captions."""
-        return replace(
-            self,
-            description=f"{self.description}; captions left out",
-            num_uncaptioned=len(self),
-            read=lambda index: self.read(index)._replace(captions=()),
         )
 
 
@@ -251,9 +242,11 @@ def usual_names(names: Sequence[str], usual: Sequence[str]) -> list[str]:
 
 
 def _column(table: Path, names: list[str], name: str | None, usual: tuple[str, ...], kind: str) -> str:
-    if name is not None and name not in names:
+    if name is None:
+        for column in usual_names(names, usual):
+            return column
+        error = NoCaptionsError if kind == "caption" else DataError
+        raise error(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
+    if name not in names:
         raise DataError(f"{table} has no column {name!r} ({kind}_column); {did_you_mean(name, names)}")
-    for column in [name] if name is not None else usual_names(names, usual):
-        return column
-    error = NoCaptionsError if kind == "caption" else DataError
-    raise error(f"{table} has columns {', '.join(names)}; name the one of {kind}s by {kind}_column.")
+    return name

@@ -142,17 +142,19 @@ def _tar_source(location: str, captions: str | None, options: ColumnOptions) -> 
         description += f", captions from {options.caption!r}"
     elif fields:
         description += f"; one of {', '.join(fields)} may be named as caption_column"
+    elif not options.with_captions:
+        description += "; captions left out"
 
     def read(index: int) -> Content:
         sample = shards.sample(index)
-        return Content(sample.picture, tuple(text for text in sample.captions if text.strip()), sample.info)
+        texts = sample.captions if options.with_captions else ()
+        return Content(sample.picture, tuple(text for text in texts if text.strip()), sample.info)
 
     shard_names = chain.from_iterable(map(repeat, shards.shard_names, shards.shard_sizes))
-    source = Source(
+    return Source(
         description=description,
         names=[readable_name(f"{shard} {key}") for shard, key in zip(shard_names, shards.keys, strict=True)],
         keys=shards.keys,
-        num_uncaptioned=missing,
+        num_uncaptioned=missing if options.with_captions else len(shards),
         read=read,
     )
-    return source if options.with_captions else source.without_captions()

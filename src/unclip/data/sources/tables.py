@@ -84,7 +84,7 @@ def saved_source(folder: Path, options: ColumnOptions) -> Source:
         raise DataError(f"{folder} cannot be read as a saved set ({error}); save it again.") from None
     starts = accumulate((table.num_rows for table in tables), initial=0)
     parts = [
-        _Part(
+        _RowGroup(
             "", "", start, table.num_rows, partial(lambda table, names: table.select(names) if names else table, table)
         )
         for table, start in zip(tables, starts, strict=False)
@@ -102,7 +102,7 @@ def table_columns(table: Path) -> list[str]:
         return []
 
 
-class _Part(NamedTuple):
+class _RowGroup(NamedTuple):
     """Rows of Arrow that are read together: a row group of Parquet, or a mapped file."""
 
     name: str
@@ -116,7 +116,7 @@ class _Part(NamedTuple):
     """Reads the columns of these names, or all, as a `pyarrow.Table`."""
 
 
-def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any, columns: Columns) -> Source:
+def _arrow_source(kind: str, location: Path, parts: Sequence[_RowGroup], schema: Any, columns: Columns) -> Source:
     """Read rows that hold the pictures' bytes, bare or as Hugging Face's {"bytes", "path"}.
 
     A row is read with its whole part, of which the last is kept: in order, each part is read once.
@@ -174,7 +174,7 @@ def open_parquet(table: Path) -> Any:
         raise DataError(f"{table} cannot be read as Parquet ({reason}); write or download it again.") from None
 
 
-def _row_groups(table: Path, name: Path) -> Iterator[_Part]:
+def _row_groups(table: Path, name: Path) -> Iterator[_RowGroup]:
     metadata = open_parquet(table).metadata
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
@@ -186,7 +186,7 @@ def _row_groups(table: Path, name: Path) -> Iterator[_Part]:
 
     key = f"{name.as_posix().removesuffix(name.suffix).replace('.', '_')}/"
     for group, (start, size) in enumerate(zip(accumulate(sizes, initial=0), sizes, strict=False)):
-        yield _Part(f"{name.as_posix()} ", key, start, size, partial(read, group))
+        yield _RowGroup(f"{name.as_posix()} ", key, start, size, partial(read, group))
 
 
 @dataclass
