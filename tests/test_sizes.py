@@ -20,7 +20,7 @@ BUDGETS = {
     "clip": 950,
     "models": 2_640,
     "interop": 3_620,
-    "data": 3_950,
+    "data": 3_960,
     "metrics": 1_560,
     "model": 1_740,
     "pipelines": 4_410,

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from statistics import fmean, median
 from tarfile import BLOCKSIZE
@@ -246,6 +246,10 @@ def _measure(sample: Sample, nsfw: NsfwScore | None) -> _Measurement:
     # Pillow counts each channel's 256 values; the pixels themselves never become floats.
     shares = np.array(picture.histogram(), dtype=np.float64).reshape(3, 256) / (picture.width * picture.height)
     values = np.arange(256) / 255
+    try:
+        score = 0.0 if nsfw is None else float(nsfw(picture))
+    except DataError as error:  # of the function, not of the picture
+        raise InputError(f"nsfw failed on {sample.key}: {error}") from error
     return _Measurement(
         size=picture.size,
         num_bytes=len(sample.picture),
@@ -253,7 +257,7 @@ def _measure(sample: Sample, nsfw: NsfwScore | None) -> _Measurement:
         mean=shares @ values,
         mean_square=shares @ values**2,
         captions=sample.captions,
-        nsfw=0.0 if nsfw is None else float(nsfw(picture)),
+        nsfw=score,
     )
 
 
@@ -272,10 +276,10 @@ def _caption_stats(captions_of_samples: Iterable[Sequence[str]]) -> CaptionStats
             num_words.append(len(words_of_text))
     # Tokens of repeated captions count again.
     num_tokens, num_cut, distinct = list[int](), 0, list(texts)
-    tokenizer = Tokenizer.openai()
+    open_tokenizer = cache(Tokenizer.openai)  # takes half a second, which a set without captions need not wait for
     for start in range(0, len(distinct), CAPTIONS_PER_BATCH):
         part = distinct[start : start + CAPTIONS_PER_BATCH]
-        batch = tokenizer.encode(part, CONTEXT_LENGTH)
+        batch = open_tokenizer().encode(part, CONTEXT_LENGTH)
         for text, length, cut in zip(part, batch.mask.sum(1).tolist(), batch.cut, strict=True):
             num_tokens += [length] * texts[text]
             num_cut += texts[text] * bool(cut)
