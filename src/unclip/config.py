@@ -1,7 +1,7 @@
 """Define the base of every configuration, and typed overrides and differences by dotted name."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
@@ -49,12 +49,28 @@ def override(config: C, changes: Mapping[str, str]) -> C:
     """
     values = config.model_dump()
     for name, text in changes.items():
-        _set(values, config, name, text)
+        *parents, last = name.split(".")
+        section: pydantic.BaseModel = config
+        fields = values
+        for key in parents:
+            _require(section, key, name)
+            fields, section = fields[key], getattr(section, key)
+            if not isinstance(section, pydantic.BaseModel):
+                raise ConfigError(f"{name}: {key!r} has no fields: it is a single value.")
+        types = _types(_require(section, last, name))
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        # A name may look like a number: 2024 is a folder if the field is a text or a path.
+        is_name = types <= {str, Path, NoneType}
+        may_be_json = NoneType in types and isinstance(value, str | None)
+        fields[last] = text if is_name and not may_be_json else value
     return load_config(type(config), values)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested mappings by dotted name: `{"decoder": {"num_steps": 25}}` has "decoder.num_steps"."""
+    """List the values of nested mappings by dotted name: `{"decoder": {"num_steps": 25}}` has "decoder.num_steps"."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
@@ -62,62 +78,39 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Values of nested settings that differ, as (before, now) by dotted name; one that is missing counts as None."""
+    """Compare nested settings: values that differ, as (before, now) by dotted name; a missing one counts as None."""
     old, new = flatten(before), flatten(now)
     return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
 
 
-def _set(values: dict[str, Any], config: pydantic.BaseModel, name: str, text: str) -> None:
-    *parents, last = name.split(".")
-    for key in parents:
-        _require(config, key, name)
-        values, config = values[key], getattr(config, key)
-        if not isinstance(config, pydantic.BaseModel):
-            raise ConfigError(f"{name}: {key!r} has no fields of its own.")
-    _require(config, last, name)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    kinds = _kinds(type(config).model_fields[last].annotation)
-    # A name may look like a number: 2024 is a folder if the field is a text or a path.
-    is_name = kinds <= {str, Path, NoneType}
-    may_be_json = NoneType in kinds and isinstance(value, str | None)
-    values[last] = text if is_name and not may_be_json else value
-
-
-def _kinds(annotation: Any) -> set[Any]:
+def _types(annotation: Any) -> set[Any]:
     """List the types that a field takes."""
     if get_origin(annotation) is Annotated:
-        return _kinds(get_args(annotation)[0])
+        return _types(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return set().union(*map(_kinds, get_args(annotation)))
+        return set().union(*map(_types, get_args(annotation)))
     return {annotation}
 
 
-def _require(config: pydantic.BaseModel, key: str, name: str) -> None:
+def _require(config: pydantic.BaseModel, key: str, name: str) -> Any:
+    """Return the annotation of the field `key`; raises `ConfigError` if there is none."""
     fields = type(config).model_fields
     if key not in fields:
-        raise ConfigError(
-            f"unknown setting {name!r}: {type(config).__name__} has no {key!r}; {did_you_mean(key, fields)}"
-        )
+        hint = did_you_mean(key, fields)
+        raise ConfigError(f"unknown setting {name!r}: {type(config).__name__} has no {key!r}; {hint}")
+    return fields[key].annotation
 
 
 def _explain(cls: type[Config], detail: Any) -> str:
-    name = ".".join(str(part) for part in detail["loc"]) or cls.__name__
+    path = [str(part) for part in detail["loc"]]
+    name = ".".join(path) or cls.__name__
     if detail["type"] == "extra_forbidden":
-        cls = _class_at(cls, detail["loc"][:-1])
-        return f"unknown setting {name!r} of {cls.__name__}; {did_you_mean(str(detail['loc'][-1]), cls.model_fields)}"
+        for key in path[:-1]:  # down to the class without this field, or to a field that is no configuration
+            field = cls.model_fields.get(key)
+            if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Config)):
+                break
+            cls = field.annotation
+        return f"unknown setting {name!r} of {cls.__name__}; {did_you_mean(path[-1], cls.model_fields)}"
     message = detail["msg"].removeprefix("Value error, ")
     value = "" if detail["type"] in {"missing", "value_error"} else f" (found {detail['input']!r})"
     return f"{name}: {message}{value}"
-
-
-def _class_at(cls: type[Config], path: Sequence[int | str]) -> type[Config]:
-    """Return the configuration class at a path of field names; stops at a field that is not a configuration."""
-    for key in path:
-        field = cls.model_fields.get(str(key))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Config)):
-            break
-        cls = field.annotation
-    return cls

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from unclip.errors import DownloadError, InputError
@@ -20,6 +20,8 @@ from unclip.errors import DownloadError, InputError
 MAX_REPEATED = 200
 MAX_SLUG = 40
 TIMEOUT_SECONDS = 60.0
+URL_CHARACTERS = ":/?&=%@+,~"
+"""Characters of a URL that are not escaped."""
 PIECE_BYTES = 1 << 20
 GONE = (403, 404, 410)
 """HTTP statuses of a file that does not exist: object stores answer 403 where listing is not allowed."""
@@ -33,15 +35,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     an `InputError` of one line, and neither a partial file nor a new parent folder stays behind.
     """
     path = Path(path)
-    temporary = _temporary(path)
-    with _one_line(path), _parents_of([path]):
-        try:
-            yield temporary
-            _flush(temporary)
-            temporary.replace(path)
-        except BaseException:
-            _unlink([temporary])
-            raise
+    with _one_line(path), _replacements([path]) as temporaries:
+        yield temporaries[path]
 
 
 def atomic_write(path: Path | str, content: bytes | str) -> None:
@@ -60,28 +55,10 @@ def atomic_writes(contents: Mapping[Path, bytes]) -> None:
     or an exception arrives between them, those are undone: the former files come back. No file system renames several
     files at once, so a power cut or a kill between two renames can leave some of them.
     """
-    temporaries = {path: _temporary(path) for path in contents}
-    backups: dict[Path, Path] = {}
-    renamed: list[Path] = []
-    with _parents_of(contents):
-        try:
-            for path, temporary in temporaries.items():
-                with _one_line(path):
-                    temporary.write_bytes(contents[path])
-                    _flush(temporary)
-            for path, temporary in temporaries.items():
-                with _one_line(path):
-                    if len(contents) > 1 and path.exists():
-                        backups[path] = _back_up(path, temporary.with_suffix(".old"))
-                    temporary.replace(path)
-                    renamed.append(path)
-        except BaseException:
-            for path in renamed:
-                with suppress(OSError):
-                    backups[path].replace(path) if path in backups else path.unlink()
-            raise
-        finally:
-            _unlink([*temporaries.values(), *backups.values()])
+    with _replacements(contents) as temporaries:
+        for path, temporary in temporaries.items():
+            with _one_line(path):
+                temporary.write_bytes(contents[path])
 
 
 @contextmanager
@@ -110,23 +87,19 @@ def claimed_paths(names: Sequence[Iterable[Path]]) -> Iterator[list[Path]]:
     `InputError` as `atomic_path` does.
     """
     claimed: list[Path] = []
-    made: list[Path] = []
-    try:
-        for candidates in names:
-            for path in candidates:
-                with _one_line(path):
-                    _make_parents(path, made)
-                    try:
+    with ExitStack() as folders:
+        try:
+            for candidates in names:
+                for path in candidates:
+                    folders.enter_context(_parents_of([path]))
+                    with _one_line(path), suppress(FileExistsError):
                         path.touch(exist_ok=False)
-                    except FileExistsError:
-                        continue
-                claimed.append(path)
-                break
-        yield claimed
-    except BaseException:
-        _unlink(claimed)
-        _remove_folders(made)
-        raise
+                        claimed.append(path)
+                        break
+            yield claimed
+        except BaseException:
+            _unlink(claimed)
+            raise
 
 
 def download(
@@ -153,7 +126,7 @@ def download(
 def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
     """Yield the content of `url`: as a generator, so that errors of the network and of the disk stay apart."""
     try:
-        with urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS) as response:
+        with urllib.request.urlopen(urllib.parse.quote(url, safe=URL_CHARACTERS), timeout=TIMEOUT_SECONDS) as response:
             length, done = int(response.headers.get("Content-Length") or 0), 0
             while piece := response.read(PIECE_BYTES):
                 done += len(piece)
@@ -174,12 +147,10 @@ def check_writable(paths: Iterable[Path]) -> None:
     A file is made and removed again: permissions do not show a read-only mount, an access list or too long a name.
     """
     for path in paths:
-        made: list[Path] = []
+        if path.parts and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
+            raise InputError(f"cannot write {path}: there is no home folder {path.parts[0]}; write the whole path.")
         try:
-            if path.parts and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
-                raise InputError(f"cannot write {path}: there is no home folder {path.parts[0]}; write the whole path.")
-            with _one_line(path):
-                _make_parents(path, made)
+            with _parents_of([path], keep=False), _one_line(path):
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 for target in (_temporary(path), path):
@@ -188,8 +159,6 @@ def check_writable(paths: Iterable[Path]) -> None:
                         target.unlink()
         except UnicodeEncodeError:
             raise InputError(f"cannot write {str(path)!a}: this system's file names cannot encode it.") from None
-        finally:
-            _remove_folders(made)
 
 
 def expand_home(path: Path | str) -> Path:
@@ -235,30 +204,50 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _parents_of(paths: Iterable[Path]) -> Iterator[None]:
-    """Make the folders that are missing above `paths`; on failure they are removed again."""
-    made: list[Path] = []
+def _parents_of(paths: Iterable[Path], *, keep: bool = True) -> Iterator[None]:
+    """Make the folders that are missing above `paths`; they are removed on failure, and if they are not to be kept."""
+    new: list[Path] = []
     try:
         for path in paths:
             with _one_line(path):
-                _make_parents(path, made)
+                for folder in reversed(path.parents):
+                    if not folder.exists():
+                        folder.mkdir(exist_ok=True)
+                        new.append(folder)
         yield
-    except BaseException:
-        _remove_folders(made)
-        raise
+        if keep:
+            new.clear()
+    finally:
+        for folder in reversed(new):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
-def _make_parents(path: Path, made: list[Path]) -> None:
-    for folder in reversed(path.parents):
-        if not folder.exists():
-            folder.mkdir(exist_ok=True)
-            made.append(folder)
-
-
-def _remove_folders(folders: Sequence[Path]) -> None:
-    for folder in reversed(folders):
-        with suppress(OSError):  # it is not empty
-            folder.rmdir()
+@contextmanager
+def _replacements(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    """Yield a temporary path beside each of `paths`; all are flushed to disk before the first is renamed."""
+    temporaries = {path: _temporary(path) for path in paths}
+    backups: dict[Path, Path] = {}
+    renamed: list[Path] = []
+    with _parents_of(temporaries):
+        try:
+            yield temporaries
+            for path, temporary in temporaries.items():
+                with _one_line(path), temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            for path, temporary in temporaries.items():
+                with _one_line(path):
+                    if len(temporaries) > 1 and path.exists():
+                        backups[path] = _back_up(path, temporary.with_suffix(".old"))
+                    temporary.replace(path)
+                    renamed.append(path)
+        except BaseException:
+            for path in renamed if len(temporaries) > 1 else ():
+                with suppress(OSError):
+                    backups[path].replace(path) if path in backups else path.unlink()
+            raise
+        finally:
+            _unlink([*temporaries.values(), *backups.values()])
 
 
 def _back_up(path: Path, backup: Path) -> Path:
@@ -275,14 +264,6 @@ def _unlink(paths: Iterable[Path]) -> None:
     for path in paths:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def bytes_text(count: float) -> str:

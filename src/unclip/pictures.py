@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
@@ -73,10 +74,10 @@ def open_original(source: Picture) -> Image.Image:
     if isinstance(source, Image.Image):
         with _explained("the picture"):
             return _upright(source, "the picture")
-    if not isinstance(source, str | Path):
-        raise InputError(f"a picture is a PIL image, a path or an array; found a {type(source).__name__}.")
-    with _explained(source), open(source, "rb") as file:
-        return _read(file, source)
+    if isinstance(source, str | Path):
+        with _explained(source), open(source, "rb") as file:
+            return _read(file, source)
+    raise InputError(f"a picture is a PIL image, a path or an array; found a {type(source).__name__}.")
 
 
 def read_picture(content: bytes, name: str | Path = "the picture") -> Image.Image:
@@ -122,8 +123,21 @@ def _of_array(pixels: np.ndarray) -> Image.Image:
 
 
 def _convert(image: Image.Image) -> Image.Image:
-    """Convert to RGB or RGBA of 8 bits in sRGB."""
-    picture = _to_srgb(_eight_bits(image) if image.mode[0] in "IF" else image)
+    """Convert to RGB or RGBA of 8 bits in sRGB, by the embedded profile if there is a valid one."""
+    if image.mode[0] in "IF":
+        key, pixels, white = image.info.get("transparency"), np.asarray(image), white_of(image)
+        values = np.nan_to_num(pixels.astype(np.float32)).clip(0, white)
+        image = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+        if isinstance(key, int):
+            image = Image.merge("LA", (image, Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8))))
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    picture = image if image.mode in ("CMYK", "LAB") else image.convert(mode)
+    with suppress(ImageCms.PyCMSError):
+        profile = foreign_profile(image)
+        if profile is not None:
+            srgb = ImageCms.createProfile("sRGB")
+            picture = cast(Image.Image, ImageCms.profileToProfile(picture, profile, srgb, outputMode=mode))
+    picture = picture.convert(mode)
     picture.info = {}
     return picture
 
@@ -192,12 +206,16 @@ def _upright(image: Image.Image, name: str | Path) -> Image.Image:
         raise _wrong_size(name, f"{image.width} x {image.height}")
     if image.format in PROGRAMS:
         raise UnidentifiedImageError
-    colour = _transparent_colour(image)  # before the pixels are loaded and their depth is forgotten
+    # Pillow keeps a transparent colour in the depth of the file, which is known until the pixels are loaded.
+    raw = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
+    scale, colour = SCALED_KEYS.get(raw) if isinstance(raw, str) else None, image.info.get("transparency")
     image.load()
     method = UPRIGHT.get(_orientation(image))
     upright = image.copy() if method is None else image.transpose(method)
-    if colour is not None:
-        upright.info["transparency"] = colour
+    if scale is not None and isinstance(colour, int):
+        upright.info["transparency"] = round(colour * scale)
+    elif scale is not None and isinstance(colour, tuple):
+        upright.info["transparency"] = tuple(int(value * scale) for value in colour)
     upright.info = {key: upright.info[key] for key in ("icc_profile", "transparency") if key in upright.info}
     return upright
 
@@ -225,16 +243,6 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _transparent_colour(image: Image.Image) -> int | tuple[int, ...] | None:
-    """Return the transparent colour in the depth of Pillow's pixels, if Pillow itself keeps another depth."""
-    key = image.info.get("transparency")
-    raw = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
-    scale = SCALED_KEYS.get(raw) if isinstance(raw, str) else None
-    if scale is None or not isinstance(key, int | tuple):
-        return None
-    return round(key * scale) if isinstance(key, int) else tuple(int(value * scale) for value in key)
-
-
 def white_of(image: Image.Image) -> int:
     """Return the value of white in a picture of more than 8 bits: 65535 in Pillow's integers, as it writes PNG.
 
@@ -244,29 +252,6 @@ def white_of(image: Image.Image) -> int:
         return 65535
     brightest = np.nan_to_num(np.asarray(image)).max()
     return next((usual for usual in (1, 255) if brightest <= usual), 65535)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    pixels = np.asarray(image)
-    values, white = np.nan_to_num(pixels.astype(np.float32)), white_of(image)
-    grey = Image.fromarray(np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8))
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        return Image.merge("LA", (grey, Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8))))
-    return grey
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB or RGBA, by the embedded profile if there is a valid one."""
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    colours = image if image.mode in ("CMYK", "LAB") else image.convert(mode)
-    with suppress(ImageCms.PyCMSError):
-        profile = foreign_profile(image)
-        if profile is not None:
-            converted = ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
-            assert converted is not None
-            return converted
-    return colours.convert(mode)
 
 
 def foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:

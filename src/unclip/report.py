@@ -1,7 +1,6 @@
-"""Pages in HTML and Markdown with tables, pictures and line plots."""
+"""Write pages in HTML and Markdown with tables, pictures and line plots."""
 
 import base64
-import io
 import math
 from collections.abc import Callable, Sequence
 from html import escape
@@ -12,6 +11,7 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.files import atomic_write
+from unclip.images import encode_picture
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -35,7 +35,7 @@ class Line(NamedTuple):
     """One curve, its points joined in their order; a point whose value is not finite is left out."""
 
     name: str
-    """What the legend says; "" is not in it."""
+    """Text in the legend; "" is left out."""
     x: Sequence[float]
     y: Sequence[float]
     labels: Sequence[str] = ()
@@ -44,7 +44,7 @@ class Line(NamedTuple):
     """The ends of a vertical bar through each point; () is no bar, and so are ends that are not finite."""
 
     def points(self) -> list[tuple[float, float, str, tuple[float, ...]]]:
-        """The finite points, each with its label ("" for none) and the ends of its bar (none, or two)."""
+        """List the finite points, each with its label ("" for none) and the ends of its bar (none, or two)."""
         columns = (self.x, self.y, self.labels or [""] * len(self.x), self.intervals or [()] * len(self.x))
         return [
             (x, y, label, ends if all(map(math.isfinite, ends)) else ())
@@ -95,7 +95,7 @@ class Report:
     def plot(self, title: str, lines: Sequence[Line], x_label: str, y_label: str) -> None:
         """Add curves in one frame."""
         svg = svg_plot(lines, x_label, y_label)
-        # A file of its own has no page whose colour it could take.
+        # A separate file has no page whose colour it could take.
         file = svg.replace("currentColor", "#444").encode()
         self._add_file(f"<figure><figcaption>{plain(title)}</figcaption>\n{svg}</figure>", "svg", file, title)
 
@@ -107,13 +107,12 @@ class Report:
         if len(images) != len(captions):
             raise InputError(f"{len(images)} pictures and {len(captions)} captions; give one for each.")
         for image, caption, alt_text in zip(images, captions, alt or captions, strict=True):
-            file = io.BytesIO()
-            image.save(file, "PNG")
+            file = encode_picture(image, ".png")
             kind = ' class="small"' if max(image.size) < SMALL else ""
-            source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+            source = f"data:image/png;base64,{base64.b64encode(file).decode()}"
             html = f'<img{kind} src="{source}" alt="{plain(alt_text)}"/><figcaption>{plain(caption)}</figcaption>'
             inside, below = (text.translate(str.maketrans("[]\n", "() ")) for text in (alt_text, caption))
-            self._add_file(f"<figure>{html}</figure>", "png", file.getvalue(), inside, f"\n{below}")
+            self._add_file(f"<figure>{html}</figure>", "png", file, inside, f"\n{below}")
 
     def html(self) -> str:
         """Return the whole page, which is well-formed XML too."""
@@ -209,7 +208,7 @@ def svg_plot(lines: Sequence[Line], x_label: str, y_label: str) -> str:
 def _axis(
     values: Sequence[float], first: float, last: float, *, is_log: bool = False
 ) -> tuple[list[float], Callable[[float], float]]:
-    """Ticks, and the map from a value to its place between the pixels `first` and `last`."""
+    """Return ticks, and the map from a value to its place between the pixels `first` and `last`."""
     low, high = min(values), max(values)
     if low == high:
         margin = abs(low) or 1.0

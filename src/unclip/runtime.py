@@ -122,7 +122,7 @@ class NoiseSource:
 
     @property
     def states(self) -> UInt8[Tensor, "batch state"]:
-        """The states of the generators, a row each, as `from_states` takes them."""
+        """Return the states of the generators, a row each, as `from_states` takes them."""
         return torch.stack([generator.get_state() for generator in self.generators])
 
     def __len__(self) -> int:

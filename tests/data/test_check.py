@@ -9,7 +9,7 @@ from PIL import Image
 
 from pictures import picture
 from unclip.data import CheckConfig, CheckReport, check, open_source
-from unclip.errors import InputError
+from unclip.errors import DataError, InputError
 
 
 def found(report: CheckReport) -> set[tuple[str, str]]:
@@ -71,6 +71,14 @@ def test_a_judge_of_the_caller_is_asked(captioned: Path) -> None:
     report = check(open_source(captioned), CheckConfig(nsfw_threshold=0.9), nsfw=redness)
     assert found(report) == {("red.png", "nsfw")}
     assert report.findings[0].detail == "score 1.000, from 0.9 on"
+
+
+def test_a_failing_score_is_no_problem_of_the_picture(captioned: Path) -> None:
+    def broken(picture: Image.Image) -> float:
+        raise DataError("its weights are missing")
+
+    with pytest.raises(InputError, match=r"nsfw failed on .*: its weights are missing"):
+        check(open_source(captioned), nsfw=broken)
 
 
 def test_the_report_is_the_same_from_two_processes_and_survives_json(captioned: Path) -> None:

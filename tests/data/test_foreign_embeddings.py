@@ -118,5 +118,5 @@ def test_a_table_of_another_length_or_cut_short_is_refused(tmp_path: Path) -> No
         EmbeddingSet.open(tmp_path)
     path = tmp_path / "metadata" / "metadata_0.parquet"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(DataError, match="not a whole Parquet file"):
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
         EmbeddingSet.open(tmp_path)

@@ -8,11 +8,11 @@ import json
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -84,7 +84,10 @@ def open_tensors(path: Path | str) -> TensorFile:
         size = int.from_bytes(file.read(0, SIZE_BYTES), "little")
         header = json.loads(file.read(SIZE_BYTES, size))
     except (SafetensorError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
+        if not path.exists():
+            raise CheckpointError(f"{path} does not exist; give a weights file or a model folder.") from None
+        reason = f"{path.stat().st_size} bytes, {(str(error) or type(error).__name__).splitlines()[0]}"
+        raise CheckpointError(f"{path} is not a whole safetensors file ({reason}); fetch it again.") from None
     metadata = header.pop("__metadata__", {})
     start = SIZE_BYTES + size
     return TensorFile({name: _lazy(file, name, entry, start) for name, entry in header.items()}, metadata)
@@ -100,23 +103,20 @@ def write_tensors(path: Path | str, tensors: Mapping[str, LazyTensor], metadata:
     def place(name: str) -> tuple[bool, int, str]:
         return tensors[name].num_bytes % ALIGNMENT > 0, -tensors[name].dtype.itemsize, name
 
-    names = sorted(tensors, key=place)
+    names, offset = sorted(tensors, key=place), 0
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    for name in names:
+        tensor, start = tensors[name], offset
+        offset += tensor.num_bytes
+        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, offset]}
+    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    content = content.ljust(-(-(SIZE_BYTES + len(content)) // ALIGNMENT) * ALIGNMENT - SIZE_BYTES)
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file:
-            header = _header([(name, tensors[name]) for name in names], metadata)
-            file.write(len(header).to_bytes(SIZE_BYTES, "little") + header)
+            file.write(len(content).to_bytes(SIZE_BYTES, "little") + content)
             for name in names:
                 file.write(_bytes(name, tensors[name]))
         temporary.chmod(0o644)
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    if not path.exists():
-        return CheckpointError(f"{path} does not exist; give a weights file or a model folder.")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return CheckpointError(
-        f"{path} is not a whole safetensors file ({path.stat().st_size} bytes, {reason}); fetch it again."
-    )
 
 
 class _OpenFile:
@@ -143,37 +143,23 @@ class _OpenFile:
         return torch.frombuffer(pages, dtype=torch.uint8, offset=offset - page).view(dtype)
 
 
-def _lazy(file: _OpenFile, name: str, entry: Mapping[str, object], start: int) -> LazyTensor:
-    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+def _lazy(file: _OpenFile, name: str, entry: Mapping[str, Any], start: int) -> LazyTensor:
+    code, shape, (first, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if code not in DTYPES:
         raise CheckpointError(
             f"{file.path}: {name} is of type {code}, which is not read; allowed: {', '.join(DTYPES)}."
         )
-    assert isinstance(code, str)
-    assert isinstance(shape, list)
-    assert isinstance(offsets, list)
-    first, end = offsets
-    dtype, sizes = DTYPES[code], tuple(shape)
+    dtype = DTYPES[code]
 
     def read() -> Tensor:
         if first == end:
-            return torch.empty(sizes, dtype=dtype)
-        return file.map(start + first, end - first, dtype).reshape(sizes)
+            return torch.empty(shape, dtype=dtype)
+        return file.map(start + first, end - first, dtype).reshape(shape)
 
-    return LazyTensor(sizes, dtype, read)
-
-
-def _header(tensors: Iterable[tuple[str, LazyTensor]], metadata: Mapping[str, str]) -> bytes:
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    offset = 0
-    for name, tensor in tensors:
-        end = offset + tensor.num_bytes
-        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
-    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    return content.ljust(-(-(SIZE_BYTES + len(content)) // ALIGNMENT) * ALIGNMENT - SIZE_BYTES)
+    return LazyTensor(shape, dtype, read)
 
 
+# A function, so that no tensor is held while the next is read.
 def _bytes(name: str, lazy: LazyTensor) -> memoryview:
     tensor = lazy.read().detach().cpu()
     actual = (tuple(tensor.shape), tensor.dtype)

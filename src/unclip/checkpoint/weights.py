@@ -1,9 +1,10 @@
-"""Write and read networks with their configuration, in three storages.
+"""Write, read and hash networks with their configuration, in three storages.
 
 The storages are float32; bfloat16; int8 with one float32 scale per output channel (absolute maximum / 127) for tensors
 of two or more dimensions, the rest in float32. Imported weights keep their types.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint.streaming import ALIGNMENT, LazyTensor, TensorFile, open_tensors, write_tensors
+from unclip.checkpoint.streaming import ALIGNMENT, LazyTensor, TensorFile, open_tensors, tensor_bytes, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError
 
@@ -93,9 +94,13 @@ def open_weights(path: Path | str) -> TensorFile:
 
 
 def load_tensors(path: Path | str) -> Checkpoint:
-    """Read a file written by `save_tensors`; floating tensors come back as float32 on the CPU. Raises as above."""
-    tensors, metadata = open_weights(path)
-    return Checkpoint({name: _as_float32(tensor.read()) for name, tensor in tensors.items()}, metadata)
+    """Read a file written by `save_tensors`; floating tensors become float32. Raises as `open_weights` does."""
+    stored, metadata = open_weights(path)
+    tensors = {
+        name: tensor.read().float() if tensor.dtype.is_floating_point else tensor.read()
+        for name, tensor in stored.items()
+    }
+    return Checkpoint(tensors, metadata)
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
@@ -141,20 +146,14 @@ def stored_types(tensors: Mapping[str, LazyTensor]) -> str:
     return "+".join(sorted(types))
 
 
-def _storage_of(stored: Mapping[str, LazyTensor]) -> str:
-    return "int8" if any(name.endswith(SCALE) for name in stored) else stored_types(stored)
-
-
 def _check(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: Path | str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    problems = [
-        *(f"missing {name}" for name in expected.keys() - shapes.keys()),
-        *(f"unknown {name}" for name in shapes.keys() - expected.keys()),
-        *(
-            f"{name} is {shapes[name]}, the network wants {expected[name]}"
-            for name in expected.keys() & shapes.keys()
-            if shapes[name] != expected[name]
-        ),
+    problems = [f"missing {name}" for name in expected.keys() - shapes.keys()]
+    problems += [f"unknown {name}" for name in shapes.keys() - expected.keys()]
+    problems += [
+        f"{name} is {shapes[name]}, the network wants {shape}"
+        for name, shape in expected.items()
+        if shapes.get(name, shape) != shape
     ]
     if problems:
         shown = "; ".join(sorted(problems)[:4])
@@ -168,7 +167,8 @@ def _write(
     stored: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         stored |= _encode(name, tensor, storage)
-    write_tensors(path, stored, dict(metadata) | {"storage": storage or _storage_of(stored)})
+    kept = "int8" if any(name.endswith(SCALE) for name in stored) else stored_types(stored)
+    write_tensors(path, stored, dict(metadata) | {"storage": storage or kept})
 
 
 def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str, LazyTensor]:
@@ -187,14 +187,7 @@ def _encode(name: str, tensor: LazyTensor, storage: Storage | None) -> dict[str,
 
 
 def _dequantized(values: LazyTensor, scale: LazyTensor) -> LazyTensor:
-    def read() -> Tensor:
-        return dequantize(values.read(), scale.read())
-
-    return LazyTensor(values.shape, torch.float32, read, (values, scale))
-
-
-def _as_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+    return LazyTensor(values.shape, torch.float32, lambda: dequantize(values.read(), scale.read()), (values, scale))
 
 
 def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,3 +201,30 @@ def quantize(tensor: Tensor) -> tuple[Tensor, Tensor]:
 def dequantize(values: Tensor, scale: Tensor) -> Tensor:
     """Return the float32 tensor of int8 values (channels, ...) and one scale per channel."""
     return values.float() * scale.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def file_hash(path: Path | str) -> str:
+    """Hash a file by SHA-256, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_hash(description: str, state: Mapping[str, Tensor]) -> str:
+    """Hash a description and tensors by name, whose numbers count as float32, by SHA-256, in hexadecimal."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor_bytes(tensor.detach().float().cpu()))
+    return digest.hexdigest()
+
+
+def networks_hash(networks: Mapping[str, NetworkWeights]) -> str:
+    """Hash the configurations and the tensors of networks, in their own types, by SHA-256, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, weights in sorted(networks.items()):
+        digest.update(f"{name} {weights.network} {weights.config.model_dump_json()}".encode())
+        for key, lazy in sorted(weights.tensors.items()):
+            tensor = lazy.read()
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()

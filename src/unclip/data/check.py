@@ -1,12 +1,12 @@
 """Check a data set for damaged, small and duplicate pictures, and count what is in it."""
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from statistics import fmean, median
+from tarfile import BLOCKSIZE
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image
 
 from unclip.config import Config
 from unclip.data.duplicates import HASH_BITS, Look, find_duplicates, look_of
-from unclip.data.parallel import ordered_map
+from unclip.data.parallel import map_samples
 from unclip.data.pictures import decode_picture
 from unclip.data.prepare import PrepareConfig, make_shard_sample
 from unclip.data.sources.base import Broken, Sample, Source
@@ -32,11 +32,10 @@ NUM_SHOWN = 20
 SIDES = (1, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 ASPECTS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 NUM_PREPARED = 100
-TAR_BLOCK = 512
 
 
 class Spread(Config):
-    """How a number is spread over a set."""
+    """Range and averages of a number over a set."""
 
     smallest: float
     median: float
@@ -64,12 +63,12 @@ class CaptionStats(Config):
 
 
 class CheckConfig(Config):
-    """What counts as a problem."""
+    """Thresholds of the problems."""
 
     min_side: int = 64
     """Pictures whose shorter side has fewer pixels are "tiny"."""
     max_aspect: float = 4.0
-    """Pictures whose longer side is more than so many times the shorter are found as "aspect"."""
+    """Pictures whose longer side is more than so many times the shorter are "aspect"."""
     max_distance: int = 4
     """Pictures are duplicates when at most so many of the 64 bits of their hashes differ, and their colours agree."""
     nsfw_threshold: float = 0.5
@@ -85,7 +84,7 @@ class Finding(Config):
 
 
 class CheckReport(Config):
-    """What `check` found."""
+    """Report of `check`."""
 
     description: str
     num_samples: int
@@ -140,16 +139,14 @@ def check(
     config = config or CheckConfig()
     if config.max_aspect < 1 or config.min_side < 1:
         raise InputError(f"max_aspect={config.max_aspect}, min_side={config.min_side}: use 1 or more.")
-    results = list(_measure_all(source, progress, num_workers, nsfw))
-    problems = [list(_problems(result, config)) for result in results]
-    readable = [(index, result) for index, result in enumerate(results) if isinstance(result, _Measured)]
+    results = list(map_samples(partial(_measure, nsfw=nsfw), source, range(len(source)), num_workers, progress))
+    readable = [(index, result) for index, result in enumerate(results) if isinstance(result, _Measurement)]
+    captions = _caption_stats(result.captions for _, result in readable)
+    # A set without any caption is for training without text; there a missing one is no problem.
+    problems = [list(_problems(result, config, captions.num_captions > 0)) for result in results]
     for copy, first, distance in find_duplicates([result.look for _, result in readable], config.max_distance):
         detail = f"looks like {source.names[readable[first][0]]} ({distance} of {HASH_BITS} bits differ)"
         problems[readable[copy][0]].append(("duplicate", detail))
-    captions = _caption_stats(result.captions for _, result in readable)
-    # A set without any caption is for training without text; there a missing one is no problem.
-    if captions.num_captions == 0:
-        problems = [[found for found in listed if found[0] != "uncaptioned"] for listed in problems]
     findings = tuple(
         Finding(name=name, problem=problem, detail=detail)
         for name, listed in zip(source.names, problems, strict=True)
@@ -165,7 +162,9 @@ def check(
     )
 
 
-def _problems(result: "_Measured | Broken", config: CheckConfig) -> Iterator[tuple[Problem, str]]:
+def _problems(
+    result: "_Measurement | Broken", config: CheckConfig, has_captions: bool
+) -> Iterator[tuple[Problem, str]]:
     if isinstance(result, Broken):
         yield "unreadable", result.reason
         return
@@ -175,25 +174,22 @@ def _problems(result: "_Measured | Broken", config: CheckConfig) -> Iterator[tup
         yield "tiny", f"{size}, fewer than {config.min_side}"
     if long > config.max_aspect * short:
         yield "aspect", f"{size}, more than {config.max_aspect:g} to 1"
-    if not any(text.strip() for text in result.captions):
+    if has_captions and not any(text.strip() for text in result.captions):
         yield "uncaptioned", "no caption"
     if result.nsfw >= config.nsfw_threshold:
         yield "nsfw", f"score {result.nsfw:.3f}, from {config.nsfw_threshold:g} on"
 
 
 def stats(
-    source: Source,
-    prepared: PrepareConfig | None = None,
-    progress: Progress | None = None,
-    *,
-    num_workers: int = 1,
+    source: Source, prepared: PrepareConfig | None = None, progress: Progress | None = None, *, num_workers: int = 1
 ) -> Stats:
     """Count the pictures and captions of `source`; with settings of `prepare`, also the bytes of its shards.
 
     Raises `DataError` if no picture can be read. With more than one worker a script needs the
     `if __name__ == "__main__"` guard.
     """
-    results = [result for result in _measure_all(source, progress, num_workers) if isinstance(result, _Measured)]
+    measured = map_samples(partial(_measure, nsfw=None), source, range(len(source)), num_workers, progress)
+    results = [result for result in measured if isinstance(result, _Measurement)]
     if not results:
         raise DataError(f"none of the {len(source)} pictures can be read; see `unclip data check`.")
     mean = np.mean([result.mean for result in results], axis=0)
@@ -216,27 +212,22 @@ def stats(
 def _histogram(values: Sequence[float], edges: Sequence[float]) -> dict[str, int]:
     """Count the values from each edge on to below the next; the last class is open."""
     labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] + [f"{edges[-1]:g} and more"]
-    classes = [bisect_right(edges, value) - 1 for value in values]
-    return {label: classes.count(index) for index, label in enumerate(labels)}
+    counts, _ = np.histogram(values, [*edges, np.inf])
+    return dict(zip(labels, counts.tolist(), strict=True))
 
 
 def _prepared_bytes(source: Source, config: PrepareConfig) -> int:
-    count, num_bytes = min(len(source), NUM_PREPARED), 0
-    for index in range(count):
-        sample = source.item(index * len(source) // count)
-        if isinstance(sample, Broken):
-            continue
-        try:
-            files = make_shard_sample(sample, config).files
-        except DataError:
-            continue
-        # In a tar, a header and the content of each file, in whole blocks.
-        num_bytes += sum(TAR_BLOCK * (1 + -(-len(content) // TAR_BLOCK)) for content in files.values())
+    count = min(len(source), NUM_PREPARED)
+    indices = [index * len(source) // count for index in range(count)]
+    samples = map_samples(partial(make_shard_sample, config=config), source, indices)
+    files = (file for sample in samples if not isinstance(sample, Broken) for file in sample.files.values())
+    # In a tar, a header and the content of each file, in whole blocks.
+    num_bytes = sum(BLOCKSIZE * (1 + -(-len(file) // BLOCKSIZE)) for file in files)
     return round(num_bytes / count * len(source))
 
 
-class _Measured(NamedTuple):
-    """What is kept of a readable sample."""
+class _Measurement(NamedTuple):
+    """Features of a readable sample."""
 
     size: tuple[int, int]
     """Width and height, upright."""
@@ -250,36 +241,29 @@ class _Measured(NamedTuple):
     """0 without a function that scores."""
 
 
-def _measure_all(
-    source: Source, progress: Progress | None, num_workers: int, nsfw: NsfwScore | None = None
-) -> Iterator[_Measured | Broken]:
-    items = zip(source.names, source, strict=True)
-    return ordered_map(partial(_measure, nsfw=nsfw), items, len(source), num_workers, progress)
-
-
-def _measure(item: tuple[str, Sample | Broken], nsfw: NsfwScore | None) -> _Measured | Broken:
-    name, sample = item
-    if isinstance(sample, Broken):
-        return sample
-    try:
-        picture = decode_picture(sample.picture)
-    except DataError as error:
-        return Broken(name=name, reason=str(error))
+def _measure(sample: Sample, nsfw: NsfwScore | None) -> _Measurement:
+    picture = decode_picture(sample.picture)
     # Pillow counts each channel's 256 values; the pixels themselves never become floats.
     shares = np.array(picture.histogram(), dtype=np.float64).reshape(3, 256) / (picture.width * picture.height)
     values = np.arange(256) / 255
-    return _Measured(
+    try:
+        score = 0.0 if nsfw is None else float(nsfw(picture))
+    except DataError as error:  # of the function, not of the picture
+        raise InputError(f"nsfw failed on {sample.key}: {error}") from error
+    return _Measurement(
         size=picture.size,
         num_bytes=len(sample.picture),
         look=look_of(picture),
         mean=shares @ values,
         mean_square=shares @ values**2,
         captions=sample.captions,
-        nsfw=0.0 if nsfw is None else float(nsfw(picture)),
+        nsfw=score,
     )
 
 
 def _caption_stats(captions_of_samples: Iterable[Sequence[str]]) -> CaptionStats:
+    from unclip.clip import Tokenizer
+
     num_uncaptioned, texts, words = 0, Counter[str](), Counter[str]()
     num_words: list[int] = []
     for captions in captions_of_samples:
@@ -290,7 +274,15 @@ def _caption_stats(captions_of_samples: Iterable[Sequence[str]]) -> CaptionStats
             words_of_text = WORD.findall(text.lower())
             words.update(words_of_text)
             num_words.append(len(words_of_text))
-    num_tokens, num_cut = _count_tokens(texts)
+    # Tokens of repeated captions count again.
+    num_tokens, num_cut, distinct = list[int](), 0, list(texts)
+    open_tokenizer = cache(Tokenizer.openai)  # takes half a second, which a set without captions need not wait for
+    for start in range(0, len(distinct), CAPTIONS_PER_BATCH):
+        part = distinct[start : start + CAPTIONS_PER_BATCH]
+        batch = open_tokenizer().encode(part, CONTEXT_LENGTH)
+        for text, length, cut in zip(part, batch.mask.sum(1).tolist(), batch.cut, strict=True):
+            num_tokens += [length] * texts[text]
+            num_cut += texts[text] * bool(cut)
     return CaptionStats(
         num_captions=texts.total(),
         num_uncaptioned=num_uncaptioned,
@@ -301,22 +293,6 @@ def _caption_stats(captions_of_samples: Iterable[Sequence[str]]) -> CaptionStats
         frequent_words=dict(_most_common(words)),
         repeated_captions={text: count for text, count in _most_common(texts) if count > 1},
     )
-
-
-def _count_tokens(texts: Counter[str]) -> tuple[list[int], int]:
-    """Count the tokens of each caption, repeated ones too, and the captions that are cut."""
-    from unclip.clip import Tokenizer
-
-    counts, num_cut, distinct = list[int](), 0, list(texts)
-    tokenizer = Tokenizer.openai() if distinct else None
-    for start in range(0, len(distinct), CAPTIONS_PER_BATCH):
-        assert tokenizer is not None
-        part = distinct[start : start + CAPTIONS_PER_BATCH]
-        batch = tokenizer.encode(part, CONTEXT_LENGTH)
-        for text, length, cut in zip(part, batch.mask.sum(1).tolist(), batch.cut, strict=True):
-            counts += [length] * texts[text]
-            num_cut += texts[text] * bool(cut)
-    return counts, num_cut
 
 
 # Equal counts by name, so that a report does not depend on the order of the set.

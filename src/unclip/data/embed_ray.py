@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from unclip.clip import TextImageEncoder, clip_hash
-from unclip.data.embed import BATCH_SIZE, EmbedOptions, EmbedReport, embed_shards, finish, missing_shards
+from unclip.clip import TextImageEncoder
+from unclip.data.embed import BATCH_SIZE, EmbedOptions, EmbedReport, ShardEmbedder
 from unclip.data.shard_set import ShardSet
 from unclip.errors import DataError, InputError, UnclipError, optional_module
 from unclip.progress import Progress
@@ -45,38 +45,31 @@ def embed_on_ray(
             f"num_actors={num_actors}, cpus_per_actor={cpus_per_actor}, gpus_per_actor={gpus_per_actor}: "
             "use at least 1 worker, more than 0 CPUs, 0 GPUs or more."
         )
-    clip, shards, out = open_clip("cpu"), ShardSet.open(location), Path(out).absolute()
-    model_hash = clip_hash(clip)
-    chosen = missing_shards(shards, out, model_hash, hidden)
+    embedder = ShardEmbedder(ShardSet.open(location), open_clip("cpu"), Path(out).absolute(), options)
+    chosen = embedder.missing()
     # Absolute, since workers do not share the working directory.
     location = location if "://" in str(location) else Path(location).absolute()
     device = "cuda" if gpus_per_actor else "cpu"
-    settings = (str(location), open_clip, out, model_hash, options, device)
-    done, total = 0, sum(shards.shard_sizes[shard] for shard in chosen)
-    for count in _run(settings, chosen, num_actors, cpus_per_actor, gpus_per_actor):
-        done += count
-        if progress is not None:
-            progress(done, total)
-    return finish(shards, out, clip, options, chosen)
+    settings = (str(location), open_clip, embedder.out, embedder.model_hash, options, device)
+    counts = _run(settings, chosen, num_actors, cpus_per_actor, gpus_per_actor)
+    return embedder.finish(chosen, counts, progress)
 
 
-class _ShardEmbedder:
-    """A worker: loads CLIP once, then computes one shard after the other."""
+class _Worker:
+    """Loads CLIP once, then computes one shard after the other."""
 
     def __init__(
         self, location: str, open_clip: OpenClip, out: Path, model_hash: str, options: EmbedOptions, device: str
     ) -> None:
-        self._out, self._model_hash, self._options = out, model_hash, options
-        self._clip, self._shards = open_clip(device), ShardSet.open(location)
+        self._model_hash = model_hash
+        self._embedder = ShardEmbedder(ShardSet.open(location), open_clip(device), out, options)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Compute the shard whose number is in `batch["shard"]`; an error is returned, since Ray would wrap it."""
-        shards = [int(shard) for shard in batch["shard"]]
         try:
-            if clip_hash(self._clip) != self._model_hash:
+            if self._embedder.model_hash != self._model_hash:
                 raise DataError("a worker found another CLIP than this machine; give all machines the same model.")
-            counts = embed_shards(self._shards, shards, self._clip, self._out, self._model_hash, self._options)
-            return {"num_samples": [sum(counts)], "error": [""]}
+            return {"num_samples": [sum(self._embedder.compute(batch["shard"].tolist()))], "error": [""]}
         except UnclipError as error:
             return {"num_samples": [0], "error": [str(error)]}
 
@@ -92,7 +85,7 @@ def _run(settings: tuple[Any, ...], chosen: list[int], num_actors: int, cpus: fl
         ray_data.DataContext.get_current().enable_progress_bars = False
     rows = ray_data.from_items([{"shard": shard} for shard in chosen], override_num_blocks=len(chosen))
     results = rows.map_batches(
-        _ShardEmbedder,
+        _Worker,
         fn_constructor_args=settings,
         batch_size=1,
         compute=ray_data.ActorPoolStrategy(size=min(num_actors, len(chosen))),

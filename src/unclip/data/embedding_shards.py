@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import partial, reduce
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float, Float16, Float32, Float64, Int64
 from torch import Tensor
 
 from unclip.checkpoint import LazyTensor, TensorFile, open_tensors, write_tensors
-from unclip.data.texts import Texts
+from unclip.data.texts import PackedTexts
 from unclip.errors import CheckpointError, DataError
 
 STATISTICS_FILE = "statistics.safetensors"
 KIND, STATISTICS_KIND, VERSION = "embeddings", "embedding_statistics", "1"
+ARRAYS = ("image_embedding", "is_valid", "text_embedding", "caption_start", "text_hidden", "token_start")
 AGAIN = "run the same `unclip embed` again"
 Rows = Int64[np.ndarray, " rows"]
 
@@ -43,65 +44,59 @@ class EmbeddingPart:
     """The features of one shard, mapped from its files and read by rows."""
 
     name: str
-    images: Float[np.ndarray, "samples dim"]
+    image_embedding: Float[np.ndarray, "samples dim"]
     is_valid: Bool[np.ndarray, " samples"] | None
     """Samples with an image embedding; None: those whose embedding is finite and not zero."""
-    texts: Float[np.ndarray, "texts dim"] | None
+    text_embedding: Float[np.ndarray, "texts dim"] | None
     caption_start: Int64[np.ndarray, " samples+1"]
     """The first text of each sample, and last the number of texts."""
-    hidden: Float[np.ndarray, "tokens width"] | None = None
+    text_hidden: Float[np.ndarray, "tokens width"] | None = None
     token_start: Int64[np.ndarray, " texts+1"] | None = None
-    """The first row in `hidden` of each text, and last the number of rows."""
-    load_keys: Callable[[], Sequence[str]]
-    load_captions: Callable[[], Sequence[str] | None]
-
-    @cached_property
-    def keys(self) -> Sequence[str]:
-        """Keys of the samples, in order."""
-        return self.load_keys()
+    """The first row in `text_hidden` of each text, and last the number of rows."""
+    keys: Callable[[], Sequence[str]]
+    """Reads the keys of the samples, once."""
+    all_captions: Callable[[], Sequence[str] | None]
+    """Reads the texts, once; None if they are not stored."""
 
     def image(self, rows: Rows) -> Float32[Tensor, "rows dim"]:
         """Read the image embeddings of rows; those of missing ones are undefined."""
-        return torch.from_numpy(self.images[rows].astype(np.float32))
+        return torch.from_numpy(self.image_embedding[rows].astype(np.float32))
 
     def valid(self, rows: Rows) -> Bool[Tensor, " rows"]:
         """Return which rows have an image embedding."""
-        return is_valid(self.images[rows]) if self.is_valid is None else torch.from_numpy(self.is_valid[rows])
+        return is_valid(self.image_embedding[rows]) if self.is_valid is None else torch.from_numpy(self.is_valid[rows])
 
     def captions(self, row: int) -> list[str]:
         """Read the texts of a row; raises `DataError` if they are not stored."""
-        if self._captions is None:
+        texts = self.all_captions()
+        if texts is None:
             raise DataError(
                 f"{self.name} comes without captions (metadata/*.parquet with a column caption or text); "
                 "take them from the pictures' shards."
             )
-        return [self._captions[number] for number in self._numbers(row)]
+        return [texts[number] for number in self._numbers(row)]
 
     def num_texts(self, row: int) -> int:
         """Count the texts of a row whose features are stored."""
-        return 0 if self.texts is None else len(self._numbers(row))
+        return 0 if self.text_embedding is None else len(self._numbers(row))
 
     def text(self, row: int, number: int) -> TextRow:
         """Read the features of one of a row's texts; raises `DataError` for a number without a text."""
-        if self.texts is None:
+        if self.text_embedding is None:
             raise DataError(
                 f"{self.name} comes without text embeddings (text_emb/*.npy); embed the captions with `unclip embed`."
             )
         numbers = self._numbers(row)
         if not 0 <= number < len(numbers):
             raise DataError(
-                f"{self.name}: {self.keys[row]} has {len(numbers)} captions and none of number {number}; "
+                f"{self.name}: {self.keys()[row]} has {len(numbers)} captions and none of number {number}; "
                 f"use 0 to {len(numbers) - 1}, or -1 for the empty prompt."
             )
-        embedding = torch.from_numpy(self.texts[numbers[number]].astype(np.float32))
-        if self.hidden is None or self.token_start is None:
+        embedding = torch.from_numpy(self.text_embedding[numbers[number]].astype(np.float32))
+        if self.text_hidden is None or self.token_start is None:
             return TextRow(embedding, None)
         first, last = self.token_start[numbers[number] : numbers[number] + 2]
-        return TextRow(embedding, torch.from_numpy(self.hidden[first:last].astype(np.float32)))
-
-    @cached_property
-    def _captions(self) -> Sequence[str] | None:
-        return self.load_captions()
+        return TextRow(embedding, torch.from_numpy(self.text_hidden[first:last].astype(np.float32)))
 
     def _numbers(self, row: int) -> range:
         return range(*self.caption_start[row : row + 2].tolist())
@@ -217,23 +212,14 @@ def read_header(path: Path) -> ShardHeader:
 def open_part(path: Path) -> EmbeddingPart:
     """Map the rows of one shard; raises `DataError` as `read_header` does."""
     arrays = {name: tensor.read().numpy() for name, tensor in _open(path, KIND).tensors.items()}
-    keys, captions = (Texts(arrays[f"{name}_bytes"], arrays[f"{name}_byte_start"]) for name in ("key", "caption"))
-    return EmbeddingPart(
-        name=path.name,
-        images=arrays["image_embedding"],
-        is_valid=arrays["is_valid"],
-        texts=arrays["text_embedding"],
-        caption_start=arrays["caption_start"],
-        hidden=arrays.get("text_hidden"),
-        token_start=arrays.get("token_start"),
-        load_keys=lambda: keys,
-        load_captions=lambda: captions,
-    )
+    keys, captions = (PackedTexts(arrays[f"{name}_bytes"], arrays[f"{name}_byte_start"]) for name in ("key", "caption"))
+    fields: dict[str, Any] = {name: arrays[name] for name in ARRAYS if name in arrays}
+    return EmbeddingPart(name=path.name, keys=lambda: keys, all_captions=lambda: captions, **fields)
 
 
 def read_keys(path: Path) -> list[str]:
     """Read the keys of a shard's samples."""
-    return list(open_part(path).keys)
+    return list(open_part(path).keys())
 
 
 def _open(path: Path, kind: str) -> TensorFile:
@@ -282,7 +268,7 @@ def write_embedding_shard(path: Path, shard: EmbeddedShard) -> None:
         "caption_start": _starts([len(captions) for captions in shard.captions]),
     }
     for name, texts in (("key", shard.keys), ("caption", list(chain.from_iterable(shard.captions)))):
-        packed = Texts.of(texts)
+        packed = PackedTexts.of(texts)
         tensors[f"{name}_bytes"] = torch.from_numpy(packed.content)
         tensors[f"{name}_byte_start"] = torch.from_numpy(packed.ends)
     if shard.text_hidden is not None:

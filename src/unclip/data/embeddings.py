@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unclip.data.embedding_shards import EmbeddingPart, Layout, Rows, Statistics, TextRow, embedding_files, open_shards
 from unclip.data.foreign_embeddings import LAYOUTS, image_folder, open_foreign
-from unclip.data.texts import Texts
+from unclip.data.texts import PackedTexts
 from unclip.errors import DataError
 
 EMPTY = -1
@@ -67,7 +67,7 @@ class EmbeddingSet(Layout):
     @cached_property
     def keys(self) -> Sequence[str]:
         """The samples' keys, in order; all are read when the first is requested."""
-        return Texts.of(chain.from_iterable(self._part(number).keys for number in range(len(self.parts))))
+        return PackedTexts.of(chain.from_iterable(self._part(number).keys() for number in range(len(self.parts))))
 
     @property
     def mean(self) -> Float32[Tensor, " dim"]:
@@ -88,7 +88,7 @@ class EmbeddingSet(Layout):
         for part, positions, rows in self._by_part(indices):
             valid = part.valid(rows)
             if not valid.all():
-                key = part.keys[int(rows[~valid.numpy()][0])]
+                key = part.keys()[int(rows[~valid.numpy()][0])]
                 raise DataError(f"{self.location}: {key} has no image embedding, it was damaged; leave it out.")
             embeddings[positions] = part.image(rows)
         return embeddings
@@ -115,7 +115,7 @@ class EmbeddingSet(Layout):
 
         Raises `DataError` for a caption that does not exist, and for the empty prompt of a set without its features.
         """
-        features = [self._text(index, number) for index, number in rows]
+        features = [self._text_row(index, number) for index, number in rows]
         embedding = torch.stack([row.embedding for row in features]) if rows else torch.empty(0, self.embedding_dim)
         if not self.text_dim:
             return TextRows(embedding, None, None)
@@ -167,7 +167,7 @@ class EmbeddingSet(Layout):
     def _statistics(self) -> Statistics:
         return self.statistics()
 
-    def _text(self, index: int, number: int) -> TextRow:
+    def _text_row(self, index: int, number: int) -> TextRow:
         if number != EMPTY:
             part, row = self._locate(index)
             return part.text(row, number)

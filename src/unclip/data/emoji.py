@@ -15,6 +15,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from unclip.data.parallel import ordered_map
+from unclip.data.pictures import check_sizes
+from unclip.data.prepare import PictureFormat
 from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError, did_you_mean, optional_module
 from unclip.files import atomic_folder
@@ -123,8 +125,7 @@ def rasterize(item: EmojiItem, image_size: int) -> UInt8[np.ndarray, "height wid
 
     Raises `InputError` for a size below 1, `DependencyError` without resvg-py, `DataError` if the SVG is invalid.
     """
-    if image_size < 1:
-        raise InputError(f"image_size={image_size} is not a size; use 1 or more pixels.")
+    check_sizes([image_size])
     size = f'width="{image_size}" height="{image_size}" viewBox="0 0 {item.width} {item.height}"'
     svg = f"<svg {NAMESPACES} {size}>{item.body}</svg>"
     resvg = optional_module("resvg_py", "drawing SVG")
@@ -178,7 +179,6 @@ def write_shards(
 
 
 def _draw(item: EmojiItem, image_size: int) -> ShardSample:
-    file = io.BytesIO()
-    Image.fromarray(rasterize(item, image_size)).save(file, "PNG", compress_level=6)
+    picture = PictureFormat().encode(Image.fromarray(rasterize(item, image_size)))
     info = json.dumps(item.info(), ensure_ascii=False, sort_keys=True).encode()
-    return ShardSample(item.key, {"json": info, "png": file.getvalue(), "txt": item.captions[0].encode()})
+    return ShardSample(item.key, {"json": info, "png": picture, "txt": item.captions[0].encode()})

@@ -4,19 +4,18 @@
 the same number and have as many rows. Numbers are taken as they are: clip-retrieval's are L2-normalised.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from unclip.data.embedding_shards import EmbeddingPart, Layout, Moments, PartFile, Statistics, is_valid, merge_all
 from unclip.data.sources.base import CAPTION_COLUMNS, usual_names
-from unclip.errors import DataError, optional_module
+from unclip.data.sources.tables import open_parquet
+from unclip.errors import DataError
 
 LAYOUTS = "*.safetensors of `unclip embed`, or img_emb/*.npy"
 IMAGE_FOLDERS = ("img_emb", "img_embeddings", "image_embeddings")
@@ -49,12 +48,17 @@ def open_foreign(folder: Path) -> Layout:
     if len(dims) != 1:
         raise DataError(f"{images} holds embeddings of sizes {sorted(dims)}; keep those of two models in two folders.")
     width = max(INDEX_WIDTH, *(len(str(rows - 1)) for rows, _ in shapes))
+    # A shard's number has as many zeros as the name of its .tar, or else as that of the array.
+    tars = {int(path.stem): path.stem for path in folder.glob("*.tar") if path.stem.isdecimal()}
     files = [
-        _ArrayFiles(path, texts.get(number), tables.get(number), _prefix(folder, path), width)
+        _ArrayFiles(path, texts.get(number), tables.get(number), tars.get(number) or _digits(path), width)
         for number, path in arrays.items()
     ]
     for file, shape in zip(files, shapes, strict=True):
-        file.check(shape)
+        if file.texts is not None and (text_shape := _load(file.texts).shape) != shape:
+            raise DataError(f"{file.texts} is {text_shape}, but {file.images} is {shape}; rows and sizes must agree.")
+        if file.table is not None and (num_rows := open_parquet(file.table).metadata.num_rows) != shape[0]:
+            raise DataError(f"{file.table} has {num_rows} rows, but {file.images} has {shape[0]}; fetch both again.")
     return Layout(
         parts=tuple(
             PartFile(name=file.images.name, size=rows, open=file.open)
@@ -83,26 +87,17 @@ class _ArrayFiles:
     width: int
     """Digits of a row's number in such a key."""
 
-    def check(self, shape: tuple[int, int]) -> None:
-        """Raise `DataError` unless the files have as many rows, and the embeddings one size."""
-        if self.texts is not None and _load(self.texts).shape != shape:
-            raise DataError(
-                f"{self.texts} is {_load(self.texts).shape}, but {self.images} is {shape}; rows and sizes must agree."
-            )
-        if self.table is not None and (num_rows := _parquet(self.table).metadata.num_rows) != shape[0]:
-            raise DataError(f"{self.table} has {num_rows} rows, but {self.images} has {shape[0]}; fetch both again.")
-
     def open(self) -> EmbeddingPart:
         """Map the arrays; the table is read when it is needed. A row of zeros is one that is missing."""
         images = _load(self.images)
         return EmbeddingPart(
             name=str(self.images),
-            images=images,
+            image_embedding=images,
             is_valid=None,
-            texts=None if self.texts is None else _load(self.texts),
+            text_embedding=None if self.texts is None else _load(self.texts),
             caption_start=np.arange(len(images) + 1),
-            load_keys=partial(self.keys, len(images)),
-            load_captions=partial(self.values, CAPTION_COLUMNS),
+            keys=cache(partial(self.keys, len(images))),
+            all_captions=cache(partial(self.values, CAPTION_COLUMNS)),
         )
 
     def keys(self, num_rows: int) -> list[str]:
@@ -111,7 +106,7 @@ class _ArrayFiles:
 
     def column(self, usual: Sequence[str]) -> str | None:
         """Return the table's first usual column; None without."""
-        names = [] if self.table is None else _parquet(self.table).schema_arrow.names
+        names = [] if self.table is None else open_parquet(self.table).schema_arrow.names
         return next(iter(usual_names(names, usual)), None)
 
     def values(self, usual: Sequence[str]) -> list[str] | None:
@@ -119,7 +114,7 @@ class _ArrayFiles:
         name = self.column(usual)
         if name is None or self.table is None:
             return None
-        cells = _parquet(self.table).read([name]).column(name).to_pylist()
+        cells = open_parquet(self.table).read([name]).column(name).to_pylist()
         return ["" if cell is None else str(cell) for cell in cells]
 
 
@@ -127,11 +122,15 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
     """Find files by the number that their names end in, in its order: img_emb_10 comes after img_emb_9."""
     paths: dict[int, Path] = {}
     for path in sorted(folder.glob(pattern)):
-        digits = re.search(r"\d+$", path.stem)
-        if digits is None or int(digits[0]) in paths:
+        digits = _digits(path)
+        if not digits or int(digits) in paths:
             raise DataError(f"{path} does not end in a number of its own; name the files img_emb_0.npy, img_emb_1.npy.")
-        paths[int(digits[0])] = path
+        paths[int(digits)] = path
     return dict(sorted(paths.items()))
+
+
+def _digits(path: Path) -> str:
+    return path.stem.removeprefix(path.stem.rstrip("0123456789"))
 
 
 def _beside(folder: Path, names: Sequence[str], pattern: str, arrays: Mapping[int, Path]) -> dict[int, Path]:
@@ -147,14 +146,6 @@ def _beside(folder: Path, names: Sequence[str], pattern: str, arrays: Mapping[in
         if paths:
             return paths
     return {}
-
-
-def _prefix(folder: Path, array: Path) -> str:
-    """Return the shard's number with as many zeros as the .tar of that number has, else as the array's own name."""
-    digits = re.search(r"\d+$", array.stem)
-    assert digits is not None, array
-    tars = [path for path in folder.glob("*.tar") if path.stem.isdecimal() and int(path.stem) == int(digits[0])]
-    return tars[0].stem if tars else digits[0]
 
 
 def _load(path: Path) -> np.ndarray:
@@ -180,11 +171,3 @@ def _moments(array: np.ndarray) -> Moments:
     chunks = (np.asarray(array[start : start + ROWS_AT_ONCE]) for start in range(0, len(array), ROWS_AT_ONCE))
     parts = (Moments.of(torch.from_numpy(chunk.astype(np.float64))[is_valid(chunk)]) for chunk in chunks)
     return merge_all(parts, array.shape[1])
-
-
-def _parquet(path: Path) -> Any:
-    parquet = optional_module("pyarrow.parquet", f"reading {path}")
-    try:
-        return parquet.ParquetFile(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); fetch it again.") from None

@@ -1,6 +1,6 @@
 """Order the samples of a training run, as a pure function of the seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -67,7 +67,12 @@ class Order:
         if self.lanes == 1 and self.window is None:
             return epoch_order(self.num_items, self.seed, epoch)
         generator = np.random.default_rng([self.seed, epoch])
-        row, ends = self._row(generator.permutation(len(self._sizes)))
+        shards = generator.permutation(len(self._sizes))
+        sizes = self._sizes[shards]
+        ends = np.cumsum(sizes)
+        # The samples of all shards, one shard after the other in the new order.
+        first_samples = (np.cumsum(self._sizes) - self._sizes)[shards]
+        row = np.arange(self.num_items) + np.repeat(first_samples - (ends - sizes), sizes)
         cuts = np.cumsum([0, *(len(range(lane, self.num_items, self.lanes)) for lane in range(self.lanes))])
         for cut in cuts[1:-1]:
             # Else the first samples of a shard that is cut were always in the lane before.
@@ -75,21 +80,10 @@ class Order:
             generator.shuffle(row[ends[shard - 1] if shard else 0 : ends[shard]])
         mixed = np.empty_like(row)
         for lane, (first, last) in enumerate(pairwise(cuts.tolist())):
-            for start, end in self._groups(first, last, ends):
+            # Shuffled among `window` shards, whole or cut by the lane.
+            inside = ends[(ends > first) & (ends < last)]
+            borders = [] if self.window is None else inside[self.window - 1 :: self.window].tolist()
+            for start, end in pairwise([first, *borders, last]):
                 generator.shuffle(row[start:end])
             mixed[lane :: self.lanes] = row[first:last]
         return mixed
-
-    def _row(self, shards: Int64[np.ndarray, " shards"]) -> tuple[Indices, Int64[np.ndarray, " shards"]]:
-        """Return the samples of `shards`, one shard after the other, and the end of each shard in that row."""
-        sizes = self._sizes[shards]
-        ends = np.cumsum(sizes)
-        first_samples = (np.cumsum(self._sizes) - self._sizes)[shards]
-        row = np.arange(self.num_items) + np.repeat(first_samples - (ends - sizes), sizes)
-        return row, ends
-
-    def _groups(self, first: int, last: int, ends: Int64[np.ndarray, " shards"]) -> Iterator[tuple[int, int]]:
-        """Yield the parts of the row that are shuffled: `window` shards, whole or cut by the lane."""
-        inside = ends[(ends > first) & (ends < last)]
-        borders = [] if self.window is None else inside[self.window - 1 :: self.window].tolist()
-        return pairwise([first, *borders, last])

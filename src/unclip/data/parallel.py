@@ -1,12 +1,15 @@
-"""Map a function over many items by several processes, in the order of the items, and report progress."""
+"""Map a function over many items or samples by several processes, in their order, and report progress."""
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
+from unclip.data.sources.base import Broken, Sample, Source
+from unclip.errors import DataError
 from unclip.progress import Progress
 
 A = TypeVar("A")
@@ -45,3 +48,23 @@ def _by_workers(function: Callable[[A], B], items: Iterable[A], num_workers: int
 
 def _apply(function: Callable[[A], B], job: list[A]) -> list[B]:
     return [function(item) for item in job]
+
+
+def map_samples(
+    function: Callable[[Sample], B],
+    source: Source,
+    indices: Sequence[int],
+    num_workers: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[B | Broken]:
+    """Do as `ordered_map` for the samples at `indices`; broken ones, and those that raise `DataError`, are `Broken`."""
+    items = ((source.names[index], source.item(index)) for index in indices)
+    return ordered_map(partial(_apply_to_sample, function), items, len(indices), num_workers, progress)
+
+
+def _apply_to_sample(function: Callable[[Sample], B], item: tuple[str, Sample | Broken]) -> B | Broken:
+    name, sample = item
+    try:
+        return sample if isinstance(sample, Broken) else function(sample)
+    except DataError as error:
+        return Broken(name=name, reason=str(error))

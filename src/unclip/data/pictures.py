@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from unclip.data.shard_set import ShardSet
-from unclip.data.sources.base import Sample
-from unclip.data.texts import Texts
+from unclip.data.tars import damaged
+from unclip.data.texts import PackedTexts
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_path, atomic_write
 from unclip.images import cut_square
@@ -67,9 +67,12 @@ def open_pictures(location: str | Path, image_sizes: Sequence[int], *, cache: bo
     that is impossible; without, each picture when it is requested. The items are the same. Raises `InputError` for a
     size below 1 and a cache that cannot be written, `DataError` as `ShardSet.open` does.
     """
-    _check_sizes(image_sizes)
+    check_sizes(image_sizes)
     shards, sizes = ShardSet.open(location), tuple(image_sizes)
-    return ShardPictures(shards=shards, image_sizes=sizes, caches=_pixel_caches(shards, sizes) if cache else {})
+    caches = _pixel_caches(shards, sizes) if cache else {}
+    return ShardPictures(
+        shards=shards, image_sizes=sizes, caches=caches, shard_sizes=shards.shard_sizes, keys=shards.keys
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,36 +83,26 @@ class ShardPictures:
     image_sizes: tuple[int, ...]
     caches: "Mapping[int, PixelCache]"
     """The decoded pictures by size; empty if each picture is decoded when it is requested."""
-
-    @property
-    def shard_sizes(self) -> list[int]:
-        """See `PictureSet`."""
-        return self.shards.shard_sizes
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """See `PictureSet`."""
-        return self.shards.keys
+    shard_sizes: list[int]
+    keys: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.shards)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """See `PictureSet`."""
+        if not self.caches:
+            return self.shards.sample(index).captions
         self.shards.shard(index)  # raises for an index outside the set
-        for cache in self.caches.values():
-            return tuple(json.loads(cache.captions[index]))
-        return self.shards.sample(index).captions
+        return tuple(json.loads(self.caches[self.image_sizes[0]].captions[index]))
 
     def item(self, index: int) -> Item:
-        """See `PictureSet`."""
         if self.caches:
             captions = self.captions(index)
             pixels = {size: cache.read(index) for size, cache in sorted(self.caches.items())}
             return Item(key=self.keys[index], pixels=pixels, captions=captions)
-        sample, picture = _decoded(self.shards, index)
+        captions, picture = _decoded(self.shards, index)
         pixels = {size: _square(self.shards, index, picture, size) for size in sorted(self.image_sizes)}
-        return Item(key=sample.key, pixels=pixels, captions=sample.captions)
+        return Item(key=self.keys[index], pixels=pixels, captions=captions)
 
 
 def item_or_next(pictures: PictureSet, index: int) -> tuple[Item, int, list[str]]:
@@ -163,18 +156,14 @@ def load_shards(folder: Path | str, image_size: int) -> ImageTextSet:
     The pixels are those of `open_pictures`, decoded once into the same cache. Raises `DataError`, naming shard and key,
     for a missing or damaged sample and for a picture smaller than `image_size`.
     """
-    _check_sizes([image_size])
+    check_sizes([image_size])
     shards = ShardSet.open(folder)
     cache = _pixel_caches(shards, [image_size])[image_size]
     for reason in cache.damage.values():
         raise DataError(reason)
-    samples = [(list(sample.captions), dict(sample.info)) for sample in map(shards.sample, range(len(shards)))]
-    return ImageTextSet(
-        images=np.load(cache.path, mmap_mode="r"),
-        keys=list(shards.keys),
-        captions=[captions for captions, _ in samples],
-        info=[info for _, info in samples],
-    )
+    texts = [(list(sample.captions), dict(sample.info)) for sample in map(shards.sample, range(len(shards)))]
+    captions, info = map(list, zip(*texts, strict=True))
+    return ImageTextSet(images=np.load(cache.path, mmap_mode="r"), keys=list(shards.keys), captions=captions, info=info)
 
 
 def decode_picture(content: bytes) -> Image.Image:
@@ -188,12 +177,12 @@ def decode_picture(content: bytes) -> Image.Image:
         raise DataError(str(error).partition(";")[0].removeprefix("the picture is ")) from None
 
 
-def _decoded(shards: ShardSet, index: int) -> tuple[Sample, Image.Image]:
+def _decoded(shards: ShardSet, index: int) -> tuple[tuple[str, ...], Image.Image]:
     sample = shards.sample(index)
     try:
-        return sample, decode_picture(sample.picture)
+        return sample.captions, decode_picture(sample.picture)
     except DataError as error:
-        raise shards.damaged(index, str(error)) from None
+        raise damaged(shards.name(index), str(error)) from None
 
 
 def _square(shards: ShardSet, index: int, picture: Image.Image, image_size: int) -> Pixels:
@@ -206,7 +195,8 @@ def _square(shards: ShardSet, index: int, picture: Image.Image, image_size: int)
     return np.asarray(cut_square(picture, image_size, Image.Resampling.BICUBIC))
 
 
-def _check_sizes(image_sizes: Sequence[int]) -> None:
+def check_sizes(image_sizes: Sequence[int]) -> None:
+    """Raise `InputError` for no size, or one below 1."""
     if not image_sizes or min(image_sizes) < 1:
         raise InputError(f"image_size={', '.join(map(str, image_sizes))} is not a size; use 1 or more pixels.")
 
@@ -219,7 +209,7 @@ class PixelCache:
     image_size: int
     offset: int
     """Bytes before the first picture."""
-    captions: Texts
+    captions: PackedTexts
     """The captions of each sample, as a JSON list."""
     damage: dict[int, str]
     """Why a sample has no pixels, by its index."""
@@ -245,13 +235,7 @@ def _pixel_caches(shards: ShardSet, image_sizes: Sequence[int]) -> dict[int, Pix
     paths = {size: shards.store.folder / f".cache-{size}-{shards.content_id[:16]}.npy" for size in image_sizes}
     caches = {size: cache for size, path in paths.items() if (cache := _open_cache(path, size, len(shards)))}
     missing = {size: path for size, path in paths.items() if size not in caches}
-    if missing:
-        _write_caches(shards, missing)
-    for size, path in missing.items():
-        cache = _open_cache(path, size, len(shards))
-        assert cache is not None, path
-        caches[size] = cache
-    return caches
+    return caches | (_write_caches(shards, missing) if missing else {})
 
 
 def _open_cache(path: Path, image_size: int, num_items: int) -> PixelCache | None:
@@ -259,7 +243,7 @@ def _open_cache(path: Path, image_size: int, num_items: int) -> PixelCache | Non
     try:
         pixels = np.load(path, mmap_mode="r")
         notes = json.loads(path.with_suffix(".json").read_bytes())
-        captions = Texts.of(map(json.dumps, notes["captions"]))
+        captions = PackedTexts.of(map(json.dumps, notes["captions"]))
         damage = {int(index): reason for index, reason in notes["damage"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -268,7 +252,7 @@ def _open_cache(path: Path, image_size: int, num_items: int) -> PixelCache | Non
     return PixelCache(path=path, image_size=image_size, offset=pixels.offset, captions=captions, damage=damage)
 
 
-def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> None:
+def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> dict[int, PixelCache]:
     captions: list[tuple[str, ...]] = []
     damage: dict[int, dict[int, str]] = {size: {} for size in paths}
     with ExitStack() as stack:
@@ -279,13 +263,13 @@ def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> None:
             pixels[size] = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         for index in range(len(shards)):
             try:
-                sample, picture = _decoded(shards, index)
+                texts, picture = _decoded(shards, index)
             except DataError as error:
                 captions.append(())
                 for reasons in damage.values():
                     reasons[index] = str(error)
                 continue
-            captions.append(sample.captions)
+            captions.append(texts)
             for size, rows in pixels.items():
                 try:
                     rows[index] = _square(shards, index, picture, size)
@@ -295,3 +279,8 @@ def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> None:
             pixels[size].flush()
             # Written before the pixels appear, whose presence says that both are whole.
             atomic_write(path.with_suffix(".json"), json.dumps({"captions": captions, "damage": damage[size]}))
+    packed = PackedTexts.of(map(json.dumps, captions))
+    return {
+        size: PixelCache(path=path, image_size=size, offset=pixels[size].offset, captions=packed, damage=damage[size])
+        for size, path in paths.items()
+    }

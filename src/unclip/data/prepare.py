@@ -2,16 +2,16 @@
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 
 from unclip.config import Config
-from unclip.data.parallel import ordered_map
-from unclip.data.pictures import decode_picture
+from unclip.data.parallel import map_samples
+from unclip.data.pictures import check_sizes, decode_picture
 from unclip.data.sources.base import Broken, Sample, Source, whole_text
 from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError
@@ -21,12 +21,10 @@ from unclip.progress import Progress
 
 SKIPPED = "skipped.jsonl"
 Crop = Literal["center", "shortest", "pad", "stretch", "none"]
-CROPS: tuple[Crop, ...] = ("center", "shortest", "pad", "stretch", "none")
-FORMATS = ("png", "webp", "jpg")
 
 
 class PictureFormat(Config):
-    """How pictures are stored."""
+    """File format of pictures."""
 
     suffix: Literal["png", "webp", "jpg"] = "png"
     """png (no loss), webp or jpg."""
@@ -35,19 +33,19 @@ class PictureFormat(Config):
 
     def encode(self, picture: Image.Image) -> bytes:
         """Encode a picture as a file, without metadata; the same pixels give the same bytes."""
-        file = io.BytesIO()
-        if self.suffix == "png":
-            picture.save(file, "PNG", compress_level=6)
-        elif self.suffix == "webp":
-            picture.save(file, "WEBP", quality=self.quality, method=4)
-        else:
+        options: dict[str, Any] = {
+            "png": {"format": "PNG", "compress_level": 6},
+            "webp": {"format": "WEBP", "quality": self.quality, "method": 4},
             # Colour at full resolution: half of a small picture's pixels is little.
-            picture.save(file, "JPEG", quality=self.quality, subsampling=0)
+            "jpg": {"format": "JPEG", "quality": self.quality, "subsampling": 0},
+        }
+        file = io.BytesIO()
+        picture.save(file, **options[self.suffix])
         return file.getvalue()
 
 
 class PrepareConfig(Config):
-    """How `prepare` makes shards."""
+    """Settings of `prepare`."""
 
     image_size: int
     """Side in pixels; `crop` says which side."""
@@ -64,7 +62,7 @@ class PrepareConfig(Config):
 
 
 class Prepared(Config):
-    """What `prepare` wrote."""
+    """Report of `prepare`."""
 
     shards: tuple[Path, ...]
     num_written: int
@@ -93,12 +91,11 @@ def prepare(
             f"quality={config.form.quality}: use sizes of at least 1 and a quality of 1 to 100."
         )
     order = hash_order(source.keys) if config.shuffle else range(len(source))
-    items = ((source.names[index], source.item(index)) for index in order)
-    results = ordered_map(partial(_make, config), items, len(source), num_workers, progress)
+    results = map_samples(partial(make_shard_sample, config=config), source, order, num_workers, progress)
     skipped: list[Broken] = []
     has_caption: list[bool] = []
 
-    def written(results: Iterable[ShardSample | Broken]) -> Iterator[ShardSample]:
+    def written() -> Iterator[ShardSample]:
         for result in results:
             if isinstance(result, Broken):
                 skipped.append(result)
@@ -107,7 +104,7 @@ def prepare(
                 yield result
 
     with atomic_folder(out) as folder:
-        names = write_tars(folder, config.prefix, written(results), config.samples_per_shard)
+        names = write_tars(folder, config.prefix, written(), config.samples_per_shard)
         lines = [json.dumps({"name": one.name, "reason": one.reason}, ensure_ascii=False) + "\n" for one in skipped]
         (folder / SKIPPED).write_bytes(whole_text("".join(lines)).encode())
         if not names:
@@ -121,16 +118,6 @@ def prepare(
         num_uncaptioned=has_caption.count(False),
         num_skipped=len(skipped),
     )
-
-
-def _make(config: PrepareConfig, item: tuple[str, Sample | Broken]) -> ShardSample | Broken:
-    name, sample = item
-    if isinstance(sample, Broken):
-        return sample
-    try:
-        return make_shard_sample(sample, config)
-    except DataError as error:
-        return Broken(name=name, reason=str(error))
 
 
 def make_shard_sample(sample: Sample, config: PrepareConfig) -> ShardSample:
@@ -162,8 +149,7 @@ def fit_picture(picture: Image.Image, image_size: int, crop: Crop, *, allow_upsc
     scaled. none: unchanged. Scaling is Pillow's Lanczos over the whole picture. Raises `DataError` if a picture would
     have to be enlarged and `allow_upscale` is not set (pad leaves it at its size), `InputError` for an invalid size.
     """
-    if image_size < 1:
-        raise InputError(f"image_size={image_size} is not a size; use 1 or more pixels.")
+    check_sizes([image_size])
     if crop == "none":
         return picture
     if crop != "pad" and min(picture.size) < image_size and not allow_upscale:

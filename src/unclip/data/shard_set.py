@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Int64, UInt32
 
-from unclip.data.sources.base import PICTURE_SUFFIXES, Sample, field_captions, text_of, whole_text
+from unclip.data.sources.base import PICTURE_SUFFIXES, Sample, field_captions, free_key, text_of, whole_text
 from unclip.data.store import ShardStore, is_tar, open_store, tar_stem
 from unclip.data.tars import FORMAT, damaged
-from unclip.data.texts import Texts
+from unclip.data.texts import PackedTexts
 from unclip.errors import DataError, InputError
 
 BLOCK = 512
@@ -66,7 +66,7 @@ class ShardSet:
         sizes = [len(index.keys) for index in indexes]
         if sum(sizes) == 0:
             raise DataError(f"no sample in the shards of {location}; a sample is a picture with a .txt or .json.")
-        keys = _unique(Texts.of(key for index in indexes for key in index.keys), store.names, sizes)
+        keys = _unique(PackedTexts.of(key for index in indexes for key in index.keys), store.names, sizes)
         # Files made from a set depend on the rules by which it was read, too.
         stamps: list[object] = [FORMAT]
         stamps += [(name, index.num_bytes, index.mtime_ns) for name, index in zip(store.names, indexes, strict=True)]
@@ -91,14 +91,6 @@ class ShardSet:
         separator = ": " if is_tar(self.location) else "/"
         return f"{self.location}{separator}{self.shard_names[self.shard(index)]}: {self.keys[index]}"
 
-    def shard_stem(self, shard: int) -> str:
-        """Return a shard's name without suffix, its folders joined by "-", to name the files made from it."""
-        return tar_stem(self.shard_names[shard]).replace("/", "-")
-
-    def damaged(self, index: int, reason: str) -> DataError:
-        """Make the error for a sample that cannot be read."""
-        return damaged(self.name(index), reason)
-
     def sample(self, index: int) -> Sample:
         """Read one sample, and nothing else of its shard.
 
@@ -116,13 +108,10 @@ class ShardSet:
             info, captions = _texts(texts, self.caption_column)
             return Sample(key=self.keys[index], picture=picture, captions=captions or ("",), info=info)
         except (OSError, ValueError, RecursionError, DataError) as error:
-            raise self.damaged(index, str(error)) from None
+            raise damaged(self.name(index), str(error)) from None
 
     def count_uncaptioned(self) -> int | None:
-        """Count the samples with a picture and without a caption; None for remote shards and for very many samples.
-
-        Samples whose texts cannot be read are not counted.
-        """
+        """Count the readable samples without a caption; None for remote shards and for very many samples."""
         return None if self.store.is_remote or len(self) > MAX_COUNTED else self.probe_uncaptioned()[0]
 
     def probe_uncaptioned(self) -> tuple[int, int]:
@@ -162,20 +151,16 @@ class ShardSet:
         return int(np.searchsorted(self.shard_starts, index, side="right")) - 1
 
 
-def _unique(keys: Texts, names: Sequence[str], sizes: Sequence[int]) -> Texts:
+def _unique(keys: PackedTexts, names: Sequence[str], sizes: Sequence[int]) -> PackedTexts:
     """Return the same keys, repeated ones prefixed by their shard's name."""
     # Eight bytes a key tell whether any key repeats.
     if len(np.unique(np.fromiter(map(hash, keys), np.int64, len(keys)))) == len(keys):
         return keys
-    taken, unique = set[str](), list[str]()
-    for key, shard in zip(keys, chain.from_iterable(map(repeat, names, sizes)), strict=True):
-        name, number = key, 0
-        while name in taken:
-            number += 1
-            name = f"{tar_stem(shard)}/{key}" if number == 1 else f"{tar_stem(shard)}/{key}-{number}"
-        taken.add(name)
-        unique.append(name)
-    return Texts.of(unique)
+    taken, shards = set[str](), chain.from_iterable(map(repeat, names, sizes))
+    return PackedTexts.of(
+        free_key(f"{tar_stem(shard)}/{key}" if key in taken else key, taken)
+        for key, shard in zip(keys, shards, strict=True)
+    )
 
 
 def _read(path: Path, members: UInt32[np.ndarray, "parts 2"]) -> list[bytes | None]:

@@ -11,23 +11,23 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unclip.data.sources.base import find_files
-from unclip.data.tars import TarIndex, damaged, index_name, load_index, local_index
+from unclip.data.tars import INDEX_SUFFIX, TarIndex, damaged, load_index, local_index
 from unclip.errors import DataError, DependencyError, DownloadError, InputError, UnclipError, optional_module
-from unclip.files import atomic_path, download, expand_home
+from unclip.files import TIMEOUT_SECONDS, URL_CHARACTERS, atomic_path, download, expand_home
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
+HTTP = ("http://", "https://")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LIMIT_VARIABLE = "UNCLIP_CACHE_GB"
 IN_USE_SECONDS = 60
 """A shard that was read this recently is kept, since another process may be about to open it."""
-TIMEOUT_SECONDS = 60
 PAUSES = (0.5, 4.0, None)
 """Seconds before a failed download is repeated; None: not again."""
 LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
@@ -44,12 +44,11 @@ class ShardStore:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the shards lie behind a URL."""
         return is_url(self.location)
 
     @property
     def folder(self) -> Path:
-        """Where files made from the shards are kept: beside them, or in the cache if they are remote or read-only.
+        """Return where files made from the shards are kept: beside them, or in the cache if remote or read-only.
 
         In the cache a shard stands for the content of its URL for ever.
         """
@@ -59,18 +58,15 @@ class ShardStore:
         return path if os.access(path, os.W_OK) else _cache_for(str(path.absolute()))
 
     def index(self, name: str) -> TarIndex:
-        """Read a shard's index: from the cache, from the file beside the shard, or from the shard itself.
-
-        Raises `DataError` for a shard that is damaged or missing.
-        """
+        """Read a shard's index from the cache, beside the shard or from the shard; raises `DataError` as `path`."""
         if not self.is_remote:
             return local_index(_unpacked(Path(self.location) / name))
-        cached = self.folder / index_name(name)
+        cached = self.folder / f"{name}{INDEX_SUFFIX}"
         # Before any thread fetches: a failed write removes a folder that it made, which other threads may need.
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         index = load_index(cached, old=True)
-        if index is None and fetch(f"{self.location}/{index_name(name)}", cached):
+        if index is None and fetch(f"{self.location}/{name}{INDEX_SUFFIX}", cached):
             index = load_index(cached, old=True)
         return index or local_index(_unpacked(self._fetched(name, None)))
 
@@ -89,11 +85,8 @@ class ShardStore:
 
     def _fetched(self, name: str, num_bytes: int | None) -> Path:
         path, url = self.folder / name, f"{self.location}/{name}"
-        if path.exists():
-            return path
-        with _locked(path):
-            if path.exists():
-                return path
+
+        def fetch_shard() -> None:
             _make_room(self.folder.parent, num_bytes or 0)
             if not fetch(url, path):
                 raise damaged(url, "there is no such file")
@@ -101,24 +94,22 @@ class ShardStore:
             if num_bytes not in (None, size):
                 path.unlink()
                 raise damaged(url, f"{size} bytes, and {num_bytes} in its index")
-        return path
+
+        return _make_once(path, fetch_shard)
 
 
 def open_store(location: str | Path) -> ShardStore:
-    """Open the shards at `location`: a folder or the URL of one, or names in it as in `folder/{00000..00099}.tar`.
-
-    Raises `DataError` if there is none.
-    """
+    """Open the shards at `location`, a folder, a URL or `folder/{00000..00099}.tar`; raises `DataError` for none."""
     text = str(location)
     text = urllib.parse.unquote(text.removeprefix("file://")) if text.startswith("file://") else text
     text = text if is_url(text) else str(Path(text).expanduser())
-    names = None
+    names: list[str] = []
     if is_tar(text) and not Path(text).is_dir():
         names = _expand(text.rpartition("/")[2])
         text = text.rpartition("/")[0] if is_url(text) else str(Path(text).parent)
-    if names is None and is_url(text):
+    elif is_url(text):
         names = _tars(list_files(text))
-    elif names is None and Path(text).is_dir():
+    elif Path(text).is_dir():
         here = (path.name for path in Path(text).iterdir())
         names = _tars(here) or _tars(path.relative_to(text).as_posix() for path in find_files(Path(text)))
     if not names:
@@ -164,8 +155,9 @@ def list_files(url: str) -> list[str]:
     Raises `DataError` if it cannot be listed, `DependencyError` if the package for this protocol is missing.
     """
     try:
-        if _is_http(url):
-            with _open_http(url.rstrip("/") + "/") as response:
+        if url.startswith(HTTP):
+            page = urllib.parse.quote(url.rstrip("/") + "/", safe=URL_CHARACTERS)
+            with urllib.request.urlopen(page, timeout=TIMEOUT_SECONDS) as response:
                 links = LINK.findall(response.read().decode("utf-8", "replace"))
             paths = [urllib.parse.unquote(html.unescape(link).partition("?")[0]) for link in links]
         else:
@@ -187,7 +179,7 @@ def fetch(url: str, target: Path) -> bool:
         try:
             # Without fsspec over HTTP: there it needs seven packages more, of which an asynchronous client, whose
             # thread does not survive a fork.
-            if _is_http(url):
+            if url.startswith(HTTP):
                 download(url, target)
             else:
                 with atomic_path(target) as temporary:
@@ -214,23 +206,14 @@ def _copy(url: str, target: Path) -> None:
         raise DownloadError(_reason(error)) from None
 
 
-def _open_http(url: str) -> Any:
-    return urllib.request.urlopen(urllib.parse.quote(url, safe=":/?&=%@+,~"), timeout=TIMEOUT_SECONDS)
-
-
-def _is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
-
-def _file_system(url: str) -> tuple[Any, str]:
+def _file_system(url: str) -> Any:
     """Return fsspec's file system of a URL, which fsspec makes anew in each process, and the path in it."""
     protocol = url.partition("://")[0]
     core = optional_module("fsspec.core", f"reading {protocol}://")
     try:
-        system, path = core.url_to_fs(url)
+        return core.url_to_fs(url)
     except ImportError as error:
         raise DependencyError(f"reading {protocol}:// needs another package ({error})") from None
-    return system, path
 
 
 def _reason(error: Exception) -> str:
@@ -246,19 +229,21 @@ def _cache_for(location: str) -> Path:
     return cache_folder() / "shards" / hashlib.sha256(location.encode()).hexdigest()[:16]
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time make `path`; the system frees the lock of one that is killed."""
+def _make_once(path: Path, make: Callable[[], None]) -> Path:
+    """Let one process at a time make `path` if it is missing; the system frees the lock of one that is killed."""
     from filelock import FileLock
 
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    with _writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    if not path.exists():
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        with _writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            if not path.exists():
+                make()
+        finally:
+            lock.release()
+    return path
 
 
 @contextmanager
@@ -280,16 +265,15 @@ def _unpacked(path: Path) -> Path:
     except OSError as error:
         raise damaged(str(path), error.strerror or str(error)) from None
     target = _cache_for(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}") / f"{tar_stem(path.name)}.tar"
-    if target.exists():
-        return target
-    with _locked(target):
-        if not target.exists():
-            try:
-                with gzip.open(path) as packed, atomic_path(target) as temporary, open(temporary, "wb") as file:
-                    shutil.copyfileobj(packed, file, 2**20)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise damaged(str(path), str(error)) from None
-    return target
+
+    def unpack() -> None:
+        try:
+            with gzip.open(path) as packed, atomic_path(target) as temporary, open(temporary, "wb") as file:
+                shutil.copyfileobj(packed, file, 2**20)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise damaged(str(path), str(error)) from None
+
+    return _make_once(target, unpack)
 
 
 def _make_room(folder: Path, num_bytes: int) -> None:

@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt32
 
-from unclip.data.sources.base import PICTURE_SUFFIXES, readable_name, whole_text
+from unclip.data.sources.base import PICTURE_SUFFIXES, free_key, readable_name, whole_text
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_write
 
 PART = {**dict.fromkeys(PICTURE_SUFFIXES, 0), "txt": 1, "caption": 1, "json": 2, "cls": 3}
 NUM_PARTS = 4
+INDEX_SUFFIX = ".index.json"
+"""Of a shard's index file, after the whole name of the shard."""
 FORMAT = "unclip shard index 2"
 OLD_FORMAT = "unclip shard index 1"
 """The format of version 0.1.0, without classes; read if the shard itself would have to be fetched."""
@@ -43,28 +45,19 @@ class TarIndex:
     """Of picture, text, info, class: the block of 512 bytes where the content starts (0: no such file), its bytes."""
 
 
-def index_name(shard: str) -> str:
-    """Return the name of a shard's index file, which lies beside it."""
-    return f"{shard}.index.json"
-
-
 def load_index(path: Path, *, old: bool = False) -> TarIndex | None:
     """Read the index in a file; None if there is none, or one of another program or (unless `old`) version."""
     try:
         values = json.loads(path.read_bytes())
         is_old = old and values["format"] == OLD_FORMAT
         members = np.array(values["members"], dtype=np.uint32).reshape(-1, NUM_PARTS - is_old, 2)
-        if is_old:
-            members = np.pad(members, ((0, 0), (0, 1), (0, 0)))
-        elif values["format"] != FORMAT:
-            return None
-        if len(members) != len(values["keys"]):
-            return None
-        return TarIndex(
-            num_bytes=values["num_bytes"], mtime_ns=values["mtime_ns"], keys=values["keys"], members=members
-        )
+        members = np.pad(members, ((0, 0), (0, int(is_old)), (0, 0)))
+        if len(members) == len(values["keys"]) and (is_old or values["format"] == FORMAT):
+            fields = {name: values[name] for name in ("num_bytes", "mtime_ns", "keys")}
+            return TarIndex(**fields, members=members)
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return None
+        pass
+    return None
 
 
 def local_index(shard: Path) -> TarIndex:
@@ -73,17 +66,16 @@ def local_index(shard: Path) -> TarIndex:
     A new index is written beside the tar; if that is impossible each process makes it again. Raises `DataError` for a
     tar that is cut off or damaged.
     """
-    sidecar = shard.with_name(index_name(shard.name))
+    sidecar = shard.with_name(shard.name + INDEX_SUFFIX)
     try:
         status = shard.stat()
     except OSError as error:
         raise damaged(str(shard), error.strerror or str(error)) from None
-    index = load_index(sidecar)
+    index, stamp = load_index(sidecar), {"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
     if index is None or (index.num_bytes, index.mtime_ns) != (status.st_size, status.st_mtime_ns):
         keys, members = _scan(shard)
-        index = TarIndex(num_bytes=status.st_size, mtime_ns=status.st_mtime_ns, keys=keys, members=members)
-        values = {"format": FORMAT, "num_bytes": index.num_bytes, "mtime_ns": index.mtime_ns, "keys": keys}
-        values["members"] = members.reshape(-1, 2 * NUM_PARTS).tolist()
+        index = TarIndex(**stamp, keys=keys, members=members)
+        values = {"format": FORMAT, **stamp, "keys": keys, "members": members.reshape(-1, 2 * NUM_PARTS).tolist()}
         with suppress(InputError):
             atomic_write(sidecar, json.dumps(values, separators=(",", ":")))
     return index
@@ -107,13 +99,8 @@ def _scan(shard: Path) -> tuple[list[str], UInt32[np.ndarray, "samples 4 2"]]:
     try:
         for name, suffix, block, size in _files(shard):
             if name not in newest or suffix in newest[name][1]:
-                key, number = name, 1
-                while key in taken:
-                    number += 1
-                    key = f"{name}-{number}"
-                taken.add(key)
                 newest[name] = len(keys), set()
-                keys.append(key)
+                keys.append(free_key(name, taken))
                 rows.append([[0, 0] for _ in range(NUM_PARTS)])
             sample, suffixes = newest[name]
             suffixes.add(suffix)
@@ -160,9 +147,8 @@ def hash_order(keys: Sequence[str]) -> list[int]:
 
     Sorted keys would put neighbours (one folder, one design) into one shard, and readers shuffle near samples best.
     """
-    return sorted(
-        range(len(keys)), key=lambda index: hashlib.sha256(keys[index].encode(errors="surrogatepass")).digest()
-    )
+    hashes = [hashlib.sha256(key.encode(errors="surrogatepass")).digest() for key in keys]
+    return sorted(range(len(keys)), key=hashes.__getitem__)
 
 
 def require_new(out: Path) -> None:
@@ -185,20 +171,16 @@ def write_tars(folder: Path, prefix: str, samples: Iterable[ShardSample], sample
             # PAX adds a header if a name is long or not ASCII, and is the plain format otherwise.
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 for sample in chain([first], islice(remaining, samples_per_shard - 1)):
-                    _add_sample(tar, sample)
+                    name = sample.key.rpartition("/")[2]
+                    if "." in name or not is_sample_file(f"{sample.key}.png") or sample.key != whole_text(sample.key):
+                        raise InputError(
+                            f"the key {sample.key!r} is not valid in a shard; use no dot after its last slash and no "
+                            "leading folder __name__."
+                        )
+                    for suffix, content in sorted(sample.files.items()):
+                        member = tarfile.TarInfo(f"{sample.key}.{suffix}")  # time, owner, mode: fixed defaults
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
             file.flush()
             os.fsync(file.fileno())
     return names
-
-
-def _add_sample(tar: tarfile.TarFile, sample: ShardSample) -> None:
-    name = sample.key.rpartition("/")[2]
-    if "." in name or not is_sample_file(f"{sample.key}.png") or sample.key != whole_text(sample.key):
-        raise InputError(
-            f"the key {sample.key!r} is not valid in a shard; use no dot after its last slash and no "
-            "leading folder __name__."
-        )
-    for suffix, content in sorted(sample.files.items()):
-        member = tarfile.TarInfo(f"{sample.key}.{suffix}")  # time, owner and mode keep their fixed defaults
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))

@@ -1,6 +1,7 @@
 """Keep many texts in little memory."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Self, overload
 
 import numpy as np
@@ -10,16 +11,16 @@ from jaxtyping import Int64, UInt8
 ERRORS = "surrogatepass"
 
 
-class Texts(Sequence[str]):
+@dataclass(frozen=True, eq=False)
+class PackedTexts(Sequence[str]):
     """Texts as one run of bytes: a list of millions takes ten times as much, and is copied in each worker."""
 
-    def __init__(self, content: UInt8[np.ndarray, " bytes"], ends: Int64[np.ndarray, " ends"]) -> None:
-        """Take texts of which the k-th is `content[ends[k]:ends[k + 1]]`, in UTF-8."""
-        self.content, self.ends = content, ends
+    content: UInt8[np.ndarray, " bytes"]
+    ends: Int64[np.ndarray, " ends"]
+    """Text k is `content[ends[k]:ends[k + 1]]`, in UTF-8."""
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """Pack `texts`."""
         encoded = [text.encode(errors=ERRORS) for text in texts]
         content = np.frombuffer(bytearray(b"".join(encoded)), dtype=np.uint8)
         return cls(content, np.cumsum([0, *map(len, encoded)], dtype=np.int64))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ URL_COLUMNS = ("url", "image_url")
 HIDDEN = (".", "__MACOSX")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A file whose path begins with such a folder is not a sample to WebDataset.
-META = re.compile(r"__([^/]*)__(?=/)")
+META = re.compile(r"\A__([^/]*)__(?=/)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Broken:
 
 
 class Content(NamedTuple):
-    """What a format reads of one sample; `Source` adds the key."""
+    """One sample as its format holds it; `Source` adds the key."""
 
     picture: bytes
     captions: tuple[str, ...]
@@ -101,33 +102,22 @@ class Source:
             read=lambda index: self.read(indices[index]),
         )
 
-    def without_captions(self) -> "Source":
-        """Return the source of the same pictures without their captions."""
-        return replace(
-            self,
-            description=f"{self.description}; captions left out",
-            num_uncaptioned=len(self),
-            read=lambda index: self.read(index)._replace(captions=()),
-        )
-
 
 def unique_keys(names: Sequence[str]) -> list[str]:
     """Make a key of each name (a path with forward slashes): without suffix, numbered where two agree.
 
     Dots, control characters and a leading folder `__name__` are replaced, since readers of shards would misread them.
     """
-    keys, taken = [], set[str]()
-    for name in names:
-        path = PurePosixPath(name)
-        stem = CONTROL.sub("_", str(path.with_name(path.stem.replace(".", "_"))))
-        stem = META.sub(r"_\1_", stem, count=1) if META.match(stem) else stem
-        key, number = stem, 1
-        while key in taken:
-            number += 1
-            key = f"{stem}-{number}"
-        taken.add(key)
-        keys.append(key)
-    return keys
+    paths, taken = map(PurePosixPath, names), set[str]()
+    stems = (CONTROL.sub("_", str(path.with_name(path.stem.replace(".", "_")))) for path in paths)
+    return [free_key(META.sub(r"_\1_", stem), taken) for stem in stems]
+
+
+def free_key(key: str, taken: set[str]) -> str:
+    """Return `key`, or the first of `key-2`, `key-3`, ... that is not `taken`, and add it to these."""
+    free = next(name for name in chain([key], (f"{key}-{number}" for number in count(2))) if name not in taken)
+    taken.add(free)
+    return free
 
 
 def find_files(root: Path) -> list[Path]:
@@ -179,10 +169,7 @@ def whole_text(text: str) -> str:
 
 
 def clean_captions(value: object) -> tuple[str, ...]:
-    """Return the captions in a cell or a field (text, list of texts, None), stripped, without empty ones and repeats.
-
-    Raises `DataError` for anything else.
-    """
+    """Return the captions in a text, a list of texts or None, stripped and distinct; raises `DataError` for others."""
     texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise DataError(f"its caption is {str(value)[:80]!r}, not a text or a list of texts")
@@ -201,13 +188,6 @@ def field_captions(values: Mapping[str, Any], column: str | None) -> tuple[str, 
             if captions:
                 return captions
     return ()
-
-
-def named_class(value: object, class_names: Sequence[str] | None) -> object:
-    """Replace the number of a class by its name, "golden_retriever" by "golden retriever", if there are names."""
-    if class_names is None or not isinstance(value, int):
-        return value
-    return class_names[value].replace("_", " ") if 0 <= value < len(class_names) else None
 
 
 def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,8 +225,9 @@ def find_columns(table: Path, names: Iterable[str], options: ColumnOptions) -> C
     if options.image is None and holds_urls(names):
         raise DataError(f"{table} holds URLs, not pictures; fetch them with img2dataset and give its output.")
     image = _column(table, names, options.image, IMAGE_COLUMNS, "image")
-    with_captions = options.with_captions
-    return Columns(image, _column(table, names, options.caption, CAPTION_COLUMNS, "caption") if with_captions else None)
+    if not options.with_captions:
+        return Columns(image, None)
+    return Columns(image, _column(table, names, options.caption, CAPTION_COLUMNS, "caption"))
 
 
 def holds_urls(names: Sequence[str]) -> bool:

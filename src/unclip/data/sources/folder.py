@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from unclip.data.sources.base import (
@@ -28,7 +29,7 @@ def text_files_source(root: Path, pictures: Sequence[Path], files: Collection[Pa
     """
     suffixes = TEXT_SUFFIXES if column is None else (".json",)
 
-    # Texts are taken to hold something, as only reading them all would tell; of .json files few do.
+    # A text file is assumed to hold a caption, since only reading all would tell; few .json files hold one.
     def kind_of(path: Path) -> str | None:
         kinds = [suffix for suffix in suffixes if path.with_suffix(suffix) in files]
         return next((kind for kind in kinds if kind != ".json" or captions_beside(path, files, column)), None)
@@ -81,12 +82,12 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower()[1:] in PICTURE_SUFFIXES
 
 
-def has_captions(pictures: Sequence[Path], files: Collection[Path], column: str | None) -> bool:
+def has_captions(pictures: Sequence[Path], files: Collection[Path]) -> bool:
     """Return whether files with captions lie beside any picture; of .json files the first ten are read."""
     if any(path.with_suffix(suffix) in files for path in pictures for suffix in (".txt", ".caption")):
         return True
     described = [path for path in pictures if path.with_suffix(".json") in files][:NUM_TRIED]
-    return any(captions_beside(path, {path.with_suffix(".json")}, column) for path in described)
+    return any(captions_beside(path, {path.with_suffix(".json")}, None) for path in described)
 
 
 def captions_beside(path: Path, files: Collection[Path], column: str | None) -> tuple[str, ...]:
@@ -95,9 +96,12 @@ def captions_beside(path: Path, files: Collection[Path], column: str | None) -> 
         beside = path.with_suffix(suffix)
         if beside not in files:
             continue
-        content = read_file(beside)
+        content, captions = read_file(beside), tuple[str, ...]()
         if suffix == ".json":
-            captions = _json_captions(content, column)
+            # Many programs write a .json beside a picture: an invalid one, or another structure, holds no captions.
+            with suppress(ValueError, RecursionError):
+                values = json.loads(content)
+                captions = field_captions(values, column) if isinstance(values, dict) else ()
         else:
             try:
                 captions = clean_captions(text_of(content).splitlines())
@@ -106,15 +110,6 @@ def captions_beside(path: Path, files: Collection[Path], column: str | None) -> 
         if captions:
             return captions
     return ()
-
-
-# Many programs write a .json beside a picture: an invalid one, or one of another structure, holds no captions.
-def _json_captions(content: bytes, column: str | None) -> tuple[str, ...]:
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError):
-        return ()
-    return field_captions(values, column) if isinstance(values, dict) else ()
 
 
 def read_file(path: Path) -> bytes:

@@ -1,9 +1,8 @@
 """Recognise how people keep captioned pictures, and open the source of that format."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import chain, repeat
 from pathlib import Path
-from typing import NamedTuple
 
 from unclip.data.shard_set import ShardSet
 from unclip.data.sources.base import ColumnOptions, Content, Source, find_files, holds_urls, readable_name
@@ -54,62 +53,56 @@ def open_source(
         raise InputError(f"{location} cannot be opened ({reason}); give a folder that may be read.") from None
     if not exists:
         raise InputError(f"there is no {path}; give a folder of pictures, a table, or a folder of .tar shards.")
-    source = _open_file(path, captions, options) if path.is_file() else _open_folder(path, captions, options)
+    is_saved = is_saved_set(path)
+    if path.is_file() and is_picture(path):
+        raise InputError(f"{path} is one picture; give its folder, {path.absolute().parent}.")
+    if path.is_file() and not _is_table(path):
+        raise InputError(f"{path} is not a set; give a folder, a .tar, or a table ({', '.join(TABLE_SUFFIXES)}).")
+    if captions in ("txt", "folders") and (path.is_file() or is_saved):
+        kind = "a saved set" if is_saved else "a table"
+        raise InputError(f"{path} is {kind}, so captions={captions!r} does not fit; allowed: none, table.")
+    if path.is_file():
+        source = table_source(path.parent, [path], options)
+    else:
+        source = saved_source(path, options) if is_saved else _open_folder(path, captions, options)
     if not len(source):
         raise DataError(f"{path} holds no sample ({source.description}); give a set with pictures.")
     return source
 
 
-def _open_file(path: Path, captions: str | None, options: ColumnOptions) -> Source:
-    if is_picture(path):
-        raise InputError(f"{path} is one picture; give its folder, {path.absolute().parent}.")
-    if not _is_table(path):
-        raise InputError(f"{path} is not a set; give a folder, a .tar, or a table ({', '.join(TABLE_SUFFIXES)}).")
-    _check_captions(path, "a table", captions)
-    return table_source(path.parent, [path], options)
-
-
 def _open_folder(folder: Path, captions: str | None, options: ColumnOptions) -> Source:
-    if is_saved_set(folder):
-        _check_captions(folder, "a saved set", captions)
-        return saved_source(folder, options)
-    paths = find_files(folder)
-    if captions in (None, "none") and any(is_tar(path.name) for path in paths if path.parent == folder):
+    files, may_be_tars = find_files(folder), captions in (None, "none")
+    if may_be_tars and any(is_tar(path.name) for path in files if path.parent == folder):
         return _tar_source(str(folder), captions, options)
-    pictures = list(filter(is_picture, paths))
-    files = _Files(frozenset(paths), pictures, _tables(folder, paths, bool(pictures)))
-    if captions == "table" or (files.tables and (captions is None or (captions == "none" and not pictures))):
-        return _open_table(folder, files, captions, options)
-    if captions in (None, "none") and not pictures and any(is_tar(path.name) for path in paths):
+    pictures, paths, column = list(filter(is_picture, files)), frozenset(files), options.caption
+    tables = _tables(folder, files, bool(pictures))
+    if captions == "table" or (tables and (captions is None or (captions == "none" and not pictures))):
+        if not tables:
+            raise DataError(f"{folder} holds no table ({', '.join(TABLE_SUFFIXES)}); use other captions: {CHOICES}.")
+        if len(tables) > 1 and {table.suffix for table in tables} != {".parquet"} and tables[0].stem != "metadata":
+            names = ", ".join(table.name for table in tables[:5])
+            raise DataError(f"{folder} holds {len(tables)} tables ({names}); name the one to use, not the folder.")
+        if captions is None and has_captions(pictures, paths):
+            raise DataError(
+                f"{folder} holds {tables[0].name} and also .txt files beside pictures; say captions='table' or 'txt'."
+            )
+        return table_source(folder, tables, options)
+    if may_be_tars and not pictures and any(is_tar(path.name) for path in files):
         return _tar_source(str(folder), captions, options)
-    return _open_pictures(folder, files, captions, options)
-
-
-def _check_captions(path: Path, kind: str, captions: str | None) -> None:
-    if captions in ("txt", "folders"):
-        raise InputError(f"{path} is {kind}, so captions={captions!r} does not fit; allowed: none, table.")
-
-
-class _Files(NamedTuple):
-    """The files in a folder and below."""
-
-    all: Collection[Path]
-    pictures: list[Path]
-    tables: list[Path]
-
-
-def _open_table(folder: Path, files: _Files, captions: str | None, options: ColumnOptions) -> Source:
-    tables = files.tables
-    if not tables:
-        raise DataError(f"{folder} holds no table ({', '.join(TABLE_SUFFIXES)}); use other captions: {CHOICES}.")
-    if len(tables) > 1 and {table.suffix for table in tables} != {".parquet"} and tables[0].stem != "metadata":
-        names = ", ".join(table.name for table in tables[:5])
-        raise DataError(f"{folder} holds {len(tables)} tables ({names}); name the one to use in place of the folder.")
-    if captions is None and has_captions(files.pictures, files.all, None):
-        raise DataError(
-            f"{folder} holds {tables[0].name} and also .txt files beside pictures; say captions='table' or 'txt'."
-        )
-    return table_source(folder, tables, options)
+    if options.image is not None:
+        raise InputError(f"{folder} holds no table, so image_column={options.image!r} does not fit.")
+    if not pictures:
+        raise DataError(f"{folder} holds no picture, table or .tar shard; give a folder of pictures with captions.")
+    if captions == "none":
+        return uncaptioned_source(folder, pictures)
+    if captions == "txt" or (captions is None and (column is not None or has_captions(pictures, paths))):
+        return text_files_source(folder, pictures, paths, column)
+    folders = {path.parent for path in pictures}
+    if captions == "folders" or (len(folders) > 1 and folder not in folders):
+        if column is not None:
+            raise InputError(f"captions={captions!r} has no columns; leave out caption_column.")
+        return folder_names_source(folder, pictures)
+    raise NoCaptionsError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES}.")
 
 
 def _tables(folder: Path, files: Sequence[Path], with_pictures: bool) -> list[Path]:
@@ -128,24 +121,6 @@ def _tables(folder: Path, files: Sequence[Path], with_pictures: bool) -> list[Pa
 
 def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
-
-
-def _open_pictures(folder: Path, files: _Files, captions: str | None, options: ColumnOptions) -> Source:
-    pictures, column = files.pictures, options.caption
-    if options.image is not None:
-        raise InputError(f"{folder} holds no table, so image_column={options.image!r} does not fit.")
-    if not pictures:
-        raise DataError(f"{folder} holds no picture, table or .tar shard; give a folder of pictures with captions.")
-    if captions == "none":
-        return uncaptioned_source(folder, pictures)
-    if captions == "txt" or (captions is None and (column is not None or has_captions(pictures, files.all, None))):
-        return text_files_source(folder, pictures, files.all, column)
-    folders = {path.parent for path in pictures}
-    if captions == "folders" or (len(folders) > 1 and folder not in folders):
-        if column is not None:
-            raise InputError(f"captions={captions!r} has no columns; leave out caption_column.")
-        return folder_names_source(folder, pictures)
-    raise NoCaptionsError(f"{folder} holds {len(pictures)} pictures and no captions; say captions={CHOICES}.")
 
 
 def _tar_source(location: str, captions: str | None, options: ColumnOptions) -> Source:
@@ -167,17 +142,19 @@ def _tar_source(location: str, captions: str | None, options: ColumnOptions) -> 
         description += f", captions from {options.caption!r}"
     elif fields:
         description += f"; one of {', '.join(fields)} may be named as caption_column"
+    elif not options.with_captions:
+        description += "; captions left out"
 
     def read(index: int) -> Content:
         sample = shards.sample(index)
-        return Content(sample.picture, tuple(text for text in sample.captions if text.strip()), sample.info)
+        texts = sample.captions if options.with_captions else ()
+        return Content(sample.picture, tuple(text for text in texts if text.strip()), sample.info)
 
     shard_names = chain.from_iterable(map(repeat, shards.shard_names, shards.shard_sizes))
-    source = Source(
+    return Source(
         description=description,
         names=[readable_name(f"{shard} {key}") for shard, key in zip(shard_names, shards.keys, strict=True)],
         keys=shards.keys,
-        num_uncaptioned=missing,
+        num_uncaptioned=missing if options.with_captions else len(shards),
         read=read,
     )
-    return source if options.with_captions else source.without_captions()

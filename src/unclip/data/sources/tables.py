@@ -19,7 +19,6 @@ from unclip.data.sources.base import (
     clean_captions,
     find_columns,
     json_values,
-    named_class,
     readable_name,
     unique_keys,
     whole_text,
@@ -38,9 +37,10 @@ def table_source(root: Path, tables: Sequence[Path], options: ColumnOptions) -> 
     column, and if none of its pictures exists.
     """
     if tables[0].suffix.lower() == ".parquet":
-        schema = _parquet(tables[0]).schema_arrow
+        schema = open_parquet(tables[0]).schema_arrow
         columns = find_columns(tables[0], schema.names, options)
-        if _holds_pictures(schema.field(columns.image).type):
+        types, kind = optional_module("pyarrow", "reading Parquet").types, schema.field(columns.image).type
+        if types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind):
             parts = [part for table in tables for part in _row_groups(table, table.relative_to(root))]
             return _arrow_source(f"{len(tables)} Parquet tables", tables[0], parts, schema, columns)
     entries: dict[Path, _Entry] = {}
@@ -53,9 +53,9 @@ def table_source(root: Path, tables: Sequence[Path], options: ColumnOptions) -> 
             f"paths in column {columns.image!r} are relative to the table's folder."
         )
     names = [readable_name(whole_text(_relative(entry.path, root))) for entry in files]
+    origin = tables[0].name if len(tables) == 1 else f"{len(tables)} tables"
     return Source(
-        description=f"{len(files)} pictures of {tables[0].name if len(tables) == 1 else f'{len(tables)} tables'} "
-        f"({columns})",
+        description=f"{len(files)} pictures of {origin} ({columns})",
         names=names,
         keys=unique_keys(names),
         num_uncaptioned=sum(not entry.captions for entry in files),
@@ -71,10 +71,7 @@ def is_saved_set(folder: Path) -> bool:
 
 
 def saved_source(folder: Path, options: ColumnOptions) -> Source:
-    """Read the rows of one saved set from its mapped Arrow files.
-
-    Raises `DataError` for a folder of several splits, for a damaged one, and if a column is missing.
-    """
+    """Read a saved set from its mapped Arrow files; raises `DataError` if it is damaged, has splits, lacks a column."""
     if (folder / "dataset_dict.json").is_file():
         splits = sorted(path.parent.name for path in folder.glob("*/state.json"))
         raise DataError(f"{folder} holds the splits {', '.join(splits)}; name one: {folder / splits[0]}.")
@@ -87,7 +84,7 @@ def saved_source(folder: Path, options: ColumnOptions) -> Source:
         raise DataError(f"{folder} cannot be read as a saved set ({error}); save it again.") from None
     starts = accumulate((table.num_rows for table in tables), initial=0)
     parts = [
-        _Part(
+        _RowGroup(
             "", "", start, table.num_rows, partial(lambda table, names: table.select(names) if names else table, table)
         )
         for table, start in zip(tables, starts, strict=False)
@@ -99,13 +96,13 @@ def table_columns(table: Path) -> list[str]:
     """Return the names of a table's columns; none if it cannot be read, which `table_source` reports."""
     try:
         if table.suffix.lower() == ".parquet":
-            return list(_parquet(table).schema_arrow.names)
+            return list(open_parquet(table).schema_arrow.names)
         return list(next(_text_rows(table), {}))
     except DataError:
         return []
 
 
-class _Part(NamedTuple):
+class _RowGroup(NamedTuple):
     """Rows of Arrow that are read together: a row group of Parquet, or a mapped file."""
 
     name: str
@@ -119,16 +116,21 @@ class _Part(NamedTuple):
     """Reads the columns of these names, or all, as a `pyarrow.Table`."""
 
 
-def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any, columns: Columns) -> Source:
+def _arrow_source(kind: str, location: Path, parts: Sequence[_RowGroup], schema: Any, columns: Columns) -> Source:
     """Read rows that hold the pictures' bytes, bare or as Hugging Face's {"bytes", "path"}.
 
     A row is read with its whole part, of which the last is kept: in order, each part is read once.
     """
     # Hugging Face keeps the names of classes in the schema's metadata.
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    class_names = (features.get(columns.caption) or {}).get("names")
+    classes = (features.get(columns.caption) or {}).get("names")
     rows = [(number, row) for number, part in enumerate(parts) for row in range(part.num_rows)]
     read_part = lru_cache(maxsize=1)(lambda number: parts[number].read(None))
+
+    def captions(cell: object) -> tuple[str, ...]:
+        if classes is not None and isinstance(cell, int):  # "golden_retriever" becomes "golden retriever"
+            cell = classes[cell].replace("_", " ") if 0 <= cell < len(classes) else None
+        return clean_captions(cell)
 
     def read(index: int) -> Content:
         number, row = rows[index]
@@ -141,13 +143,13 @@ def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any
         if not isinstance(picture, bytes):
             raise DataError("its row holds no picture")
         info = json_values({name: value for name, value in values.items() if name not in columns})
-        return Content(picture, clean_captions(named_class(values.get(columns.caption), class_names)), info)
+        return Content(picture, captions(values.get(columns.caption)), info)
 
     missing = len(rows)
     if columns.caption is not None:
         cells = (cell for part in parts for cell in part.read([columns.caption]).column(0).to_pylist())
         try:
-            missing = sum(not clean_captions(named_class(cell, class_names)) for cell in cells)
+            missing = sum(not captions(cell) for cell in cells)
         except (DataError, UnicodeDecodeError) as error:
             reason = error if isinstance(error, DataError) else "its text is not UTF-8"
             raise DataError(
@@ -162,32 +164,29 @@ def _arrow_source(kind: str, location: Path, parts: Sequence[_Part], schema: Any
     )
 
 
-def _parquet(table: Path) -> Any:
-    parquet = optional_module("pyarrow.parquet", "reading Parquet")
+def open_parquet(table: Path) -> Any:
+    """Open a `pyarrow.parquet.ParquetFile`; raises `DataError` if it is not one."""
+    parquet = optional_module("pyarrow.parquet", f"reading {table}")
     try:
         return parquet.ParquetFile(table)
     except (OSError, ValueError) as error:
-        raise DataError(f"{table} cannot be read as Parquet ({error}); write or download it again.") from None
+        reason = (str(error).splitlines() or [""])[0]
+        raise DataError(f"{table} cannot be read as Parquet ({reason}); write or download it again.") from None
 
 
-def _row_groups(table: Path, name: Path) -> Iterator[_Part]:
-    metadata = _parquet(table).metadata
+def _row_groups(table: Path, name: Path) -> Iterator[_RowGroup]:
+    metadata = open_parquet(table).metadata
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
     def read(group: int, names: list[str] | None) -> Any:
         try:
-            return _parquet(table).read_row_group(group, columns=names)
+            return open_parquet(table).read_row_group(group, columns=names)
         except OSError as error:
             raise DataError(f"row group {group} of {table} cannot be read ({error})") from None
 
     key = f"{name.as_posix().removesuffix(name.suffix).replace('.', '_')}/"
     for group, (start, size) in enumerate(zip(accumulate(sizes, initial=0), sizes, strict=False)):
-        yield _Part(f"{name.as_posix()} ", key, start, size, partial(read, group))
-
-
-def _holds_pictures(kind: Any) -> bool:
-    types = optional_module("pyarrow", "reading Parquet").types
-    return types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+        yield _RowGroup(f"{name.as_posix()} ", key, start, size, partial(read, group))
 
 
 @dataclass
@@ -203,17 +202,18 @@ def _add_rows(entries: dict[Path, _Entry], table: Path, options: ColumnOptions) 
     columns = None
     for number, row in enumerate(_text_rows(table), start=1):
         columns = columns or find_columns(table, row.keys(), options)
-        name = row.get(columns.image)
-        if not isinstance(name, str) or not name.strip():
+        cell = row.get(columns.image)
+        name = cell.strip() if isinstance(cell, str) else ""
+        if not name:
             raise DataError(
                 f"{table}: row {number} names no picture in column {columns.image!r}; correct or remove it."
             )
-        if not _is_path(name.strip()):
+        if not _is_path(name):
             raise DataError(
                 f"{table}: row {number} holds {name[:40]!r} in column {columns.image!r}, which is no path; name the "
                 "column of file names by image_column."
             )
-        entry = entries.setdefault(table.parent / name.strip(), _Entry(table.parent / name.strip()))
+        entry = entries.setdefault(table.parent / name, _Entry(table.parent / name))
         try:
             entry.captions += clean_captions(row.get(columns.caption) if columns.caption else None)
         except DataError as error:
@@ -236,7 +236,7 @@ def _text_rows(table: Path) -> Iterator[Row]:
     suffix = table.suffix.lower()
     try:
         if suffix == ".parquet":
-            for batch in _parquet(table).iter_batches():
+            for batch in open_parquet(table).iter_batches():
                 yield from batch.to_pylist()
             return
         with open(table, "rb") as file:
