@@ -11,7 +11,7 @@ def stage_job(stage: str, config: Config, **changes: object) -> StageJob:
     """One picture of a stage in three steps of DDIM, float32 on the CPU."""
     job = StageJob(
         stage=stage,
-        shape=NetworkShape.of(config),
+        shapes=(NetworkShape.of(config),),
         settings=SETTINGS,
         batch=1,
         dtype="float32",

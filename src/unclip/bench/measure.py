@@ -100,13 +100,20 @@ def answer() -> None:
 
 def measure(job: StageJob | TrainJob) -> Measurement:
     """Make a step to warm up, then steps that are timed."""
-    return _measure_stage(job) if isinstance(job, StageJob) else _measure_training(job)
+    device = resolve_device(job.device)
+    if isinstance(job, StageJob):
+        return _measure_stage(job, device)
+    memory = PeakMemory(device, getattr(torch, job.config.precision))
+    trainer = synthetic_trainer(job.config, Cluster(0, 1, device))
+    trainer.step()
+    seconds = tuple(timed(trainer.step, device)[0] for _ in range(job.repeats))
+    indices = tuple(range(1, len(seconds) + 1))
+    return Measurement(seconds=seconds, indices=indices, peak_memory_bytes=memory.peak())
 
 
 @torch.inference_mode()
-def _measure_stage(job: StageJob) -> Measurement:
-    device, dtype = resolve_device(job.device), getattr(torch, job.dtype)
-    networks = job.networks()
+def _measure_stage(job: StageJob, device: torch.device) -> Measurement:
+    networks, dtype = job.networks(), getattr(torch, job.dtype)
     memory = PeakMemory(device, dtype)
     for network, stage in zip(networks, (job.stage, f"{job.stage}_last"), strict=False):
         fill_network(network, device, dtype, stage, job.model)
@@ -123,17 +130,6 @@ def _measure_stage(job: StageJob) -> Measurement:
         index += 1
     return Measurement(
         setup_seconds=min(setups), seconds=tuple(seconds), indices=tuple(indices), peak_memory_bytes=memory.peak()
-    )
-
-
-def _measure_training(job: TrainJob) -> Measurement:
-    device = resolve_device(job.device)
-    memory = PeakMemory(device, getattr(torch, job.config.precision))
-    trainer = synthetic_trainer(job.config, Cluster(0, 1, device))
-    trainer.step()
-    seconds = [timed(trainer.step, device)[0] for _ in range(job.repeats)]
-    return Measurement(
-        seconds=tuple(seconds), indices=tuple(range(1, len(seconds) + 1)), peak_memory_bytes=memory.peak()
     )
 
 

@@ -25,8 +25,8 @@ from unclip.models import (
     upsampler_preset,
 )
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
-from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, UpsamplerStage
-from unclip.pipelines.chain import chain_to, show_size
+from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, Stage, UpsamplerStage
+from unclip.pipelines.chain import chain_to, show_size, width_and_height
 
 Size = tuple[int, int]
 """(height, width)."""
@@ -151,37 +151,26 @@ def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> tuple[
         for name in sizes:
             config = subject.networks[name]
             if isinstance(config, UpsamplerConfig):
-                drawn = sizes[name] = _height_and_width(image_size, config.image_size)
+                drawn = sizes[name] = width_and_height(image_size or config.image_size)[::-1]
                 multiple = config.size_multiple
                 if any(side % multiple or side % (config.image_size // config.low_res_size) for side in drawn):
                     raise InputError(f"--size {show_size(drawn[::-1])}: {name} needs sides divisible by {multiple}.")
             elif isinstance(config, AutoencoderConfig):
-                drawn = _height_and_width(image_size, LATENT_SIZE * config.downsampling)
+                drawn = width_and_height(image_size or LATENT_SIZE * config.downsampling)[::-1]
                 sizes[name] = (drawn[0] // config.downsampling, drawn[1] // config.downsampling)
         return sizes, None if drawn is None else drawn[1]
     networks = {name: build_on_meta(config) for name, config in subject.networks.items()}
     upsamplers = [UpsamplerStage(networks[name], ALONE) for name in upsampler_names(networks)]
     prior = [PriorStage(networks["prior"], ALONE)] if "prior" in networks else []
     decoder = DecoderStage(networks["decoder"], ALONE, networks.get("autoencoder"))
-    model = Model(
-        name=subject.name,
-        encoders={},
-        stages={stage.name: stage for stage in (*prior, decoder, *upsamplers)},
-        image_size=subject.image_size if upsamplers or "autoencoder" in networks else None,
-    )
-    chain = chain_to(model, image_size)
-    factor = model.need_decoder.downsampling
-    latent = (chain.sizes[0][0] // factor, chain.sizes[0][1] // factor)
-    sizes |= {name: latent for name in ("decoder", "autoencoder") if name in sizes}
+    stages: dict[str, Stage] = {stage.name: stage for stage in (*prior, decoder, *upsamplers)}
+    default = subject.image_size if upsamplers or "autoencoder" in networks else None
+    chain = chain_to(Model(name=subject.name, encoders={}, stages=stages, image_size=default), image_size)
+    height, width = (side // decoder.downsampling for side in chain.sizes[0])
+    sizes |= {name: (height, width) for name in ("decoder", "autoencoder") if name in sizes}
     sizes |= {stage.name: size for stage, size in zip(chain.upsamplers, chain.sizes[1:], strict=True)}
     unused = {stage.name for stage in upsamplers} - {stage.name for stage in chain.upsamplers}
     return {name: size for name, size in sizes.items() if name not in unused}, chain.size[1]
-
-
-def _height_and_width(image_size: ImageSize | None, default: int) -> Size:
-    """Return (height, width) of a size as users write it, (width, height)."""
-    sides = image_size or default
-    return (sides, sides) if isinstance(sides, int) else (sides[1], sides[0])
 
 
 def _with_text_tokens(config: Config, count: int) -> Config:
