@@ -13,25 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from unclip import __version__
+from unclip.cli import tasks
 from unclip.cli.bench import bench_app
 from unclip.cli.data import data_app, embed
 from unclip.cli.evaluate import compare, evaluate
 from unclip.cli.models import assemble, basis, convert, ema, info
 from unclip.cli.options import RENAMED
 from unclip.cli.plan import plan
-from unclip.cli.tasks import (
-    edit,
-    finish,
-    generate,
-    image_to_image,
-    inpaint,
-    interpolate,
-    mix,
-    outpaint,
-    probe,
-    upscale,
-    variations,
-)
 from unclip.cli.train import train
 from unclip.errors import UnclipError
 from unclip.files import expand_home
@@ -44,11 +32,11 @@ CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-COMMANDS = (
-    generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
-)  # fmt: skip
-for command in COMMANDS:
+for command in (
+    tasks.generate, tasks.variations, tasks.image_to_image, tasks.mix, tasks.interpolate, tasks.edit, tasks.inpaint,
+    tasks.outpaint, tasks.upscale, tasks.probe, tasks.finish, train, assemble, plan, embed, evaluate, compare, ema,
+    convert, info, basis,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
