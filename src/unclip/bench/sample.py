@@ -10,7 +10,7 @@ from pydantic import computed_field
 from unclip import __version__
 from unclip.bench.measure import Measurement, measure_apart
 from unclip.bench.peak import DevicePeak, measure_peak
-from unclip.bench.stage import NetworkShape, StageCount, StageJob, count_stage
+from unclip.bench.stage import StageCount, StageJob, count_stage, shape_of
 from unclip.bench.subject import Subject, stage_sizes
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
@@ -205,7 +205,7 @@ def bench_sample(
         raise InputError(f"dtype={dtype!r} is not a number format to draw in; {did_you_mean(dtype, DTYPES)}")
     sizes, width = stage_sizes(subject, image_size)
     settings, candidates = settings or subject.settings, num_candidates or subject.num_candidates
-    shapes = {name: NetworkShape.of(config) for name, config in subject.networks.items()}
+    shapes = {name: shape_of(config) for name, config in subject.networks.items()}
     jobs = [
         StageJob(
             stage=stage,

@@ -21,29 +21,13 @@ from unclip.runtime import NoiseSource, seeded
 META = torch.device("meta")
 
 
-class NetworkShape(Config):
-    """A network by the name of its class, as a process can be sent it."""
-
-    network: str
-    config: dict[str, Any]
-
-    @classmethod
-    def of(cls, config: Config) -> "NetworkShape":
-        """Describe the network of a configuration."""
-        return cls(network=family_of(config).network.__name__, config=config.model_dump(mode="json"))
-
-    def build(self) -> Any:
-        """Build the network on the meta device."""
-        return build_on_meta(load_config(FAMILIES[self.network].config, self.config))
-
-
 class StageJob(Config):
     """Sampling one stage at one batch size."""
 
     kind: Literal["stage"] = "stage"
     stage: str
-    shapes: tuple[NetworkShape, ...]
-    """The network, and that of the last step if it has its own."""
+    shapes: tuple[tuple[str, dict[str, Any]], ...]
+    """Class and configuration of the network, and of that of the last step if it has its own; see `shape_of`."""
     settings: StageSettings | None = None
     """None: it is not sampled, but goes through its network once."""
     size: tuple[PositiveInt, PositiveInt] | None = None
@@ -63,7 +47,12 @@ class StageJob(Config):
 
     def networks(self) -> list[Any]:
         """Build the networks on the meta device."""
-        return [shape.build() for shape in self.shapes]
+        return [build_on_meta(load_config(FAMILIES[name].config, config)) for name, config in self.shapes]
+
+
+def shape_of(config: Config) -> tuple[str, dict[str, Any]]:
+    """Describe a network by its class and configuration, as a process can be sent it."""
+    return family_of(config).network.__name__, config.model_dump(mode="json")
 
 
 class StageCount(NamedTuple):
@@ -105,16 +94,16 @@ def _count_forward(network: nn.Module, passes: list[int]) -> None:
 
     A pass is made once for inputs of the same shapes, since one of a large U-Net takes a second on meta.
     """
-    forward, seen = network.forward, dict[Any, tuple[int, Tensor]]()
+    forward, by_shape = network.forward, dict[Any, tuple[int, Tensor]]()
 
     def counted(*inputs: Any, **named: Any) -> Tensor:
         key = tuple((name, getattr(value, "shape", None)) for name, value in [*enumerate(inputs), *named.items()])
-        if key not in seen:
+        if key not in by_shape:
             with FlopCounterMode(display=False) as counter:
                 output = forward(*inputs, **named)
-            seen[key] = (int(counter.get_total_flops()), output)
-        passes.append(seen[key][0])
-        return seen[key][1]
+            by_shape[key] = (int(counter.get_total_flops()), output)
+        passes.append(by_shape[key][0])
+        return by_shape[key][1]
 
     # On the object, where calls look first: a wrapper would be another class, by which stages recognise networks.
     vars(network)["forward"] = counted

@@ -34,16 +34,14 @@ BEFORE_UPSAMPLERS = ("clip", "text_encoder", "prior", "decoder", "autoencoder")
 # Of a network that comes without a model, and so without settings.
 ALONE = StageSettings(num_steps=25, sampler="ddpm")
 # Presets of single networks, by the kind of stage.
-NETWORK_PRESETS: dict[str, list[tuple[Callable[[str], Config], list[str]]]] = {
-    "clip": [(clip_preset, list(CLIP_PRESETS))],
-    "text_encoder": [(multilingual_preset, ["tiny", "kandinsky-2.1"])],
-    "prior": [(prior_preset, preset_names(PriorConfig))],
-    "decoder": [
-        (decoder_preset, preset_names(DecoderConfig)),
-        (kandinsky_decoder_preset, preset_names(KandinskyDecoderConfig)),
-    ],
-    "autoencoder": [(autoencoder_preset, preset_names(AutoencoderConfig))],
-    "upsampler": [(upsampler_preset, preset_names(UpsamplerConfig))],
+NETWORK_PRESETS: dict[str, dict[str, Callable[[str], Config]]] = {
+    "clip": dict.fromkeys(CLIP_PRESETS, clip_preset),
+    "text_encoder": dict.fromkeys(("tiny", "kandinsky-2.1"), multilingual_preset),
+    "prior": dict.fromkeys(preset_names(PriorConfig), prior_preset),
+    "decoder": dict.fromkeys(preset_names(KandinskyDecoderConfig), kandinsky_decoder_preset)
+    | dict.fromkeys(preset_names(DecoderConfig), decoder_preset),  # which counts where both have a name
+    "autoencoder": dict.fromkeys(preset_names(AutoencoderConfig), autoencoder_preset),
+    "upsampler": dict.fromkeys(preset_names(UpsamplerConfig), upsampler_preset),
 }
 
 
@@ -111,8 +109,7 @@ def preset_subject(name: str, stage: str | None = None) -> Subject:
     if kind not in NETWORK_PRESETS or stage == "upsampler":
         allowed = [*NETWORK_PRESETS.keys() - {"upsampler"}, "upsampler_256", "upsampler_1024"]
         raise InputError(f"there is no stage {stage!r}; {did_you_mean(stage, allowed)}")
-    # The first maker of a name counts.
-    makers = {preset: make for make, presets in reversed(NETWORK_PRESETS[kind]) for preset in presets}
+    makers = NETWORK_PRESETS[kind]
     models = {model for model in model_presets() if stage in preset_subject(model).stages}
     if name in models or (name in model_presets() and name not in makers):
         return preset_subject(name).only(stage)

@@ -61,9 +61,7 @@ def evaluate(
         if prompts is not None or reference is not None:
             raise InputError("--coco brings prompts and reference; leave out --prompts and --reference.")
         prompts, reference, size = coco[0], coco[1], size or COCO_SIZE
-    _check_subject(model, images, prompts, out)
-    if card is not None and not card.is_file():
-        raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
+    _check_subject(model, images, prompts, out, card)
     from unclip.evaluate import EvaluateOptions, embed_in_card, evaluate_folders, evaluate_model
     from unclip.pipelines import UnClip
     from unclip.training.distributed import launcher_share
@@ -108,7 +106,9 @@ def evaluate(
     _print_result(result, out, as_json)
 
 
-def _check_subject(model: str | None, images: str | None, prompts: str | None, out: Path | None) -> None:
+def _check_subject(
+    model: str | None, images: str | None, prompts: str | None, out: Path | None, card: Path | None
+) -> None:
     """Raise `InputError` unless there is either a model with prompts and a folder, or a folder of pictures."""
     if (model is None) == (images is None):
         raise InputError("give either a model to draw with, or --images FOLDER.")
@@ -116,6 +116,8 @@ def _check_subject(model: str | None, images: str | None, prompts: str | None, o
         raise InputError(f"{model} draws prompts; give --prompts FILE, or --coco CAPTIONS.json FOLDER.")
     if model is not None and out is None:
         raise InputError("drawn pictures are kept, so that an interrupted run can resume; name one with -o FOLDER.")
+    if card is not None and not card.is_file():
+        raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
 
 
 def _command_line(values: Mapping[str, object]) -> str:

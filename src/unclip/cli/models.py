@@ -87,12 +87,8 @@ def convert(
     from unclip.model import convert as convert_model
 
     result = convert_model(sources, folder, to=to, storage=storage, revision=revision)  # type: ignore[arg-type]
-    record: dict[str, Any] = {
-        "recognised": result.descriptions,
-        "stages": sorted(result.source.networks),
-        "dropped": result.dropped,
-    }
-    record |= {"folder": str(result.folder), "num_bytes": result.num_bytes}
+    record: dict[str, Any] = {"recognised": result.descriptions, "stages": sorted(result.source.networks)}
+    record |= {"dropped": result.dropped, "folder": str(result.folder), "num_bytes": result.num_bytes}
     lines = [f"found {description}" for description in result.descriptions]
     lines += [f"left behind {name}: {reason}" for name, reason in result.dropped.items()]
     lines.append(f"wrote {', '.join(result.source.networks)} to {result.folder} ({result.num_bytes / 1e6:.1f} MB)")

@@ -1,5 +1,6 @@
 """Write pictures where -o and --format say: places are tried before the work, and all files appear together."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from PIL import Image
 from unclip.errors import InputError, did_you_mean
 from unclip.files import atomic_writes, check_writable, claimed_paths, free_names
 from unclip.images import encode_gif, encode_picture, grid
-from unclip.pipelines.result import file_names, names_folder
+from unclip.pipelines.result import file_names
 from unclip.progress import say
 
 STDOUT = "-"
@@ -71,7 +72,7 @@ def parse_out(out: str | None, form: str | None = None, *, is_series: bool = Fal
     if form is not None and form not in FORMATS:
         raise InputError(f"--format {form} is not written; {did_you_mean(form, FORMATS)}")
     suffix, path = DRAFT if is_draft else FORMATS[form or "png"], Path(out or ".")
-    is_folder = out is None or (out != STDOUT and names_folder(out))
+    is_folder = out is None or (out != STDOUT and (out.endswith(("/", os.sep)) or path.is_dir() or not path.suffix))
     if out == STDOUT and is_draft:
         raise InputError("-o - writes pictures, and these are unfinished; name a file or a folder.")
     if not is_folder and out != STDOUT:

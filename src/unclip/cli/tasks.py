@@ -6,18 +6,13 @@ The annotated parameters of a command are what differs on the command line; all 
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 from typer import Option
 
 from unclip.cli.draw import DrawCommand, draws
 from unclip.cli.options import Typed, one_prompt, parse_numbers, parse_pair
 from unclip.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-T = TypeVar("T")
 
 ONE_PICTURE = "The picture; - is stdin."
 TextArgument: TypeAlias = Annotated[str | None, Typed("prompt")]
@@ -144,9 +139,8 @@ def inpaint(
     **options: Any,
 ) -> None:
     """Paint a part of a picture anew; the rest stays to the bit."""
-    words = one_prompt(text, prompt)
-    picture, *masks = read_pictures(*([image] if mask is None else [image, mask]))
-    command.draw(f"{title_of(image)}-inpainted", picture, masks[0] if masks else None, words, **options)
+    (picture, selected), words = read_pictures(image, mask), one_prompt(text, prompt)
+    command.draw(f"{title_of(image)}-inpainted", picture, selected, words, **options)
 
 
 @draws("outpaint")
@@ -208,7 +202,7 @@ def finish(
         replace(command, task="advance").draw(titles, begun, seeds=begun.seeds, stop_after=stop_after)
 
 
-def read_pictures(*inputs: T) -> "list[T | Image.Image]":
+def read_pictures(*inputs: str | Path | None) -> list[Any]:
     """Return the inputs of a task with the picture on stdin for `-`; raises `InputError` if that is there twice."""
     count = sum(str(name) == "-" for name in inputs)
     if count > 1:

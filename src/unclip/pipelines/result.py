@@ -125,7 +125,7 @@ class Result:
         if not self.images:
             raise InputError("the result has no pictures to save.")
         path, pictures = expand_home(target), self.pictures()
-        is_folder = names_folder(target) or path.is_dir()
+        is_folder = path.is_dir() or str(target).endswith(("/", os.sep)) or not path.suffix
         if not is_folder and path.suffix.lower() == ".gif":
             atomic_write(path, encode_gif(pictures, self.metadata(0)))
             return [path]
@@ -166,25 +166,13 @@ class Result:
         return rows
 
 
-def names_folder(target: str | Path) -> bool:
-    """Return whether pictures go into a folder of this name, which may not exist yet, and not into a file."""
-    return str(target).endswith(("/", os.sep)) or Path(target).is_dir() or not Path(target).suffix
-
-
 def file_names(
     path: Path, suffix: str, titles: Sequence[str], seeds: Sequence[int | str], *, is_folder: bool
 ) -> list[Iterable[Path]]:
-    """Name the file of each picture, as paths to try until one is free.
-
-    In the folder `path` they are called after title and seed, else as the file `path`, numbered from 1.
-    """
+    """Name each picture's file, as paths to try: in a folder by title and seed, else as `path`, numbered from 1."""
     if is_folder:
-        stems = [f"{slug(title)}-{seed}" for title, seed in zip(titles, seeds, strict=True)]
-        return [free_names(path / f"{stem}{suffix}") for stem in stems]
-    return [
-        (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(first))
-        for first in range(1, len(seeds) + 1)
-    ]
+        return [free_names(path / f"{slug(title)}-{seed}{suffix}") for title, seed in zip(titles, seeds, strict=True)]
+    return [(path.with_stem(f"{path.stem}-{n}") for n in itertools.count(first)) for first in range(1, len(seeds) + 1)]
 
 
 def check_output_type(output_type: str) -> None:

@@ -67,10 +67,7 @@ def init_cluster(device: str = "auto") -> Iterator["Cluster"]:
 
 
 def launcher_share(device: str) -> tuple[tuple[int, int], str]:
-    """Return this process's (rank, number of processes) as torchrun sets them, and for "auto" its own GPU.
-
-    For processes that share work through files and need no connection.
-    """
+    """Return (rank, number of processes) as torchrun sets them, and for "auto" the GPU of the local rank, if any."""
     share = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = os.environ.get("LOCAL_RANK")
     has_gpu = device == "auto" and local_rank is not None and torch.cuda.is_available()
