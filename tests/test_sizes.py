@@ -27,8 +27,8 @@ BUDGETS = {
     "evaluate": 2_320,
     "training": 4_530,
     "recipes": 2_000,
-    "bench": 1_240,
-    "cli": 2_420,
+    "bench": 1_200,
+    "cli": 2_150,
     "testing": 100,
 }
 

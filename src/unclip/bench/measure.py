@@ -134,7 +134,7 @@ def _measure_stage(job: StageJob, device: torch.device) -> Measurement:
 
 
 class PeakMemory:
-    """Most memory that the work since its making held.
+    """Most memory that was held since this object was created.
 
     On CUDA it is what torch allocates. On a CPU it is the resident memory of the process, whose high-water mark nothing
     lowers: measure each piece of work in a process of its own.
@@ -143,10 +143,10 @@ class PeakMemory:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
         # Kernels that torch loads at their first use take memory once.
-        one = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
-        two = F.group_norm(F.conv2d(one, one, padding=4), 1)
-        F.scaled_dot_product_attention(two, two, two)
-        del one, two
+        images = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
+        features = F.group_norm(F.conv2d(images, images, padding=4), 1)
+        F.scaled_dot_product_attention(features, features, features)
+        del images, features
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()

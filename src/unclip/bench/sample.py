@@ -215,7 +215,7 @@ def bench_sample(
             text_tokens=text_tokens or None,
             batch=batch,
             num_candidates=candidates,
-            # CLIP computes in float32 in every pipeline.
+            # Encoders are measured in float32, though pipelines run them in `encoder_dtype`.
             dtype="float32" if stage in ENCODERS else dtype,
             device=str(place),
             repeats=repeats,

@@ -109,7 +109,7 @@ def evaluate(
 def _check_subject(
     model: str | None, images: str | None, prompts: str | None, out: Path | None, card: Path | None
 ) -> None:
-    """Raise `InputError` unless there is either a model with prompts and a folder, or a folder of pictures."""
+    """Raise `InputError` unless a model has prompts and a folder, or there are pictures; a card must exist."""
     if (model is None) == (images is None):
         raise InputError("give either a model to draw with, or --images FOLDER.")
     if model is not None and prompts is None:
