@@ -27,8 +27,8 @@ BUDGETS = {
     "evaluate": 2_250,
     "training": 4_530,
     "recipes": 1_890,
-    "bench": 1_240,
-    "cli": 2_410,
+    "bench": 1_200,
+    "cli": 2_150,
     "testing": 100,
 }
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from bench_jobs import stage_job
 from unclip.bench import model_subject, preset_subject
-from unclip.bench.stage import NetworkShape
+from unclip.bench.stage import StageJob
 from unclip.bench.subject import stage_sizes
 from unclip.errors import CheckpointError, ConfigError, InputError
 from unclip.model import model_preset, model_presets
@@ -125,5 +126,5 @@ def test_a_size_that_is_not_drawn(stage: str | None, size: int) -> None:
 def test_a_shape_survives_its_journey_to_a_process() -> None:
     for name in model_presets():
         for config in model_preset(name).stages.values():
-            shape = NetworkShape.model_validate_json(NetworkShape.of(config).model_dump_json())
-            assert shape.build().config == config
+            job = StageJob.model_validate_json(stage_job("any", config).model_dump_json())
+            assert [network.config for network in job.networks()] == [config]

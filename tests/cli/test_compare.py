@@ -34,7 +34,7 @@ def test_the_page_has_the_figures_of_all_files(
         ("", "there is nothing to compare"),
         ("[1]", "holds no evaluation and no timing"),
         ("{}", "holds no evaluation"),
-        ("no json", "is no JSON"),
+        ("no json", "cannot be read as JSON"),
         ('{"points": []}', "subject"),
         ('{"command": "bench sample", "subject": "karlo", "image_size": null}', "timings of karlo without a picture"),
     ],

@@ -127,12 +127,12 @@ def test_the_report_has_the_command_whoever_runs_it(
 ) -> None:
     """Not the arguments of the process, which are the test runner's here."""
     words = ["evaluate", "--images", digits, "--reference", digits, "-o", tmp_path / "out"]
-    words += ["--features", f"clip:{judge}", "--size", "32"]
+    words += ["--features", f"clip:{judge}", "--size", "32", "--json"]
     assert unclip(*words).code == 0
     rows = ElementTree.fromstring((tmp_path / "out" / "report.html").read_text()).iter("tr")
     cells = dict(["".join(cell.itertext()) for cell in row] for row in rows if len(row) == 2)
     options = f"--reference {digits} --images {digits} --out {tmp_path / 'out'} --features clip:{judge} --size 32"
-    assert cells["command"] == f"unclip evaluate {options}"
+    assert cells["command"] == f"unclip evaluate {options} --json"
 
 
 def test_an_evaluation_draws_what_the_command_and_the_library_draw(

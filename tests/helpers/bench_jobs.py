@@ -1,6 +1,6 @@
 """Jobs as `bench_sample` makes them, for tests of what is done with them."""
 
-from unclip.bench.stage import NetworkShape, StageJob
+from unclip.bench.stage import StageJob, shape_of
 from unclip.config import Config
 from unclip.model import StageSettings
 
@@ -11,7 +11,7 @@ def stage_job(stage: str, config: Config, **changes: object) -> StageJob:
     """One picture of a stage in three steps of DDIM, float32 on the CPU."""
     job = StageJob(
         stage=stage,
-        shape=NetworkShape.of(config),
+        shapes=(shape_of(config),),
         settings=SETTINGS,
         batch=1,
         dtype="float32",

@@ -100,13 +100,20 @@ def answer() -> None:
 
 def measure(job: StageJob | TrainJob) -> Measurement:
     """Make a step to warm up, then steps that are timed."""
-    return _measure_stage(job) if isinstance(job, StageJob) else _measure_training(job)
+    device = resolve_device(job.device)
+    if isinstance(job, StageJob):
+        return _measure_stage(job, device)
+    memory = PeakMemory(device, getattr(torch, job.config.precision))
+    trainer = synthetic_trainer(job.config, Cluster(0, 1, device))
+    trainer.step()
+    seconds = tuple(timed(trainer.step, device)[0] for _ in range(job.repeats))
+    indices = tuple(range(1, len(seconds) + 1))
+    return Measurement(seconds=seconds, indices=indices, peak_memory_bytes=memory.peak())
 
 
 @torch.inference_mode()
-def _measure_stage(job: StageJob) -> Measurement:
-    device, dtype = resolve_device(job.device), getattr(torch, job.dtype)
-    networks = job.networks()
+def _measure_stage(job: StageJob, device: torch.device) -> Measurement:
+    networks, dtype = job.networks(), getattr(torch, job.dtype)
     memory = PeakMemory(device, dtype)
     for network, stage in zip(networks, (job.stage, f"{job.stage}_last"), strict=False):
         fill_network(network, device, dtype, stage, job.model)
@@ -126,19 +133,8 @@ def _measure_stage(job: StageJob) -> Measurement:
     )
 
 
-def _measure_training(job: TrainJob) -> Measurement:
-    device = resolve_device(job.device)
-    memory = PeakMemory(device, getattr(torch, job.config.precision))
-    trainer = synthetic_trainer(job.config, Cluster(0, 1, device))
-    trainer.step()
-    seconds = [timed(trainer.step, device)[0] for _ in range(job.repeats)]
-    return Measurement(
-        seconds=tuple(seconds), indices=tuple(range(1, len(seconds) + 1)), peak_memory_bytes=memory.peak()
-    )
-
-
 class PeakMemory:
-    """Most memory that the work since its making held.
+    """Most memory that was held since this object was created.
 
     On CUDA it is what torch allocates. On a CPU it is the resident memory of the process, whose high-water mark nothing
     lowers: measure each piece of work in a process of its own.
@@ -147,10 +143,10 @@ class PeakMemory:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
         # Kernels that torch loads at their first use take memory once.
-        one = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
-        two = F.group_norm(F.conv2d(one, one, padding=4), 1)
-        F.scaled_dot_product_attention(two, two, two)
-        del one, two
+        images = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
+        features = F.group_norm(F.conv2d(images, images, padding=4), 1)
+        F.scaled_dot_product_attention(features, features, features)
+        del images, features
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()

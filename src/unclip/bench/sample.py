@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from pydantic import computed_field
@@ -10,7 +10,7 @@ from pydantic import computed_field
 from unclip import __version__
 from unclip.bench.measure import Measurement, measure_apart
 from unclip.bench.peak import DevicePeak, measure_peak
-from unclip.bench.stage import DType, NetworkShape, StageCount, StageJob, count_stage
+from unclip.bench.stage import StageCount, StageJob, count_stage, shape_of
 from unclip.bench.subject import Subject, stage_sizes
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
@@ -20,7 +20,7 @@ from unclip.model.families import ENCODERS
 from unclip.pipelines import ImageSize
 from unclip.runtime import inference_dtype, resolve_device
 
-DTYPES: tuple[DType, ...] = get_args(DType)
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 class StageFigures(Config):
@@ -200,25 +200,23 @@ def bench_sample(
     anything is measured, for invalid sizes and settings, and `InputError` if a stage does not fit into memory.
     """
     place = resolve_device(device)
-    name = dtype or str(inference_dtype(place)).removeprefix("torch.")
-    chosen = next((known for known in DTYPES if known == name), None)
-    if chosen is None:
-        raise InputError(f"dtype={dtype!r} is not a number format to draw in; {did_you_mean(name, DTYPES)}")
+    dtype = dtype or str(inference_dtype(place)).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r} is not a number format to draw in; {did_you_mean(dtype, DTYPES)}")
     sizes, width = stage_sizes(subject, image_size)
     settings, candidates = settings or subject.settings, num_candidates or subject.num_candidates
-    shapes = {name: NetworkShape.of(config) for name, config in subject.networks.items()}
+    shapes = {name: shape_of(config) for name, config in subject.networks.items()}
     jobs = [
         StageJob(
             stage=stage,
-            shape=shapes[stage],
-            last=shapes.get(f"{stage}_last"),
+            shapes=tuple(shapes[name] for name in (stage, f"{stage}_last") if name in shapes),
             settings=settings.get(stage),
             size=size,
             text_tokens=text_tokens or None,
             batch=batch,
             num_candidates=candidates,
-            # CLIP computes in float32 in every pipeline.
-            dtype="float32" if stage in ENCODERS else chosen,
+            # Encoders are measured in float32, though pipelines run them in `encoder_dtype`.
+            dtype="float32" if stage in ENCODERS else dtype,
             device=str(place),
             repeats=repeats,
             model=subject.model,
@@ -228,24 +226,24 @@ def bench_sample(
     ]
     # All are counted before any is measured, so that invalid ones are reported at once.
     counts = [count_stage(job) for job in jobs]
-    peaks: dict[str, DevicePeak] = {
-        name: measure_peak(place, getattr(torch, name)) for name in sorted({job.dtype for job in jobs})
-    }
+    peaks = {name: measure_peak(place, getattr(torch, name)) for name in sorted({job.dtype for job in jobs})}
     figures = []
     for number, (job, count) in enumerate(zip(jobs, counts, strict=True)):
         tell(f"{job.stage}, batch {job.batch}", number, len(jobs))
         measurement = measure_apart(job.replace(num_steps=len(count.steps)))
         figures.append(_figures(job, count, measurement, peaks[job.dtype]))
-    by_batch = {batch: tuple(stage for stage in figures if stage.batch == batch) for batch in batches}
     return SampleReport(
         subject=subject.name,
         random_weights=subject.model is None,
         image_size=width,
         num_candidates=candidates,
         device=str(place),
-        dtype=chosen,
+        dtype=dtype,
         peaks=peaks,
-        batches=tuple(BatchFigures(batch=batch, stages=stages) for batch, stages in by_batch.items()),
+        batches=tuple(
+            BatchFigures(batch=batch, stages=tuple(stage for stage in figures if stage.batch == batch))
+            for batch in batches
+        ),
         machine=describe_machine(place),
         version=__version__,
     )

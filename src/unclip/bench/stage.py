@@ -18,24 +18,7 @@ from unclip.models import count_flops, count_parameters
 from unclip.pipelines import Condition, DecoderStage, PriorStage, UpsamplerStage
 from unclip.runtime import NoiseSource, seeded
 
-DType = Literal["float32", "bfloat16", "float16"]
 META = torch.device("meta")
-
-
-class NetworkShape(Config):
-    """A network by the name of its class, as a process can be sent it."""
-
-    network: str
-    config: dict[str, Any]
-
-    @classmethod
-    def of(cls, config: Config) -> "NetworkShape":
-        """Describe the network of a configuration."""
-        return cls(network=family_of(config).network.__name__, config=config.model_dump(mode="json"))
-
-    def build(self) -> Any:
-        """Build the network on the meta device."""
-        return build_on_meta(load_config(FAMILIES[self.network].config, self.config))
 
 
 class StageJob(Config):
@@ -43,9 +26,8 @@ class StageJob(Config):
 
     kind: Literal["stage"] = "stage"
     stage: str
-    shape: NetworkShape
-    last: NetworkShape | None = None
-    """A second network for the last step."""
+    shapes: tuple[tuple[str, dict[str, Any]], ...]
+    """Class and configuration of the network, and of that of the last step if it has its own; see `shape_of`."""
     settings: StageSettings | None = None
     """None: it is not sampled, but goes through its network once."""
     size: tuple[PositiveInt, PositiveInt] | None = None
@@ -54,7 +36,7 @@ class StageJob(Config):
     """Length of texts for networks that do not limit it; None is CLIP's."""
     batch: PositiveInt
     num_candidates: PositiveInt = 1
-    dtype: DType
+    dtype: str
     device: str
     num_steps: PositiveInt = 1
     """Steps of a whole sampling."""
@@ -64,8 +46,13 @@ class StageJob(Config):
     """Where weights are read; None: random ones."""
 
     def networks(self) -> list[Any]:
-        """Build the network, and that of the last step if there is one, on the meta device."""
-        return [shape.build() for shape in (self.shape, self.last) if shape is not None]
+        """Build the networks on the meta device."""
+        return [build_on_meta(load_config(FAMILIES[name].config, config)) for name, config in self.shapes]
+
+
+def shape_of(config: Config) -> tuple[str, dict[str, Any]]:
+    """Describe a network by its class and configuration, as a process can be sent it."""
+    return family_of(config).network.__name__, config.model_dump(mode="json")
 
 
 class StageCount(NamedTuple):
@@ -89,39 +76,37 @@ def count_stage(job: StageJob) -> StageCount:
     weight_bytes = num_parameters * getattr(torch, job.dtype).itemsize
     # Statistics stay in float32.
     weight_bytes += sum(buffer.numel() * 4 for network in networks for buffer in network.buffers())
-    passes = [] if job.settings is None else [_count_forward(network) for network in networks]
+    passes = list[int]()
+    for network in networks if job.settings else []:
+        _count_forward(network, passes)
     begin = prepare(job, networks, META)
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             steps = begin()
         setup = int(counter.get_total_flops())
-        if job.settings is None:
-            totals = [0, count_flops(lambda: next(steps))]
-        else:
-            totals = [0, *(sum(map(sum, passes)) for _ in steps)]
-    flops = tuple(after - before for before, after in pairwise(totals))
+        totals = [sum(passes) for _ in steps] if job.settings else [count_flops(lambda: next(steps))]
+    flops = tuple(after - before for before, after in pairwise([0, *totals]))
     return StageCount(setup, flops, forward, num_parameters, weight_bytes)
 
 
-def _count_forward(network: nn.Module) -> list[int]:
-    """Make the network append the operations of each forward pass to the list that is returned.
+def _count_forward(network: nn.Module, passes: list[int]) -> None:
+    """Make the network append the operations of each forward pass to `passes`.
 
     A pass is made once for inputs of the same shapes, since one of a large U-Net takes a second on meta.
     """
-    passes, forward, seen = list[int](), network.forward, dict[Any, tuple[int, Tensor]]()
+    forward, by_shape = network.forward, dict[Any, tuple[int, Tensor]]()
 
     def counted(*inputs: Any, **named: Any) -> Tensor:
         key = tuple((name, getattr(value, "shape", None)) for name, value in [*enumerate(inputs), *named.items()])
-        if key not in seen:
+        if key not in by_shape:
             with FlopCounterMode(display=False) as counter:
                 output = forward(*inputs, **named)
-            seen[key] = (int(counter.get_total_flops()), output)
-        passes.append(seen[key][0])
-        return seen[key][1]
+            by_shape[key] = (int(counter.get_total_flops()), output)
+        passes.append(by_shape[key][0])
+        return by_shape[key][1]
 
     # On the object, where calls look first: a wrapper would be another class, by which stages recognise networks.
     vars(network)["forward"] = counted
-    return passes
 
 
 def prepare(job: StageJob, networks: Sequence[Any], device: torch.device) -> Callable[[], Iterator[object]]:
@@ -129,18 +114,19 @@ def prepare(job: StageJob, networks: Sequence[Any], device: torch.device) -> Cal
 
     Work that a sampling does once is done during the call.
     """
-    network, settings, batch = networks[0], job.settings, job.batch
+    network, shape, settings, batch = networks[0], networks[0].config, job.settings, job.batch
     if settings is None:
         run = _encoding(job, network, device)
         return lambda: (run() for _ in range(1))
-    shapes = family_of(network.config).example_inputs(network.config, batch, job.size, job.text_tokens or CLIP_TOKENS)
+    family = family_of(shape)
+    inputs = family.example_inputs(shape, batch, job.size, job.text_tokens or CLIP_TOKENS)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=seeded(0)).to(device)
 
     def text(rows: int) -> TextFeatures:
-        # A network that reads no text is given one, too, and ignores it.
-        embedding, hidden = (shapes.get(name) for name in ("text_embedding", "text_hidden"))
+        # A network that reads no text gets one, too, and ignores it.
+        embedding, hidden = inputs.get("text_embedding"), inputs.get("text_hidden")
         tokens = (1, 1) if hidden is None else hidden.shape[1:]
         mask = torch.ones(rows, tokens[0], dtype=torch.bool, device=device)
         return TextFeatures(normal(rows, 1 if embedding is None else embedding.shape[1]), normal(rows, *tokens), mask)
@@ -148,18 +134,16 @@ def prepare(job: StageJob, networks: Sequence[Any], device: torch.device) -> Cal
     def noise() -> NoiseSource:
         return NoiseSource.from_seeds(range(batch))
 
-    match family_of(network.config).stage:
-        case "prior":
-            prior, prompts, null = PriorStage(network, settings), text(batch), text(1)
-            return lambda: prior.steps(prompts, null, noise(), settings, job.num_candidates)
-        case "decoder":
-            # Without its autoencoder, which is measured by itself.
-            decoder, image = DecoderStage(network, settings), normal(batch, network.config.embedding_dim)
-            condition = Condition(text(batch), text(1), image[:1])
-            return lambda: decoder.steps(image, condition, noise(), settings, size=job.size)
+    if family.stage == "prior":
+        prior, prompts, null = PriorStage(network, settings), text(batch), text(1)
+        return lambda: prior.steps(prompts, null, noise(), settings, job.num_candidates)
+    if family.stage == "decoder":
+        # Without its autoencoder, which is measured by itself.
+        decoder, image = DecoderStage(network, settings), normal(batch, shape.embedding_dim)
+        condition = Condition(text(batch), text(1), image[:1])
+        return lambda: decoder.steps(image, condition, noise(), settings, size=job.size)
     assert job.size is not None, "an upsampler makes pictures of some size"
-    upsampler, shape = UpsamplerStage(network, settings, *networks[1:]), network.config
-    factor = shape.image_size // shape.low_res_size
+    upsampler, factor = UpsamplerStage(network, settings, *networks[1:]), shape.image_size // shape.low_res_size
     low_res = normal(batch, shape.in_channels, job.size[0] // factor, job.size[1] // factor).clamp(-1.0, 1.0)
     return lambda: upsampler.steps(low_res, noise(), settings, size=job.size)
 

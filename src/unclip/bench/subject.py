@@ -25,8 +25,8 @@ from unclip.models import (
     upsampler_preset,
 )
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
-from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, UpsamplerStage
-from unclip.pipelines.chain import chain_to, show_size
+from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, Stage, UpsamplerStage
+from unclip.pipelines.chain import chain_to, show_size, width_and_height
 
 Size = tuple[int, int]
 """(height, width)."""
@@ -34,16 +34,14 @@ BEFORE_UPSAMPLERS = ("clip", "text_encoder", "prior", "decoder", "autoencoder")
 # Of a network that comes without a model, and so without settings.
 ALONE = StageSettings(num_steps=25, sampler="ddpm")
 # Presets of single networks, by the kind of stage.
-NETWORK_PRESETS: dict[str, list[tuple[Callable[[str], Config], list[str]]]] = {
-    "clip": [(clip_preset, list(CLIP_PRESETS))],
-    "text_encoder": [(multilingual_preset, ["tiny", "kandinsky-2.1"])],
-    "prior": [(prior_preset, preset_names(PriorConfig))],
-    "decoder": [
-        (decoder_preset, preset_names(DecoderConfig)),
-        (kandinsky_decoder_preset, preset_names(KandinskyDecoderConfig)),
-    ],
-    "autoencoder": [(autoencoder_preset, preset_names(AutoencoderConfig))],
-    "upsampler": [(upsampler_preset, preset_names(UpsamplerConfig))],
+NETWORK_PRESETS: dict[str, dict[str, Callable[[str], Config]]] = {
+    "clip": dict.fromkeys(CLIP_PRESETS, clip_preset),
+    "text_encoder": dict.fromkeys(("tiny", "kandinsky-2.1"), multilingual_preset),
+    "prior": dict.fromkeys(preset_names(PriorConfig), prior_preset),
+    "decoder": dict.fromkeys(preset_names(KandinskyDecoderConfig), kandinsky_decoder_preset)
+    | dict.fromkeys(preset_names(DecoderConfig), decoder_preset),  # which counts where both have a name
+    "autoencoder": dict.fromkeys(preset_names(AutoencoderConfig), autoencoder_preset),
+    "upsampler": dict.fromkeys(preset_names(UpsamplerConfig), upsampler_preset),
 }
 
 
@@ -111,8 +109,7 @@ def preset_subject(name: str, stage: str | None = None) -> Subject:
     if kind not in NETWORK_PRESETS or stage == "upsampler":
         allowed = [*NETWORK_PRESETS.keys() - {"upsampler"}, "upsampler_256", "upsampler_1024"]
         raise InputError(f"there is no stage {stage!r}; {did_you_mean(stage, allowed)}")
-    # The first maker of a name counts.
-    makers = {preset: make for make, presets in reversed(NETWORK_PRESETS[kind]) for preset in presets}
+    makers = NETWORK_PRESETS[kind]
     models = {model for model in model_presets() if stage in preset_subject(model).stages}
     if name in models or (name in model_presets() and name not in makers):
         return preset_subject(name).only(stage)
@@ -151,37 +148,26 @@ def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> tuple[
         for name in sizes:
             config = subject.networks[name]
             if isinstance(config, UpsamplerConfig):
-                drawn = sizes[name] = _height_and_width(image_size, config.image_size)
+                drawn = sizes[name] = width_and_height(image_size or config.image_size)[::-1]
                 multiple = config.size_multiple
                 if any(side % multiple or side % (config.image_size // config.low_res_size) for side in drawn):
                     raise InputError(f"--size {show_size(drawn[::-1])}: {name} needs sides divisible by {multiple}.")
             elif isinstance(config, AutoencoderConfig):
-                drawn = _height_and_width(image_size, LATENT_SIZE * config.downsampling)
+                drawn = width_and_height(image_size or LATENT_SIZE * config.downsampling)[::-1]
                 sizes[name] = (drawn[0] // config.downsampling, drawn[1] // config.downsampling)
         return sizes, None if drawn is None else drawn[1]
     networks = {name: build_on_meta(config) for name, config in subject.networks.items()}
     upsamplers = [UpsamplerStage(networks[name], ALONE) for name in upsampler_names(networks)]
     prior = [PriorStage(networks["prior"], ALONE)] if "prior" in networks else []
     decoder = DecoderStage(networks["decoder"], ALONE, networks.get("autoencoder"))
-    model = Model(
-        name=subject.name,
-        encoders={},
-        stages={stage.name: stage for stage in (*prior, decoder, *upsamplers)},
-        image_size=subject.image_size if upsamplers or "autoencoder" in networks else None,
-    )
-    chain = chain_to(model, image_size)
-    factor = model.need_decoder.downsampling
-    latent = (chain.sizes[0][0] // factor, chain.sizes[0][1] // factor)
-    sizes |= {name: latent for name in ("decoder", "autoencoder") if name in sizes}
+    stages: dict[str, Stage] = {stage.name: stage for stage in (*prior, decoder, *upsamplers)}
+    default = subject.image_size if upsamplers or "autoencoder" in networks else None
+    chain = chain_to(Model(name=subject.name, encoders={}, stages=stages, image_size=default), image_size)
+    height, width = (side // decoder.downsampling for side in chain.sizes[0])
+    sizes |= {name: (height, width) for name in ("decoder", "autoencoder") if name in sizes}
     sizes |= {stage.name: size for stage, size in zip(chain.upsamplers, chain.sizes[1:], strict=True)}
     unused = {stage.name for stage in upsamplers} - {stage.name for stage in chain.upsamplers}
     return {name: size for name, size in sizes.items() if name not in unused}, chain.size[1]
-
-
-def _height_and_width(image_size: ImageSize | None, default: int) -> Size:
-    """Return (height, width) of a size as users write it, (width, height)."""
-    sides = image_size or default
-    return (sides, sides) if isinstance(sides, int) else (sides[1], sides[0])
 
 
 def _with_text_tokens(config: Config, count: int) -> Config:

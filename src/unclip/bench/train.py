@@ -69,9 +69,25 @@ class TrainReport(Config):
 
 def train_config(name: str, network: Config) -> TrainConfig:
     """Return settings to train a network of that shape; raises `InputError` for networks that are only sampled."""
+    task: TaskConfig
+    match network:
+        case ClipConfig():
+            task = ClipTaskConfig(model=network)
+        case PriorConfig():
+            task = PriorTaskConfig(model=network, clip=Path(SYNTHETIC))
+        case DecoderConfig():
+            task = DecoderTaskConfig(model=network)
+        case UpsamplerConfig():
+            noise = 0.3 if network.noise_conditioning else 0.0
+            task = UpsamplerTaskConfig(model=network, crop_size=network.image_size // CROPS, max_augmentation=noise)
+        case _:
+            kind = type(network).__name__.removesuffix("Config")
+            raise InputError(
+                f"{name} is a {kind}, which is only sampled here; train an unclip prior, decoder, upsampler or CLIP."
+            )
     return TrainConfig(
         name=name,
-        task=_task(name, network),
+        task=task,
         data=DataConfig(folder=SYNTHETIC, embeddings=SYNTHETIC),
         optimizer=OptimizerConfig(learning_rate=1e-4, warmup_images=0),
         batch_size=8,
@@ -110,21 +126,4 @@ def bench_train(config: TrainConfig, *, device: str = "auto", repeats: int = 3) 
         peak=peak,
         machine=describe_machine(place),
         version=__version__,
-    )
-
-
-def _task(name: str, network: Config) -> TaskConfig:
-    match network:
-        case ClipConfig():
-            return ClipTaskConfig(model=network)
-        case PriorConfig():
-            return PriorTaskConfig(model=network, clip=Path(SYNTHETIC))
-        case DecoderConfig():
-            return DecoderTaskConfig(model=network)
-        case UpsamplerConfig():
-            noise = 0.3 if network.noise_conditioning else 0.0
-            return UpsamplerTaskConfig(model=network, crop_size=network.image_size // CROPS, max_augmentation=noise)
-    kind = type(network).__name__.removesuffix("Config")
-    raise InputError(
-        f"{name} is a {kind}, which is only sampled here; train an unclip prior, decoder, upsampler or CLIP."
     )

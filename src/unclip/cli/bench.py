@@ -1,15 +1,13 @@
 """`unclip bench sample` and `unclip bench train`: print what sampling and training take."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option, Typer
 
 from unclip.cli.evaluate import read_evaluation
-from unclip.cli.options import Device, help_of, parse_per_stage, parse_size
-from unclip.cli.train import parse_change
+from unclip.cli.options import AsJson, Device, help_of, parse_changes, parse_per_stage, parse_size
 from unclip.errors import InputError
 from unclip.files import bytes_text
 from unclip.progress import say
@@ -26,35 +24,28 @@ TITLES = ("model", "FID", "CLIP score", "seconds an image", "peak memory", "FLOP
 SERIES = {"emoji": "emoji", "karlo": "karlo", "dalle2-paper": "paper"}
 PLANNED_GPU = "a100"  # as `unclip plan` calls it
 
-bench_app = typer.Typer(help="Measure seconds, memory and operations.", rich_markup_mode=None)
-
-
-@bench_app.callback()
-def bench() -> None:
-    """Measure seconds, memory and operations."""
+bench_app = Typer(help="Measure seconds, memory and operations.", rich_markup_mode=None)
 
 
 @bench_app.command()
 def sample(
-    preset: Annotated[
-        str | None, typer.Option(help="Of a model, or with --stage of a network; random weights.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="A shipped model, a folder or a hub id; emoji.")] = None,
-    stage: Annotated[str | None, typer.Option(help="prior, decoder, upsampler_256, ...; else all.")] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a shape: prior.depth=6.")] = None,
-    batch: Annotated[str, typer.Option(help="Pictures at a time: 1, or several as 1,4,16.")] = "1",
-    size: Annotated[str | None, typer.Option(help=help_of("image_size"))] = None,
-    steps: Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25.")] = None,
-    guidance: Annotated[str | None, typer.Option(help=help_of("guidance_scale"))] = None,
-    sampler: Annotated[str | None, typer.Option(help=help_of("sampler"))] = None,
-    candidates: Annotated[int | None, typer.Option(help="Embeddings the prior draws; a preset: 1.")] = None,
-    text_tokens: Annotated[int | None, typer.Option(help="Length of texts; 0: networks that read none.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; else the device's best.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps to time at least.")] = 3,
-    evaluation: Annotated[Path | None, typer.Option(help="results.json of `unclip evaluate`, for the row.")] = None,
-    price: Annotated[float | None, typer.Option(help="Dollars for an hour of an A100, for the row.")] = None,
+    preset: Annotated[str | None, Option(help="Of a model, or with --stage of a network; random weights.")] = None,
+    model: Annotated[str | None, Option(help="A shipped model, a folder or a hub id; emoji.")] = None,
+    stage: Annotated[str | None, Option(help="prior, decoder, upsampler_256, ...; else all.")] = None,
+    changes: Annotated[list[str] | None, Option("--set", help="Change a shape: prior.depth=6.")] = None,
+    batch: Annotated[str, Option(help="Pictures at a time: 1, or several as 1,4,16.")] = "1",
+    size: Annotated[str | None, Option(help=help_of("image_size"))] = None,
+    steps: Annotated[str | None, Option(help="For all stages, or prior=25,decoder=25.")] = None,
+    guidance: Annotated[str | None, Option(help=help_of("guidance_scale"))] = None,
+    sampler: Annotated[str | None, Option(help=help_of("sampler"))] = None,
+    candidates: Annotated[int | None, Option(help="Embeddings the prior draws; a preset: 1.")] = None,
+    text_tokens: Annotated[int | None, Option(help="Length of texts; 0: networks that read none.")] = None,
+    dtype: Annotated[str | None, Option(help="float32, bfloat16 or float16; else the device's best.")] = None,
+    repeats: Annotated[int, Option(min=1, help="Steps to time at least.")] = 3,
+    evaluation: Annotated[Path | None, Option(help="results.json of `unclip evaluate`, for the row.")] = None,
+    price: Annotated[float | None, Option(help="Dollars for an hour of an A100, for the row.")] = None,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure what drawing takes: seconds by stage, images a second, memory, operations, share of the peak.
 
@@ -65,14 +56,14 @@ def sample(
 
     if price is not None and not 0.0 < price < float("inf"):
         raise InputError(f"--price {price} is not the price of an hour; give dollars above 0.")
-    subject = _choose_subject(preset, model, stage, changes or [], text_tokens)
+    subject = _choose_subject(preset, model, stage, parse_changes(changes), text_tokens)
     quality = None if evaluation is None else read_evaluation(evaluation)
-    parts = batch.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
+    sizes = batch.split(",")
+    if not all(text.strip().isdecimal() and int(text) for text in sizes):
         raise InputError(f"--batch {batch!r} cannot be read; write 1, or several as 1,4,16.")
     report = bench_sample(
         subject,
-        batches=list(dict.fromkeys(map(int, parts))),
+        batches=list(dict.fromkeys(map(int, sizes))),
         settings=resolve_settings(
             subject.settings,
             [name for name in subject.settings if name.startswith("upsampler_")],
@@ -86,7 +77,7 @@ def sample(
         dtype=dtype,
         device=device,
         repeats=repeats,
-        tell=lambda what, done, total: say(f"measuring {what} ({done + 1} of {total})"),
+        tell=lambda job, done, total: say(f"measuring {job} ({done + 1} of {total})"),
     )
     for note in [] if quality is None else _differences(report, quality):
         say(f"note: {note}")
@@ -101,20 +92,20 @@ def sample(
 
 @bench_app.command()
 def train(
-    recipe: Annotated[str | None, typer.Option(help="Such as emoji/decoder; else --preset and --stage.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Of a model or a network.")] = None,
-    stage: Annotated[str | None, typer.Option(help="clip, prior, decoder, upsampler_256, ...")] = None,
+    recipe: Annotated[str | None, Option(help="Such as emoji/decoder; else --preset and --stage.")] = None,
+    preset: Annotated[str | None, Option(help="Of a model or a network.")] = None,
+    stage: Annotated[str | None, Option(help="clip, prior, decoder, upsampler_256, ...")] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a shape, prior.depth=6, or a setting of the recipe.")
+        list[str] | None, Option("--set", help="Change a shape, prior.depth=6, or a setting of the recipe.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images of a step; a preset: 8.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(min=1, help="Images of one forward pass; else all.")] = None,
-    precision: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32.")] = None,
-    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Compute activations again.")] = False,
-    text_tokens: Annotated[int | None, typer.Option(help="Length of texts; 0: networks that read none.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps to time.")] = 3,
+    batch: Annotated[int | None, Option(min=1, help="Images of a step; a preset: 8.")] = None,
+    micro_batch: Annotated[int | None, Option(min=1, help="Images of one forward pass; else all.")] = None,
+    precision: Annotated[str | None, Option(help="bfloat16, float16 or float32.")] = None,
+    checkpointing: Annotated[bool, Option("--checkpointing", help="Compute activations again.")] = False,
+    text_tokens: Annotated[int | None, Option(help="Length of texts; 0: networks that read none.")] = None,
+    repeats: Annotated[int, Option(min=1, help="Steps to time.")] = 3,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure steps of the trainer on made-up samples: seconds, images a second, memory, operations.
 
@@ -122,7 +113,7 @@ def train(
     """
     from unclip.bench import bench_train
 
-    config = _train_config(recipe, preset, stage, changes or [], text_tokens)
+    config = _train_config(recipe, preset, stage, parse_changes(changes), text_tokens)
     rows = micro_batch or config.micro_batch_size
     if batch is not None and micro_batch is None and rows is not None and batch % rows:
         rows = None  # A recipe's own passes need not divide another batch.
@@ -139,7 +130,7 @@ def train(
 
 
 def _choose_subject(
-    preset: str | None, model: str | None, stage: str | None, changes: Sequence[str], text_tokens: int | None
+    preset: str | None, model: str | None, stage: str | None, changes: dict[str, str], text_tokens: int | None
 ) -> "Subject":
     """Return the preset, changed, or the model as it is; raises `InputError` for options that exclude each other."""
     from unclip.bench import model_subject, preset_subject
@@ -152,11 +143,11 @@ def _choose_subject(
         return model_subject(model or "emoji").only(stage)
     if model is not None:
         raise InputError(f"--preset {preset} and --model {model} are two things to measure; give one of them.")
-    return preset_subject(preset, stage).changed(dict(map(parse_change, changes)), text_tokens)
+    return preset_subject(preset, stage).changed(changes, text_tokens)
 
 
 def _train_config(
-    recipe: str | None, preset: str | None, stage: str | None, changes: list[str], text_tokens: int | None
+    recipe: str | None, preset: str | None, stage: str | None, changes: dict[str, str], text_tokens: int | None
 ) -> "TrainConfig":
     """Return the recipe, changed, or settings for the preset; raises `InputError` unless one of the two is given."""
     from unclip.bench import train_config
@@ -172,7 +163,7 @@ def _train_config(
         shape = f"{recipe.split('/')[-1]}."
         settings = {
             f"task.model.{name.removeprefix(shape)}" if name.startswith(shape) else name: value
-            for name, value in map(parse_change, changes)
+            for name, value in changes.items()
         }
         return override(get_recipe(recipe), settings)
     if preset is None:
@@ -184,7 +175,7 @@ def _train_config(
 
 
 def _sample_table(report: "SampleReport") -> str:
-    """Say where it was measured, with a line for each stage and batch, and what they add up to."""
+    """Write where it was measured, a line for each stage and batch, and what they add up to."""
     weights = "random weights" if report.random_weights else "its own weights"
     pixels = f", {report.image_size} px" if report.image_size else ""
     peaks = "; ".join(

@@ -1,14 +1,15 @@
 """The commands for data sets: `unclip data prepare`, `check`, `stats` and `emoji`, and `unclip embed`."""
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
-from unclip.cli.options import AsJson, Device
+from unclip.cli.options import NODE_EXAMPLE, AsJson, Device, parse_pair
 from unclip.errors import InputError
 from unclip.progress import say, show_progress
 
@@ -23,37 +24,30 @@ WORTH_PROCESSES = 2000
 MAX_WORKERS = 8
 MAX_EMBED_WORKERS = 16
 
-Location: TypeAlias = Annotated[str, typer.Argument(help="A folder, a table, a .tar, a saved set, or a URL of shards.")]
-Captions: TypeAlias = Annotated[str | None, typer.Option(help="txt, table, folders or none; else it is found out.")]
-ImageColumn: TypeAlias = Annotated[str | None, typer.Option(help="The table's column of pictures, if unusual.")]
+Location: TypeAlias = Annotated[str, Argument(help="A folder, a table, a .tar, a saved set, or a URL of shards.")]
+Captions: TypeAlias = Annotated[str | None, Option(help="txt, table, folders or none; else it is found out.")]
+ImageColumn: TypeAlias = Annotated[str | None, Option(help="The table's column of pictures, if unusual.")]
 CaptionColumn: TypeAlias = Annotated[
-    str | None, typer.Option(help="The table's column of captions, or the field of each .json, if unusual.")
+    str | None, Option(help="The table's column of captions, or the field of each .json, if unusual.")
 ]
 Workers: TypeAlias = Annotated[
-    int | None, typer.Option(help="Processes that decode pictures; else one, and one per core from 2000 pictures on.")
+    int | None, Option(help="Processes that decode pictures; else one, and one per core from 2000 pictures on.")
 ]
 
-data_app = typer.Typer(help="Make and examine data sets.", rich_markup_mode=None)
-
-
-@data_app.callback()
-def data() -> None:
-    """Make and examine data sets."""
+data_app = Typer(help="Make and examine data sets.", rich_markup_mode=None)
 
 
 @data_app.command()
 def prepare(
     source: Location,
-    out: Annotated[Path, typer.Argument(help="New folder for the shards.")],
-    image_size: Annotated[int, typer.Option(help="Side in pixels.")],
-    crop: Annotated[str, typer.Option(help="center, shortest, pad, stretch or none.")] = "center",
-    allow_upscale: Annotated[
-        bool, typer.Option("--allow-upscale", help="Enlarge pictures that are too small.")
-    ] = False,
-    form: Annotated[str, typer.Option("--format", help="png, webp or jpg.")] = "png",
-    quality: Annotated[int, typer.Option(help="1 to 100, of webp and jpg.")] = 95,
-    samples_per_shard: Annotated[int, typer.Option(help="Samples in each .tar.")] = 1000,
-    shuffle: Annotated[bool, typer.Option(help="Mix the samples; else they keep their order.")] = True,
+    out: Annotated[Path, Argument(help="New folder for the shards.")],
+    image_size: Annotated[int, Option(help="Side in pixels.")],
+    crop: Annotated[str, Option(help="center, shortest, pad, stretch or none.")] = "center",
+    allow_upscale: Annotated[bool, Option("--allow-upscale", help="Enlarge pictures that are too small.")] = False,
+    form: Annotated[str, Option("--format", help="png, webp or jpg.")] = "png",
+    quality: Annotated[int, Option(help="1 to 100, of webp and jpg.")] = 95,
+    samples_per_shard: Annotated[int, Option(help="Samples in each .tar.")] = 1000,
+    shuffle: Annotated[bool, Option(help="Mix the samples; else they keep their order.")] = True,
     captions: Captions = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
@@ -70,41 +64,32 @@ def prepare(
     from unclip.data import PrepareConfig
     from unclip.data import prepare as write
 
-    settings = {
-        "image_size": image_size,
-        "crop": crop,
-        "allow_upscale": allow_upscale,
-        "form": {"suffix": form, "quality": quality},
-        "samples_per_shard": samples_per_shard,
-        "shuffle": shuffle,
-    }
+    settings = {"image_size": image_size, "crop": crop, "allow_upscale": allow_upscale, "shuffle": shuffle}
+    settings |= {"samples_per_shard": samples_per_shard, "form": {"suffix": form, "quality": quality}}
     config = load_config(PrepareConfig, settings)
-    opened = open_source(source, captions, image_column, caption_column)
-    progress = partial(show_progress, "prepare", unit="pictures")
-    done = write(opened, out, config, progress, num_workers=num_workers(workers, opened))
-    if as_json:
-        print(done.model_dump_json())
-        return
-    skipped = f"; {done.num_skipped} skipped, see {out / 'skipped.jsonl'}" if done.num_skipped else ""
-    without = f", {done.num_uncaptioned} without a caption" if done.num_uncaptioned else ""
-    print(f"{out}: {done.num_written} samples{without} in {len(done.shards)} shards{skipped}")
+    samples, processes = open_source(source, captions, image_column, caption_column, workers)
+    prepared = write(samples, out, config, partial(show_progress, "prepare", unit="pictures"), num_workers=processes)
+    skipped = f"; {prepared.num_skipped} skipped, see {out / 'skipped.jsonl'}" if prepared.num_skipped else ""
+    without = f", {prepared.num_uncaptioned} without a caption" if prepared.num_uncaptioned else ""
+    summary = f"{out}: {prepared.num_written} samples{without} in {len(prepared.shards)} shards{skipped}"
+    print(prepared.model_dump_json() if as_json else summary)
 
 
 @data_app.command()
 def check(
     source: Location,
-    min_side: Annotated[int, typer.Option(help="Pixels that the shorter side has at least.")] = 64,
-    max_aspect: Annotated[float, typer.Option(help="Longer side by shorter side, at most.")] = 4.0,
-    max_distance: Annotated[int, typer.Option(help="Bits of 64 in which hashes of duplicates differ, at most.")] = 4,
-    nsfw: Annotated[str | None, typer.Option(help="module:function that scores a PIL picture.")] = None,
-    nsfw_threshold: Annotated[float, typer.Option(help="The score from which a picture is a finding.")] = 0.5,
-    max_bad: Annotated[float, typer.Option(help="Share of bad samples, 0 to 1, up to which the exit code is 0.")] = 0.0,
+    min_side: Annotated[int, Option(help="Pixels that the shorter side has at least.")] = 64,
+    max_aspect: Annotated[float, Option(help="Longer side by shorter side, at most.")] = 4.0,
+    max_distance: Annotated[int, Option(help="Bits of 64 in which hashes of duplicates differ, at most.")] = 4,
+    nsfw: Annotated[str | None, Option(help="module:function that scores a PIL picture.")] = None,
+    nsfw_threshold: Annotated[float, Option(help="The score from which a picture is a finding.")] = 0.5,
+    max_bad: Annotated[float, Option(help="Share of bad samples, 0 to 1, up to which the exit code is 0.")] = 0.0,
     captions: Captions = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
     workers: Workers = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="A .json file for the whole report.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as one line of JSON.")] = False,
+    out: Annotated[Path | None, Option("-o", "--out", help="A .json file for the whole report.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print the whole report as one line of JSON.")] = False,
 ) -> None:
     """Find pictures that are unreadable, tiny, extreme, double or without caption, and say what the captions are like.
 
@@ -121,20 +106,18 @@ def check(
     settings = {"min_side": min_side, "max_aspect": max_aspect, "max_distance": max_distance}
     config = load_config(CheckConfig, {**settings, "nsfw_threshold": nsfw_threshold})
     judge = None if nsfw is None else import_function(nsfw)
-    opened = open_source(source, captions, image_column, caption_column)
+    samples, processes = open_source(source, captions, image_column, caption_column, workers)
     progress = partial(show_progress, "check", unit="pictures")
-    report = find(opened, config, progress, nsfw=judge, num_workers=num_workers(workers, opened))
+    report = find(samples, config, progress, nsfw=judge, num_workers=processes)
     if out is not None:
         atomic_write(out, report.model_dump_json(indent=1) + "\n")
     print(report.model_dump_json() if as_json else check_text(report))
     if report.bad_share > max_bad:
-        raise typer.Exit(FINDINGS_EXIT)
+        raise Exit(FINDINGS_EXIT)
 
 
 def import_function(name: str) -> Callable[..., Any]:
-    """The function called `module:function`; raises `InputError` where there is none."""
-    import importlib
-
+    """Import the function called `module:function`; raises `InputError` if there is none."""
     module, _, function = name.partition(":")
     try:
         imported = getattr(importlib.import_module(module), function)
@@ -146,13 +129,12 @@ def import_function(name: str) -> Callable[..., Any]:
 
 
 def check_text(report: "CheckReport") -> str:
-    """The first findings, a line each, and a summary."""
-    lines = [f"{found.name}: {found.problem} ({found.detail})" for found in report.findings[:NUM_SHOWN]]
+    """Write the first findings, a line each, and a summary."""
+    lines = [f"{finding.name}: {finding.problem} ({finding.detail})" for finding in report.findings[:NUM_SHOWN]]
     if len(report.findings) > NUM_SHOWN:
         lines.append(f"... and {len(report.findings) - NUM_SHOWN} more; -o FILE writes them all")
     captions = report.captions
-    repeated = [f"{count} times {text!r}" for text, count in list(captions.repeated_captions.items())[:3]]
-    if repeated:
+    if repeated := [f"{count} times {text!r}" for text, count in list(captions.repeated_captions.items())[:3]]:
         lines.append(f"captions that repeat: {', '.join(repeated)}")
     if captions.num_captions == 0:
         lines.append("no sample has a caption: train without text, or name the captions' field by --caption-column")
@@ -166,7 +148,7 @@ def check_text(report: "CheckReport") -> str:
 @data_app.command()
 def stats(
     source: Location,
-    image_size: Annotated[int, typer.Option(help="Estimate what shards of this size would take.")] = 64,
+    image_size: Annotated[int, Option(help="Estimate what shards of this size would take.")] = 64,
     captions: Captions = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
@@ -175,17 +157,16 @@ def stats(
 ) -> None:
     """Show how many pictures there are, their sizes and colours, what the captions are like, and the disk they need."""
     from unclip.data import PrepareConfig
-    from unclip.data import stats as count
+    from unclip.data import stats as measure
 
-    opened = open_source(source, captions, image_column, caption_column)
-    prepared = PrepareConfig(image_size=image_size, allow_upscale=True)
-    progress = partial(show_progress, "stats", unit="pictures")
-    counted = count(opened, prepared, progress, num_workers=num_workers(workers, opened))
+    samples, processes = open_source(source, captions, image_column, caption_column, workers)
+    config = PrepareConfig(image_size=image_size, allow_upscale=True)
+    counted = measure(samples, config, partial(show_progress, "stats", unit="pictures"), num_workers=processes)
     print(counted.model_dump_json() if as_json else stats_text(counted, image_size))
 
 
 def stats_text(counted: "Stats", image_size: int) -> str:
-    """A line for each kind of number."""
+    """Write a line for each kind of number."""
 
     def classes(counts: Mapping[str, int]) -> str:
         return ", ".join(f"{label}: {count:,}" for label, count in counts.items() if count)
@@ -202,12 +183,11 @@ def stats_text(counted: "Stats", image_size: int) -> str:
         f"{captions.num_uncaptioned:,} pictures have none",
     }
     if captions.words is not None and captions.tokens is not None:
-        spans = {"words": captions.words, "tokens": captions.tokens}
-        words, tokens = (f"{span.smallest:g} to {span.largest:g}" for span in spans.values())
+        spans = (captions.words, captions.tokens)
+        words, tokens = ((f"{span.smallest:g} to {span.largest:g}", f"median {span.median:g}") for span in spans)
         rows |= {
-            "words": f"{words} a caption, median {captions.words.median:g}",
-            "tokens": f"{tokens}, median {captions.tokens.median:g}; "
-            f"{captions.num_cut:,} captions are longer than the 77 CLIP reads",
+            "words": f"{words[0]} a caption, {words[1]}",
+            "tokens": f"{', '.join(tokens)}; {captions.num_cut:,} captions are longer than the 77 CLIP reads",
             "frequent words": ", ".join(f"{word} {n}" for word, n in list(captions.frequent_words.items())[:10]),
         }
     rows["as shards"] = f"about {counted.prepared_bytes / 1e6:,.1f} MB at {image_size} pixels, PNG"
@@ -216,9 +196,9 @@ def stats_text(counted: "Stats", image_size: int) -> str:
 
 @data_app.command()
 def emoji(
-    out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
-    image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    out: Annotated[Path, Argument(help="Folder for the shards.")],
+    image_size: Annotated[int, Option(help="Side of the pictures in pixels.")] = 64,
+    split: Annotated[str, Option(help="train or test.")] = "train",
 ) -> None:
     """Rasterise the emoji set into WebDataset shards."""
     from unclip.data import write_emoji_shards
@@ -227,18 +207,20 @@ def emoji(
     print(out)
 
 
-def open_source(location: str, captions: str | None, image_column: str | None, caption_column: str | None) -> "Source":
-    """Open the source and say on stderr what it was taken for."""
+def open_source(
+    location: str, captions: str | None, image_column: str | None, caption_column: str | None, workers: int | None
+) -> tuple["Source", int]:
+    """Open the source and say on stderr what it was taken for; returns it and the processes that decode it."""
     from unclip import data
 
     source = data.open_source(location, captions, image_column=image_column, caption_column=caption_column)
     without = f"; {source.num_uncaptioned} without a caption" if source.num_uncaptioned else ""
     say(f"{location}: {source.description}{without}")
-    return source
+    return source, num_workers(workers, source)
 
 
 def num_workers(workers: int | None, source: "Source") -> int:
-    """How many processes to use: those asked for, or as many as are worth it."""
+    """Return how many processes to use: `workers`, or as many as are worth their start."""
     if workers is None:
         return min(os.cpu_count() or 1, MAX_WORKERS) if len(source) >= WORTH_PROCESSES else 1
     if workers < 1:
@@ -247,54 +229,37 @@ def num_workers(workers: int | None, source: "Source") -> int:
 
 
 def embed(
-    shards: Annotated[str, typer.Argument(help="A folder of .tar shards, or s3://... or https://...")],
-    clip: Annotated[str, typer.Option(help="A shipped model, a folder or a hub id; only its CLIP is read.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the features; what is there stays.")],
-    hidden: Annotated[bool, typer.Option("--hidden", help="Keep the hidden states of the captions too.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Pictures that go through CLIP together.")] = 256,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode pictures; else by the device.")] = None,
+    shards: Annotated[str, Argument(help="A folder of .tar shards, or s3://... or https://...")],
+    clip: Annotated[str, Option(help="A shipped model, a folder or a hub id; only its CLIP is read.")],
+    out: Annotated[Path, Option("-o", "--out", help="Folder for the features; what is there stays.")],
+    hidden: Annotated[bool, Option("--hidden", help="Keep the hidden states of the captions too.")] = False,
+    batch_size: Annotated[int, Option(help="Pictures that go through CLIP together.")] = 256,
+    workers: Annotated[int | None, Option(help="Processes that decode pictures; else by the device.")] = None,
     device: Device = "auto",
-    node: Annotated[str, typer.Option(help="This machine's share: 0/4 to 3/4 on four that share the folder.")] = "0/1",
-    ray: Annotated[int | None, typer.Option(help="Compute on Ray (RAY_ADDRESS) by this many workers.")] = None,
-    cpus: Annotated[float, typer.Option(help="CPUs, and threads, of each of Ray's workers.")] = 1.0,
-    gpus: Annotated[float, typer.Option(help="GPUs of each of Ray's workers.")] = 0.0,
+    node: Annotated[str, Option(help="This machine's share: 0/4 to 3/4 on four that share the folder.")] = "0/1",
+    ray: Annotated[int | None, Option(help="Compute on Ray (RAY_ADDRESS) by this many workers.")] = None,
+    cpus: Annotated[float, Option(help="CPUs, and threads, of each of Ray's workers.")] = 1.0,
+    gpus: Annotated[float, Option(help="GPUs of each of Ray's workers.")] = 0.0,
 ) -> None:
     """Compute CLIP's features of pictures and captions; the same command again goes on where it stopped."""
     from unclip import data
     from unclip.model import open_clip
     from unclip.runtime import resolve_device
 
-    share, progress = parse_node(node), partial(show_progress, "embedding", unit="samples")
+    share = parse_pair("--node", node, "/", NODE_EXAMPLE)
+    options: dict[str, Any] = {"hidden": hidden, "batch_size": batch_size}
+    options["progress"] = partial(show_progress, "embedding", unit="samples")
     if ray is not None:
         if share != (0, 1):
             raise InputError(f"--node {node} and --ray both divide the work; give one of them.")
-        report = data.embed_on_ray(
-            shards,
-            partial(open_clip, clip),
-            out,
-            hidden=hidden,
-            batch_size=batch_size,
-            num_workers=workers or 0,
-            num_actors=ray,
-            cpus_per_actor=cpus,
-            gpus_per_actor=gpus,
-            progress=progress,
-        )
+        options |= {"num_actors": ray, "cpus_per_actor": cpus, "gpus_per_actor": gpus, "num_workers": workers or 0}
+        report = data.embed_on_ray(shards, partial(open_clip, clip), out, **options)
     else:
         if workers is None:
             # The tower needs the cores of a CPU; a GPU needs one to decode for it on each core.
             on_cpu = resolve_device(device).type == "cpu"
             workers = 1 if on_cpu else min(os.cpu_count() or 1, MAX_EMBED_WORKERS)
-        report = data.embed(
-            shards,
-            open_clip(clip, device),
-            out,
-            hidden=hidden,
-            batch_size=batch_size,
-            num_workers=workers,
-            node=share,
-            progress=progress,
-        )
+        report = data.embed(shards, open_clip(clip, device), out, num_workers=workers, node=share, **options)
     lines = [f"embedded {report.num_samples} samples of {report.num_shards} shards"]
     lines += [f"left out {key}: {reason}" for key, reason in list(report.damaged.items())[:NUM_DAMAGED_SHOWN]]
     if len(report.damaged) > NUM_DAMAGED_SHOWN:
@@ -302,11 +267,3 @@ def embed(
     if not report.finished:
         lines.append("shards of other machines are not there yet; the last of them writes the statistics")
     print("\n".join([*lines, str(report.out)]))
-
-
-def parse_node(text: str) -> tuple[int, int]:
-    """`0/4` as numbers; raises `InputError` for anything else."""
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal()):
-        raise InputError(f"--node {text!r} cannot be read; write 0/4 for the first of four machines.")
-    return int(number), int(count)

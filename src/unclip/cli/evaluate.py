@@ -2,16 +2,15 @@
 
 import inspect
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
+from typer.models import ArgumentInfo
 
-from unclip.cli.data import parse_node
-from unclip.cli.options import AsJson, Device, help_of, parse_per_stage
+from unclip.cli.options import NODE_EXAMPLE, AsJson, Device, help_of, parse_pair, parse_per_stage
 from unclip.errors import InputError, did_you_mean
 from unclip.progress import on_terminal, say, show_progress
 
@@ -25,34 +24,34 @@ SWEPT = {"guidance": ("guidance_scale", float), "steps": ("num_steps", int), "sa
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="A shipped model, a folder or a hub id.")] = None,
-    prompts: Annotated[str | None, typer.Option(help="A .txt, COCO's .json, or a set of captioned pictures.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Real pictures: a folder, a table or shards.")] = None,
+    model: Annotated[str | None, Argument(help="A shipped model, a folder or a hub id.")] = None,
+    prompts: Annotated[str | None, Option(help="A .txt, COCO's .json, or a set of captioned pictures.")] = None,
+    reference: Annotated[str | None, Option(help="Real pictures: a folder, a table or shards.")] = None,
     coco: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="CAPTIONS.json FOLDER", help="Both of COCO: 30,000 captions at 256 px."),
+        Option(metavar="CAPTIONS.json FOLDER", help="Both of COCO: 30,000 captions at 256 px."),
     ] = None,
-    images: Annotated[str | None, typer.Option(help="Pictures to evaluate in place of a model.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results; work goes on there.")] = None,
-    metrics: Annotated[str | None, typer.Option(help="fid,kid,...; else all that there are features for.")] = None,
-    features: Annotated[str, typer.Option(help="inception, dinov2-vitl14, clip:MODEL; with commas.")] = "inception",
-    weights: Annotated[list[str] | None, typer.Option(help="inception=FILE: weights of a feature network.")] = None,
-    num_images: Annotated[int | None, typer.Option("-n", "--num-images", help=help_of("num_images"))] = None,
-    images_per_prompt: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 1,
-    size: Annotated[int | None, typer.Option(help="Side at which pictures are compared.")] = None,
-    seed: Annotated[int, typer.Option(help="Of captions and pictures.")] = 0,
-    steps: Annotated[str | None, typer.Option(help="For all stages, or prior=25,decoder=25.")] = None,
-    guidance: Annotated[str | None, typer.Option(help=help_of("guidance_scale"))] = None,
-    sampler: Annotated[str | None, typer.Option(help="As for generate; also per stage.")] = None,
-    sweep: Annotated[list[str] | None, typer.Option(help="guidance.decoder=1,2,3: evaluate each.")] = None,
-    bootstrap: Annotated[int, typer.Option(help="Sets redrawn for 95 % intervals; 0: none.")] = 0,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures that go through a network together.")] = None,
-    suites: Annotated[str | None, typer.Option(help="prior,round_trip,upsampler,diversity: single stages.")] = None,
-    suite_pictures: Annotated[int, typer.Option(help="Real pictures that suites look at.")] = 64,
-    keep_pictures: Annotated[bool, typer.Option("--keep-pictures", help="Keep all, not only the first 64.")] = False,
-    node: Annotated[str | None, typer.Option(help="This process's share: 0/4 to 3/4; else torchrun's.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where features of folders are kept; else UNCLIP_CACHE.")] = None,
-    card: Annotated[Path | None, typer.Option(help="A model card that gets the figures between its marks.")] = None,
+    images: Annotated[str | None, Option(help="Pictures to evaluate in place of a model.")] = None,
+    out: Annotated[Path | None, Option("-o", "--out", help="Folder for the results; work goes on there.")] = None,
+    metrics: Annotated[str | None, Option(help="fid,kid,...; else all that there are features for.")] = None,
+    features: Annotated[str, Option(help="inception, dinov2-vitl14, clip:MODEL; with commas.")] = "inception",
+    weights: Annotated[list[str] | None, Option(help="inception=FILE: weights of a feature network.")] = None,
+    num_images: Annotated[int | None, Option("-n", "--num-images", help=help_of("num_images"))] = None,
+    images_per_prompt: Annotated[int, Option(help="Pictures of each prompt.")] = 1,
+    size: Annotated[int | None, Option(help="Side at which pictures are compared.")] = None,
+    seed: Annotated[int, Option(help="Of captions and pictures.")] = 0,
+    steps: Annotated[str | None, Option(help="For all stages, or prior=25,decoder=25.")] = None,
+    guidance: Annotated[str | None, Option(help=help_of("guidance_scale"))] = None,
+    sampler: Annotated[str | None, Option(help="As for generate; also per stage.")] = None,
+    sweep: Annotated[list[str] | None, Option(help="guidance.decoder=1,2,3: evaluate each.")] = None,
+    bootstrap: Annotated[int, Option(help="Sets redrawn for 95 % intervals; 0: none.")] = 0,
+    batch_size: Annotated[int | None, Option(help="Pictures that go through a network together.")] = None,
+    suites: Annotated[str | None, Option(help="prior,round_trip,upsampler,diversity: single stages.")] = None,
+    suite_pictures: Annotated[int, Option(help="Real pictures that suites look at.")] = 64,
+    keep_pictures: Annotated[bool, Option("--keep-pictures", help="Keep all, not only the first 64.")] = False,
+    node: Annotated[str | None, Option(help="This process's share: 0/4 to 3/4; else torchrun's.")] = None,
+    cache: Annotated[Path | None, Option(help="Where features of folders are kept; else UNCLIP_CACHE.")] = None,
+    card: Annotated[Path | None, Option(help="A model card that gets the figures between its marks.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -62,19 +61,19 @@ def evaluate(
         if prompts is not None or reference is not None:
             raise InputError("--coco brings prompts and reference; leave out --prompts and --reference.")
         prompts, reference, size = coco[0], coco[1], size or COCO_SIZE
-    _check_subject(model, images, prompts, out)
-    if card is not None and not card.is_file():
-        raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
+    _check_subject(model, images, prompts, out, card)
     from unclip.evaluate import EvaluateOptions, embed_in_card, evaluate_folders, evaluate_model
     from unclip.pipelines import UnClip
+    from unclip.training.distributed import launcher_share
 
+    share, device = launcher_share(device)
     options = EvaluateOptions(
         metrics=_names(metrics),
         size=size,
         seed=seed,
         bootstrap=bootstrap,
         batch_size=batch_size,
-        node=_launcher_share() if node is None else parse_node(node),
+        node=share if node is None else parse_pair("--node", node, "/", NODE_EXAMPLE),
         cache=cache,
         num_images=num_images,
         images_per_prompt=images_per_prompt,
@@ -87,55 +86,56 @@ def evaluate(
         keep_pictures=keep_pictures,
         command=command,
     )
-    device = _launcher_device(device)
     pipe = None if model is None else UnClip.load(model, device)
-    _check_paths(prompts, reference, images)
+    for location in filter(None, (prompts, reference, images)):  # before networks are fetched
+        if not ("://" in location or any(mark in location for mark in "*{") or Path(location).exists()):
+            raise InputError(f"there is no {location}; give a file or folder that is there.")
     networks = _open_networks(_names(features) or [], weights or [], device, cache)
+    shared: dict[str, Any] = {"options": options, "progress": _show_progress}
     try:
         if pipe is not None and prompts is not None and out is not None:
-            result = evaluate_model(pipe, prompts, reference, networks, out, options=options, progress=_show_progress)
+            result = evaluate_model(pipe, prompts, reference, networks, out, **shared)
         else:
             assert images is not None, "checked above"
-            result = evaluate_folders(
-                images, reference, networks, out, options=options, captions=prompts, progress=_show_progress
-            )
+            result = evaluate_folders(images, reference, networks, out, captions=prompts, **shared)
     except KeyboardInterrupt:
         say("unclip: interrupted; the same command goes on")
         raise
     if card is not None and result is not None:
-        embed_in_card(card, result, command=options.command)
+        embed_in_card(card, result, command=command)
     _print_result(result, out, as_json)
 
 
-def _check_subject(model: str | None, images: str | None, prompts: str | None, out: Path | None) -> None:
-    """Raise `InputError` unless there is either a model with prompts and a folder, or a folder of pictures."""
+def _check_subject(
+    model: str | None, images: str | None, prompts: str | None, out: Path | None, card: Path | None
+) -> None:
+    """Raise `InputError` unless a model has prompts and a folder, or there are pictures; a card must exist."""
     if (model is None) == (images is None):
         raise InputError("give either a model to draw with, or --images FOLDER.")
     if model is not None and prompts is None:
         raise InputError(f"{model} draws prompts; give --prompts FILE, or --coco CAPTIONS.json FOLDER.")
     if model is not None and out is None:
         raise InputError("drawn pictures are kept, so that an interrupted run can resume; name one with -o FOLDER.")
+    if card is not None and not card.is_file():
+        raise InputError(f"there is no model card {card}; give a Markdown file that is there.")
 
 
 def _command_line(values: Mapping[str, object]) -> str:
-    """The command line of these parameters of `evaluate`, those that are not the defaults.
+    """Write the command line of these parameters of `evaluate`, without defaults.
 
     Not the process's own arguments: those may be another program's, a notebook's or a server's.
     """
     words = ["unclip", "evaluate"]
     for name, parameter in inspect.signature(evaluate).parameters.items():
         value, info = values[name], parameter.annotation.__metadata__[0]
-        if value == parameter.default:
-            continue
-        long_names = [text for text in info.param_decls or () if text.startswith("--")]
-        option = long_names[0] if long_names else f"--{name.replace('_', '-')}"
-        if isinstance(info, typer.models.ArgumentInfo):
-            words.append(str(value))
-        elif value is True:
-            words.append(option)
-        else:
+        # typer keeps the first name of an annotated option as its default.
+        flags = [flag for flag in (info.default, *(info.param_decls or ())) if str(flag).startswith("--")]
+        option = [] if isinstance(info, ArgumentInfo) else flags[:1] or [f"--{name.replace('_', '-')}"]
+        if value is True:
+            words += option
+        elif value != parameter.default:
             for one in value if isinstance(value, list) else [value]:
-                words += [option, *map(str, one if isinstance(one, tuple) else [one])]
+                words += [*option, *map(str, one if isinstance(one, tuple) else [one])]
     return shlex.join(words)
 
 
@@ -144,7 +144,7 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def _parse_sweep(text: str) -> tuple[str, list[Any]]:
-    """`guidance.decoder=1,2` as the name of a setting and its values; raises `InputError` for anything else."""
+    """Read `guidance.decoder=1,2` as a setting and its values; raises `InputError` for anything else."""
     name, separator, values = text.partition("=")
     option, dot, stage = name.strip().partition(".")
     if not separator or option not in SWEPT:
@@ -157,33 +157,10 @@ def _parse_sweep(text: str) -> tuple[str, list[Any]]:
         raise InputError(f"--sweep {text!r} has a value that is no number; write guidance.decoder=1,2,3.") from None
 
 
-def _launcher_share() -> tuple[int, int]:
-    """This process's number and the number of all, as a launcher such as torchrun says."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _launcher_device(device: str) -> str:
-    """The GPU of a launcher's process, where no device was named."""
-    rank = os.environ.get("LOCAL_RANK")
-    if device != "auto" or rank is None:
-        return device
-    import torch
-
-    return f"cuda:{rank}" if torch.cuda.is_available() else device
-
-
-def _check_paths(*locations: str | None) -> None:
-    """Raise `InputError` for a file that does not exist, before networks are fetched."""
-    for location in filter(None, locations):
-        is_pattern = "://" in location or any(mark in location for mark in "*{")
-        if not is_pattern and not Path(location).exists():
-            raise InputError(f"there is no {location}; give a file or folder that is there.")
-
-
 def _open_networks(
     names: Sequence[str], weights: Sequence[str], device: str, cache: Path | None
 ) -> "list[FeatureNetwork]":
-    """The networks of these names, with weights from `inception=FILE`; raises `InputError` for one that is not used."""
+    """Open feature networks, with weights from `inception=FILE`; raises `InputError` for those of an unused network."""
     from unclip.evaluate import open_features
 
     files = dict[str, Path]()
@@ -229,9 +206,9 @@ def _print_result(result: "Evaluation | None", out: Path | None, as_json: bool) 
 
 def compare(
     results: Annotated[
-        list[Path], typer.Argument(help="results.json of `evaluate`, lines that `bench sample --json` printed.")
+        list[Path], Argument(help="results.json of `evaluate`, lines that `bench sample --json` printed.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for comparison.html and comparison.md.")],
+    out: Annotated[Path, Option("-o", "--out", help="Folder for comparison.html and comparison.md.")],
 ) -> None:
     """Put evaluations and timings on one page: tables, quality against seconds, memory against size."""
     from unclip.evaluate import write_comparison
@@ -247,29 +224,27 @@ def compare(
 
 
 def read_evaluation(path: Path) -> "Evaluation":
-    """The one evaluation in a file; raises `InputError` and `ConfigError` in one line for anything else."""
-    records = list(_read_objects(path))
+    """Read the one evaluation in a file; raises `InputError` and `ConfigError` in one line for anything else."""
+    records = _read_objects(path)
     if len(records) != 1:
         raise InputError(f"{path} holds {len(records)} results, not one; give the results.json of an evaluation.")
     return _evaluation(path, records[0])
 
 
-def _read_objects(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The JSON object that a file holds, or one in each of its lines."""
+def _read_objects(path: Path) -> list[Mapping[str, Any]]:
+    """Read the JSON objects that follow each other in a file."""
+    records = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8").strip()
+        while text:
+            record, end = json.JSONDecoder().raw_decode(text)
+            records.append(record)
+            text = text[end:].lstrip()
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give the results.json of an evaluation.") from None
-    lines = [line for line in text.splitlines() if line.strip()]
-    is_a_line_each = all(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
-    for part in lines if is_a_line_each else [text]:
-        try:
-            record = json.loads(part)
-        except ValueError as error:
-            raise InputError(f"{path} is no JSON ({error}); give the results.json of an evaluation.") from None
-        if not isinstance(record, dict):
-            raise InputError(f"{path} holds no evaluation and no timing; give the results.json of one.")
-        yield record
+        raise InputError(f"{path} cannot be read as JSON ({error}); give the results.json of an evaluation.") from None
+    if not all(isinstance(record, dict) for record in records):
+        raise InputError(f"{path} holds no evaluation and no timing; give the results.json of one.")
+    return records
 
 
 def _evaluation(path: Path, record: Mapping[str, Any]) -> "Evaluation":
@@ -282,19 +257,13 @@ def _evaluation(path: Path, record: Mapping[str, Any]) -> "Evaluation":
 
 
 def _speeds(path: Path, record: Mapping[str, Any]) -> Iterator["Speed"]:
-    """A timing for each batch size of a benchmark."""
+    """Read a timing for each batch size of a benchmark."""
     from unclip.config import load_config
     from unclip.evaluate import Speed
 
     if record.get("image_size") is None:
         raise InputError(f"{path} has timings of {record.get('subject')} without a picture; measure all stages.")
+    shared = {name: record[name] for name in ("subject", "image_size", "machine")}
     for batch in record["batches"]:
-        values = {
-            "subject": record["subject"],
-            "image_size": record["image_size"],
-            "batch_size": batch["batch"],
-            "seconds_per_image": batch["seconds_per_image"],
-            "peak_bytes": batch["peak_memory_bytes"],
-            "machine": record["machine"],
-        }
-        yield load_config(Speed, values)
+        figures = {"seconds_per_image": batch["seconds_per_image"], "peak_bytes": batch["peak_memory_bytes"]}
+        yield load_config(Speed, {**shared, **figures, "batch_size": batch["batch"]})

@@ -13,25 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from unclip import __version__
+from unclip.cli import tasks
 from unclip.cli.bench import bench_app
 from unclip.cli.data import data_app, embed
 from unclip.cli.evaluate import compare, evaluate
 from unclip.cli.models import assemble, basis, convert, ema, info
 from unclip.cli.options import RENAMED
 from unclip.cli.plan import plan
-from unclip.cli.tasks import (
-    edit,
-    finish,
-    generate,
-    image_to_image,
-    inpaint,
-    interpolate,
-    mix,
-    outpaint,
-    probe,
-    upscale,
-    variations,
-)
 from unclip.cli.train import train
 from unclip.errors import UnclipError
 from unclip.files import expand_home
@@ -44,11 +32,11 @@ CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-COMMANDS = (
-    generate, variations, image_to_image, mix, interpolate, edit, inpaint, outpaint, upscale, probe, finish, train,
-    assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
-)  # fmt: skip
-for command in COMMANDS:
+for command in (
+    tasks.generate, tasks.variations, tasks.image_to_image, tasks.mix, tasks.interpolate, tasks.edit, tasks.inpaint,
+    tasks.outpaint, tasks.upscale, tasks.probe, tasks.finish, train, assemble, plan, embed, evaluate, compare, ema,
+    convert, info, basis,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
@@ -111,7 +99,7 @@ def _fail(message: str) -> int:
 
 # Shells replace ~ at the start of a word alone, and not where no such user is.
 def _expand_home(argument: str) -> str:
-    """The argument with the home folder that `~/…`, `--option=~…` or `key=~…` stands for."""
+    """Write out the home folder that `~/…`, `--option=~…` or `key=~…` stands for."""
     match = re.fullmatch(r"((?:-*[\w.-]+=)?)(~[\w.-]*(?:/.*)?)", argument, flags=re.DOTALL)
     if match is None or not (match[1] or "/" in match[2]):
         return argument
@@ -119,17 +107,13 @@ def _expand_home(argument: str) -> str:
 
 
 def _as_typed(message: str, arguments: Sequence[str]) -> str:
-    """The message of a part below, with settings called as the command's options are: `num_steps` is `--steps`."""
+    """Call settings in the message of a part below as the command's options are: `num_steps` is `--steps`."""
     command = typer.main.get_command(app)
     for word in arguments:
         if not isinstance(command, TyperGroup) or word not in command.commands:
             break
         command = command.commands[word]
-    options = {
-        str(parameter.name): max(parameter.opts, key=len)
-        for parameter in command.params
-        if parameter.param_type_name == "option"
-    }
+    options = {str(one.name): max(one.opts, key=len) for one in command.params if one.param_type_name == "option"}
     options |= {name: options[option] for name, option in RENAMED.items() if option in options}
     for name, option in options.items():
         # A name without an underscore is also a word of English, unless a value follows.
@@ -150,7 +134,7 @@ def _forget(stream: TextIO | None) -> None:
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An error handler of codecs: bytes that a name came from, or an escape."""
+    """Handle an error of codecs: with the bytes that a name came from, or an escape."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-import typer
+from typer import Argument, Option
 
 from unclip.cli.options import AsJson, Device, ModelName
 from unclip.errors import InputError
@@ -13,22 +13,19 @@ from unclip.files import bytes_text
 from unclip.progress import say, show_progress
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
     from unclip.model import ModelInfo, StageInfo
 
 INFO_COLUMNS = "  {:<18} {:>13} {:>11} {:>9} {:>9} {:>9}  {}"
 STORAGES = ("float32", "bfloat16", "int8")
-Storage: TypeAlias = Annotated[str | None, typer.Option(help="float32, bfloat16 or int8; else as it is stored.")]
+Storage: TypeAlias = Annotated[str | None, Option(help="float32, bfloat16 or int8; else as it is stored.")]
 PART = "A run of `unclip train`, its file, or a model"
 NEW_FOLDER = "A folder that does not exist yet, or is empty."
-BASIS_FILE = Path("embedding_basis.safetensors")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="A shipped model, a folder, a hub id, or a preset.")] = "emoji",
+    model: Annotated[str, Argument(help="A shipped model, a folder, a hub id, or a preset.")] = "emoji",
     as_json: AsJson = False,
 ) -> None:
     """Show the stages of a model, what they cost and their default settings.
@@ -43,7 +40,7 @@ def info(
 
 
 def info_text(described: "ModelInfo") -> str:
-    """A line about the model, the head of a table, a line per stage, the sums, and what does not fit diffusers."""
+    """Write a line about the model, a table of its stages and their sums, and what does not fit diffusers."""
     stages, obstacles = described.stages, described.not_in_diffusers
     sizes = ", ".join(f"{size} px" for size in described.image_sizes)
     files = bytes_text(sum(stage.num_bytes or 0 for stage in stages))
@@ -69,17 +66,16 @@ def _stage_row(stage: "StageInfo", described: "ModelInfo") -> str:
         notes.append(f"{steps} of {settings.sampler}, guidance {settings.guidance_scale:g}")
     notes += [] if stage.storage is None else [f"stored as {stage.storage}"]
     notes.append(f"computes in {stage.number_format}")
-    memory = map(bytes_text, stage.memory.values())
-    flops = f"{stage.flops_per_step / 1e9:,.2f}"
-    return INFO_COLUMNS.format(stage.name, f"{stage.num_parameters:,}", flops, *memory, "; ".join(notes))
+    counts = (f"{stage.num_parameters:,}", f"{stage.flops_per_step / 1e9:,.2f}")
+    return INFO_COLUMNS.format(stage.name, *counts, *map(bytes_text, stage.memory.values()), "; ".join(notes))
 
 
 def convert(
-    sources: Annotated[list[str], typer.Argument(metavar="SRC", help="A model, or its parts: folders, files, ids.")],
-    folder: Annotated[Path, typer.Argument(metavar="DST", help=NEW_FOLDER)],
-    to: Annotated[str, typer.Option(help="unclip, or diffusers: for models of Karlo's shape, see info.")] = "unclip",
+    sources: Annotated[list[str], Argument(metavar="SRC", help="A model, or its parts: folders, files, ids.")],
+    folder: Annotated[Path, Argument(metavar="DST", help=NEW_FOLDER)],
+    to: Annotated[str, Option(help="unclip, or diffusers: for models of Karlo's shape, see info.")] = "unclip",
     storage: Storage = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")] = None,
+    revision: Annotated[str | None, Option(help="Branch, tag or commit of a hub repository.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert published weights to a model folder, or a model to diffusers' layout.
@@ -90,26 +86,21 @@ def convert(
     _check_storage(storage)
     from unclip.model import convert as convert_model
 
-    done = convert_model(sources, folder, to=to, storage=storage, revision=revision)  # type: ignore[arg-type]
-    record = {
-        "recognised": done.descriptions,
-        "stages": sorted(done.source.networks),
-        "dropped": done.dropped,
-        "folder": str(done.folder),
-        "num_bytes": done.num_bytes,
-    }
-    lines = [f"found {description}" for description in done.descriptions]
-    lines += [f"left behind {name}: {reason}" for name, reason in done.dropped.items()]
-    lines.append(f"wrote {', '.join(done.source.networks)} to {done.folder} ({done.num_bytes / 1e6:.1f} MB)")
+    result = convert_model(sources, folder, to=to, storage=storage, revision=revision)  # type: ignore[arg-type]
+    record: dict[str, Any] = {"recognised": result.descriptions, "stages": sorted(result.source.networks)}
+    record |= {"dropped": result.dropped, "folder": str(result.folder), "num_bytes": result.num_bytes}
+    lines = [f"found {description}" for description in result.descriptions]
+    lines += [f"left behind {name}: {reason}" for name, reason in result.dropped.items()]
+    lines.append(f"wrote {', '.join(result.source.networks)} to {result.folder} ({result.num_bytes / 1e6:.1f} MB)")
     print(json.dumps(record) if as_json else "\n".join(lines))
 
 
 def assemble(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help=NEW_FOLDER)],
-    clip: Annotated[str | None, typer.Option(help=f"{PART}; else the one that the stages were trained with.")] = None,
-    prior: Annotated[str | None, typer.Option(help=f"{PART}.")] = None,
-    decoder: Annotated[str | None, typer.Option(help=f"{PART}.")] = None,
-    upsampler: Annotated[list[str] | None, typer.Option(help=f"{PART}; once for each.")] = None,
+    folder: Annotated[Path, Argument(metavar="OUT", help=NEW_FOLDER)],
+    clip: Annotated[str | None, Option(help=f"{PART}; else the one that the stages were trained with.")] = None,
+    prior: Annotated[str | None, Option(help=f"{PART}.")] = None,
+    decoder: Annotated[str | None, Option(help=f"{PART}.")] = None,
+    upsampler: Annotated[list[str] | None, Option(help=f"{PART}; once for each.")] = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,20 +109,16 @@ def assemble(
     from unclip.model import assemble as assemble_model
 
     parts = {"clip": clip, "prior": prior, "decoder": decoder}
-    done = assemble_model(folder, **parts, upsamplers=upsampler or [], storage=storage)  # type: ignore[arg-type]
-    for note in done.notes:
+    result = assemble_model(folder, **parts, upsamplers=upsampler or [], storage=storage)  # type: ignore[arg-type]
+    for note in result.notes:
         say(f"note: {note}")
-    record = {
-        "stages": dict(done.origins),
-        "notes": list(done.notes),
-        "folder": str(done.folder),
-        "num_bytes": done.num_bytes,
-    }
-    lines = [f"{stage} from {origin}" for stage, origin in done.origins.items()]
-    lines.append(f"wrote {done.folder} ({done.num_bytes / 1e6:.1f} MB)")
-    missing = [stage for stage in parts if stage not in done.origins]
+    record: dict[str, Any] = {"stages": dict(result.origins), "notes": list(result.notes)}
+    record |= {"folder": str(result.folder), "num_bytes": result.num_bytes}
+    lines = [f"{stage} from {origin}" for stage, origin in result.origins.items()]
+    lines.append(f"wrote {result.folder} ({result.num_bytes / 1e6:.1f} MB)")
+    missing = [stage for stage in parts if stage not in result.origins]
     needs = f"it has no {' and no '.join(missing)}, which drawing from text needs"
-    lines.append(needs if missing else f'next: unclip generate "..." --model {done.folder}')
+    lines.append(needs if missing else f'next: unclip generate "..." --model {result.folder}')
     print(json.dumps(record) if as_json else "\n".join(lines))
 
 
@@ -141,10 +128,10 @@ def _check_storage(storage: str | None) -> None:
 
 
 def ema(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with ema=power.")],
-    sigma_rel: Annotated[float, typer.Option(help="Width of the average, as a share of the images seen.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write, such as decoder.safetensors.")],
-    images: Annotated[int | None, typer.Option(help="Average as of this many images; else of the newest.")] = None,
+    run: Annotated[Path, Argument(help="Folder of a run that was trained with ema=power.")],
+    sigma_rel: Annotated[float, Option(help="Width of the average, as a share of the images seen.")],
+    out: Annotated[Path, Option("-o", "--out", help="The file to write, such as decoder.safetensors.")],
+    images: Annotated[int | None, Option(help="Average as of this many images; else of the newest.")] = None,
 ) -> None:
     """Make a stage of any EMA length from the averages that a run stored.
 
@@ -163,44 +150,39 @@ def ema(
 
 
 def basis(
-    pictures: Annotated[Path, typer.Argument(help="A folder of pictures, or of .tar shards.")],
+    pictures: Annotated[Path, Argument(help="A folder of pictures, or of .tar shards.")],
     model: ModelName = "emoji",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The file; else embedding_basis.safetensors.")] = None,
+    out: Annotated[Path | None, Option("-o", "--out", help="The file; else embedding_basis.safetensors.")] = None,
     device: Device = "auto",
 ) -> None:
     """Fit the components that `probe` keeps; a model's folder may hold the file."""
-    from unclip.files import check_writable, claimed_paths, free_names
+    from unclip.cli.output import choose_paths
+    from unclip.files import check_writable, free_names
+    from unclip.model import BASIS_FILE
     from unclip.pipelines import UnClip
 
-    check_writable([out or BASIS_FILE])
+    path = out or Path(BASIS_FILE)
+    check_writable([path])
     pipe = UnClip.load(model, device)
-    fitted = pipe.fit_basis(_open_pictures(_find_pictures(pictures, pipe.clip.clip.config.image_size)))
-    if out is None:
-        with claimed_paths([free_names(BASIS_FILE)]) as (path,):
-            fitted.save(path)
-    else:
-        path = out
-        fitted.save(path)
-    print(path)
+    fitted = pipe.fit_basis(_open_pictures(pictures, pipe.clip.clip.config.image_size))
+    with choose_paths([free_names(path)], is_named=out is not None) as paths:
+        fitted.save(paths[0])
+    print(paths[0])
 
 
-def _find_pictures(folder: Path, image_size: int) -> "Sequence[Path | np.ndarray]":
-    """Files of pictures below a folder in the order of their names, or the pictures of its shards."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    if files:
-        return files
-    if not any(folder.glob("*.tar")):
-        kinds = ", ".join(PICTURE_SUFFIXES)
-        raise InputError(f"{folder} holds no pictures ({kinds}) and no .tar shards; give another folder.")
-    from unclip.data import load_shards
-
-    return list(load_shards(folder, image_size).images)
-
-
-def _open_pictures(pictures: "Sequence[Path | np.ndarray]") -> "Iterator[Path | Image.Image]":
-    """One picture after the other, with progress."""
+def _open_pictures(folder: Path, image_size: int) -> "Iterator[Path | Image.Image]":
+    """Yield the pictures below a folder in the order of their names, or those of its shards, with progress."""
     from PIL import Image
 
+    from unclip.cli.output import STILL
+    from unclip.data import load_shards
+
+    pictures: Sequence[Any] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in STILL)
+    if not pictures:
+        if not any(folder.glob("*.tar")):
+            kinds = ", ".join(STILL)
+            raise InputError(f"{folder} holds no pictures ({kinds}) and no .tar shards; give another folder.")
+        pictures = list(load_shards(folder, image_size).images)
     for number, picture in enumerate(pictures, start=1):
         yield picture if isinstance(picture, Path) else Image.fromarray(picture)
         show_progress("embedding", number, len(pictures), "pictures")

@@ -62,11 +62,10 @@ def read_tasks() -> Mapping[str, TaskOptions]:
 
 
 def _parameters(arguments: ast.arguments) -> Iterator[tuple[str, ast.expr, Any]]:
-    """Give name, annotation and default of the parameters after the model."""
-    parameters = [*arguments.args, *arguments.kwonlyargs]
-    without = len(arguments.args) - len(arguments.defaults)
-    defaults = [*[None] * without, *arguments.defaults, *arguments.kw_defaults]
-    for parameter, default in list(zip(parameters, defaults, strict=True))[1:]:
+    """Yield name, annotation and default of the parameters after the model."""
+    parameters, defaults = [*arguments.args, *arguments.kwonlyargs][1:], [*arguments.defaults, *arguments.kw_defaults]
+    required = [None] * (len(parameters) - len(defaults))
+    for parameter, default in zip(parameters, [*required, *defaults], strict=True):
         assert parameter.annotation is not None
         yield parameter.arg, parameter.annotation, REQUIRED if default is None else ast.literal_eval(default)
 
@@ -76,24 +75,23 @@ def _read(name: str, annotation: ast.expr, default: Any, is_series: bool = False
     assert isinstance(annotation, ast.Subscript), f"{name} has no `Option`"
     assert isinstance(annotation.slice, ast.Tuple), f"{name} has no `Option`"
     typed, option = annotation.slice.elts
-    about = _words(option, "help", "kind")
-    text = ast.unparse(typed)
+    fields, text = _words(option, "help", "kind"), ast.unparse(typed)
     literal = re.search(r"Literal(\[.*?\])", text)
-    choices = ast.literal_eval(literal[1]) if literal else about.get("choices", ())
+    choices = ast.literal_eval(literal[1]) if literal else fields.get("choices", ())
     scalars = [KINDS[word] for word in re.findall(r"\w+", text) if word in KINDS]
     return TaskOption(
         name=name,
-        kind=about.get("kind") or ("choice" if choices else scalars[0]),
-        help=(is_series and about.get("in_series")) or about["help"],
+        kind=fields.get("kind") or ("choice" if choices else scalars[0]),
+        help=(is_series and fields.get("in_series")) or fields["help"],
         default=default,
         choices=choices,
         is_per_stage=text.startswith("PerStage"),
-        least=about.get("least"),
+        least=fields.get("least"),
     )
 
 
 def _words(call: ast.expr, *positional: str) -> dict[str, Any]:
-    """Give the arguments of a call by name."""
+    """Return the arguments of a call by name."""
     assert isinstance(call, ast.Call)
     pairs = [*zip(positional, call.args, strict=False), *((str(word.arg), word.value) for word in call.keywords)]
     return {name: ast.literal_eval(value) for name, value in pairs}

@@ -4,19 +4,15 @@ The annotated parameters of a command are what differs on the command line; all 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
-import typer
+from typer import Option
 
-from unclip.cli.draw import Drawing, draws
-from unclip.cli.options import Typed, one_prompt, parse_numbers
+from unclip.cli.draw import DrawCommand, draws
+from unclip.cli.options import Typed, one_prompt, parse_numbers, parse_pair
 from unclip.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-T = TypeVar("T")
 
 ONE_PICTURE = "The picture; - is stdin."
 TextArgument: TypeAlias = Annotated[str | None, Typed("prompt")]
@@ -26,15 +22,12 @@ PromptOption: TypeAlias = Annotated[str | None, Typed("prompt", "--prompt", hidd
 
 @draws("text_to_image")
 def generate(
-    drawing: Drawing,
+    command: DrawCommand,
     prompt: Annotated[str | None, Typed("prompts", metavar="PROMPT")] = None,
     prompt_option: Annotated[str | None, Typed("prompts", "--prompt", hidden=True)] = None,
     stop_after: Annotated[str | None, Typed("stop_after", "--stop-after", task="draft")] = None,
-    unconditional: Annotated[
-        bool, typer.Option("--unconditional", help="Draw without a prompt; needs a decoder.")
-    ] = False,
+    unconditional: Annotated[bool, Option("--unconditional", help="Draw without a prompt; needs a decoder.")] = False,
     *,
-    num_images: int,
     best_of: int | None,
     **options: Any,
 ) -> None:
@@ -49,8 +42,7 @@ def generate(
         needless |= {"--candidates": options["num_candidates"], "--negative": options["negative_prompt"] or None}
         for name in (name for name, value in needless.items() if value is not None):
             raise InputError(f"--unconditional draws of nothing, and {name} has no use for it; leave one of both out.")
-        run = drawing.begin("unconditional", num_images)
-        run.save(run.pipe.unconditional(num_images, **run.options))
+        replace(command, task="unconditional").draw("unconditional", num_images=options["num_images"])
         return
     if text is None:
         raise InputError('nothing says what to draw; write: unclip generate "a red apple" (see unclip generate --help)')
@@ -59,78 +51,67 @@ def generate(
     from unclip.pipelines import check_prompts
 
     check_prompts(text)
-    run = drawing.begin(text, num_images, is_draft=stop_after is not None)
-    if stop_after is not None:
-        run.save_draft(run.pipe.draft(text, num_images, stop_after=stop_after, **options, **run.options))
+    if stop_after is None:
+        command.draw(text, text, best_of=best_of, **options)
     else:
-        run.save(run.pipe.text_to_image(text, num_images, best_of=best_of, **options, **run.options))
+        replace(command, task="draft").draw(text, text, stop_after=stop_after, **options)
 
 
 @draws("image_variations")
 def variations(
-    drawing: Drawing,
+    command: DrawCommand,
     image: Annotated[Path, Typed("images", help=ONE_PICTURE)],
     text: Annotated[str | None, Typed("prompt", metavar="[PROMPT]", hidden=True)] = None,
     prompt: Annotated[str | None, Typed("prompt", "--prompt")] = None,
-    *,
-    num_images: int,
     **options: Any,
 ) -> None:
     """Draw variations of a picture."""
     (picture,), words = read_pictures(image), one_prompt(text, prompt)
-    run = drawing.begin(f"{title_of(image)}-variation", num_images)
-    run.save(run.pipe.image_variations(picture, num_images, prompt=words, **options, **run.options))
+    command.draw(f"{title_of(image)}-variation", picture, prompt=words, **options)
 
 
 @draws("image_to_image")
 def image_to_image(
-    drawing: Drawing,
+    command: DrawCommand,
     image: Annotated[Path, Typed("images", help=ONE_PICTURE)],
     prompt: TextArgument = None,
     prompt_option: PromptOption = None,
-    *,
-    num_images: int,
     **options: Any,
 ) -> None:
     """Draw over a picture."""
     (picture,), words = read_pictures(image), one_prompt(prompt, prompt_option)
-    run = drawing.begin(words or f"{title_of(image)}-over", num_images)
-    run.save(run.pipe.image_to_image(picture, words, num_images, **options, **run.options))
+    command.draw(words or f"{title_of(image)}-over", picture, words, **options)
 
 
 @draws("mix")
 def mix(
-    drawing: Drawing,
+    command: DrawCommand,
     parts: Annotated[
         list[str], Typed("parts", help='Texts and files of pictures, - is stdin: "a cat=0.7" dog.png=0.3.')
     ],
-    *,
-    num_images: int,
     **options: Any,
 ) -> None:
     """Draw pictures of texts and pictures at once, each with its weight: 1 unless it says =WEIGHT."""
     names, weights = zip(*(parse_part(part) for part in parts), strict=True)
     inputs = list(zip(read_pictures(*names), weights, strict=True))
-    run = drawing.begin(" ".join(map(title_of, names)), num_images)
-    run.save(run.pipe.mix(inputs, num_images, **options, **run.options))
+    command.draw(" ".join(map(title_of, names)), inputs, **options)
 
 
 @draws("interpolate")
 def interpolate(
-    drawing: Drawing,
+    command: DrawCommand,
     a: Annotated[str, Typed("a", help="Where to begin: a picture's file, - (stdin), or a text.")],
     b: Annotated[str, Typed("b", help="Where to end: a picture's file, - (stdin), or a text.")],
     **options: Any,
 ) -> None:
     """Draw the way from one text or picture to another."""
     first, second = read_pictures(a, b)
-    run = drawing.begin(f"{title_of(a)} to {title_of(b)}")
-    run.save(run.pipe.interpolate(first, second, **options, **run.options))
+    command.draw(f"{title_of(a)} to {title_of(b)}", first, second, **options)
 
 
 @draws("text_diff")
 def edit(
-    drawing: Drawing,
+    command: DrawCommand,
     image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
     source: Annotated[str, Typed("source", "--from")],
     target: Annotated[str, Typed("target", "--to")],
@@ -140,13 +121,12 @@ def edit(
     """Move a picture from one text to another."""
     thetas = parse_numbers("--theta", theta, float, "0,0.2,0.4")
     (picture,) = read_pictures(image)
-    run = drawing.begin(f"{title_of(image)}-{target}")
-    run.save(run.pipe.text_diff(picture, source, target, theta=thetas, **options, **run.options))
+    command.draw(f"{title_of(image)}-{target}", picture, source, target, theta=thetas, **options)
 
 
 @draws("inpaint")
 def inpaint(
-    drawing: Drawing,
+    command: DrawCommand,
     image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
     mask: Annotated[
         Path | None,
@@ -156,50 +136,42 @@ def inpaint(
     prompt: Annotated[
         str | None, Typed("prompt", "--prompt", help="What to paint where no mask is given before it.")
     ] = None,
-    *,
-    num_images: int,
     **options: Any,
 ) -> None:
     """Paint a part of a picture anew; the rest stays to the bit."""
-    words = one_prompt(text, prompt)
-    picture, *masks = read_pictures(*([image] if mask is None else [image, mask]))
-    run = drawing.begin(f"{title_of(image)}-inpainted", num_images)
-    run.save(run.pipe.inpaint(picture, next(iter(masks), None), words, num_images, **options, **run.options))
+    (picture, selected), words = read_pictures(image, mask), one_prompt(text, prompt)
+    command.draw(f"{title_of(image)}-inpainted", picture, selected, words, **options)
 
 
 @draws("outpaint")
 def outpaint(
-    drawing: Drawing,
+    command: DrawCommand,
     image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
     prompt: TextArgument = None,
     prompt_option: PromptOption = None,
     aspect: Annotated[str | None, Typed("aspect", "--aspect")] = None,
-    *,
-    num_images: int,
     **options: Any,
 ) -> None:
     """Continue a picture beyond its borders; the picture itself stays to the bit."""
-    shape, words = parse_aspect(aspect), one_prompt(prompt, prompt_option)
-    (picture,) = read_pictures(image)
-    run = drawing.begin(f"{title_of(image)}-outpainted", num_images)
-    run.save(run.pipe.outpaint(picture, words, num_images, aspect=shape, **options, **run.options))
+    shape = None if aspect is None else parse_pair("--aspect", aspect, ":", "WIDTH:HEIGHT, such as 16:9")
+    (picture,), words = read_pictures(image), one_prompt(prompt, prompt_option)
+    command.draw(f"{title_of(image)}-outpainted", picture, words, aspect=shape, **options)
 
 
 @draws("upscale")
 def upscale(
-    drawing: Drawing,
+    command: DrawCommand,
     image: Annotated[Path, Typed("images", help="The picture, of any size and shape; - is stdin.")],
     **options: Any,
 ) -> None:
     """Enlarge a picture and sharpen it."""
     (picture,) = read_pictures(image)
-    run = drawing.begin(f"{title_of(image)}-upscaled")
-    run.save(run.pipe.upscale(picture, **options, **run.options))
+    command.draw(f"{title_of(image)}-upscaled", picture, **options)
 
 
 @draws("probe")
 def probe(
-    drawing: Drawing,
+    command: DrawCommand,
     image: Annotated[Path, Typed("image", help=ONE_PICTURE)],
     components: Annotated[str | None, Typed("num_components", "--components")] = None,
     basis: Annotated[Path | None, Typed("basis", "--basis")] = None,
@@ -209,14 +181,13 @@ def probe(
     (picture,) = read_pictures(image)
     from unclip.model import EmbeddingBasis
 
-    chosen = None if basis is None else EmbeddingBasis.load(basis)
-    run = drawing.begin(f"{title_of(image)} probe")
-    run.save(run.pipe.probe(picture, counts, basis=chosen, **run.options))
+    loaded = None if basis is None else EmbeddingBasis.load(basis)
+    command.draw(f"{title_of(image)} probe", picture, counts, basis=loaded)
 
 
 @draws("finish")
 def finish(
-    drawing: Drawing,
+    command: DrawCommand,
     draft: Annotated[Path, Typed("draft", help="What `unclip generate --stop-after` wrote.")],
     stop_after: Annotated[str | None, Typed("stop_after", "--stop-after", task="advance")] = None,
 ) -> None:
@@ -225,35 +196,32 @@ def finish(
 
     begun = Draft.load(draft)
     titles = [prompt or draft.stem for prompt in begun.prompts]
-    run = drawing.begin(titles, is_draft=stop_after is not None, seeds=begun.seeds)
     if stop_after is None:
-        run.save(run.pipe.finish(begun, **run.options))
+        command.draw(titles, begun, seeds=begun.seeds)
     else:
-        run.save_draft(run.pipe.advance(begun, stop_after=stop_after, **run.options))
+        replace(command, task="advance").draw(titles, begun, seeds=begun.seeds, stop_after=stop_after)
 
 
-def read_pictures(*inputs: T) -> "list[T | Image.Image]":
-    """The inputs of a task, in which `-` became the picture on stdin; raises `InputError` where it is there twice."""
-    if sum(str(name) == "-" for name in inputs) > 1:
+def read_pictures(*inputs: str | Path | None) -> list[Any]:
+    """Return the inputs of a task with the picture on stdin for `-`; raises `InputError` if that is there twice."""
+    count = sum(str(name) == "-" for name in inputs)
+    if count > 1:
         raise InputError("- was given twice, but stdin holds one picture; give a file for the other.")
-    return [_read_stdin() if str(name) == "-" else name for name in inputs]
-
-
-def _read_stdin() -> "Image.Image":
-    if sys.stdin is None or sys.stdin.isatty():
+    if count and (sys.stdin is None or sys.stdin.isatty()):
         raise InputError("- is the picture on stdin, and nothing is piped there; write: unclip ... - < picture.png")
     from unclip.pictures import read_picture
 
-    return read_picture(sys.stdin.buffer.read(), "the picture on stdin")
+    title = "the picture on stdin"
+    return [read_picture(sys.stdin.buffer.read(), title) if str(name) == "-" else name for name in inputs]
 
 
 def title_of(source: str | Path) -> str:
-    """The text after which the files of a picture or a text are called."""
+    """Return the text after which the files of a picture or a text are called."""
     return "stdin" if str(source) == "-" else Path(source).stem
 
 
 def parse_part(part: str) -> tuple[str, float]:
-    """A text or a file, and the weight after its last `=`; raises `InputError` where no number stands there."""
+    """Read a text or a file, and the weight after its last `=`; raises `InputError` if that is no number."""
     name, separator, weight = part.rpartition("=")
     if not separator:
         return part, 1.0
@@ -263,13 +231,3 @@ def parse_part(part: str) -> tuple[str, float]:
         raise InputError(
             f"{part!r}: {weight!r} is no weight; write a number after the last =, as in {part}=1."
         ) from None
-
-
-def parse_aspect(text: str | None) -> tuple[int, int] | None:
-    """`16:9` as numbers; None stays None. Raises `InputError` for anything else."""
-    if text is None:
-        return None
-    width, colon, height = text.partition(":")
-    if not (colon and width.strip().isdecimal() and height.strip().isdecimal()):
-        raise InputError(f"--aspect {text!r} cannot be read; write WIDTH:HEIGHT, such as 16:9.")
-    return int(width), int(height)

@@ -6,45 +6,49 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from unclip.cli.options import Device
+from unclip.cli.options import Changes, Device, parse_changes
 from unclip.errors import InputError
 from unclip.progress import say, show_progress
 
 if TYPE_CHECKING:
     from unclip.training import TrainConfig
 
-QUICKSTART = "quickstart"
-QUICKSTART_MINUTES = 25.0
-
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Such as emoji/decoder; emoji for all its stages; or quickstart.")],
-    source: Annotated[str | None, typer.Argument(help="Of quickstart: your pictures, as `unclip data` reads.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Run folder; else runs/RECIPE, runs/smoke/RECIPE.")
-    ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop and save after this time; quickstart: 25.")] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: key=value.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Train a tiny model for seconds.")] = False,
+    recipe: Annotated[str, Argument(help="Such as emoji/decoder; emoji for all its stages; or quickstart.")],
+    source: Annotated[str | None, Argument(help="Of quickstart: your pictures, as `unclip data` reads.")] = None,
+    out: Annotated[Path | None, Option("-o", "--out", help="Run folder; else runs/RECIPE, runs/smoke/RECIPE.")] = None,
+    minutes: Annotated[float | None, Option(help="Stop and save after this time; quickstart: 25.")] = None,
+    changes: Changes = None,
+    smoke: Annotated[bool, Option("--smoke", help="Train a tiny model for seconds.")] = False,
     allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="Go on with a run whose settings were others; shows what changes.")
+        bool, Option("--allow-changes", help="Go on with a run whose settings were others; shows what changes.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")] = False,
-    captions: Annotated[str | None, typer.Option(help="Of quickstart: txt, table, folders; else found out.")] = None,
-    clip: Annotated[str | None, typer.Option(help="Of quickstart: a model whose CLIP to use, not train.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of quickstart; else 0.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the settings and stop.")] = False,
+    captions: Annotated[str | None, Option(help="Of quickstart: txt, table, folders; else found out.")] = None,
+    clip: Annotated[str | None, Option(help="Of quickstart: a model whose CLIP to use, not train.")] = None,
+    seed: Annotated[int | None, Option(help="Of quickstart; else 0.")] = None,
     device: Device = "auto",
 ) -> None:
     """Train a stage, a series of them, or a model of your own pictures; the same command again resumes."""
-    overrides = dict(parse_change(change) for change in changes or [])
+    overrides = parse_changes(changes)
     if minutes is not None and not 0 < minutes < math.inf:
         raise InputError(f"--minutes {minutes} is not a time; give a number above 0.")
-    one_recipe = {"--set": overrides, "--dry-run": dry_run, "--allow-changes": allow_changes}
-    if recipe == QUICKSTART:
-        _refuse(one_recipe, "changes one recipe; quickstart chooses its settings by itself")
-        _quickstart(source, out, minutes or QUICKSTART_MINUTES, smoke, captions, clip, seed or 0, device)
+    of_one_recipe = {"--set": overrides, "--dry-run": dry_run, "--allow-changes": allow_changes}
+    if recipe == "quickstart":
+        _refuse(of_one_recipe, "changes one recipe; quickstart chooses its settings by itself")
+        if source is None:
+            raise InputError("quickstart needs your pictures: unclip train quickstart FOLDER.")
+        from unclip.config import load_config
+        from unclip.recipes import Quickstart, quickstart
+
+        settings = {"source": source, "captions": captions, "clip": clip, "seed": seed or 0, "smoke": smoke}
+        request = load_config(Quickstart, settings | ({} if minutes is None else {"minutes": minutes}))
+        # By its full path, since "." and ".." have no name of their own.
+        folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
+        _print_model(quickstart(request, folder, device=device, tell=partial(show_progress, unit="done")))
         return
     of_quickstart = {f"the folder {source}": source, "--captions": captions, "--clip": clip, "--seed": seed is not None}
     _refuse(of_quickstart, f"belongs to quickstart, not to {recipe!r}; say: unclip train quickstart FOLDER")
@@ -54,7 +58,7 @@ def train(
     # Smoke runs have a folder of their own: a run in a folder resumes with its settings.
     folder = out or Path("runs/smoke" if smoke else "runs") / recipe
     if recipe in recipes.SERIES:
-        _refuse(one_recipe, f"changes one recipe; {recipe!r} is a series: name {recipe}/decoder, say")
+        _refuse(of_one_recipe, f"changes one recipe; {recipe!r} is a series: name {recipe}/decoder, say")
         _print_model(recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device))
         return
     if "data.folder" in overrides:
@@ -77,28 +81,6 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
         raise InputError(f"{name} {reason}.")
 
 
-def _quickstart(
-    source: str | None,
-    out: Path | None,
-    minutes: float,
-    smoke: bool,
-    captions: str | None,
-    clip: str | None,
-    seed: int,
-    device: str,
-) -> None:
-    if source is None:
-        raise InputError("quickstart needs your pictures: unclip train quickstart FOLDER.")
-    from unclip.config import load_config
-    from unclip.recipes import Quickstart, quickstart
-
-    settings = {"source": source, "captions": captions, "clip": clip, "minutes": minutes, "seed": seed, "smoke": smoke}
-    # By its full path, since "." and ".." have no name of their own.
-    folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
-    progress = partial(show_progress, unit="done")
-    _print_model(quickstart(load_config(Quickstart, settings), folder, device=device, tell=progress))
-
-
 def _print_model(folder: Path | None) -> None:
     """Print the model's folder; nothing after a signal, when stderr has said what to do."""
     if folder is not None:
@@ -106,7 +88,7 @@ def _print_model(folder: Path | None) -> None:
 
 
 def configure(recipe: str, overrides: Mapping[str, str], smoke: bool = False) -> "TrainConfig":
-    """The recipe with its changes, and with the sizes of the CLIP and the embeddings that it is trained on.
+    """Return the recipe with its changes, and with the sizes of the CLIP and the embeddings that it is trained on.
 
     Sizes that follow from those need not be set by hand; stderr names them. Sizes among `overrides` stay.
     """
@@ -121,7 +103,7 @@ def configure(recipe: str, overrides: Mapping[str, str], smoke: bool = False) ->
 
 
 def advice(config: "TrainConfig", out: Path, smoke: bool = False) -> str:
-    """The command to run after this one: training the next stage that a model needs, else assembling all.
+    """Name the command to run after this one: training the next stage that a model needs, else assembling all.
 
     Other stages are looked for beside `out`, where `unclip train` puts them.
     """
@@ -144,11 +126,3 @@ def advice(config: "TrainConfig", out: Path, smoke: bool = False) -> str:
     options = [f"--{stage} {path}" for stage, path in trained.items()]
     options += [f"--upsampler {path}" for path in sorted(upsamplers)]
     return f"next: unclip assemble {out.parent / 'model'} {' '.join(options)}"
-
-
-def parse_change(change: str) -> tuple[str, str]:
-    """The name and the value of `key=value`; raises `InputError` for text without them."""
-    key, separator, value = change.partition("=")
-    if not (key and separator):
-        raise InputError(f"--set {change!r} cannot be read; write key=value, for example --set batch_size=64.")
-    return key, value

@@ -134,15 +134,7 @@ class Result:
         if len(pictures) == 1 and not is_folder:
             atomic_write(path, contents[0])
             return [path]
-        names: list[Iterable[Path]]
-        if is_folder:
-            stems = [f"{slug(prompt)}-{seed}" for prompt, seed in zip(self.prompts, self.seeds, strict=True)]
-            names = [free_names(path / f"{stem}{suffix}") for stem in stems]
-        else:
-            names = [
-                (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(first))
-                for first in range(1, len(pictures) + 1)
-            ]
+        names = file_names(path, suffix, self.prompts, self.seeds, is_folder=is_folder)
         with claimed_paths(names) as paths:
             atomic_writes(dict(zip(paths, contents, strict=True)))
         return paths
@@ -172,6 +164,15 @@ class Result:
             own = {"prompt": self.prompts[place], "seed": self.seeds[place], "width": width, "height": height, **score}
             rows.append({**own, "model": self.model, "cut": self.cut[place], **shared})
         return rows
+
+
+def file_names(
+    path: Path, suffix: str, titles: Sequence[str], seeds: Sequence[int | str], *, is_folder: bool
+) -> list[Iterable[Path]]:
+    """Name each picture's file, as paths to try: in a folder by title and seed, else as `path`, numbered from 1."""
+    if is_folder:
+        return [free_names(path / f"{slug(title)}-{seed}{suffix}") for title, seed in zip(titles, seeds, strict=True)]
+    return [(path.with_stem(f"{path.stem}-{n}") for n in itertools.count(first)) for first in range(1, len(seeds) + 1)]
 
 
 def check_output_type(output_type: str) -> None:

@@ -66,6 +66,14 @@ def init_cluster(device: str = "auto") -> Iterator["Cluster"]:
             cluster.close()
 
 
+def launcher_share(device: str) -> tuple[tuple[int, int], str]:
+    """Return (rank, number of processes) as torchrun sets them, and for "auto" the GPU of the local rank, if any."""
+    share = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = os.environ.get("LOCAL_RANK")
+    has_gpu = device == "auto" and local_rank is not None and torch.cuda.is_available()
+    return share, f"cuda:{local_rank}" if has_gpu else device
+
+
 class Cluster:
     """The processes of a run, seen from one of them. A run of one process needs no launcher and no network."""
 
