@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError
@@ -12,9 +11,9 @@ from unclip.interop.rules import (
     ForeignNetwork,
     Names,
     Tensors,
-    Value,
     foreign_network,
     heads,
+    repeated,
     tokens,
     under,
 )
@@ -45,7 +44,7 @@ def prior_original_names(config: PriorConfig) -> Names:
         "ff_in": "mlp.c_fc",
         "ff_out": "mlp.c_proj",
     }
-    names: dict[str, Value] = {
+    return {
         "query": "prd_emb",
         "positions": "positional_embedding",
         "text_tokens": "text_enc_proj",
@@ -53,10 +52,9 @@ def prior_original_names(config: PriorConfig) -> Names:
         "noised_embedding": "clip_img_proj",
         "norm_out": "final_ln",
         "out": "out_proj",
+        **repeated("blocks", "transformer.resblocks", block, config.depth),
+        **TIME_ORIGINAL,
     }
-    for index in range(config.depth):
-        names |= under(f"blocks.{index}", f"transformer.resblocks.{index}", block)
-    return names | TIME_ORIGINAL
 
 
 def decoder_original_names(config: DecoderConfig) -> Names:
@@ -100,11 +98,6 @@ _KINDS = {
 _BOUNDS = {"prior": 10.0, "decoder": 1.0, "super_res": 1.0}
 
 
-class _KarloFile(NamedTuple):
-    path: Path
-    content: ForeignFile
-
-
 def import_karlo(
     files: Sequence[Path],
     *,
@@ -121,12 +114,12 @@ def import_karlo(
     networks: dict[str, ForeignNetwork] = {}
     components = {}
     if "clip" in kinds:
-        networks["clip"] = openai_clip(kinds["clip"].path, "squash")
+        networks["clip"] = openai_clip(kinds["clip"][0], "squash")
     if "prior" in kinds:
         path, content = kinds["prior"]
         if "statistics" not in kinds:
             raise CheckpointError(f"{path} needs the statistics of CLIP's embeddings; give ViT-L-14_stats.th with it.")
-        tensors, statistics = content.under("state_dict"), kinds["statistics"].path
+        tensors, (statistics, _) = content.under("state_dict"), kinds["statistics"]
         networks["prior"] = read_original_prior(tensors, statistics, str(path), prior or prior_preset("karlo"))
         components["prior"] = "prior"
     if "decoder" in kinds:
@@ -152,8 +145,8 @@ def import_karlo(
     return ForeignModel.of(f"Karlo's original files ({', '.join(kinds)})", networks, tokenizers, sampling)
 
 
-def _sort(files: Sequence[Path]) -> dict[str, _KarloFile]:
-    kinds: dict[str, _KarloFile] = {}
+def _sort(files: Sequence[Path]) -> dict[str, tuple[Path, ForeignFile]]:
+    kinds: dict[str, tuple[Path, ForeignFile]] = {}
     for path in files:
         content = open_weights(path)
         kind = next((kind for kind, (hallmark, _) in _KINDS.items() if hallmark in content.tensors), None)
@@ -163,9 +156,9 @@ def _sort(files: Sequence[Path]) -> dict[str, _KarloFile]:
                 f"a {', '.join(_KINDS)}."
             )
         if kind in kinds:
-            raise CheckpointError(f"{kinds[kind].path} and {path} are both Karlo's {kind}; give one of them.")
-        left = [name for name in content.tensors if not name.startswith(_KINDS[kind][1])]
-        if left:
-            raise CheckpointError(f"{path}: tensor {left[0]!r} is left over; Karlo's {kind} has no such part.")
-        kinds[kind] = _KarloFile(path, content)
+            raise CheckpointError(f"{kinds[kind][0]} and {path} are both Karlo's {kind}; give one of them.")
+        unknown = [name for name in content.tensors if not name.startswith(_KINDS[kind][1])]
+        if unknown:
+            raise CheckpointError(f"{path}: tensor {unknown[0]!r} is left over; Karlo's {kind} has no such part.")
+        kinds[kind] = path, content
     return kinds
