@@ -63,7 +63,9 @@ def import_clip(path: Path) -> ForeignModel:
     folder = path if is_folder else path.parent
     if is_folder:
         stems, dropped = clip_stems(path) or OPEN_CLIP_STEMS, dict[str, str]()
-        tensors, is_transformers = open_component(path, stems), stems == STEMS
+        is_transformers = stems == STEMS
+        options = None if is_transformers else read_json(folder / OPEN_CLIP_CONFIG)
+        tensors = open_component(path, stems)
     else:
         tensors, dropped, is_transformers = _unwrapped(path)
     if is_transformers:
@@ -71,8 +73,9 @@ def import_clip(path: Path) -> ForeignModel:
     elif OPENAI_HALLMARK in tensors and not is_folder:
         kind, network = "OpenAI's", clip_from_openai(tensors, source)
     else:
-        has_config = is_folder or (folder / OPEN_CLIP_CONFIG).exists()
-        options = read_json(folder / OPEN_CLIP_CONFIG) if has_config else _training_options(path)
+        if not is_folder:
+            config = folder / OPEN_CLIP_CONFIG
+            options = read_json(config) if config.exists() else _training_options(path)
         kind, network = "open_clip's", clip_from_open_clip(tensors, source, options)
     has_tokenizer = any((folder / name).exists() for name in ("tokenizer.json", "vocab.json"))
     tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else Tokenizer.openai()
