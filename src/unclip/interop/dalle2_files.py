@@ -13,7 +13,7 @@ from unclip.diffusion import make_schedule
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.dalle2 import num_unets, prior_config, unet_config
 from unclip.interop.rules import ForeignModel, ForeignNetwork, Tensors, foreign_network, naming
-from unclip.interop.sources import ForeignFile, open_weights, read_json
+from unclip.interop.sources import open_weights, read_json
 from unclip.models.dalle2_pytorch import V1_1_PRIOR, Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
 
 # v1.1 calls the learned padding of the text what later is the absent text embedding, in the singular.
@@ -198,7 +198,15 @@ def import_dalle2(file: Path) -> ForeignModel:
     if stage is None:
         first = next(iter(names))
         raise CheckpointError(f"{file} holds no prior and no decoder of DALLE2-pytorch; its first tensor is {first!r}.")
-    importer, config = _IMPORTERS[stage], _config(file, content, stage)
+    importer, config = _IMPORTERS[stage], content.values.get("config")
+    if not isinstance(config, Mapping):
+        names_beside = (f"{file.stem}_config.json", f"{file.stem}.json", f"{stage}_config.json", "config.json")
+        path = next((path for name in names_beside if (path := file.parent / name).exists()), None)
+        if path is None:
+            raise CheckpointError(
+                f"{file} does not hold its shape; put the JSON it was trained with beside it: {names_beside[0]}."
+            )
+        config = read_json(path)
     container = next((name for name in _CONTAINERS if content.under(name)), None)
     tensors = content.under(container) if container else names
     with naming(str(file)):
@@ -213,14 +221,3 @@ def import_dalle2(file: Path) -> ForeignModel:
     num_steps = min(num_steps, ours.num_timesteps)
     settings = {"num_steps": num_steps, "guidance_scale": importer.guidance_scale, "sampler": importer.sampler}
     return ForeignModel.of(f"a {stage} of DALLE2-pytorch", {stage: network}, {}, {stage: settings})
-
-
-def _config(file: Path, content: ForeignFile, stage: str) -> Mapping[str, Any]:
-    inside = content.values.get("config")
-    if isinstance(inside, Mapping):
-        return inside
-    names = (f"{file.stem}_config.json", f"{file.stem}.json", f"{stage}_config.json", "config.json")
-    for path in (file.parent / name for name in names):
-        if path.exists():
-            return read_json(path)
-    raise CheckpointError(f"{file} does not hold its shape; put the JSON it was trained with beside it: {names[0]}.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError
@@ -94,8 +95,6 @@ _KINDS = {
     "statistics": ("1", ("0", "1")),
     "clip": ("visual.conv1.weight", ("",)),
 }
-# Bounds on x0 in the original code, by component of diffusers; its table is in float64.
-_BOUNDS = {"prior": 10.0, "decoder": 1.0, "super_res": 1.0}
 
 
 def import_karlo(
@@ -112,7 +111,7 @@ def import_karlo(
     """
     kinds = _sort(files)
     networks: dict[str, ForeignNetwork] = {}
-    components = {}
+    sampling = {}
     if "clip" in kinds:
         networks["clip"] = openai_clip(kinds["clip"][0], "squash")
     if "prior" in kinds:
@@ -121,14 +120,14 @@ def import_karlo(
             raise CheckpointError(f"{path} needs the statistics of CLIP's embeddings; give ViT-L-14_stats.th with it.")
         tensors, (statistics, _) = content.under("state_dict"), kinds["statistics"]
         networks["prior"] = read_original_prior(tensors, statistics, str(path), prior or prior_preset("karlo"))
-        components["prior"] = "prior"
+        sampling["prior"] = _sampling("prior", 10.0)
     if "decoder" in kinds:
         path, content = kinds["decoder"]
         decoder = decoder or decoder_preset("karlo")
         tensors, names = content.under("state_dict"), under("", "model", decoder_original_names(decoder))
         constants = decoder_constants(decoder)
         networks["decoder"] = foreign_network(Decoder, decoder, tensors, names, str(path), constants=constants)
-        components["decoder"] = "decoder"
+        sampling["decoder"] = _sampling("decoder", 1.0)
     if "upsampler" in kinds:
         path, content = kinds["upsampler"]
         upsampler = upsampler or upsampler_preset("karlo")
@@ -136,13 +135,14 @@ def import_karlo(
         for name, container in ((stage, "model_first_steps"), (f"{stage}_last", "model_last_step")):
             tensors, source = content.under(f"state_dict.{container}"), f"{path}, {container}"
             networks[name] = foreign_network(Upsampler, upsampler, tensors, parts, source)
-        components[stage] = "super_res"
-    sampling = {
-        stage: unclip_sampling({"clip_sample_range": _BOUNDS[component]}, component) | {"schedule_dtype": "float64"}
-        for stage, component in components.items()
-    }
+        sampling[stage] = _sampling("super_res", 1.0)
     tokenizers = {"clip": Tokenizer.openai()} if "clip" in networks else {}
     return ForeignModel.of(f"Karlo's original files ({', '.join(kinds)})", networks, tokenizers, sampling)
+
+
+# The original code bounds x0, and its table is in float64.
+def _sampling(component: str, x0_bound: float) -> dict[str, Any]:
+    return unclip_sampling({"clip_sample_range": x0_bound}, component) | {"schedule_dtype": "float64"}
 
 
 def _sort(files: Sequence[Path]) -> dict[str, tuple[Path, ForeignFile]]:

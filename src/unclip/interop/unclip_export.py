@@ -109,7 +109,11 @@ def export_unclip(
         _write_json(folder / name / "scheduler_config.json", options)
     _write_tokenizer(tokenizer, clip.context_length, folder / "tokenizer")
     if "image_encoder" in components:
-        _write_json(folder / "feature_extractor" / "preprocessor_config.json", _preprocessor(clip))
+        size, crop = clip.image_size, clip.resize == "crop"
+        side = {"height": size, "width": size}
+        options = {"size": {"shortest_edge": size} if crop else side, "do_center_crop": crop, "crop_size": side}
+        options |= {"image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True} | PREPARATION
+        _write_json(folder / "feature_extractor" / "preprocessor_config.json", options)
     _write_json(folder / "model_index.json", _index(components, schedulers))
     return dropped
 
@@ -141,19 +145,6 @@ def _index(components: Mapping[str, Any], schedulers: Mapping[str, Any]) -> dict
     if "image_encoder" in components:
         index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
     return index
-
-
-def _preprocessor(config: ClipConfig) -> dict[str, Any]:
-    size, crop = config.image_size, config.resize == "crop"
-    side = {"height": size, "width": size}
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": size} if crop else side,
-        "do_center_crop": crop,
-        "crop_size": side,
-        "do_convert_rgb": True,
-        **PREPARATION,
-    }
 
 
 def _write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> None:
