@@ -92,7 +92,7 @@ def prior_config_theirs(config: PriorConfig) -> dict[str, Any]:
     """Invert `prior_config`; raises `ConfigError` for fields that theirs does not have."""
     fields = dict(config) | {"text_dim": config.text_dim or config.embedding_dim}
     allowed = {"ff_mult": 4, "text_dim": config.embedding_dim, "self_conditioning": False}
-    require("PriorConfig", fields, allowed if config.num_text_tokens else allowed | {"num_text_tokens": 77})
+    require(type(config).__name__, fields, allowed if config.num_text_tokens else allowed | {"num_text_tokens": 77})
     return {
         "_class_name": _PRIOR,
         **_PRIOR_FIXED,
