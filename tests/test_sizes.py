@@ -19,7 +19,7 @@ BUDGETS = {
     "checkpoint": 480,
     "clip": 940,
     "models": 2_590,
-    "interop": 3_430,
+    "interop": 3_440,
     "data": 4_160,
     "metrics": 1_560,
     "model": 1_700,

@@ -26,7 +26,9 @@ class Network(nn.Sequential):
         super().__init__(nn.Linear(config.columns, config.rows))
 
 
-def imported(theirs: dict[str, LazyTensor], rows: int, columns: int, names: Names, **more: Any) -> ForeignNetwork:
+def imported(
+    theirs: dict[str, LazyTensor], rows: int, columns: int, names: Names | None, **more: Any
+) -> ForeignNetwork:
     """`theirs` as the tensors of a linear layer."""
     return foreign_network(Network, Sizes(rows=rows, columns=columns), theirs, names, "file", **more)
 
@@ -76,6 +78,14 @@ def test_a_row_becomes_a_vector_and_a_convolution_over_pixels_a_matrix() -> None
     assert torch.equal(ours["0.weight"].read(), theirs["w"].read()[:, :, 0, 0])
     assert torch.equal(ours["0.bias"].read(), theirs["b"].read()[0])
     assert torch.equal(to_theirs(ours, names, "file")["b"].read(), theirs["b"].read())
+
+
+def test_without_a_table_shapes_must_be_the_same() -> None:
+    theirs = lazy(**{"0__weight": torch.randn(2, 3), "0__bias": torch.randn(2)})
+    assert imported(theirs, 2, 3, None).weights.tensors.keys() == theirs.keys()
+    theirs |= lazy(**{"0__weight": torch.randn(2, 3, 1, 1)})
+    with pytest.raises(CheckpointError, match=r"has shape \(2, 3, 1, 1\), which does not make the \(2, 3\)"):
+        imported(theirs, 2, 3, None)
 
 
 def test_constants_are_added_and_must_hold_on_the_way_back() -> None:

@@ -108,9 +108,10 @@ def foreign_network(
 ) -> ForeignNetwork:
     """Translate `theirs` into the tensors of the network `cls(config)`, which is built without memory.
 
-    `names` is None where all names agree. `constants` are tensors of ours that they do not have; `dropped` gives, by
-    the start of a name, the reason why a tensor of theirs is left out. Raises `CheckpointError` naming `source` and the
-    first tensor that is missing, of the wrong shape, or left over, and for a network too large for any memory.
+    `names` is None where all names and shapes agree. `constants` are tensors of ours that they do not have; `dropped`
+    gives, by the start of a name, the reason why a tensor of theirs is left out. Raises `CheckpointError` naming
+    `source` and the first tensor that is missing, of the wrong shape, or left over, and for a network too large for any
+    memory.
     """
     try:
         with torch.device("meta"):
@@ -130,7 +131,8 @@ def foreign_network(
                 f"{source}: tensor {missing[0]!r} is missing; the configuration asks for it, to make {name} {shape}."
             )
         used |= set(origin.theirs)
-        ours[name] = _join([theirs[part] for part in origin.theirs], origin, shape, source)
+        parts = [theirs[part] for part in origin.theirs]
+        ours[name] = _join(parts, origin, shape, source, is_exact=names is None)
     reasons = {}
     for name in [name for name in theirs if name not in used]:
         reason = next((why for start, why in (dropped or {}).items() if name.startswith(start)), None)
@@ -168,14 +170,17 @@ def _lookup(name: str, names: Names) -> Origin:
     return origin._replace(theirs=tuple(part + suffix for part in origin.theirs))
 
 
-def _join(parts: list[LazyTensor], origin: Origin, shape: tuple[int, ...], source: str) -> LazyTensor:
+def _join(
+    parts: list[LazyTensor], origin: Origin, shape: tuple[int, ...], source: str, *, is_exact: bool
+) -> LazyTensor:
     shapes = [part.shape for part in parts]
     try:
         joined = origin.to_ours(_cat([torch.empty(size, device="meta") for size in shapes]))
     except RuntimeError:
         joined = None
-    # Trailing ones go: convolutions over single pixels are matrices here.
-    if joined is None or joined.shape[: len(shape)] != shape or joined.numel() != prod(shape):
+    # Trailing ones go, unless all is the same: convolutions over single pixels are matrices here.
+    length = None if is_exact else len(shape)
+    if joined is None or joined.shape[:length] != shape or joined.numel() != prod(shape):
         sizes = " and ".join(map(str, shapes))
         raise CheckpointError(
             f"{source}: tensor {origin.theirs[0]!r} has shape {sizes}, which does not make the {shape} of the "
