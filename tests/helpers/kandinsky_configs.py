@@ -17,7 +17,7 @@ def decoder_config_theirs(config: KandinskyDecoderConfig) -> dict[str, Any]:
         "_class_name": "UNet2DConditionModel",
         **UNET_DEFAULTS,
         **UNET_FIXED,
-        **shape_theirs(config, config.attention_levels),
+        **shape_theirs(config, config.attention_levels, {}),
         "in_channels": config.in_channels,
         "cross_attention_dim": config.context_dim,
         "attention_head_dim": config.head_dim,

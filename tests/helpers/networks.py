@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor
 from unclip.interop.rules import Names as Table
-from unclip.interop.rules import to_ours, to_theirs
+from unclip.interop.rules import foreign_network, to_theirs
 
 Names = Mapping[str, str | tuple[str, ...]]
 
@@ -62,10 +62,12 @@ def translate(
     dropped: Mapping[str, str] | None = None,
 ) -> None:
     """Load `theirs` into `ours` by a table; what is not dropped must come back bit for bit."""
-    found = to_ours(lazy(theirs), lambda: type(ours)(ours.config), names, "", constants=constants, dropped=dropped)
-    ours.load_state_dict(read(found.tensors))
-    back = read(to_theirs(found.tensors, names, "", constants=constants))
-    same(back, {name: tensor for name, tensor in theirs.items() if name not in found.dropped})
+    weights, left = foreign_network(
+        type(ours), ours.config, lazy(theirs), names, "", constants=constants, dropped=dropped
+    )
+    ours.load_state_dict(read(weights.tensors))
+    back = read(to_theirs(weights.tensors, names, "", constants=constants))
+    same(back, {name: tensor for name, tensor in theirs.items() if name not in left})
 
 
 def close(actual: Tensor, expected: Tensor) -> None:

@@ -155,9 +155,9 @@ def test_other_versions_of_a_prior_are_refused(case: str, version: str, message:
             "prior.net",
             {"heads": 4},
             CheckpointError,
-            r"bias.weight' has shape \(32, 3\), but by the config it is \(32, 4",
+            r"bias.weight' has shape \(32, 3\), which does not make the \(32, 4",
         ),
-        ("prior.net", {"depth": 3}, CheckpointError, r"tensor .*layers.2.* is missing; the config asks for it."),
+        ("prior.net", {"depth": 3}, CheckpointError, r"tensor .*layers.2.* is missing; the configuration asks for it"),
         ("prior.net", {"depth": 1}, CheckpointError, r"tensor .*layers.1.* is left over"),
         (
             "prior",

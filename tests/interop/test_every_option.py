@@ -25,7 +25,7 @@ from unclip.models import autoencoder_preset, decoder_preset, kandinsky_decoder_
 
 DECODER, PROJECTIONS = unclip_configs.decoder_config_theirs(decoder_preset("karlo"))
 LATENT = {"beta_start": 0.00085, "beta_end": 0.012, "clip_sample_range": 2.0, "thresholding": False}
-PRIOR = schedulers.unclip_scheduler(prior_preset("karlo"), 5.0, learned_variance=False)
+PRIOR = schedulers.unclip_scheduler(prior_preset("karlo"), 5.0)
 Read = Callable[[dict[str, Any]], object]
 
 # By class, how its config is read, and the options that change nothing at the other values of this config.
@@ -79,7 +79,7 @@ CASES: dict[str, tuple[type, Mapping[str, Any], Read, set[str]]] = {
         PRIOR,
         lambda config: (
             schedulers.unclip_sampling(config, "prior"),
-            schedulers.unclip_diffusion(config, learned_variance=False),
+            schedulers.with_diffusion(prior_preset("karlo"), config),
         ),
         set(),
     ),

@@ -60,10 +60,10 @@ CONFIGS: dict[str, tuple[Mapping[str, Any], Read]] = {
         autoencoder_config,
     ),
     "scheduler": (
-        schedulers.unclip_scheduler(PRIOR, 5.0, learned_variance=False),
+        schedulers.unclip_scheduler(PRIOR, 5.0),
         lambda config: (
             settings(schedulers.unclip_sampling(config, "prior")),
-            PRIOR.replace(**schedulers.unclip_diffusion(config, learned_variance=False)),
+            schedulers.with_diffusion(PRIOR, config),
         ),
     ),
     "DDPM": (DDPM, lambda config: settings(schedulers.kandinsky_sampling(config)[0])),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import original_names
 from networks import close, fill, lazy, read, same, translate
 from unclip.interop.karlo import decoder_original_names, prior_original_names
-from unclip.interop.rules import Names, to_ours
+from unclip.interop.rules import Names, foreign_network
 from unclip.interop.unclip import decoder_names, prior_names
 from unclip.interop.unets import unet_names, unet_original_names
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
@@ -26,9 +26,9 @@ EVERYWHERE = {"channel_mult": (1, 1), "num_res_blocks": 1, "attention_resolution
 
 def check_original(ours: nn.Module, names: Names, original: dict[str, Tensor], constants: dict[str, Tensor]) -> None:
     """The original tensors become those of `ours`, bit for bit."""
-    found = to_ours(lazy(original), lambda: type(ours)(ours.config), names, "file", constants=constants)
+    found = foreign_network(type(ours), ours.config, lazy(original), names, "file", constants=constants)
     assert found.dropped == {}
-    same(read(found.tensors), ours.state_dict())
+    same(read(found.weights.tensors), ours.state_dict())
 
 
 @torch.no_grad()

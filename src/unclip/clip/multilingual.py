@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.clip.model import TextFeatures
-from unclip.clip.tokenizer import Specials, TokenBatch, encode_prompts, read_backend
+from unclip.clip.tokenizer import TokenBatch, encode_prompts, read_backend
 from unclip.config import Config
 from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
 from unclip.files import atomic_write
@@ -135,8 +135,7 @@ class MultilingualTokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
-        self._specials = Specials(start, end, pad)
-        self.pad_token = self._specials.pad
+        self._start, self._end, self.pad_token = start, end, pad
         self.vocab_size = backend.get_vocab_size()
 
     @classmethod
@@ -150,17 +149,14 @@ class MultilingualTokenizer:
 
     def encode(self, prompts: Sequence[str], context_length: int) -> TokenBatch:
         """Encode prompts as ids, each cut to `context_length` tokens with start and end, then padded."""
-        return encode_prompts(self._backend, prompts, context_length, self._specials)
+        return encode_prompts(self._backend, prompts, context_length, self._start, self._end, self.pad_token)
 
 
 class MultilingualEncoder:
     """A `MultilingualClip` with its tokenizer, without gradients. `compute_dtype` is as for `TextImageEncoder`."""
 
     def __init__(
-        self,
-        network: MultilingualClip,
-        tokenizer: MultilingualTokenizer,
-        compute_dtype: torch.dtype | None = None,
+        self, network: MultilingualClip, tokenizer: MultilingualTokenizer, compute_dtype: torch.dtype | None = None
     ) -> None:
         """Join both; raises `ConfigError` when the tokenizer's ids do not fit the network's vocabulary."""
         config = network.config

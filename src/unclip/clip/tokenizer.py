@@ -41,14 +41,6 @@ class TokenBatch(NamedTuple):
     """The end of each prompt that did not fit; "" where all of it did."""
 
 
-class Specials(NamedTuple):
-    """Ids of the tokens around a prompt."""
-
-    start: int
-    end: int
-    pad: int
-
-
 class Tokenizer:
     """Text to token ids, as OpenAI's CLIP does it: NFC, lower case, byte-level BPE with a mark at the end of a word."""
 
@@ -122,13 +114,12 @@ class Tokenizer:
 
     def encode(self, prompts: Sequence[str], context_length: int) -> TokenBatch:
         """Encode prompts as ids, each cut to `context_length` tokens with start and end, then padded with zeros."""
-        specials = Specials(self.start_token, self.end_token, PAD_ID)
-        batch = encode_prompts(self._backend, prompts, context_length, specials)
+        batch = encode_prompts(self._backend, prompts, context_length, self.start_token, self.end_token, PAD_ID)
         return batch._replace(mask=token_mask(batch.ids, self.end_token))
 
 
 def encode_prompts(
-    backend: tokenizers.Tokenizer, prompts: Sequence[str], context_length: int, specials: Specials
+    backend: tokenizers.Tokenizer, prompts: Sequence[str], context_length: int, start: int, end: int, pad: int
 ) -> TokenBatch:
     """Encode as start, tokens up to the context length, end, padding; the mask is True before the padding."""
     if isinstance(prompts, str):
@@ -137,8 +128,8 @@ def encode_prompts(
     texts = [prompt.encode(errors="replace").decode() for prompt in prompts]
     encodings = backend.encode_batch(texts, add_special_tokens=False)
     room = context_length - 2
-    rows = [[specials.start, *encoding.ids[:room], specials.end] for encoding in encodings]
-    padded = [row + [specials.pad] * (context_length - len(row)) for row in rows]
+    rows = [[start, *encoding.ids[:room], end] for encoding in encodings]
+    padded = [row + [pad] * (context_length - len(row)) for row in rows]
     ids = torch.tensor(padded, dtype=torch.int64).view(len(rows), context_length)
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     cut = [

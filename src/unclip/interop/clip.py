@@ -13,8 +13,8 @@ from unclip.clip.config import PRESETS
 from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError, did_you_mean
-from unclip.interop.options import Options, one_side, other_options
-from unclip.interop.rules import ForeignNetwork, Names, Tensors, Value, foreign_network, to_theirs, transposed, under
+from unclip.interop.options import Options, Table, one_side, other_options
+from unclip.interop.rules import ForeignNetwork, Names, Tensors, Value, foreign_network, repeated, to_theirs, transposed
 from unclip.interop.sources import Component
 
 # Ours, transformers', OpenAI's.
@@ -54,8 +54,8 @@ def transformers_names(config: ClipConfig) -> Names:
     """Name the tensors of `Clip` as `CLIPModel` and its two towers `CLIP...WithProjection` do."""
     return {
         **{ours: theirs for ours, theirs, _ in _PARTS},
-        **_blocks("text", "text_model.encoder.layers", _TRANSFORMERS_BLOCK, config.text_layers),
-        **_blocks("vision", "vision_model.encoder.layers", _TRANSFORMERS_BLOCK, config.vision_layers),
+        **repeated("text.blocks", "text_model.encoder.layers", _TRANSFORMERS_BLOCK, config.text_layers),
+        **repeated("vision.blocks", "vision_model.encoder.layers", _TRANSFORMERS_BLOCK, config.vision_layers),
     }
 
 
@@ -63,21 +63,18 @@ def openai_names(config: ClipConfig) -> Names:
     """Name the tensors of `Clip` as OpenAI and open_clip do, without the "text." in front of some of open_clip's."""
     return {
         **{ours: theirs for ours, _, theirs in _PARTS},
-        **_blocks("text", "transformer.resblocks", _OPENAI_BLOCK, config.text_layers),
-        **_blocks("vision", "visual.transformer.resblocks", _OPENAI_BLOCK, config.vision_layers),
+        **repeated("text.blocks", "transformer.resblocks", _OPENAI_BLOCK, config.text_layers),
+        **repeated("vision.blocks", "visual.transformer.resblocks", _OPENAI_BLOCK, config.vision_layers),
     }
 
 
-def _blocks(tower: str, theirs: str, block: Names, depth: int) -> Names:
-    tables = [under(f"{tower}.blocks.{index}", f"{theirs}.{index}", block) for index in range(depth)]
-    return {ours: origin for table in tables for ours, origin in table.items()}
-
-
-Table = Mapping[str, tuple[str, Any]]
-"""By our field, their option and its default."""
 Resize = Literal["squash", "crop"]
 # Options of open_clip that build other networks than ours unless they have these values.
 _OPEN_CLIP: dict[str, Any] = {"init_logit_bias": None, "multimodal_cfg": None}
+_OPEN_CLIP_IGNORED = {
+    "the weights show it": ("custom_text", "cast_dtype", "output_dict", "nonscalar_logit_scale"),
+    "used in training alone": ("init_logit_scale",),
+}
 _OPEN_CLIP_OFF = (
     *("timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop", "timm_drop_path"),
     *("attn_pooler_queries", "attn_pooler_heads", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type"),
@@ -194,22 +191,17 @@ def clip_to_transformers(clip: NetworkWeights) -> tuple[dict[str, Component], di
     config = clip.config
     assert isinstance(config, ClipConfig), config
     end = {"bos_token_id": config.end_token - 1, "eos_token_id": config.end_token, "pad_token_id": 0}
-    components = {"text_encoder": _component(clip, config, "text", _TEXT, end)}
-    if config.vision_layers:
-        components["image_encoder"] = _component(clip, config, "vision", _VISION, {})
+    towers = {"text_encoder": ("text", _TEXT, end), "image_encoder": ("vision", _VISION, dict[str, int]())}
+    components = {}
+    for name, (tower, table, ids) in list(towers.items())[: 2 if config.vision_layers else 1]:
+        ours = {f"{tower}_ff_dim": 4 * getattr(config, f"{tower}_width")} | config.model_dump(exclude_none=True)
+        kind = {"architectures": [f"CLIP{tower.title()}ModelWithProjection"], "model_type": f"clip_{tower}_model"}
+        tensors = {key: value for key, value in clip.tensors.items() if key.startswith(f"{tower}.")}
+        components[name] = Component(
+            {**kind, **ids, **{option: ours[field] for field, (option, _) in table.items()}},
+            to_theirs(tensors, transformers_names(config), clip.source),
+        )
     return components, {"logit_scale": "towers with projections do not have it; only training reads it"}
-
-
-def _component(
-    clip: NetworkWeights, config: ClipConfig, tower: str, table: Table, more: Mapping[str, Any]
-) -> Component:
-    ours = {f"{tower}_ff_dim": 4 * getattr(config, f"{tower}_width")} | config.model_dump(exclude_none=True)
-    theirs = {"architectures": [f"CLIP{tower.title()}ModelWithProjection"], "model_type": f"clip_{tower}_model", **more}
-    tensors = {name: value for name, value in clip.tensors.items() if name.startswith(f"{tower}.")}
-    return Component(
-        theirs | {option: ours[name] for name, (option, _) in table.items()},
-        to_theirs(tensors, transformers_names(config), clip.source),
-    )
 
 
 def _network(tensors: Tensors, config: ClipConfig, names: Names, source: str) -> ForeignNetwork:
@@ -233,7 +225,7 @@ def _fields(config: Mapping[str, Any], tower: str, table: Table, source: str) ->
     options = Options({**config, **sides}, place)
     for name, (allowed, reason) in _FIXED.items():
         options.only(name, allowed, reason)
-    fields = {ours: options.take(theirs, default) for ours, (theirs, default) in table.items()}
+    fields = options.fields(table)
     known = [*_FIXED, *(theirs for theirs, _ in table.values())]
     return _usual(fields), other_options(config, known, f"a {tower} tower")
 
@@ -294,39 +286,34 @@ def _open_clip_fields(fields: dict[str, Any], config: Mapping[str, Any]) -> tupl
     for tower, options in (("vision", vision), ("text", text)):
         fields[f"{tower}_ff_dim"] = int(fields[f"{tower}_width"] * options.take("mlp_ratio", 4.0))
     fields["activation"] = "quick_gelu" if model.take("quick_gelu", False) else "gelu"
-    preparation = Options(config.get("preprocess_cfg") or {}, "preprocess_cfg")
-    fields["resize"] = _open_clip_resize(preparation, fields["image_size"])
     text.only("eos_id", fields["vocab_size"] - 1, "texts end with the last id")
-    model.leave(("custom_text", "cast_dtype", "output_dict", "nonscalar_logit_scale"), "the weights show it")
-    vision.leave(("patch_dropout",), "used in training alone")
-    model.leave(("init_logit_scale",), "used in training alone")
-    for options, fixed in ((model, _OPEN_CLIP), (vision, _OPEN_CLIP_VISION), (text, _OPEN_CLIP_TEXT)):
-        for name, value in fixed.items():
-            options.only(name, value, "CLIP has no such part here")
-        options.leave(_OPEN_CLIP_OFF, "belongs to a part that is off")
-        options.finish()
-    sections = ("model_cfg", "preprocess_cfg")
-    unread = {name: "beside the model" for name in config if "model_cfg" in config and name not in sections}
-    return _usual(fields), model.unread | vision.unread | text.unread | preparation.unread | unread
-
-
-def _open_clip_resize(options: Options, image_size: int) -> Resize:
-    options.only("mean", list(PIXEL_MEAN), "pictures have OpenAI's statistics here")
-    options.only("std", list(PIXEL_STD), "pictures have OpenAI's statistics here")
-    options.only("mode", "RGB", "pictures are RGB")
-    side = options.side("size", image_size)
-    if side != image_size:
+    picture = Options(config.get("preprocess_cfg") or {}, "preprocess_cfg")
+    picture.only("mean", list(PIXEL_MEAN), "pictures have OpenAI's statistics here")
+    picture.only("std", list(PIXEL_STD), "pictures have OpenAI's statistics here")
+    picture.only("mode", "RGB", "pictures are RGB")
+    image_size = fields["image_size"]
+    if (side := picture.side("size", image_size)) != image_size:
         raise ConfigError(
             f"preprocess_cfg.size={side} is not the image_size={image_size} of vision_cfg; make them one."
         )
     # "random" varies in training; elsewhere it is bicubic.
-    if (filter_name := options.take("interpolation", "bicubic")) not in ("bicubic", "random"):
+    if (filter_name := picture.take("interpolation", "bicubic")) not in ("bicubic", "random"):
         raise ConfigError(
             f"preprocess_cfg.interpolation={filter_name!r} is not supported; pictures are resized by bicubic here."
         )
-    mode, modes = options.take("resize_mode", "shortest"), dict[str, Resize](shortest="crop", squash="squash")
+    mode, modes = picture.take("resize_mode", "shortest"), {"shortest": "crop", "squash": "squash"}
     if mode not in modes:
         raise ConfigError(f"preprocess_cfg.resize_mode={mode!r} is not supported; {did_you_mean(mode, modes)}")
-    options.leave(("fill_color",), "nothing is filled where pictures are cropped or squashed")
-    options.finish()
-    return modes[mode]
+    fields["resize"] = modes[mode]
+    unread = picture.finish({"nothing is filled where pictures are cropped or squashed": ("fill_color",)})
+    for options, fixed, ignored in (
+        (model, _OPEN_CLIP, _OPEN_CLIP_IGNORED),
+        (vision, _OPEN_CLIP_VISION, {"used in training alone": ("patch_dropout",)}),
+        (text, _OPEN_CLIP_TEXT, {}),
+    ):
+        for name, value in fixed.items():
+            options.only(name, value, "CLIP has no such part here")
+        unread |= options.finish({**ignored, "belongs to a part that is off": _OPEN_CLIP_OFF})
+    if "model_cfg" in config:
+        unread |= dict.fromkeys(config.keys() - {"model_cfg", "preprocess_cfg"}, "beside the model")
+    return _usual(fields), unread

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unclip.checkpoint import LazyTensor
 from unclip.clip import Tokenizer
 from unclip.clip.config import PRESETS
 from unclip.clip.model import PIXEL_MEAN, PIXEL_STD
@@ -58,16 +59,27 @@ def import_clip(path: Path) -> ForeignModel:
     run. Its tokenizer is the one beside it, else OpenAI's. Raises `CheckpointError` for files that are missing, damaged
     or something else, and `ConfigError` for options that ours does not have.
     """
-    folder = path if path.is_dir() else path.parent
-    if not path.is_dir():
-        kind, network = _from_file(path)
-    elif clip_stems(folder) == STEMS:
-        kind, network = "transformers", _from_transformers(folder, open_component(folder), str(folder))
+    is_folder, source = path.is_dir(), str(path)
+    folder = path if is_folder else path.parent
+    if is_folder:
+        stems, dropped = clip_stems(path) or OPEN_CLIP_STEMS, dict[str, str]()
+        is_transformers = stems == STEMS
+        options = None if is_transformers else read_json(folder / OPEN_CLIP_CONFIG)
+        tensors = open_component(path, stems)
     else:
-        options = read_json(folder / OPEN_CLIP_CONFIG)
-        tensors = open_component(folder, OPEN_CLIP_STEMS)
-        kind, network = "open_clip's", clip_from_open_clip(tensors, str(folder), options)
-    return ForeignModel.of(f"a CLIP of {kind}", {"clip": network}, {"clip": _tokenizer(folder)}, {})
+        tensors, dropped, is_transformers = _unwrapped(path)
+    if is_transformers:
+        kind, network = "transformers", _from_transformers(folder, tensors, source)
+    elif OPENAI_HALLMARK in tensors and not is_folder:
+        kind, network = "OpenAI's", clip_from_openai(tensors, source)
+    else:
+        if not is_folder:
+            config = folder / OPEN_CLIP_CONFIG
+            options = read_json(config) if config.exists() else _training_options(path)
+        kind, network = "open_clip's", clip_from_open_clip(tensors, source, options)
+    has_tokenizer = any((folder / name).exists() for name in ("tokenizer.json", "vocab.json"))
+    tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else Tokenizer.openai()
+    return ForeignModel.of(f"a CLIP of {kind}", {"clip": network.drop(dropped)}, {"clip": tokenizer}, {})
 
 
 def clip_stems(folder: Path) -> tuple[str, ...] | None:
@@ -114,7 +126,13 @@ def clip_statistics(path: Path, dim: int) -> tuple[Tensor, Tensor]:
     return tensors["0"].read().float(), tensors["1"].read().float()
 
 
-def picture_resize(folder: Path, image_size: int | None = None) -> Resize:
+def clip_of_parts(text: Component, vision: Component | None, processor: Path, source: str) -> ForeignNetwork:
+    """Import the CLIP of a pipeline from its encoders and the folder of its image processor."""
+    size = vision.config.get("image_size", 224) if vision else None
+    return clip_from_transformers(text, vision, source, resize=picture_resize(processor, size))
+
+
+def picture_resize(folder: Path, image_size: object = None) -> Resize:
     """Read how the image processor of transformers in a folder makes pictures square; without one, by a crop.
 
     Raises `ConfigError` for another preparation than CLIP's, and for pictures of another side than `image_size`.
@@ -125,14 +143,14 @@ def picture_resize(folder: Path, image_size: int | None = None) -> Resize:
         # Newer versions write the processors of texts and pictures into one file.
         path = folder / "processor_config.json"
         options = read_json(path).get("image_processor") or {}
-    for name, allowed in (PREPARATION | PREPARATION_FIXED).items():
-        require(str(path), name, allowed if options.get(name) is None else options[name], allowed)
-    others = options.keys() - PREPARATION.keys() - PREPARATION_FIXED.keys() - PREPARATION_IDLE
+    fixed = PREPARATION | PREPARATION_FIXED
+    require(str(path), fixed | {name: value for name, value in options.items() if value is not None}, fixed)
+    others = options.keys() - fixed.keys() - PREPARATION_IDLE
     if unknown := sorted(name for name in others if options[name] and not name.startswith("_")):
         raise ConfigError(f"{path}: {unknown[0]}={options[unknown[0]]!r} is not supported; CLIP's processor has none.")
     crops = options.get("do_center_crop") is not False
     crop = _side(path, options, "crop_size") if crops else None
-    sides = {side for side in (_side(path, options, "size"), crop, image_size) if side is not None}
+    sides: set[Any] = {_side(path, options, "size"), crop, one_side(str(path), "image_size", image_size)} - {None}
     if len(sides) > 1:
         raise ConfigError(f"{path}: pictures of {sorted(sides)} pixels are not supported; size and crop must be one.")
     # A single side is that of the shorter edge; two sides leave nothing to crop.
@@ -160,20 +178,7 @@ def _side(path: Path, options: Mapping[str, Any], name: str) -> int | None:
     return side
 
 
-def _from_file(path: Path) -> tuple[str, ForeignNetwork]:
-    tensors, dropped, is_transformers = _unwrapped(path)
-    if is_transformers:
-        kind, network = "transformers", _from_transformers(path.parent, tensors, str(path))
-    elif OPENAI_HALLMARK in tensors:
-        kind, network = "OpenAI's", clip_from_openai(tensors, str(path))
-    else:
-        beside = path.parent / OPEN_CLIP_CONFIG
-        options = read_json(beside) if beside.exists() else _training_options(path)
-        kind, network = "open_clip's", clip_from_open_clip(tensors, str(path), options)
-    return kind, network.drop(dropped)
-
-
-def _unwrapped(path: Path) -> tuple[Tensors, dict[str, str], bool]:
+def _unwrapped(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str], bool]:
     """Take the weights out of the containers and wrappers of training (state_dict, module).
 
     Return also the rest of the file, with the reason for leaving it out, and whether the names are transformers'.
@@ -184,8 +189,8 @@ def _unwrapped(path: Path) -> tuple[Tensors, dict[str, str], bool]:
         if name is not None:
             start = name.removesuffix(ending)
             inside = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
-            beside = sorted({name.split(".")[0] for name in tensors if not name.startswith(start)})
-            dropped = dict.fromkeys(beside, f"the weights are taken from {start.removesuffix('.')!r}")
+            others = sorted({name.split(".")[0] for name in tensors if not name.startswith(start)})
+            dropped = dict.fromkeys(others, f"the weights are taken from {start.removesuffix('.')!r}")
             return inside, dropped, ending.startswith("text_model.")
     raise CheckpointError(f"{path} holds no CLIP that reads texts: no tensor is called {TEXT_ENDINGS[-1]!r}.")
 
@@ -200,8 +205,7 @@ def _from_transformers(folder: Path, tensors: Tensors, source: str) -> ForeignNe
     config = read_json(folder / "config.json")
     match config.get("architectures"):
         case ["CLIPModel"]:
-            size = (config.get("vision_config") or {}).get("image_size", 224)
-            resize = picture_resize(folder, one_side(source, "image_size", size))
+            resize = picture_resize(folder, (config.get("vision_config") or {}).get("image_size", 224))
             return clip_from_clip_model(Component(config, tensors), source, resize=resize)
         case ["CLIPTextModelWithProjection"]:
             return clip_from_transformers(Component(config, tensors), None, source)
@@ -254,8 +258,3 @@ def _json(text: str | None) -> Any:
         return json.loads((text or "").replace("(", "[").replace(")", "]"))
     except ValueError:
         return None
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    has_tokenizer = any((folder / name).exists() for name in ("tokenizer.json", "vocab.json"))
-    return Tokenizer.from_folder(folder) if has_tokenizer else Tokenizer.openai()

@@ -5,15 +5,15 @@ from typing import Any
 
 from unclip.config import load_config
 from unclip.errors import ConfigError
-from unclip.interop.options import Options, check_kind
+from unclip.interop.options import Options, Table, check_kind
 from unclip.models.dalle2_pytorch import V1_1_UNET, Dalle2PriorConfig, Dalle2UNetConfig
 
-Left = Mapping[str, tuple[str, ...]]
+Ignored = Mapping[str, tuple[str, ...]]
 """By the reason, options that do not change the network."""
 
 _SCHEDULES = ("cosine", "linear")
-# Our field, their option and its default in the network's constructor.
-_UNET = {
+# The defaults are those of the network's constructor.
+_UNET: Table = {
     "num_heads": ("attn_heads", 16),
     "head_dim": ("attn_dim_head", 32),
     "linear_attention": ("sparse_attn", False),
@@ -30,14 +30,14 @@ _UNET = {
     "scale_skips": ("scale_skip_connection", False),
     "standardized_weights": ("resnet_weight_standardization", False),
 }
-_UNET_LEFT: Left = {
+_UNET_IGNORED: Ignored = {
     "the decoder decides it": ("channels", "channels_out", "lowres_cond", "lowres_noise_cond", "cond_on_image_embeds"),
     "never read by DALLE2-pytorch": ("out_dim", "attend_at_middle"),
     "used in training alone": ("checkpoint_during_training",),
 }
 # Options that versions up to 1.3 did not have.
 _SINCE_V1_1 = ("self_cond", "cosine_sim_self_attn", "cosine_sim_cross_attn", "resnet_weight_standardization")
-_DECODER_LEFT: Left = {
+_DECODER_IGNORED: Ignored = {
     "used in training alone": (
         *("loss_type", "image_cond_drop_prob", "text_cond_drop_prob", "vb_loss_weight", "p2_loss_weight_gamma"),
         *("p2_loss_weight_k", "random_crop_sizes", "use_blur_for_lowres_cond", "lowres_downsample_first", "blur_prob"),
@@ -50,7 +50,7 @@ _DECODER_LEFT: Left = {
     "belongs to CLIP": ("clip", "clip_adapter_overrides"),
     "pixels are in [-1, 1] here": ("auto_normalize_img",),
 }
-_PRIOR = {
+_PRIOR: Table = {
     "num_text_tokens": ("max_text_len", 256),
     "num_heads": ("heads", 8),
     "head_dim": ("dim_head", 64),
@@ -68,7 +68,7 @@ _PRIOR = {
     "ff_dropout": ("ff_dropout", 0.0),
     "self_conditioning": ("self_cond", False),
 }
-_PRIOR_LEFT: Left = {
+_PRIOR_IGNORED: Ignored = {
     "used in training alone": (
         *("loss_type", "cond_drop_prob", "text_cond_drop_prob", "image_cond_drop_prob", "training_clamp_l2norm"),
     ),
@@ -90,8 +90,7 @@ def prior_config(
     prior.only("image_embed_dim", dim, "the network's dim is another")
     for name in ("sampling_clamp_l2norm", "sampling_final_clamp_l2norm", "init_image_embed_l2norm"):
         prior.only(name, False, "our samplers do not project to the sphere")
-    fields = {ours: net.take(name, default) for ours, (name, default) in _PRIOR.items()}
-    fields |= {"embedding_dim": dim, "depth": net.need("depth", 1)}
+    fields = net.fields(_PRIOR) | {"embedding_dim": dim, "depth": net.need("depth", 1)}
     fields |= _diffusion(
         "prior",
         predicts_v=prior.take("predict_v", False),
@@ -103,9 +102,9 @@ def prior_config(
     scale = float(prior.take("image_embed_scale", dim**0.5))
     if scale <= 0:
         raise ConfigError(f"prior.image_embed_scale={scale} must be positive.")
-    net.finish()
-    _leave(prior, _PRIOR_LEFT)
-    return load_config(Dalle2PriorConfig, fields | dict(changes)), scale, prior.unread
+    net.finish({})
+    unread = prior.finish(_PRIOR_IGNORED)
+    return load_config(Dalle2PriorConfig, fields | dict(changes)), scale, unread
 
 
 def num_unets(config: Mapping[str, Any]) -> int:
@@ -127,17 +126,9 @@ def unet_config(config: Mapping[str, Any], index: int, *, old: bool) -> tuple[Da
         for name in _SINCE_V1_1:
             unet.only(name, False, "versions up to 1.3 do not know it")
         fields |= V1_1_UNET
-    fields |= {ours: unet.take(name, default) for ours, (name, default) in _UNET.items()} | _levels(unet, old)
-    _leave(unet, _UNET_LEFT)
-    _leave(decoder, _DECODER_LEFT)
-    return load_config(Dalle2UNetConfig, fields), decoder.unread | unet.unread
-
-
-def _leave(options: Options, left: Left) -> None:
-    """Take the options that do not change the network, and refuse the rest."""
-    for reason, names in left.items():
-        options.leave(names, reason)
-    options.finish()
+    fields |= unet.fields(_UNET) | _levels(unet, old)
+    unread = unet.finish(_UNET_IGNORED) | decoder.finish(_DECODER_IGNORED)
+    return load_config(Dalle2UNetConfig, fields), unread
 
 
 def _unets(decoder: Options) -> list[Any]:
@@ -152,6 +143,16 @@ def _decided_by_decoder(decoder: Options, index: int, num: int) -> dict[str, Any
     decoder.only("predict_x_start_for_latent_diffusion", False, "we have no latent diffusion")
     decoder.only("learned_variance_constrain_frac", False, "our samplers read a fraction in [-1, 1]")
 
+    one: Any = decoder.take("image_size", None)
+    several: Any = decoder.take("image_sizes", None)
+    if (one is None) == (several is None):
+        raise ConfigError("decoder needs one of image_size and image_sizes, and not both.")
+    if several is not None:
+        check_kind(decoder.place, "image_sizes", several, (64,))
+    sizes = [one] if several is None else sorted(set(several))
+    if len(sizes) != num:
+        raise ConfigError(f"decoder.image_sizes has {len(sizes)} different sizes; there are {num} U-Nets.")
+
     def flags(name: str, default: bool, length: int) -> tuple[bool, ...]:
         """Take one value or several; those that are missing are off."""
         values = decoder.some(name, default)
@@ -160,7 +161,7 @@ def _decided_by_decoder(decoder: Options, index: int, num: int) -> dict[str, Any
     default_schedule = "linear" if num > 1 and index == num - 1 else "cosine"
     noised = flags("use_noise_for_lowres_cond", False, num - 1)
     return {
-        "image_size": _image_sizes(decoder, num)[index],
+        "image_size": sizes[index],
         "in_channels": decoder.take("channels", 3),
         "learned_variance": flags("learned_variance", True, num)[index],
         "low_res": index > 0,
@@ -182,19 +183,6 @@ def _diffusion(place: str, *, predicts_v: bool, predicts_x0: bool, schedule: str
         raise ConfigError(f"{place}: a linear schedule of {num_timesteps} steps is not supported; only of 1000.")
     prediction_type = "v" if predicts_v else "x0" if predicts_x0 else "eps"
     return {"prediction_type": prediction_type, "schedule": schedule, "num_timesteps": num_timesteps}
-
-
-def _image_sizes(decoder: Options, num: int) -> list[int]:
-    one: Any = decoder.take("image_size", None)
-    several: Any = decoder.take("image_sizes", None)
-    if (one is None) == (several is None):
-        raise ConfigError("decoder needs one of image_size and image_sizes, and not both.")
-    if several is not None:
-        check_kind(decoder.place, "image_sizes", several, (64,))
-    sizes = [one] if several is None else sorted(set(several))
-    if len(sizes) != num:
-        raise ConfigError(f"decoder.image_sizes has {len(sizes)} different sizes; there are {num} U-Nets.")
-    return sizes
 
 
 def _conditioning(unet: Options, *, reads: bool, first: bool) -> dict[str, Any]:

@@ -2,34 +2,28 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
-from unclip.checkpoint import LazyTensor, NetworkWeights
+from unclip.checkpoint import LazyTensor
 from unclip.diffusion import make_schedule
 from unclip.errors import CheckpointError, ConfigError
 from unclip.interop.dalle2 import num_unets, prior_config, unet_config
-from unclip.interop.rules import ForeignModel, ForeignNetwork, Tensors, shapes_of
-from unclip.interop.sources import ForeignFile, open_weights, read_json
+from unclip.interop.rules import ForeignModel, ForeignNetwork, Tensors, foreign_network, naming
+from unclip.interop.sources import open_weights, read_json
 from unclip.models.dalle2_pytorch import V1_1_PRIOR, Dalle2Prior, Dalle2PriorConfig, Dalle2UNet, Dalle2UNetConfig
 
 # v1.1 calls the learned padding of the text what later is the absent text embedding, in the singular.
 _PRIOR_NAMES = {r"^null_text_embed$": "null_text_encodings"}
 # Wrappers of attention go, in all versions; the parts of a level have names here and numbers there.
+_DOWN, _UP = ("pre", "init", "blocks", "attention", "post"), ("init", "blocks", "attention", "upsample")
 _UNET_NAMES = {
     r"\.fn(?=\.)": "",
-    r"^(downs\.\d+)\.0\.": r"\1.pre.",
-    r"^(downs\.\d+)\.1\.": r"\1.init.",
-    r"^(downs\.\d+)\.2\.": r"\1.blocks.",
-    r"^(downs\.\d+)\.3\.": r"\1.attention.",
-    r"^(downs\.\d+)\.4\.": r"\1.post.",
-    r"^(ups\.\d+)\.0\.": r"\1.init.",
-    r"^(ups\.\d+)\.1\.": r"\1.blocks.",
-    r"^(ups\.\d+)\.2\.": r"\1.attention.",
-    r"^(ups\.\d+)\.3\.": r"\1.upsample.",
+    **{rf"^(downs\.\d+)\.{number}\.": rf"\1.{part}." for number, part in enumerate(_DOWN)},
+    **{rf"^(ups\.\d+)\.{number}\.": rf"\1.{part}." for number, part in enumerate(_UP)},
     r"^mid_(block\d)\.": r"middle.\1.",
     r"^mid_attn\.": "middle.attention.",
 }
@@ -38,9 +32,7 @@ _CLIP = "CLIP is a model of its own"
 _AVERAGING = dict.fromkeys(("initted", "step", "online_model."), "the averaged weights are taken instead")
 
 
-def prior_from_checkpoint(
-    tensors: Tensors, config: Mapping[str, Any], version: str | None = None, source: str = "DALLE2-pytorch"
-) -> ForeignNetwork:
+def prior_from_checkpoint(tensors: Tensors, config: Mapping[str, Any], version: str | None = None) -> ForeignNetwork:
     """Import the prior in a checkpoint of DALLE2-pytorch.
 
     `tensors`: a DiffusionPrior's state dict ("net." and so on), that of an averaged one ("ema_model.net."), or the
@@ -54,23 +46,21 @@ def prior_from_checkpoint(
     old = _is_old("null_text_embed" in network, version, since=(1, 10, 4))
     ours, scale, unread = prior_config(config, V1_1_PRIOR if old else {})
     for name in [name for name in network if name.endswith("rotary_emb.freqs")]:
-        _check_rotation(name, network.pop(name))
+        frequencies = network.pop(name).read().float().cpu().flatten()
+        if not torch.allclose(frequencies, 10_000 ** (-torch.arange(len(frequencies)) / len(frequencies)), rtol=1e-2):
+            raise CheckpointError(
+                f"tensor {name!r} holds rotations that are not the usual ones; they are computed here."
+            )
         dropped[prefix + name] = "frequencies of the rotation, which the network computes"
-    renamed = _rename(network, _PRIOR_NAMES)
-    renamed["embedding_mean"] = LazyTensor.of(torch.zeros(ours.embedding_dim))
-    renamed["embedding_std"] = LazyTensor.of(torch.full((ours.embedding_dim,), 1 / scale))
-    _check(renamed, lambda: Dalle2Prior(ours))
+    dim, renamed = ours.embedding_dim, _rename(network, _PRIOR_NAMES)
+    constants = {"embedding_mean": torch.zeros(dim), "embedding_std": torch.full((dim,), 1 / scale)}
+    imported = foreign_network(Dalle2Prior, ours, renamed, None, "DALLE2-pytorch", constants=constants)
     _check_schedule(tensors, "noise_scheduler.alphas_cumprod", ours)
-    return ForeignNetwork(NetworkWeights("Dalle2Prior", ours, renamed, source), dropped | unread)
+    return imported.drop(dropped | unread)
 
 
 def decoder_from_checkpoint(
-    tensors: Tensors,
-    config: Mapping[str, Any],
-    version: str | None = None,
-    source: str = "DALLE2-pytorch",
-    *,
-    unet: int = 0,
+    tensors: Tensors, config: Mapping[str, Any], version: str | None = None, *, unet: int = 0
 ) -> ForeignNetwork:
     """Import U-Net `unet` of a checkpoint of DALLE2-pytorch: 0 is the decoder, then come upsamplers.
 
@@ -90,10 +80,9 @@ def decoder_from_checkpoint(
     network, dropped, _ = _sort(tensors, prefixes, "to_time_hiddens.1.weight", reasons)
     old = _is_old(_looks_old(network, version), version, since=(1, 10, 0))
     ours, unread = unet_config(config, unet, old=old)
-    renamed = _rename(network, _UNET_NAMES)
-    _check(renamed, lambda: Dalle2UNet(ours))
+    imported = foreign_network(Dalle2UNet, ours, _rename(network, _UNET_NAMES), None, "DALLE2-pytorch")
     _check_schedule(tensors, f"noise_schedulers.{unet}.alphas_cumprod", ours)
-    return ForeignNetwork(NetworkWeights("Dalle2UNet", ours, renamed, source), dropped | unread)
+    return imported.drop(dropped | unread)
 
 
 def _sort(
@@ -165,26 +154,6 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part or 0) for part in match.groups())
 
 
-def _check(tensors: Tensors, build: Callable[[], nn.Module]) -> None:
-    """Raise `CheckpointError` for the first tensor that is missing, left over or of another shape; reads none."""
-    expected = shapes_of(build, "DALLE2-pytorch")
-    for name, shape in expected.items():
-        if name not in tensors:
-            raise CheckpointError(f"tensor {name!r} of shape {shape} is missing; the config asks for it.")
-        if (actual := tensors[name].shape) != shape:
-            raise CheckpointError(f"tensor {name!r} has shape {actual}, but by the config it is {shape}.")
-    for name in tensors:
-        if name not in expected:
-            raise CheckpointError(f"tensor {name!r} is left over: by the config there is no such weight.")
-
-
-def _check_rotation(name: str, frequencies: LazyTensor) -> None:
-    (length,) = frequencies.shape
-    expected = 10_000 ** (-torch.arange(length) / length)
-    if not torch.allclose(frequencies.read().float().cpu(), expected, rtol=1e-2):
-        raise CheckpointError(f"tensor {name!r} holds rotations that are not the usual ones; they are computed here.")
-
-
 def _check_schedule(tensors: Tensors, name: str, config: Dalle2PriorConfig | Dalle2UNetConfig) -> None:
     """Raise `CheckpointError` if a table is present and not that of the config's schedule."""
     if name not in tensors:
@@ -196,7 +165,7 @@ def _check_schedule(tensors: Tensors, name: str, config: Dalle2PriorConfig | Dal
         raise CheckpointError(f"tensor {name!r} is not the table of the config's {schedule}.")
 
 
-class _Stage(NamedTuple):
+class _Importer(NamedTuple):
     hallmark: str
     """End of the name of a tensor that no other network has."""
     translate: Callable[..., ForeignNetwork]
@@ -208,9 +177,9 @@ class _Stage(NamedTuple):
 
 
 # Guidance is that of LAION, whose prior never learned a null for guidance.
-_STAGES = {
-    "prior": _Stage("learned_query", prior_from_checkpoint, 64, 1.0, "ddpm"),
-    "decoder": _Stage("to_time_hiddens.1.weight", decoder_from_checkpoint, 250, 1.7, "ddim"),
+_IMPORTERS = {
+    "prior": _Importer("learned_query", prior_from_checkpoint, 64, 1.0, "ddpm"),
+    "decoder": _Importer("to_time_hiddens.1.weight", decoder_from_checkpoint, 250, 1.7, "ddim"),
 }
 # Averaged weights first; a bare state dict has no container.
 _CONTAINERS = ("ema_model", "ema", "model")
@@ -225,34 +194,30 @@ def import_dalle2(file: Path) -> ForeignModel:
     """
     content = open_weights(file)
     names = content.tensors
-    stage = next((s for s, kind in _STAGES.items() if any(name.endswith(kind.hallmark) for name in names)), None)
+    stage = next((s for s, kind in _IMPORTERS.items() if any(name.endswith(kind.hallmark) for name in names)), None)
     if stage is None:
         first = next(iter(names))
         raise CheckpointError(f"{file} holds no prior and no decoder of DALLE2-pytorch; its first tensor is {first!r}.")
-    kind, config = _STAGES[stage], _config(file, content, stage)
+    importer, config = _IMPORTERS[stage], content.values.get("config")
+    if not isinstance(config, Mapping):
+        names_beside = (f"{file.stem}_config.json", f"{file.stem}.json", f"{stage}_config.json", "config.json")
+        path = next((path for name in names_beside if (path := file.parent / name).exists()), None)
+        if path is None:
+            raise CheckpointError(
+                f"{file} does not hold its shape; put the JSON it was trained with beside it: {names_beside[0]}."
+            )
+        config = read_json(path)
     container = next((name for name in _CONTAINERS if content.under(name)), None)
     tensors = content.under(container) if container else names
-    try:
-        network = kind.translate(tensors, config, content.values.get("version"), str(file))
-    except (CheckpointError, ConfigError) as error:
-        raise type(error)(f"{file}: {error}") from None
-    beside = {name.split(".")[0] for name in names} - {container} if container else set()
-    network = network.drop(dict.fromkeys(sorted(beside), f"the weights are taken from {container!r}"))
+    with naming(str(file)):
+        network = importer.translate(tensors, config, content.values.get("version"))
+    others = {name.split(".")[0] for name in names} - {container} if container else set()
+    network = network.drop(dict.fromkeys(sorted(others), f"the weights are taken from {container!r}"))
+    network = network._replace(weights=replace(network.weights, source=str(file)))
     num_steps = config.get(stage, config).get("sample_timesteps")
-    num_steps = (num_steps[0] if isinstance(num_steps, list | tuple) else num_steps) or kind.num_steps
+    num_steps = (num_steps[0] if isinstance(num_steps, list | tuple) else num_steps) or importer.num_steps
     ours = network.weights.config
     assert isinstance(ours, Dalle2PriorConfig | Dalle2UNetConfig), ours
     num_steps = min(num_steps, ours.num_timesteps)
-    settings = {"num_steps": num_steps, "guidance_scale": kind.guidance_scale, "sampler": kind.sampler}
+    settings = {"num_steps": num_steps, "guidance_scale": importer.guidance_scale, "sampler": importer.sampler}
     return ForeignModel.of(f"a {stage} of DALLE2-pytorch", {stage: network}, {}, {stage: settings})
-
-
-def _config(file: Path, content: ForeignFile, stage: str) -> Mapping[str, Any]:
-    inside = content.values.get("config")
-    if isinstance(inside, Mapping):
-        return inside
-    names = (f"{file.stem}_config.json", f"{file.stem}.json", f"{stage}_config.json", "config.json")
-    for path in (file.parent / name for name in names):
-        if path.exists():
-            return read_json(path)
-    raise CheckpointError(f"{file} does not hold its shape; put the JSON it was trained with beside it: {names[0]}.")

@@ -7,18 +7,18 @@ from typing import Any
 from unclip.clip import MultilingualClip, MultilingualConfig, MultilingualTokenizer, Tokenizer
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError
-from unclip.interop.clip import clip_from_transformers
-from unclip.interop.clip_files import openai_clip, picture_resize
+from unclip.interop.clip_files import clip_of_parts, openai_clip
 from unclip.interop.karlo import read_original_prior
 from unclip.interop.movq import autoencoder_config, movq_names, movq_original_names
-from unclip.interop.options import one_side, other_options, read_options, require
-from unclip.interop.rules import ForeignModel, ForeignNetwork, Names, Tensors, Value, foreign_network, row, under
+from unclip.interop.options import Table, fields_of, other_options, read_options, require
+from unclip.interop.rules import ForeignModel, ForeignNetwork, Names, Tensors, foreign_network, repeated, row
 from unclip.interop.schedulers import ORIGINAL_SAMPLING, kandinsky_sampling, unclip_sampling
 from unclip.interop.sources import Component, check_class, open_part, open_weights, read_index, read_json
 from unclip.interop.unclip import read_prior
 from unclip.interop.unets import (
     UNET_BLOCKS,
     UNET_DEFAULTS,
+    UNET_FIELDS,
     UNET_FIXED,
     attention_levels,
     shape_ours,
@@ -47,18 +47,17 @@ _TEXT_FIXED = {
     "is_decoder": False,
     "add_cross_attention": False,
 }
-# By option, our field and their default.
-_TEXT_FIELDS = {
-    "numDims": ("embedding_dim", 768),
-    "hidden_size": ("width", 768),
-    "num_hidden_layers": ("depth", 12),
-    "num_attention_heads": ("num_heads", 12),
-    "intermediate_size": ("ff_dim", 3072),
+_TEXT_FIELDS: Table = {
+    "embedding_dim": ("numDims", 768),
+    "width": ("hidden_size", 768),
+    "depth": ("num_hidden_layers", 12),
+    "num_heads": ("num_attention_heads", 12),
+    "ff_dim": ("intermediate_size", 3072),
     "vocab_size": ("vocab_size", 30522),
-    "pad_token_id": ("pad_token", 1),
-    "max_position_embeddings": ("num_positions", 512),
+    "pad_token": ("pad_token_id", 1),
+    "num_positions": ("max_position_embeddings", 512),
 }
-_TEXT_DEFAULTS = {name: default for name, (_, default) in _TEXT_FIELDS.items()} | {
+_TEXT_DEFAULTS = dict(_TEXT_FIELDS.values()) | {
     "transformerDimensions": 1024,
     # Their defaults, which our network does not have.
     "layer_norm_eps": 1e-12,
@@ -72,16 +71,14 @@ def decoder_config(theirs: Mapping[str, Any]) -> KandinskyDecoderConfig:
     _refuse_variants(options["in_channels"], options["addition_embed_type"])
     has_text = options["addition_embed_type"] == "text_image"
     hidden_type, added_type, num_image_tokens = CONDITIONING[has_text]
-    require(_UNET, "addition_embed_type", options["addition_embed_type"], added_type)
-    require(_UNET, "encoder_hid_dim_type", options["encoder_hid_dim_type"], hidden_type)
+    require(_UNET, options, {"addition_embed_type": added_type, "encoder_hid_dim_type": hidden_type})
     fields = {
         "embedding_dim": options["cross_attention_dim"] if has_text else options["encoder_hid_dim"],
         "text_dim": options["encoder_hid_dim"] if has_text else 0,
         "normalize_image": not has_text,
         "attention_levels": attention_levels(options, _UNET, UNET_BLOCKS),
-        "head_dim": options["attention_head_dim"],
         "num_image_tokens": num_image_tokens,
-        "context_dim": options["cross_attention_dim"],
+        **fields_of(options, UNET_FIELDS),
     }
     return load_config(KandinskyDecoderConfig, shape_ours(options, _UNET, options["in_channels"]) | fields)
 
@@ -95,15 +92,6 @@ def _refuse_variants(in_channels: int, addition_embed_type: object = None) -> No
     for variant, is_this in variants.items():
         if is_this:
             raise ConfigError(f"this is Kandinsky's {variant}, which is not supported; give the plain one.")
-
-
-def _text_encoder_config(theirs: Mapping[str, Any]) -> tuple[MultilingualConfig, dict[str, str]]:
-    """Read the config of `MultilingualCLIP`; return also its options that are not known, each with the reason."""
-    known = {name: value for name, value in theirs.items() if name in _TEXT_FIXED or name in _TEXT_DEFAULTS}
-    options = read_options(known, _TEXT, _TEXT_FIXED, _TEXT_DEFAULTS)
-    require(_TEXT, "transformerDimensions", options["transformerDimensions"], options["hidden_size"])
-    fields = {field: options[name] for name, (field, _) in _TEXT_FIELDS.items()}
-    return load_config(MultilingualConfig, fields), other_options(theirs, [*known, "modelBase"], "XLM-RoBERTa")
 
 
 def kandinsky_names(config: KandinskyDecoderConfig) -> Names:
@@ -130,16 +118,14 @@ def multilingual_names(config: MultilingualConfig) -> Names:
         "ff_out": "output.dense",
         "norm_2": "output.LayerNorm",
     }
-    names: dict[str, Value] = {
+    return {
         "token_embedding": "transformer.embeddings.word_embeddings",
         "position_embedding": "transformer.embeddings.position_embeddings",
         "type_embedding": row("transformer.embeddings.token_type_embeddings.weight"),
         "norm": "transformer.embeddings.LayerNorm",
         "projection": "LinearTransformation",
+        **repeated("blocks", "transformer.encoder.layer", block, config.depth),
     }
-    for index in range(config.depth):
-        names |= under(f"blocks.{index}", f"transformer.encoder.layer.{index}", block)
-    return names
 
 
 def read_decoder(part: Component, source: str) -> ForeignNetwork:
@@ -161,13 +147,17 @@ def read_autoencoder(part: Component, source: str) -> ForeignNetwork:
 
 def read_text_encoder(part: Component, source: str) -> ForeignNetwork:
     """Import the text encoder of 2.1 from `MultilingualCLIP`, diffusers' or the original's."""
-    config, others = _text_encoder_config(part.config)
+    known = {name: value for name, value in part.config.items() if name in _TEXT_FIXED or name in _TEXT_DEFAULTS}
+    options = read_options(known, _TEXT, _TEXT_FIXED, _TEXT_DEFAULTS)
+    require(_TEXT, options, {"transformerDimensions": options["hidden_size"]})
+    config = load_config(MultilingualConfig, fields_of(options, _TEXT_FIELDS))
     dropped = {
         "transformer.pooler.": "XLM-RoBERTa's pooler, which CLIP does not use",
         "transformer.embeddings.position_ids": "numbers that are counted here",
     }
     names = multilingual_names(config)
-    return foreign_network(MultilingualClip, config, part.tensors, names, source, dropped=dropped).drop(others)
+    network = foreign_network(MultilingualClip, config, part.tensors, names, source, dropped=dropped)
+    return network.drop(other_options(part.config, [*known, "modelBase"], "XLM-RoBERTa"))
 
 
 def read_original_decoder(
@@ -239,27 +229,19 @@ def import_kandinsky(folder: Path, index: Mapping[str, Any]) -> ForeignModel:
         tokenizers["text_encoder"] = MultilingualTokenizer.load(folder / "tokenizer" / "tokenizer.json")
     if "unet" not in kinds or "prior_prior" in kinds:
         start = "prior_" if "unet" in kinds else ""
-        networks |= _prior(folder, start, kinds)
+        prior = _open(folder, f"{start}prior", kinds, "PriorTransformer")
+        text = _open(folder, f"{start}text_encoder", kinds, "CLIPTextModelWithProjection")
+        vision = _open(folder, f"{start}image_encoder", kinds, "CLIPVisionModelWithProjection")
+        check_class(folder, f"{start}scheduler", kinds.get(f"{start}scheduler", "UnCLIPScheduler"), "UnCLIPScheduler")
+        networks["clip"] = clip_of_parts(text, vision, folder / f"{start}image_processor", str(folder))
         tokenizers["clip"] = Tokenizer.from_folder(folder / f"{start}tokenizer")
-        sampling["prior"] = unclip_sampling(read_json(folder / f"{start}scheduler" / _SCHEDULER), "prior")
+        scheduler = read_json(folder / f"{start}scheduler" / _SCHEDULER)
+        networks["prior"] = read_prior(prior, scheduler, f"{folder}/{start}prior")
+        sampling["prior"] = unclip_sampling(scheduler, "prior")
         used |= {start + name for name in _PRIOR_PARTS}
     others = sorted(kinds.keys() - used)
     dropped |= {f"model_index.json: {name}": f"a {kinds[name]}, which is not read here" for name in others}
     return ForeignModel.of(f"a diffusers folder of Kandinsky ({kind})", networks, tokenizers, sampling, dropped)
-
-
-def _prior(folder: Path, start: str, kinds: Mapping[str, str]) -> dict[str, ForeignNetwork]:
-    part = _open(folder, f"{start}prior", kinds, "PriorTransformer")
-    text = _open(folder, f"{start}text_encoder", kinds, "CLIPTextModelWithProjection")
-    vision = _open(folder, f"{start}image_encoder", kinds, "CLIPVisionModelWithProjection")
-    check_class(folder, f"{start}scheduler", kinds.get(f"{start}scheduler", "UnCLIPScheduler"), "UnCLIPScheduler")
-    size = one_side(str(folder), "image_size", vision.config.get("image_size", 224))
-    resize = picture_resize(folder / f"{start}image_processor", size)
-    scheduler = read_json(folder / f"{start}scheduler" / _SCHEDULER)
-    return {
-        "clip": clip_from_transformers(text, vision, str(folder), resize=resize),
-        "prior": read_prior(part, scheduler, f"{folder}/{start}prior"),
-    }
 
 
 def _open(folder: Path, name: str, kinds: Mapping[str, str], allowed: str) -> Component:
@@ -281,16 +263,16 @@ def import_kandinsky_original(
     The files do not hold the shapes of their networks: None is the published one. Raises like `import_kandinsky`.
     """
     paths = {part: folder / name for part, name in ORIGINAL_FILES.items()}
-    words = paths["text_encoder"]
+    text_encoder = paths["text_encoder"]
     networks = {
         "decoder": read_original_decoder(open_weights(paths["decoder"]).tensors, str(paths["decoder"]), decoder),
         "autoencoder": read_original_autoencoder(
             open_weights(paths["autoencoder"]).tensors, str(paths["autoencoder"]), autoencoder
         ),
-        "text_encoder": read_text_encoder(open_part(words), str(words)),
+        "text_encoder": read_text_encoder(open_part(text_encoder), str(text_encoder)),
     }
     tokenizers: dict[str, Tokenizer | MultilingualTokenizer] = {
-        "text_encoder": MultilingualTokenizer.load(words / "tokenizer.json")
+        "text_encoder": MultilingualTokenizer.load(text_encoder / "tokenizer.json")
     }
     if (path := paths["prior"]).exists():
         tensors = open_weights(path).tensors

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from unclip.clip import Tokenizer
 from unclip.errors import CheckpointError
@@ -12,9 +12,9 @@ from unclip.interop.rules import (
     ForeignNetwork,
     Names,
     Tensors,
-    Value,
     foreign_network,
     heads,
+    repeated,
     tokens,
     under,
 )
@@ -45,7 +45,7 @@ def prior_original_names(config: PriorConfig) -> Names:
         "ff_in": "mlp.c_fc",
         "ff_out": "mlp.c_proj",
     }
-    names: dict[str, Value] = {
+    return {
         "query": "prd_emb",
         "positions": "positional_embedding",
         "text_tokens": "text_enc_proj",
@@ -53,10 +53,9 @@ def prior_original_names(config: PriorConfig) -> Names:
         "noised_embedding": "clip_img_proj",
         "norm_out": "final_ln",
         "out": "out_proj",
+        **repeated("blocks", "transformer.resblocks", block, config.depth),
+        **TIME_ORIGINAL,
     }
-    for index in range(config.depth):
-        names |= under(f"blocks.{index}", f"transformer.resblocks.{index}", block)
-    return names | TIME_ORIGINAL
 
 
 def decoder_original_names(config: DecoderConfig) -> Names:
@@ -96,13 +95,6 @@ _KINDS = {
     "statistics": ("1", ("0", "1")),
     "clip": ("visual.conv1.weight", ("",)),
 }
-# Bounds on x0 in the original code, by component of diffusers; its table is in float64.
-_BOUNDS = {"prior": 10.0, "decoder": 1.0, "super_res": 1.0}
-
-
-class _KarloFile(NamedTuple):
-    path: Path
-    content: ForeignFile
 
 
 def import_karlo(
@@ -119,23 +111,23 @@ def import_karlo(
     """
     kinds = _sort(files)
     networks: dict[str, ForeignNetwork] = {}
-    components = {}
+    sampling = {}
     if "clip" in kinds:
-        networks["clip"] = openai_clip(kinds["clip"].path, "squash")
+        networks["clip"] = openai_clip(kinds["clip"][0], "squash")
     if "prior" in kinds:
         path, content = kinds["prior"]
         if "statistics" not in kinds:
             raise CheckpointError(f"{path} needs the statistics of CLIP's embeddings; give ViT-L-14_stats.th with it.")
-        tensors, statistics = content.under("state_dict"), kinds["statistics"].path
+        tensors, (statistics, _) = content.under("state_dict"), kinds["statistics"]
         networks["prior"] = read_original_prior(tensors, statistics, str(path), prior or prior_preset("karlo"))
-        components["prior"] = "prior"
+        sampling["prior"] = _sampling("prior", 10.0)
     if "decoder" in kinds:
         path, content = kinds["decoder"]
         decoder = decoder or decoder_preset("karlo")
         tensors, names = content.under("state_dict"), under("", "model", decoder_original_names(decoder))
         constants = decoder_constants(decoder)
         networks["decoder"] = foreign_network(Decoder, decoder, tensors, names, str(path), constants=constants)
-        components["decoder"] = "decoder"
+        sampling["decoder"] = _sampling("decoder", 1.0)
     if "upsampler" in kinds:
         path, content = kinds["upsampler"]
         upsampler = upsampler or upsampler_preset("karlo")
@@ -143,17 +135,18 @@ def import_karlo(
         for name, container in ((stage, "model_first_steps"), (f"{stage}_last", "model_last_step")):
             tensors, source = content.under(f"state_dict.{container}"), f"{path}, {container}"
             networks[name] = foreign_network(Upsampler, upsampler, tensors, parts, source)
-        components[stage] = "super_res"
-    sampling = {
-        stage: unclip_sampling({"clip_sample_range": _BOUNDS[component]}, component) | {"schedule_dtype": "float64"}
-        for stage, component in components.items()
-    }
+        sampling[stage] = _sampling("super_res", 1.0)
     tokenizers = {"clip": Tokenizer.openai()} if "clip" in networks else {}
     return ForeignModel.of(f"Karlo's original files ({', '.join(kinds)})", networks, tokenizers, sampling)
 
 
-def _sort(files: Sequence[Path]) -> dict[str, _KarloFile]:
-    kinds: dict[str, _KarloFile] = {}
+# The original code bounds x0, and its table is in float64.
+def _sampling(component: str, x0_bound: float) -> dict[str, Any]:
+    return unclip_sampling({"clip_sample_range": x0_bound}, component) | {"schedule_dtype": "float64"}
+
+
+def _sort(files: Sequence[Path]) -> dict[str, tuple[Path, ForeignFile]]:
+    kinds: dict[str, tuple[Path, ForeignFile]] = {}
     for path in files:
         content = open_weights(path)
         kind = next((kind for kind, (hallmark, _) in _KINDS.items() if hallmark in content.tensors), None)
@@ -163,9 +156,9 @@ def _sort(files: Sequence[Path]) -> dict[str, _KarloFile]:
                 f"a {', '.join(_KINDS)}."
             )
         if kind in kinds:
-            raise CheckpointError(f"{kinds[kind].path} and {path} are both Karlo's {kind}; give one of them.")
-        left = [name for name in content.tensors if not name.startswith(_KINDS[kind][1])]
-        if left:
-            raise CheckpointError(f"{path}: tensor {left[0]!r} is left over; Karlo's {kind} has no such part.")
-        kinds[kind] = _KarloFile(path, content)
+            raise CheckpointError(f"{kinds[kind][0]} and {path} are both Karlo's {kind}; give one of them.")
+        unknown = [name for name in content.tensors if not name.startswith(_KINDS[kind][1])]
+        if unknown:
+            raise CheckpointError(f"{path}: tensor {unknown[0]!r} is left over; Karlo's {kind} has no such part.")
+        kinds[kind] = path, content
     return kinds

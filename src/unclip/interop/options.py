@@ -6,9 +6,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from unclip.config import Config
 from unclip.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+Table = Mapping[str, tuple[str, Any]]
+"""By our field, their option and its default."""
 
 # Options of transformers configs, of any version, that change no result of a network: training, labels and heads of
 # other tasks, generation of text, provenance.
@@ -36,8 +39,7 @@ class Options:
         if not isinstance(section, Mapping):
             raise ConfigError(f"{place} must be a mapping of options; found {type(section).__name__}.")
         self.place = place
-        self.left: dict[str, Any] = dict(section)
-        self.unread: dict[str, str] = {}
+        self.untaken: dict[str, Any] = dict(section)
         self._known: set[str] = set()
 
     def take(self, name: str, default: T) -> T:
@@ -50,20 +52,18 @@ class Options:
 
     def need(self, name: str, like: T) -> T:
         """Take an option of the kind of `like`; raises `ConfigError` if it is absent or null."""
-        value = self._pop(name)
-        if value is None:
+        if self.untaken.get(name) is None:
             raise ConfigError(f"{self.place} has no {name!r}, which has no default.")
-        check_kind(self.place, name, value, like)
-        return value
+        return self.take(name, like)
 
     def side(self, name: str, default: int) -> int:
         """Take an option that is a number of pixels, or two equal ones."""
-        self.left[name] = one_side(self.place, name, self.left.get(name))
+        self.untaken[name] = one_side(self.place, name, self.untaken.get(name))
         return self.take(name, default)
 
     def each(self, name: str, default: T, num: int) -> tuple[T, ...]:
         """Take an option for each of `num` things: a list of that many, or one value for all."""
-        several = isinstance(self.left.get(name), list | tuple)
+        several = isinstance(self.untaken.get(name), list | tuple)
         values = self.some(name, default) if several else self.some(name, default) * num
         if len(values) != num:
             raise ConfigError(f"{self.place}.{name} has {len(values)} entries; {num} are needed, or one for all.")
@@ -83,51 +83,56 @@ class Options:
         if value is not None and value != allowed:
             raise ConfigError(f"{self.place}.{name}={value!r} is not supported ({reason}); only {allowed!r} is.")
 
-    def leave(self, names: Iterable[str], reason: str) -> None:
-        """Take options that do not change the network, and keep the reason in `unread`."""
-        for name in names:
-            if self.take(name, None) is not None:
-                self.unread[f"{self.place}.{name}"] = reason
+    def fields(self, table: Table) -> dict[str, Any]:
+        """Take the options of a table, by our fields."""
+        return {ours: self.take(theirs, default) for ours, (theirs, default) in table.items()}
 
     def _pop(self, name: str) -> Any:
         self._known.add(name)
-        return self.left.pop(name, None)
+        return self.untaken.pop(name, None)
 
-    def finish(self) -> None:
-        """Raise `ConfigError` for an option that was not taken."""
-        for name in self.left:
+    def finish(self, ignored: Mapping[str, Iterable[str]]) -> dict[str, str]:
+        """Take the `ignored` options, which do not change the network, by the reason; return it for those present.
+
+        Raises `ConfigError` for an option that was not taken.
+        """
+        reasons = {name: reason for reason, names in ignored.items() for name in names}
+        present = {name: reason for name, reason in reasons.items() if self._pop(name) is not None}
+        for name in self.untaken:
             raise ConfigError(f"unknown option {self.place}.{name}; {did_you_mean(name, self._known)}")
+        return {f"{self.place}.{name}": reason for name, reason in present.items()}
 
 
 def read_options(
-    theirs: Mapping[str, Any],
-    kind: str,
-    fixed: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-    needed: Iterable[str] = (),
+    theirs: Mapping[str, Any], kind: str, fixed: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Read the options of a config of the class `kind`, completed by their library's `defaults`.
 
-    Raises `ConfigError` for an option of `fixed` with another value, for one in neither table, for a value of another
-    kind than the default, and if one of `needed` is no whole number from 1. Names that start with an underscore are
-    skipped: they say which program wrote the config.
+    Raises `ConfigError` for an option of `fixed` with another value, for one in neither table, and for a value of
+    another kind than the default. Names that start with an underscore are skipped: they say which program wrote the
+    config.
     """
     options = {**defaults, **{name: value for name, value in theirs.items() if not name.startswith("_")}}
     if "sample_size" in options:
         options["sample_size"] = one_side(kind, "sample_size", options["sample_size"])
     for name, value in options.items():
         check_kind(kind, name, value, defaults.get(name))
-        if name in fixed:
-            require(kind, name, value, fixed[name])
-        elif name not in defaults:
+        if name not in fixed and name not in defaults:
             raise ConfigError(
                 f"{kind}: option {name}={value!r} is unknown; {did_you_mean(name, {**fixed, **defaults})}"
             )
-    for name in needed:
-        value = options[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"{kind}: {name}={value!r} is not possible; it is a whole number from 1.")
+    require(kind, options, {name: value for name, value in fixed.items() if name in options})
     return options
+
+
+def fields_of(options: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """Return the options of a table by our fields."""
+    return {ours: options[theirs] for ours, (theirs, _) in table.items()}
+
+
+def options_of(config: Config, table: Table) -> dict[str, Any]:
+    """Return our fields of a table by their options."""
+    return {theirs: getattr(config, ours) for ours, (theirs, _) in table.items()}
 
 
 def check_kind(kind: str, name: str, value: object, default: object) -> None:
@@ -171,18 +176,12 @@ def other_options(theirs: Mapping[str, Any], known: Iterable[str], what: str) ->
     return {f"{name}={theirs[name]!r}": reason for name in sorted(others) if theirs[name] and name[0] != "_"}
 
 
-def require(kind: str, name: str, value: object, allowed: object) -> None:
-    """Raise `ConfigError` unless an option has the one value that is allowed."""
-    if value != allowed:
-        raise ConfigError(f"{kind}: {name}={value!r} is not supported; only {allowed!r} is.")
-
-
-def require_all(kind: str, options: Mapping[str, tuple[object, object]]) -> None:
-    """Raise one `ConfigError` for all options (by name, the value and the allowed one) that differ."""
+def require(kind: str, options: Mapping[str, object], allowed: Mapping[str, object]) -> None:
+    """Raise one `ConfigError` for all the options that differ from the one value that is `allowed`."""
     differing = [
-        f"{name}={value!r} is not supported; only {allowed!r} is"
-        for name, (value, allowed) in options.items()
-        if value != allowed
+        f"{name}={options[name]!r} is not supported; only {value!r} is"
+        for name, value in allowed.items()
+        if options[name] != value
     ]
     if differing:
         raise ConfigError(f"{kind}: {'; '.join(differing)}.")

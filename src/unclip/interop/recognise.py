@@ -82,8 +82,8 @@ def needed_weights(folder: Path, names: Sequence[str]) -> list[str]:
         return [f"{part}/{name}" for part in components for name in pick_files(folder / part, parts[part])]
     top = parts.get(".", [])
     if ORIGINAL_FILES["decoder"] in top:
-        words = ORIGINAL_FILES["text_encoder"]
-        encoder = [f"{words}/{name}" for name in pick_files(folder / words, parts.get(words, []))]
+        part = ORIGINAL_FILES["text_encoder"]
+        encoder = [f"{part}/{name}" for name in pick_files(folder / part, parts.get(part, []))]
         return encoder + [name for name in top if name in ORIGINAL_FILES.values()]
     if stems := clip_stems(folder):
         return pick_files(folder, top, stems)

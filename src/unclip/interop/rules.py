@@ -1,11 +1,12 @@
 """Translate third-party tensors into ours and back by a table of names; a tensor is read only when it is written.
 
-A table maps a module or tensor of ours to theirs. Several of theirs are joined along the rows; a `Reordering` changes
+A table maps a module or tensor of ours to theirs. Several of theirs are joined along the rows; an `Origin` may change
 the layout in both directions.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from math import prod
 from typing import Any, NamedTuple
@@ -16,23 +17,17 @@ from torch import Tensor, nn
 from unclip.checkpoint import LazyTensor, NetworkWeights
 from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.config import Config
-from unclip.errors import CheckpointError
+from unclip.errors import CheckpointError, ConfigError
 
 Tensors = Mapping[str, LazyTensor]
 
 
-class Reordering(NamedTuple):
-    """A change of layout and its inverse."""
-
-    to_ours: Callable[[Tensor], Tensor]
-    to_theirs: Callable[[Tensor], Tensor]
-
-
 class Origin(NamedTuple):
-    """Their tensors or modules that make one of ours."""
+    """Their tensors or modules that make one of ours, and the change of layout with its inverse."""
 
     theirs: tuple[str, ...]
-    layout: Reordering = Reordering(lambda tensor: tensor, lambda tensor: tensor)
+    to_ours: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    to_theirs: Callable[[Tensor], Tensor] = lambda tensor: tensor
 
 
 Value = str | tuple[str, ...] | Origin
@@ -41,26 +36,29 @@ Names = Mapping[str, Value]
 
 def row(name: str) -> Origin:
     """Map a vector of ours to a matrix of one row."""
-    return Origin((name,), Reordering(lambda tensor: tensor.squeeze(0), lambda tensor: tensor[None]))
+    return Origin((name,), lambda tensor: tensor.squeeze(0), lambda tensor: tensor[None])
 
 
 def transposed(name: str) -> Origin:
     """Map a matrix of ours to its transpose."""
-    return Origin((name,), Reordering(lambda tensor: tensor.T, lambda tensor: tensor.T))
+    return Origin((name,), lambda tensor: tensor.T, lambda tensor: tensor.T)
 
 
 def tokens(name: str, num_tokens: int) -> Origin:
     """Map a projection to `num_tokens` tokens, with rows by token, then channel, to one by channel, then token."""
-    return Origin((name,), Reordering(lambda t: _swap(t, (-1, num_tokens)), lambda t: _swap(t, (num_tokens, -1))))
+    return Origin((name,), lambda tensor: _swap(tensor, -1, num_tokens), lambda tensor: _swap(tensor, num_tokens, -1))
 
 
 def heads(name: str, parts: int, head_dim: int) -> Origin:
     """Map a fused projection (q, k, v), with rows by part, then head, to one by head, then part."""
-    to_ours, to_theirs = (-1, parts, head_dim), (parts, -1, head_dim)
-    return Origin((name,), Reordering(lambda t: _swap(t, to_ours), lambda t: _swap(t, to_theirs)))
+    return Origin(
+        (name,),
+        lambda tensor: _swap(tensor, -1, parts, head_dim),
+        lambda tensor: _swap(tensor, parts, -1, head_dim),
+    )
 
 
-def _swap(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+def _swap(tensor: Tensor, *sizes: int) -> Tensor:
     """Sort rows by the second of `sizes` first."""
     return tensor.unflatten(0, sizes).transpose(0, 1).flatten(0, len(sizes) - 1)
 
@@ -79,6 +77,12 @@ def under(ours: str, theirs: str, names: Names) -> dict[str, Value]:
     return placed
 
 
+def repeated(ours: str, theirs: str, block: Names, depth: int) -> dict[str, Value]:
+    """Put the table of a block under `ours` and `theirs` with each number below `depth` behind."""
+    tables = [under(f"{ours}.{index}", f"{theirs}.{index}", block) for index in range(depth)]
+    return {name: value for table in tables for name, value in table.items()}
+
+
 class ForeignNetwork(NamedTuple):
     """A network of another library."""
 
@@ -95,52 +99,40 @@ class ForeignNetwork(NamedTuple):
 def foreign_network(
     cls: type[nn.Module],
     config: Config,
-    tensors: Tensors,
-    names: Names,
+    theirs: Tensors,
+    names: Names | None,
     source: str,
     *,
     constants: Mapping[str, Tensor] | None = None,
     dropped: Mapping[str, str] | None = None,
 ) -> ForeignNetwork:
-    """Make a network of ours out of `tensors` by a table of names; see `to_ours`."""
-    ours, left = to_ours(tensors, lambda: cls(config), names, source, constants=constants, dropped=dropped)
-    return ForeignNetwork(NetworkWeights(cls.__name__, config, ours, source), left)
+    """Translate `theirs` into the tensors of the network `cls(config)`, which is built without memory.
 
-
-class Translation(NamedTuple):
-    """Third-party tensors in our names."""
-
-    tensors: dict[str, LazyTensor]
-    """All tensors of our network."""
-    dropped: dict[str, str]
-    """Names of theirs that the network does not have, each with the reason."""
-
-
-def to_ours(
-    theirs: Tensors,
-    build: Callable[[], nn.Module],
-    names: Names,
-    source: str,
-    *,
-    constants: Mapping[str, Tensor] | None = None,
-    dropped: Mapping[str, str] | None = None,
-) -> Translation:
-    """Translate `theirs` into the tensors of the network that `build` makes; it is built without memory.
-
-    `constants` are tensors of ours that they do not have; `dropped` gives, by the start of a name, the reason why a
-    tensor of theirs is left out. Raises `CheckpointError` naming `source` and the first tensor that is missing, of the
-    wrong shape, or left over.
+    `names` is None where all names and shapes agree. `constants` are tensors of ours that they do not have; `dropped`
+    gives, by the start of a name, the reason why a tensor of theirs is left out. Raises `CheckpointError` naming
+    `source` and the first tensor that is missing, of the wrong shape, or left over, and for a network too large for any
+    memory.
     """
+    try:
+        with torch.device("meta"):
+            shapes = {name: tuple(value.shape) for name, value in cls(config).state_dict().items()}
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{source}: no network can be as large as the configuration says ({str(error).splitlines()[0]})."
+        ) from None
     ours = {name: LazyTensor.of(value) for name, value in (constants or {}).items()}
     used: set[str] = set()
-    for name, shape in shapes_of(build, source).items():
+    for name, shape in shapes.items():
         if name in ours:
             continue
-        parts, layout = _lookup(name, names)
-        if missing := [part for part in parts if part not in theirs]:
-            raise CheckpointError(f"{source}: tensor {missing[0]!r} is missing; the configuration asks for it.")
-        used |= set(parts)
-        ours[name] = _join([theirs[part] for part in parts], layout, shape, f"{source}: tensor {parts[0]!r}")
+        origin = Origin((name,)) if names is None else _lookup(name, names)
+        if missing := [part for part in origin.theirs if part not in theirs]:
+            raise CheckpointError(
+                f"{source}: tensor {missing[0]!r} is missing; the configuration asks for it, to make {name} {shape}."
+            )
+        used |= set(origin.theirs)
+        parts = [theirs[part] for part in origin.theirs]
+        ours[name] = _join(parts, origin, shape, source, is_exact=names is None)
     reasons = {}
     for name in [name for name in theirs if name not in used]:
         reason = next((why for start, why in (dropped or {}).items() if name.startswith(start)), None)
@@ -149,64 +141,56 @@ def to_ours(
                 f"{source}: tensor {name!r} is left over: by the configuration there is no such weight."
             )
         reasons[name] = reason
-    return Translation(ours, reasons)
+    return ForeignNetwork(NetworkWeights(cls.__name__, config, ours, source), reasons)
 
 
 def to_theirs(
     ours: Tensors, names: Names, source: str, *, constants: Mapping[str, Tensor] | None = None
 ) -> dict[str, LazyTensor]:
-    """Invert `to_ours`, bit for bit. Raises `CheckpointError` for a constant of another value than theirs."""
+    """Invert `foreign_network`, bit for bit. Raises `CheckpointError` for a constant of another value than theirs."""
     tensors: dict[str, LazyTensor] = {}
     for name, value in ours.items():
         constant = (constants or {}).get(name)
         if constant is None:
-            tensors |= _split(value, *_lookup(name, names))
+            tensors |= _split(value, _lookup(name, names))
         elif not torch.equal(value.read().to(constant), constant):
             raise CheckpointError(f"{source}: {name!r} has no place there, and is not what they take for granted.")
     return tensors
 
 
-def shapes_of(build: Callable[[], nn.Module], source: str) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of a network's tensors; raises `CheckpointError` for one too large for any memory."""
-    try:
-        with torch.device("meta"):
-            return {name: tuple(value.shape) for name, value in build().state_dict().items()}
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{source}: no network can be as large as the configuration says ({str(error).splitlines()[0]})."
-        ) from None
-
-
-def _origin(value: Value) -> Origin:
-    return value if isinstance(value, Origin) else Origin((value,) if isinstance(value, str) else value)
-
-
 def _lookup(name: str, names: Names) -> Origin:
     """Find the origin of a tensor, which the table names itself or by its module."""
-    if name in names:
-        return _origin(names[name])
-    module, _, leaf = name.rpartition(".")
-    assert module in names, f"the table has no name for {name}"
-    origin = _origin(names[module])
-    return origin._replace(theirs=tuple(f"{part}.{leaf}" for part in origin.theirs))
+    suffix = ""
+    if name not in names:
+        name, _, leaf = name.rpartition(".")
+        suffix = f".{leaf}"
+    assert name in names, f"the table has no name for {name}{suffix}"
+    value = names[name]
+    origin = value if isinstance(value, Origin) else Origin((value,) if isinstance(value, str) else value)
+    return origin._replace(theirs=tuple(part + suffix for part in origin.theirs))
 
 
-def _join(parts: list[LazyTensor], layout: Reordering, shape: tuple[int, ...], what: str) -> LazyTensor:
-    dtype = reduce(torch.promote_types, [part.dtype for part in parts])
+def _join(
+    parts: list[LazyTensor], origin: Origin, shape: tuple[int, ...], source: str, *, is_exact: bool
+) -> LazyTensor:
     shapes = [part.shape for part in parts]
     try:
-        joined = layout.to_ours(_cat([torch.empty(size, device="meta") for size in shapes]))
+        joined = origin.to_ours(_cat([torch.empty(size, device="meta") for size in shapes]))
     except RuntimeError:
         joined = None
-    # Trailing ones go: convolutions over single pixels are matrices here.
-    if joined is None or joined.shape[: len(shape)] != shape or joined.numel() != prod(shape):
+    # Trailing ones go, unless all is the same: convolutions over single pixels are matrices here.
+    length = None if is_exact else len(shape)
+    if joined is None or joined.shape[:length] != shape or joined.numel() != prod(shape):
         sizes = " and ".join(map(str, shapes))
-        raise CheckpointError(f"{what} has shape {sizes}, which does not make the {shape} of the configuration.")
+        raise CheckpointError(
+            f"{source}: tensor {origin.theirs[0]!r} has shape {sizes}, which does not make the {shape} of the "
+            "configuration."
+        )
 
     def read() -> Tensor:
-        return layout.to_ours(_cat([part.read() for part in parts])).reshape(shape)
+        return origin.to_ours(_cat([part.read() for part in parts])).reshape(shape)
 
-    return LazyTensor(shape, dtype, read)
+    return LazyTensor(shape, reduce(torch.promote_types, [part.dtype for part in parts]), read)
 
 
 def _cat(parts: list[Tensor]) -> Tensor:
@@ -214,19 +198,29 @@ def _cat(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _split(value: LazyTensor, parts: tuple[str, ...], layout: Reordering) -> dict[str, LazyTensor]:
-    whole = layout.to_theirs(torch.empty(value.shape, device="meta"))
-    assert whole.ndim == 0 or whole.shape[0] % len(parts) == 0, f"{parts} do not share {tuple(whole.shape)}"
+def _split(value: LazyTensor, origin: Origin) -> dict[str, LazyTensor]:
+    num_parts = len(origin.theirs)
+    whole = origin.to_theirs(torch.empty(value.shape, device="meta"))
+    assert whole.ndim == 0 or whole.shape[0] % num_parts == 0, f"{origin.theirs} do not share {tuple(whole.shape)}"
 
     def reader(index: int) -> Callable[[], Tensor]:
         def read() -> Tensor:
-            tensor = layout.to_theirs(value.read())
-            return tensor if len(parts) == 1 else tensor.chunk(len(parts))[index].contiguous()
+            tensor = origin.to_theirs(value.read())
+            return tensor if num_parts == 1 else tensor.chunk(num_parts)[index].contiguous()
 
         return read
 
-    shape = tuple(whole.shape) if len(parts) == 1 else (whole.shape[0] // len(parts), *whole.shape[1:])
-    return {part: LazyTensor(shape, value.dtype, reader(index)) for index, part in enumerate(parts)}
+    shape = tuple(whole.shape) if num_parts == 1 else (whole.shape[0] // num_parts, *whole.shape[1:])
+    return {part: LazyTensor(shape, value.dtype, reader(index)) for index, part in enumerate(origin.theirs)}
+
+
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Begin errors about files and configurations with the part that they belong to."""
+    try:
+        yield
+    except (CheckpointError, ConfigError) as error:
+        raise type(error)(f"{part}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,11 +231,11 @@ class ForeignModel:
     """What was recognised, in one line."""
     stages: Mapping[str, NetworkWeights]
     """By our names: clip, prior, decoder, autoencoder, text_encoder, upsampler_256, upsampler_256_last."""
-    tokenizers: Mapping[str, Tokenizer | MultilingualTokenizer] = field(default_factory=dict)
+    tokenizers: Mapping[str, Tokenizer | MultilingualTokenizer]
     """By the stage that reads their ids."""
-    sampling: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sampling: Mapping[str, Mapping[str, Any]]
     """Fields of the sampling settings of the other library, by stage."""
-    dropped: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str]
     """Tensors and options that are not imported, each with the reason."""
 
     @classmethod
@@ -254,6 +248,6 @@ class ForeignModel:
         dropped: Mapping[str, str] | None = None,
     ) -> "ForeignModel":
         """Collect networks by stage; their dropped names get the stage in front, those of `dropped` do not."""
-        left = {f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()}
+        whys = {f"{stage}: {name}": why for stage, network in networks.items() for name, why in network.dropped.items()}
         stages = {stage: network.weights for stage, network in networks.items()}
-        return cls(description, stages, tokenizers, sampling, left | dict(dropped or {}))
+        return cls(description, stages, tokenizers, sampling, whys | dict(dropped or {}))

@@ -1,11 +1,14 @@
 """The scheduler configs of diffusers as our noise schedules and sampling settings, and back."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from unclip.config import Config
 from unclip.errors import ConfigError, did_you_mean
-from unclip.interop.options import read_options, require, require_all
+from unclip.interop.options import read_options, require
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+
+C = TypeVar("C", bound=Config)
 
 ORIGINAL_SAMPLING: dict[str, dict[str, Any]] = {
     "prior": {"num_steps": 25, "guidance_scale": 4.0, "sampler": "ddpm", "x0_bound": 10.0},
@@ -25,7 +28,6 @@ _UNCLIP_DEFAULTS = {
     "prediction_type": "epsilon",
 }
 _PREDICTION = {"sample": "x0", "epsilon": "eps"}
-_VARIANCE = {False: "fixed_small_log", True: "learned_range"}
 # Larger than any x0: there is no bound.
 _UNBOUNDED = 1e6
 
@@ -59,13 +61,19 @@ _DIFFERING: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-def unclip_diffusion(scheduler: Mapping[str, Any], learned_variance: bool) -> dict[str, Any]:
-    """Read the fields of our network's config from an UnCLIPScheduler; raises `ConfigError` for a contradiction."""
+def with_diffusion(config: C, scheduler: Mapping[str, Any]) -> C:
+    """Return our network's config with the fields of an UnCLIPScheduler; raises `ConfigError` for a contradiction."""
     options = read_options(scheduler, _UNCLIP, _UNCLIP_FIXED, _UNCLIP_DEFAULTS)
-    require(_UNCLIP, "variance_type", options["variance_type"], _VARIANCE[learned_variance])
+    require(_UNCLIP, options, {"variance_type": _variance_type(config)})
     if (kind := options["prediction_type"]) not in _PREDICTION:
         raise ConfigError(f"{_UNCLIP}: prediction_type={kind!r} is not supported; {did_you_mean(kind, _PREDICTION)}")
-    return {"prediction_type": _PREDICTION[kind], "schedule": "cosine", "num_timesteps": options["num_train_timesteps"]}
+    num_timesteps = options["num_train_timesteps"]
+    return config.replace(prediction_type=_PREDICTION[kind], schedule="cosine", num_timesteps=num_timesteps)
+
+
+def _variance_type(config: Config) -> str:
+    is_learned = isinstance(config, DecoderConfig | UpsamplerConfig) and config.learned_variance
+    return "learned_range" if is_learned else "fixed_small_log"
 
 
 def unclip_sampling(scheduler: Mapping[str, Any], component: str) -> dict[str, Any]:
@@ -81,20 +89,17 @@ def unclip_sampling(scheduler: Mapping[str, Any], component: str) -> dict[str, A
     }
 
 
-def unclip_scheduler(
-    config: PriorConfig | DecoderConfig | UpsamplerConfig, x0_bound: float, learned_variance: bool
-) -> dict[str, Any]:
+def unclip_scheduler(config: PriorConfig | DecoderConfig | UpsamplerConfig, x0_bound: float) -> dict[str, Any]:
     """Write the UnCLIPScheduler of one of our networks; raises `ConfigError` if there is none."""
     kinds = {ours: theirs for theirs, ours in _PREDICTION.items()}
     prediction = config.prediction_type
-    allowed = prediction if prediction in kinds else tuple(kinds)
-    fixed = {"schedule": (config.schedule, "cosine"), "prediction_type": (prediction, allowed)}
-    require_all(type(config).__name__, fixed)
+    allowed = {"schedule": "cosine", "prediction_type": prediction if prediction in kinds else tuple(kinds)}
+    require(type(config).__name__, dict(config), allowed)
     return {
         "_class_name": _UNCLIP,
         **_UNCLIP_FIXED,
         "num_train_timesteps": config.num_timesteps,
-        "variance_type": _VARIANCE[learned_variance],
+        "variance_type": _variance_type(config),
         "clip_sample": x0_bound < _UNBOUNDED,
         "clip_sample_range": x0_bound if x0_bound < _UNBOUNDED else _UNCLIP_DEFAULTS["clip_sample_range"],
         "prediction_type": kinds[prediction],
@@ -109,9 +114,7 @@ def kandinsky_sampling(scheduler: Mapping[str, Any], kind: str | None = None) ->
     kind = kind or scheduler.get("_class_name") or "DDPMScheduler"
     options = {name: value for name, value in scheduler.items() if value is not None and not name.startswith("_")}
     schedule = {name: options.pop(name) for name in _SCHEDULE_DEFAULTS if name in options}
-    schedule = read_options(schedule, kind, _DECODER_SCHEDULE, _SCHEDULE_DEFAULTS)
-    for name, allowed in _DECODER_SCHEDULE.items():
-        require(kind, name, schedule[name], allowed)
+    read_options(schedule, kind, _DECODER_SCHEDULE, _SCHEDULE_DEFAULTS)
     bounds = {name: options.pop(name) for name in _BOUND_DEFAULTS if name in options}
     bounds = read_options(bounds, kind, {}, _BOUND_DEFAULTS | {"clip_sample": kind in _CLIPPING})
     bound, dropped = _bound(bounds), dict[str, str]()

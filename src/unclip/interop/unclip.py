@@ -1,7 +1,6 @@
 """diffusers' unCLIP pipelines (Karlo): configs, names of tensors, and folders."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,20 @@ import torch
 from unclip.clip import Tokenizer
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError, did_you_mean
-from unclip.interop.clip import clip_from_transformers
-from unclip.interop.clip_files import picture_resize
-from unclip.interop.options import one_side, read_options, require, require_all
-from unclip.interop.rules import ForeignModel, ForeignNetwork, Names, Value, foreign_network, row, tokens, under
-from unclip.interop.schedulers import unclip_diffusion, unclip_sampling
+from unclip.interop.clip_files import clip_of_parts
+from unclip.interop.options import Table, fields_of, options_of, read_options, require
+from unclip.interop.rules import (
+    ForeignModel,
+    ForeignNetwork,
+    Names,
+    foreign_network,
+    naming,
+    repeated,
+    row,
+    tokens,
+    under,
+)
+from unclip.interop.schedulers import unclip_sampling, with_diffusion
 from unclip.interop.sources import Component, PipelineIndex, check_class, open_part, read_index, read_json
 from unclip.interop.unets import (
     PLAIN_BLOCKS,
@@ -23,6 +31,7 @@ from unclip.interop.unets import (
     TIME,
     UNET_BLOCKS,
     UNET_DEFAULTS,
+    UNET_FIELDS,
     UNET_FIXED,
     attention_levels,
     shape_ours,
@@ -42,25 +51,18 @@ _PRIOR_FIXED = {
     "encoder_hid_proj_type": "linear",
     "added_emb_type": "prd",
 }
-_PRIOR_DEFAULTS = {
-    "num_attention_heads": 32,
-    "attention_head_dim": 64,
-    "num_layers": 20,
-    "embedding_dim": 768,
-    "num_embeddings": 77,
-    "dropout": 0.0,
-    "time_embed_dim": None,
-    "embedding_proj_dim": None,
-    "clip_embed_dim": None,
+_PRIOR_FIELDS: Table = {
+    "embedding_dim": ("embedding_dim", 768),
+    "text_embedding_dim": ("embedding_proj_dim", None),
+    "num_text_tokens": ("num_embeddings", 77),
+    "depth": ("num_layers", 20),
+    "num_heads": ("num_attention_heads", 32),
+    "dropout": ("dropout", 0.0),
 }
-# Our field, their option.
-_PRIOR_FIELDS = {
-    "embedding_dim": "embedding_dim",
-    "text_embedding_dim": "embedding_proj_dim",
-    "num_text_tokens": "num_embeddings",
-    "depth": "num_layers",
-    "num_heads": "num_attention_heads",
-    "dropout": "dropout",
+_PRIOR_DEFAULTS = dict(_PRIOR_FIELDS.values()) | {
+    "attention_head_dim": 64,
+    "time_embed_dim": None,
+    "clip_embed_dim": None,
 }
 _UNET, _PLAIN_UNET, _PROJECTIONS = "UNet2DConditionModel", "UNet2DModel", "UnCLIPTextProjModel"
 # The projections of the image embedding, beside the U-Net, add to its time embedding.
@@ -68,12 +70,12 @@ _DECODER_FIXED = UNET_FIXED | {
     **dict.fromkeys(("addition_embed_type", "encoder_hid_dim", "encoder_hid_dim_type"), None),
     "class_embed_type": "identity",
 }
-_PROJECTION_DEFAULTS = {
-    "clip_extra_context_tokens": 4,
-    "clip_embeddings_dim": 768,
-    "time_embed_dim": None,
-    "cross_attention_dim": None,
+_PROJECTION_FIELDS: Table = {
+    "embedding_dim": ("clip_embeddings_dim", 768),
+    "num_image_tokens": ("clip_extra_context_tokens", 4),
+    "context_dim": ("cross_attention_dim", None),
 }
+_PROJECTION_DEFAULTS = dict(_PROJECTION_FIELDS.values()) | {"time_embed_dim": None}
 _CONDITIONING = {"default": "additive", "scale_shift": "adaptive"}
 
 
@@ -81,25 +83,21 @@ def prior_config(theirs: Theirs) -> PriorConfig:
     """Read the config of diffusers' `PriorTransformer`; raises `ConfigError` for options that ours does not have."""
     options = read_options(theirs, _PRIOR, _PRIOR_FIXED, _PRIOR_DEFAULTS)
     width = options["num_attention_heads"] * options["attention_head_dim"]
-    for name, allowed in {"time_embed_dim": width, "clip_embed_dim": options["embedding_dim"]}.items():
-        require(_PRIOR, name, options[name] or allowed, allowed)
-    return load_config(PriorConfig, {ours: options[name] for ours, name in _PRIOR_FIELDS.items()} | {"width": width})
+    sizes = {"time_embed_dim": width, "clip_embed_dim": options["embedding_dim"]}
+    require(_PRIOR, options, {name: size for name, size in sizes.items() if options[name]})
+    return load_config(PriorConfig, fields_of(options, _PRIOR_FIELDS) | {"width": width})
 
 
 def prior_config_theirs(config: PriorConfig) -> dict[str, Any]:
     """Invert `prior_config`; raises `ConfigError` for fields that theirs does not have."""
-    text_dim = config.text_dim or config.embedding_dim
-    fixed = {
-        "ff_mult": (config.ff_mult, 4),
-        "text_dim": (text_dim, config.embedding_dim),
-        "self_conditioning": (config.self_conditioning, False),
-    }
-    require_all("PriorConfig", fixed | ({} if config.num_text_tokens else {"num_text_tokens": (0, 77)}))
+    fields = dict(config) | {"text_dim": config.text_dim or config.embedding_dim}
+    allowed = {"ff_mult": 4, "text_dim": config.embedding_dim, "self_conditioning": False}
+    require(type(config).__name__, fields, allowed if config.num_text_tokens else allowed | {"num_text_tokens": 77})
     return {
         "_class_name": _PRIOR,
         **_PRIOR_FIXED,
         **_PRIOR_DEFAULTS,
-        **{name: getattr(config, ours) for ours, name in _PRIOR_FIELDS.items()},
+        **options_of(config, _PRIOR_FIELDS),
         "attention_head_dim": config.width // config.num_heads,
     }
 
@@ -109,55 +107,40 @@ def decoder_config(unet: Theirs, projections: Theirs) -> DecoderConfig:
 
     Raises `ConfigError` for options that ours does not have.
     """
-    options = read_options(unet, _UNET, _DECODER_FIXED, UNET_DEFAULTS, ["sample_size"])
-    shape, size = shape_ours(options, _UNET, options["in_channels"]), options["sample_size"]
-    beside = read_options(projections, _PROJECTIONS, {}, _PROJECTION_DEFAULTS)
-    require(_PROJECTIONS, "time_embed_dim", beside["time_embed_dim"], 4 * shape["base_channels"])
-    require(_PROJECTIONS, "cross_attention_dim", beside["cross_attention_dim"], options["cross_attention_dim"])
+    options = read_options(unet, _UNET, _DECODER_FIXED, UNET_DEFAULTS)
+    shape = shape_ours(options, _UNET, options["in_channels"])
+    levels, size = attention_levels(options, _UNET, UNET_BLOCKS), options["sample_size"]
+    projection = read_options(projections, _PROJECTIONS, {}, _PROJECTION_DEFAULTS)
+    allowed = {"time_embed_dim": 4 * shape["base_channels"], "cross_attention_dim": options["cross_attention_dim"]}
+    require(_PROJECTIONS, projection, allowed)
     fields = {
-        "embedding_dim": beside["clip_embeddings_dim"],
-        "text_dim": beside["clip_embeddings_dim"],
-        "attention_resolutions": [size // 2**level for level in attention_levels(options, _UNET, UNET_BLOCKS)],
-        "head_dim": options["attention_head_dim"],
-        "num_image_tokens": beside["clip_extra_context_tokens"],
-        "context_dim": options["cross_attention_dim"],
+        "text_dim": projection["clip_embeddings_dim"],
+        "attention_resolutions": [size // 2**level for level in levels],
+        **fields_of(options, UNET_FIELDS),
+        **fields_of(projection, _PROJECTION_FIELDS),
     }
     return load_config(DecoderConfig, shape | fields)
 
 
 def decoder_config_theirs(config: DecoderConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Invert `decoder_config`; raises `ConfigError` for fields that theirs do not have."""
-    fixed = {
-        "patch_size": (config.patch_size, 1),
-        "text_dim": (config.text_dim, config.embedding_dim),
-        "text_transformer": (config.text_transformer, None),
-        "self_conditioning": (config.self_conditioning, False),
-        "channel_mult[0]": (config.channel_mult[0], 1),
-    }
-    require_all("DecoderConfig", fixed)
     trunk = config.unet()
+    allowed = {"patch_size": 1, "text_dim": config.embedding_dim, "text_transformer": None, "self_conditioning": False}
     unet = {
         "_class_name": _UNET,
         **UNET_DEFAULTS,
         **_DECODER_FIXED,
-        **shape_theirs(config, trunk.attention_levels),
+        **shape_theirs(config, trunk.attention_levels, allowed),
+        **options_of(config, UNET_FIELDS),
         "in_channels": config.in_channels,
-        "cross_attention_dim": config.context_dim,
-        "attention_head_dim": config.head_dim,
     }
-    projections = {
-        "_class_name": _PROJECTIONS,
-        "clip_embeddings_dim": config.embedding_dim,
-        "clip_extra_context_tokens": config.num_image_tokens,
-        "cross_attention_dim": config.context_dim,
-        "time_embed_dim": trunk.embedding_dim,
-    }
-    return unet, projections
+    projections = options_of(config, _PROJECTION_FIELDS) | {"time_embed_dim": trunk.embedding_dim}
+    return unet, {"_class_name": _PROJECTIONS, **projections}
 
 
 def upsampler_config(theirs: Theirs, low_res_size: int) -> UpsamplerConfig:
     """Read the config of an upsampler's `UNet2DModel`; raises `ConfigError` for options that ours does not have."""
-    options = read_options(theirs, _PLAIN_UNET, PLAIN_UNET_FIXED, PLAIN_UNET_DEFAULTS, ["sample_size"])
+    options = read_options(theirs, _PLAIN_UNET, PLAIN_UNET_FIXED, PLAIN_UNET_DEFAULTS)
     attention_levels(options, _PLAIN_UNET, PLAIN_BLOCKS)
     if options["in_channels"] % 2 or options["resnet_time_scale_shift"] not in _CONDITIONING:
         raise ConfigError(f"{_PLAIN_UNET}: this is no upsampler of unCLIP, which takes two pictures; give one.")
@@ -167,19 +150,12 @@ def upsampler_config(theirs: Theirs, low_res_size: int) -> UpsamplerConfig:
 
 def upsampler_config_theirs(config: UpsamplerConfig) -> dict[str, Any]:
     """Invert `upsampler_config`; raises `ConfigError` for fields that theirs does not have."""
-    fixed = {
-        "patch_size": (config.patch_size, 1),
-        "norm": (config.norm, "group"),
-        "residual": (config.residual, False),
-        "noise_conditioning": (config.noise_conditioning, False),
-        "channel_mult[0]": (config.channel_mult[0], 1),
-    }
-    require_all("UpsamplerConfig", fixed)
+    allowed = {"patch_size": 1, "norm": "group", "residual": False, "noise_conditioning": False}
     return {
         "_class_name": _PLAIN_UNET,
         **PLAIN_UNET_DEFAULTS,
         **PLAIN_UNET_FIXED,
-        **shape_theirs(config, ()),
+        **shape_theirs(config, (), allowed),
         "in_channels": 2 * config.in_channels,
         "resnet_time_scale_shift": {ours: name for name, ours in _CONDITIONING.items()}[config.conditioning],
     }
@@ -197,7 +173,7 @@ _PRIOR_BLOCK: Names = {
 
 def prior_names(config: PriorConfig) -> Names:
     """Name the tensors of `Prior` as diffusers' `PriorTransformer` does."""
-    names: dict[str, Value] = {
+    return {
         "embedding_mean": row("clip_mean"),
         "embedding_std": row("clip_std"),
         "query": "prd_embedding",
@@ -207,10 +183,9 @@ def prior_names(config: PriorConfig) -> Names:
         "noised_embedding": "proj_in",
         "norm_out": "norm_out",
         "out": "proj_to_clip_embeddings",
+        **repeated("blocks", "transformer_blocks", _PRIOR_BLOCK, config.depth),
+        **TIME,
     }
-    for index in range(config.depth):
-        names |= under(f"blocks.{index}", f"transformer_blocks.{index}", _PRIOR_BLOCK)
-    return names | TIME
 
 
 def decoder_names(config: DecoderConfig) -> Names:
@@ -254,22 +229,26 @@ def import_unclip(folder: Path, index: Theirs) -> ForeignModel:
     components and options that ours does not have.
     """
     content = read_index(folder, index)
-    names = _component_names(folder, content)
-    parts = {name: open_part(folder / name) for name in names if name in CLASSES}
+    components = _component_names(folder, content)
+    parts = {name: open_part(folder / name) for name in components if name in CLASSES}
     schedulers = {
         name.removesuffix("_scheduler"): read_json(folder / name / "scheduler_config.json")
-        for name in names
+        for name in components
         if name in _SCHEDULERS
     }
     source = str(folder)
-    size = parts["image_encoder"].config.get("image_size", 224) if "image_encoder" in parts else None
-    resize = picture_resize(folder / "feature_extractor", one_side(source, "image_size", size))
-    clip = clip_from_transformers(parts["text_encoder"], parts.get("image_encoder"), source, resize=resize)
+    clip = clip_of_parts(parts["text_encoder"], parts.get("image_encoder"), folder / "feature_extractor", source)
     networks, sampling = {"clip": clip}, {}
     if "prior" in parts:
         networks["prior"] = read_prior(parts["prior"], schedulers["prior"], f"{source}/prior")
         sampling["prior"] = unclip_sampling(schedulers["prior"], "prior")
-    networks["decoder"] = _decoder(parts, schedulers["decoder"], source)
+    with naming(f"{source}/decoder"):
+        decoder = decoder_config(parts["decoder"].config, parts["text_proj"].config)
+        decoder = with_diffusion(decoder, schedulers["decoder"])
+    both = ("decoder", "text_proj")
+    tensors = {f"{name}.{key}": value for name in both for key, value in parts[name].tensors.items()}
+    names, constants = decoder_names(decoder), decoder_constants(decoder)
+    networks["decoder"] = foreign_network(Decoder, decoder, tensors, names, source, constants=constants)
     sampling["decoder"] = unclip_sampling(schedulers["decoder"], "decoder")
     if "super_res_first" in parts:
         upsamplers = _upsamplers(parts, schedulers["super_res"], source)
@@ -298,19 +277,10 @@ def _component_names(folder: Path, index: PipelineIndex) -> list[str]:
     return names
 
 
-@contextmanager
-def _named(part: str) -> Iterator[None]:
-    """Begin errors about a configuration with the part that it belongs to."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{part}: {error}") from None
-
-
 def read_prior(part: Component, scheduler: Theirs, source: str) -> ForeignNetwork:
     """Import diffusers' `PriorTransformer`, which is Karlo's and Kandinsky's."""
-    with _named(source):
-        config = prior_config(part.config).replace(**unclip_diffusion(scheduler, learned_variance=False))
+    with naming(source):
+        config = with_diffusion(prior_config(part.config), scheduler)
     return foreign_network(Prior, config, part.tensors, prior_names(config), source)
 
 
@@ -320,17 +290,6 @@ def decoder_constants(config: DecoderConfig) -> dict[str, torch.Tensor]:
     return {"embedding_mean": torch.zeros(dim), "embedding_std": torch.ones(dim)}
 
 
-def _decoder(parts: Mapping[str, Component], scheduler: Theirs, source: str) -> ForeignNetwork:
-    with _named(f"{source}/decoder"):
-        config = decoder_config(parts["decoder"].config, parts["text_proj"].config)
-        config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
-    tensors = {
-        f"{name}.{key}": value for name in ("decoder", "text_proj") for key, value in parts[name].tensors.items()
-    }
-    constants = decoder_constants(config)
-    return foreign_network(Decoder, config, tensors, decoder_names(config), source, constants=constants)
-
-
 def _upsamplers(parts: Mapping[str, Component], scheduler: Theirs, source: str) -> dict[str, ForeignNetwork]:
     """Import the first network, and that of the last step if there is one, by the names of their stages."""
     networks: dict[str, ForeignNetwork] = {}
@@ -338,9 +297,9 @@ def _upsamplers(parts: Mapping[str, Component], scheduler: Theirs, source: str) 
     for suffix, name in (("", "super_res_first"), ("_last", "super_res_last")):
         if name not in parts:
             continue
-        with _named(f"{source}/{name}"):
+        with naming(f"{source}/{name}"):
             config = upsampler_config(parts[name].config, parts["decoder"].config["sample_size"])
-            config = config.replace(**unclip_diffusion(scheduler, config.learned_variance))
+            config = with_diffusion(config, scheduler)
         sizes.add(config.image_size)
         networks[f"upsampler_{config.image_size}{suffix}"] = foreign_network(
             Upsampler, config, parts[name].tensors, unet_names(config.unet()), f"{source}/{name}"

@@ -30,13 +30,16 @@ from unclip.interop.unclip import (
 from unclip.interop.unets import unet_names
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
-Scheduler = Mapping[str, Any]
-
 _CONFIGS: dict[str, type[Config]] = {
     "clip": ClipConfig,
     "prior": PriorConfig,
     "decoder": DecoderConfig,
     "upsampler": UpsamplerConfig,
+}
+_CONFIG_WRITERS: dict[type[Config], Callable[[Any], object]] = {
+    PriorConfig: prior_config_theirs,
+    DecoderConfig: decoder_config_theirs,
+    UpsamplerConfig: upsampler_config_theirs,
 }
 _TRANSFORMERS = ("text_encoder", "image_encoder")
 # Where diffusers has the class now; its own "unclip" no longer imports it.
@@ -59,34 +62,17 @@ def unclip_obstacles(configs: Mapping[str, Config]) -> list[str]:
         kind = _CONFIGS.get(re.sub(r"_\d+(_last)?$", "", stage))
         if kind is None or not isinstance(config, kind):
             obstacles.append(f"{stage} is a {type(config).__name__}, which has no equal in it")
-        elif not isinstance(config, ClipConfig):
-            obstacles += [f"{stage}: {reason}" for reason in _differences(config)]
+        elif kind in _CONFIG_WRITERS:
+            for write in (_CONFIG_WRITERS[kind], lambda config: unclip_scheduler(config, 1.0)):
+                try:
+                    write(config)
+                except ConfigError as error:
+                    obstacles.append(f"{stage}: {str(error).partition(': ')[2].removesuffix('.')}")
     return obstacles
 
 
-def _differences(config: Config) -> list[str]:
-    """Return the reasons why diffusers has no such network or noise schedule."""
-    writers: list[Callable[[], object]] = []
-    match config:
-        case PriorConfig():
-            writers = [lambda: prior_config_theirs(config), lambda: unclip_scheduler(config, 1.0, False)]
-        case DecoderConfig():
-            writers = [lambda: decoder_config_theirs(config)]
-        case UpsamplerConfig():
-            writers = [lambda: upsampler_config_theirs(config)]
-    if isinstance(config, DecoderConfig | UpsamplerConfig):
-        writers.append(lambda: unclip_scheduler(config, 1.0, config.learned_variance))
-    reasons = []
-    for write in writers:
-        try:
-            write()
-        except ConfigError as error:
-            reasons.append(str(error).partition(": ")[2].removesuffix("."))
-    return reasons
-
-
 def export_unclip(
-    stages: Mapping[str, NetworkWeights], tokenizer: Tokenizer, bounds: Mapping[str, float], folder: Path
+    stages: Mapping[str, NetworkWeights], tokenizer: Tokenizer | None, bounds: Mapping[str, float], folder: Path
 ) -> dict[str, str]:
     """Write a folder that diffusers' classes load; return what it cannot hold, with reasons.
 
@@ -98,19 +84,20 @@ def export_unclip(
         raise ConfigError("; ".join(obstacles))
     clip, decoder = stages["clip"].config, stages["decoder"].config
     assert isinstance(clip, ClipConfig), clip
+    assert tokenizer is not None, "CLIP comes without a tokenizer"
     assert isinstance(decoder, DecoderConfig), decoder
     for name, constant in decoder_constants(decoder).items():
         if not torch.equal(stages["decoder"].tensors[name].read().to(constant), constant):
             number = f"{constant[0].item():g}"
             raise ConfigError(f"decoder: {name} is not {number}; diffusers' decoder takes embeddings as they come")
     components, dropped = clip_to_transformers(stages["clip"])
-    schedulers: dict[str, Scheduler] = {}
+    schedulers: dict[str, Mapping[str, Any]] = {}
     for stage in ("prior", "decoder", *sorted(stage for stage in stages if stage.startswith("upsampler_"))):
         if stage in stages:
-            bound, is_last = bounds[stage.removesuffix("_last")], stage.endswith("_last")
-            parts, scheduler = _components(stages[stage], bound, is_last)
-            components |= parts
-            schedulers[f"{'super_res' if stage.startswith('upsampler') else stage}_scheduler"] = scheduler
+            components |= _components(stages[stage], is_last=stage.endswith("_last"))
+            kind, config = stage if stage in _CONFIGS else "super_res", stages[stage].config
+            assert isinstance(config, PriorConfig | DecoderConfig | UpsamplerConfig), config
+            schedulers[f"{kind}_scheduler"] = unclip_scheduler(config, bounds[stage.removesuffix("_last")])
     # Without a network for the last step the first one makes it.
     components.setdefault("super_res_last", components["super_res_first"])
 
@@ -122,30 +109,29 @@ def export_unclip(
         _write_json(folder / name / "scheduler_config.json", options)
     _write_tokenizer(tokenizer, clip.context_length, folder / "tokenizer")
     if "image_encoder" in components:
-        _write_json(folder / "feature_extractor" / "preprocessor_config.json", _preprocessor(clip))
+        size, crop = clip.image_size, clip.resize == "crop"
+        side = {"height": size, "width": size}
+        options = {"size": {"shortest_edge": size} if crop else side, "do_center_crop": crop, "crop_size": side}
+        options |= {"image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True} | PREPARATION
+        _write_json(folder / "feature_extractor" / "preprocessor_config.json", options)
     _write_json(folder / "model_index.json", _index(components, schedulers))
     return dropped
 
 
-def _components(weights: NetworkWeights, bound: float, is_last: bool) -> tuple[dict[str, Component], Scheduler]:
-    """Translate prior, decoder or upsampler (`is_last`: of the last step), with its scheduler."""
+def _components(weights: NetworkWeights, *, is_last: bool) -> dict[str, Component]:
+    """Translate prior, decoder or upsampler (`is_last`: of the last step)."""
     match weights.config:
         case PriorConfig() as config:
             tensors = to_theirs(weights.tensors, prior_names(config), weights.source)
-            return {"prior": Component(prior_config_theirs(config), tensors)}, unclip_scheduler(
-                config, bound, learned_variance=False
-            )
+            return {"prior": Component(prior_config_theirs(config), tensors)}
         case DecoderConfig() as config:
             names, constants = decoder_names(config), decoder_constants(config)
             tensors = to_theirs(weights.tensors, names, weights.source, constants=constants)
-            parts = {}
-            for name, options in zip(("decoder", "text_proj"), decoder_config_theirs(config), strict=True):
-                parts[name] = Component(options, tensors_under(tensors, name))
-            return parts, unclip_scheduler(config, bound, config.learned_variance)
+            options = dict(zip(("decoder", "text_proj"), decoder_config_theirs(config), strict=True))
+            return {name: Component(options[name], tensors_under(tensors, name)) for name in options}
         case UpsamplerConfig() as config:
             tensors = to_theirs(weights.tensors, unet_names(config.unet()), weights.source)
-            parts = {f"super_res_{'last' if is_last else 'first'}": Component(upsampler_config_theirs(config), tensors)}
-            return parts, unclip_scheduler(config, bound, config.learned_variance)
+            return {f"super_res_{'last' if is_last else 'first'}": Component(upsampler_config_theirs(config), tensors)}
     raise AssertionError(f"{type(weights.config).__name__} is no config of a stage of unCLIP")
 
 
@@ -161,25 +147,12 @@ def _index(components: Mapping[str, Any], schedulers: Mapping[str, Any]) -> dict
     return index
 
 
-def _preprocessor(config: ClipConfig) -> dict[str, Any]:
-    size, crop = config.image_size, config.resize == "crop"
-    side = {"height": size, "width": size}
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": size} if crop else side,
-        "do_center_crop": crop,
-        "crop_size": side,
-        "do_convert_rgb": True,
-        **PREPARATION,
-    }
-
-
 def _write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> None:
     vocab, merges = tokenizer.vocab_and_merges()
     _write_json(folder / "vocab.json", vocab)
     atomic_write(folder / "merges.txt", "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n")
-    words = {index: word for word, index in vocab.items()}
-    start, end = words[tokenizer.start_token], words[tokenizer.end_token]
+    tokens = {index: token for token, index in vocab.items()}
+    start, end = tokens[tokenizer.start_token], tokens[tokenizer.end_token]
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": "!"}
     _write_json(folder / "special_tokens_map.json", special)
     options = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, "do_lower_case": True}

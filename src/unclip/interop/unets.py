@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from unclip.errors import ConfigError
-from unclip.interop.options import require
+from unclip.interop.options import Table, require
 from unclip.interop.rules import Names, Value, heads, under
 from unclip.models import DecoderConfig, KandinskyDecoderConfig, UNetConfig, UpsamplerConfig
 
 Shaped: TypeAlias = DecoderConfig | KandinskyDecoderConfig | UpsamplerConfig
-Blocks: TypeAlias = Mapping[str, Mapping[bool, str]]
+BlockKinds: TypeAlias = Mapping[str, Mapping[bool, str]]
 
 # Options of both U-Nets that have one value here.
 _FIXED: dict[str, Any] = {
@@ -38,7 +38,8 @@ UNET_FIXED = _FIXED | {
     "resnet_out_scale_factor": 1.0,
     "resnet_time_scale_shift": "scale_shift",
 }
-UNET_DEFAULTS: dict[str, Any] = {
+UNET_FIELDS: Table = {"head_dim": ("attention_head_dim", 8), "context_dim": ("cross_attention_dim", 1280)}
+UNET_DEFAULTS: dict[str, Any] = dict(UNET_FIELDS.values()) | {
     **dict.fromkeys(("sample_size", "encoder_hid_dim", "encoder_hid_dim_type", "addition_embed_type"), None),
     "in_channels": 4,
     "out_channels": 4,
@@ -47,14 +48,12 @@ UNET_DEFAULTS: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
     "dropout": 0.0,
-    "cross_attention_dim": 1280,
-    "attention_head_dim": 8,
     # Their defaults, which our network does not have.
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "resnet_time_scale_shift": "default",
 }
 # By whether there is attention.
-UNET_BLOCKS: Blocks = {
+UNET_BLOCKS: BlockKinds = {
     "down": {False: "ResnetDownsampleBlock2D", True: "SimpleCrossAttnDownBlock2D"},
     "up": {False: "ResnetUpsampleBlock2D", True: "SimpleCrossAttnUpBlock2D"},
 }
@@ -70,7 +69,7 @@ PLAIN_UNET_DEFAULTS: dict[str, Any] = {
     "layers_per_block": 2,
     "dropout": 0.0,
     "resnet_time_scale_shift": "default",
-    # Blocks without attention, which resample themselves, read none of these.
+    # BlockKinds without attention, which resample themselves, read none of these.
     "attention_head_dim": 8,
     "attn_norm_num_groups": None,
     "downsample_padding": 1,
@@ -81,15 +80,17 @@ PLAIN_UNET_DEFAULTS: dict[str, Any] = {
     "add_attention": True,
 }
 # All levels of an upsampler are without attention.
-PLAIN_BLOCKS: Blocks = {way: {False: kinds[False], True: ""} for way, kinds in UNET_BLOCKS.items()}
+PLAIN_BLOCKS: BlockKinds = {way: {False: kinds[False], True: ""} for way, kinds in UNET_BLOCKS.items()}
 
 
 def shape_ours(options: Mapping[str, Any], kind: str, in_channels: int) -> dict[str, Any]:
     """Read our fields for the sizes of a U-Net; raises `ConfigError` for sizes that ours cannot have."""
-    learned = options["out_channels"] == 2 * in_channels
-    require(kind, "out_channels", options["out_channels"], (1 + learned) * in_channels)
+    size, learned = options["sample_size"], options["out_channels"] == 2 * in_channels
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ConfigError(f"{kind}: sample_size={size!r} is not possible; it is a whole number from 1.")
+    require(kind, options, {"out_channels": (1 + learned) * in_channels})
     return {
-        "image_size": options["sample_size"],
+        "image_size": size,
         "num_res_blocks": options["layers_per_block"],
         "dropout": options["dropout"],
         "learned_variance": learned,
@@ -106,17 +107,21 @@ def widths(channels: Sequence[int], kind: str) -> dict[str, Any]:
     return {"base_channels": channels[0], "channel_mult": [width // channels[0] for width in channels]}
 
 
-def attention_levels(options: Mapping[str, Any], kind: str, blocks: Blocks) -> list[int]:
+def attention_levels(options: Mapping[str, Any], kind: str, blocks: BlockKinds) -> list[int]:
     """Find the levels with attention; raises `ConfigError` for other blocks, and unless up is the mirror of down."""
     levels = [level for level, block in enumerate(options["down_block_types"]) if block == blocks["down"][True]]
-    for name, expected in block_types(levels, len(options["block_out_channels"]), blocks).items():
-        require(kind, name, list(options[name]), expected)
+    expected = block_types(levels, len(options["block_out_channels"]), blocks)
+    require(kind, {name: list(options[name]) for name in expected}, expected)
     return levels
 
 
-def shape_theirs(config: Shaped, attended: Sequence[int]) -> dict[str, Any]:
-    """Write their options for the sizes of our U-Net; raises `ConfigError` for widths that theirs cannot have."""
-    require(type(config).__name__, "channel_mult[0]", config.channel_mult[0], 1)
+def shape_theirs(config: Shaped, attended: Sequence[int], allowed: Mapping[str, Any]) -> dict[str, Any]:
+    """Write their options for the sizes of our U-Net, with attention in the levels `attended`.
+
+    Raises `ConfigError` for widths that theirs cannot have, and for fields of other values than the `allowed` ones.
+    """
+    fields = dict(config) | {"channel_mult[0]": config.channel_mult[0]}
+    require(type(config).__name__, fields, {**allowed, "channel_mult[0]": 1})
     return {
         "sample_size": config.image_size,
         "block_out_channels": [config.base_channels * mult for mult in config.channel_mult],
@@ -127,7 +132,7 @@ def shape_theirs(config: Shaped, attended: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def block_types(attended: Sequence[int], num_levels: int, blocks: Blocks) -> dict[str, list[str]]:
+def block_types(attended: Sequence[int], num_levels: int, blocks: BlockKinds) -> dict[str, list[str]]:
     """Write their two options for blocks, with attention in the levels `attended`."""
     attends = [level in attended for level in range(num_levels)]
     return {
@@ -136,14 +141,16 @@ def block_types(attended: Sequence[int], num_levels: int, blocks: Blocks) -> dic
     }
 
 
+# By our layer of a residual block, its names in diffusers and in the original code.
 _RES = {
-    "norm_1": "norm1",
-    "conv_1": "conv1",
-    "embedding": "time_emb_proj",
-    "norm_2": "norm2",
-    "conv_2": "conv2",
-    "skip": "conv_shortcut",
+    "norm_1": ("norm1", "in_layers.0"),
+    "conv_1": ("conv1", "in_layers.2"),
+    "embedding": ("time_emb_proj", "emb_layers.1"),
+    "norm_2": ("norm2", "out_layers.0"),
+    "conv_2": ("conv2", "out_layers.3"),
+    "skip": ("conv_shortcut", "skip_connection"),
 }
+_RES_DIFFUSERS, _RES_ORIGINAL = ({ours: theirs[way] for ours, theirs in _RES.items()} for way in (0, 1))
 _ATTENTION: Names = {
     "norm": "group_norm",
     "qkv": ("to_q", "to_k", "to_v"),
@@ -162,20 +169,12 @@ def unet_names(config: UNetConfig) -> Names:
         places += [(f"up.{level}", f"up_blocks.{level}", config.num_res_blocks + 1)]
     for ours, theirs, num_blocks in places:
         for block in range(num_blocks):
-            names |= under(f"{ours}.blocks.{block}.res", f"{theirs}.resnets.{block}", _RES)
+            names |= under(f"{ours}.blocks.{block}.res", f"{theirs}.resnets.{block}", _RES_DIFFUSERS)
             names |= under(f"{ours}.blocks.{block}.attention", f"{theirs}.attentions.{block}", _ATTENTION)
-        names |= under(f"{ours}.resample", f"{theirs}.{ours.split('.')[0]}samplers.0", _RES)
+        names |= under(f"{ours}.resample", f"{theirs}.{ours.split('.')[0]}samplers.0", _RES_DIFFUSERS)
     return under("unet", "", names) | TIME
 
 
-_RES_ORIGINAL = {
-    "norm_1": "in_layers.0",
-    "conv_1": "in_layers.2",
-    "embedding": "emb_layers.1",
-    "norm_2": "out_layers.0",
-    "conv_2": "out_layers.3",
-    "skip": "skip_connection",
-}
 TIME_ORIGINAL = under("time_embedding", "time_embed", {"linear_1": "0", "linear_2": "2"})
 
 

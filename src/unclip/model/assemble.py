@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unclip.checkpoint import NetworkWeights, Storage, read_metadata
+from unclip.checkpoint import Storage, read_metadata
 from unclip.errors import InputError
 from unclip.files import atomic_folder
 from unclip.model.families import family_of
 from unclip.model.folder import (
     CONFIG_FILE,
     TOKENIZERS,
-    AnyTokenizer,
     Defaults,
     ModelSource,
+    bytes_in,
+    check_new,
+    join_sources,
     open_network,
     upsampler_names,
     write_model,
@@ -58,8 +60,7 @@ def assemble(
     fit each other; the folder appears whole or not at all.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} exists already; give a folder that does not.")
+    check_new(folder)
     stages = {stage: part for stage, part in (("prior", prior), ("decoder", decoder)) if part is not None}
     clips = {stage: path for stage, part in stages.items() if (path := _clip_of_run(part)) is not None}
     notes: list[str] = []
@@ -76,67 +77,46 @@ def assemble(
         stages = {"clip": clip, **stages}
     sources = [_open_part(stage, part) for stage, part in stages.items()]
     sources += [_open_part("upsampler", part) for part in upsamplers]
-    joined = _join(folder.absolute().name, sources)
+    if not sources:
+        raise InputError("there is nothing to join; name runs, files or models for clip, prior, decoder or upsampler.")
+    joined = join_sources(folder.absolute().name, sources, InputError)
     check_source(joined)
     with atomic_folder(folder) as temporary:
         write_model(joined, temporary, storage)
-        num_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+        num_bytes = bytes_in(temporary)
     origins = {name: weights.source for name, weights in joined.networks.items()}
     return Assembled(joined, origins, notes, folder, num_bytes)
 
 
-def _join(name: str, sources: Sequence[ModelSource]) -> ModelSource:
-    if not sources:
-        raise InputError("there is nothing to join; name runs, files or models for clip, prior, decoder or upsampler.")
-    networks: dict[str, NetworkWeights] = {}
-    tokenizers: dict[str, AnyTokenizer] = {}
-    settings: dict[str, StageSettings] = {}
-    for source in sources:
-        for stage, weights in source.networks.items():
-            if stage in networks:
-                raise InputError(f"{stage} is there twice: in {networks[stage].source} and in {weights.source}.")
-            networks[stage] = weights
-        tokenizers |= source.tokenizers
-        settings |= source.defaults.stages
-    return ModelSource(name, networks, tokenizers, Defaults(stages=settings))
-
-
 def _open_part(stage: str, part: str | Path) -> ModelSource:
     """Open one stage of a run's folder, of a file or of a model; for "upsampler", all of them."""
-    path = Path(part).expanduser()
-    files = [path] if path.is_file() else sorted(path.glob(f"{stage}*.safetensors"))
-    if path.is_file() or (path.is_dir() and _is_run(path)):
-        files = [file for file in files if _kind(file).startswith(stage)]
-        if not files:
+    path, folder = Path(part).expanduser(), _folder(part)
+    run = _run_settings(folder)
+    # A folder without a `config.json` holds a stage alone; the one of a run has the run's settings there.
+    if path.is_file() or (path.is_dir() and (run or not (folder / CONFIG_FILE).exists())):
+        files = [path] if path.is_file() else sorted(path.glob(f"{stage}*.safetensors"))
+        kinds = {read_metadata(file).get("kind", ""): file for file in files}
+        networks = {kind: open_network(file, kind) for kind, file in kinds.items() if kind.startswith(stage)}
+        if not networks:
             raise InputError(f"{part} holds no {stage}; give the folder of its run, its file, or a model that has one.")
-        networks = {kind: open_network(file, kind) for file in files for kind in [_kind(file)]}
-        tokenizers = {
-            name: kind.load(path / file if path.is_dir() else path.with_name(file))
-            for name, (kind, file) in TOKENIZERS.items()
-            if name in networks
-        }
-        run = _run_settings(path if path.is_dir() else path.parent)
+        tokenizers = {name: kind.load(folder / file) for name, (kind, file) in TOKENIZERS.items() if name in networks}
         settings = {name: _settings(weights.config, run) for name, weights in networks.items() if name != "clip"}
         return ModelSource("", networks, tokenizers, Defaults(stages=settings))
     source = open_sources([part]).source
     names = upsampler_names(source.networks) if stage == "upsampler" else [stage]
-    kept = [
-        name
-        for name in source.networks
-        if name in names or name.removesuffix("_last") in names or name in COMPANIONS.get(stage, ())
-    ]
     if not set(names) & source.networks.keys():
         raise InputError(f"the model {part} has no {stage}, only {', '.join(source.networks)}; give another.")
+    names += [*(f"{name}_last" for name in names), *COMPANIONS.get(stage, ())]
     return ModelSource(
         "",
-        {name: source.networks[name] for name in kept},
-        {name: tokenizer for name, tokenizer in source.tokenizers.items() if name in kept},
-        Defaults(stages={name: value for name, value in source.defaults.stages.items() if name in kept}),
+        {name: weights for name, weights in source.networks.items() if name in names},
+        {name: tokenizer for name, tokenizer in source.tokenizers.items() if name in names},
+        Defaults(stages={name: value for name, value in source.defaults.stages.items() if name in names}),
     )
 
 
 def _settings(config: Any, run: Mapping[str, Any]) -> StageSettings:
-    """Settings of a stage of its kind; without guidance if it was not trained for it."""
+    """Choose the settings of its kind for a stage; without guidance if it was not trained for it."""
     kind = family_of(config).stage
     if kind == "upsampler":
         few = config.prediction_type == "x0"
@@ -148,13 +128,8 @@ def _settings(config: Any, run: Mapping[str, Any]) -> StageSettings:
     return StageSettings(num_steps=25, sampler="ddpm", guidance_scale=2.5 if is_guided else 1.0)
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run's, or holds a stage without a model's `config.json`."""
-    return not (folder / CONFIG_FILE).exists() or bool(_run_settings(folder))
-
-
 def _run_settings(folder: Path) -> Mapping[str, Any]:
-    """The task in the settings of the run in a folder; empty if there is no run."""
+    """Read the task from the settings of the run in a folder; empty if there is no run."""
     try:
         content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -171,7 +146,3 @@ def _clip_of_run(part: str | Path) -> Path | None:
 def _folder(part: str | Path) -> Path:
     path = Path(part).expanduser()
     return path.parent if path.is_file() else path
-
-
-def _kind(path: Path) -> str:
-    return read_metadata(path).get("kind", "")

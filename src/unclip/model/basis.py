@@ -33,7 +33,7 @@ class EmbeddingBasis:
 
     @classmethod
     def fit(cls, embeddings: Embeddings) -> Self:
-        """The basis of (count, dim) embeddings, of any count from 2 up; raises `InputError` for fewer."""
+        """Fit a basis to (count, dim) embeddings, of any count from 2 up; raises `InputError` for fewer."""
         if len(embeddings) < 2:
             raise InputError(f"a basis is fitted on 2 embeddings or more; found {len(embeddings)}.")
         exact = embeddings.double().cpu()
@@ -56,8 +56,8 @@ class EmbeddingBasis:
 
     def check(self, num_components: int) -> None:
         """Raise `InputError` unless that many components can be kept."""
-        whole = isinstance(num_components, int) and not isinstance(num_components, bool)
-        if not whole or not 1 <= num_components <= self.embedding_dim:
+        is_whole = isinstance(num_components, int) and not isinstance(num_components, bool)
+        if not is_whole or not 1 <= num_components <= self.embedding_dim:
             raise InputError(
                 f"{num_components!r} components cannot be kept; give whole numbers from 1 to {self.embedding_dim}."
             )

@@ -9,7 +9,6 @@ from unclip.errors import CheckpointError
 from unclip.model.basis import EmbeddingBasis
 from unclip.model.families import family_of
 from unclip.model.family import Size
-from unclip.models import AutoencoderConfig
 
 Part: TypeAlias = Config | EmbeddingBasis | EmbeddingSet
 
@@ -32,29 +31,26 @@ def check_fit(parts: Mapping[str, Part]) -> None:
             "prior and decoder disagree on the scale of image embeddings: DALLE2-pytorch's are unit vectors, others as "
             "CLIP gives them; use stages that were trained together."
         )
-    _check_pictures(parts)
-
-
-def _check_pictures(parts: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` unless each stage enlarges pictures of the size that the one before makes."""
-    autoencoder, made, before = parts.get("autoencoder"), None, "decoder"
-    if "decoder" in parts:
-        factor = autoencoder.downsampling if isinstance(autoencoder, AutoencoderConfig) else 1
-        made = parts["decoder"].image_size * factor
+    # Each stage enlarges pictures of the size that the one before makes.
+    configs: Mapping[str, Any] = parts
+    previous, picture_size = "decoder", None
+    if "decoder" in configs:
+        factor = configs["autoencoder"].downsampling if "autoencoder" in configs else 1
+        picture_size = configs["decoder"].image_size * factor
     # The network of an upsampler's last step makes the same size once more.
-    upsamplers = [part for name, part in parts.items() if name.startswith("upsampler_") and not name.endswith("_last")]
-    for config in sorted(upsamplers, key=lambda config: config.image_size):
+    upsamplers = [name for name in configs if name.startswith("upsampler_") and not name.endswith("_last")]
+    for config in sorted((configs[name] for name in upsamplers), key=lambda config: config.image_size):
         name = f"upsampler_{config.image_size}"
-        if made not in (None, config.low_res_size):
+        if picture_size not in (None, config.low_res_size):
             raise CheckpointError(
-                f"the {before} makes {made} px, but {name} enlarges {config.low_res_size} px; use stages that were "
-                "made for each other."
+                f"the {previous} makes {picture_size} px, but {name} enlarges {config.low_res_size} px; use stages "
+                "that were made for each other."
             )
-        made, before = config.image_size, name
+        picture_size, previous = config.image_size, name
 
 
 def sizes_of(part: Part) -> list[Size]:
-    """The sizes of what a part reads or makes, without what it does not read."""
+    """List the sizes of what a part reads or makes, without what it does not read."""
     sizes: Sequence[Size]
     if isinstance(part, EmbeddingSet):
         sizes = (

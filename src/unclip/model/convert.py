@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from unclip.checkpoint import Storage
-from unclip.clip import Tokenizer
+from unclip.clip import MultilingualTokenizer
 from unclip.errors import ConfigError, InputError, did_you_mean
 from unclip.files import atomic_folder
-from unclip.interop import export_unclip, unclip_obstacles
+from unclip.interop import export_unclip
 from unclip.interop.schedulers import unclip_sampling
-from unclip.model.folder import ModelSource, write_model
+from unclip.model.folder import ModelSource, bytes_in, check_new, write_model
 from unclip.model.opening import looks_like_repository, open_sources
 from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND, StageSettings
 
-Layout = Literal["unclip", "diffusers"]
+ModelLayout = Literal["unclip", "diffusers"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def convert(
     sources: str | Path | Sequence[str | Path],
     folder: str | Path,
     *,
-    to: Layout | str = "unclip",
+    to: ModelLayout | str = "unclip",
     storage: Storage | None = None,
     revision: str | None = None,
 ) -> Conversion:
@@ -50,13 +50,12 @@ def convert(
     appears whole or not at all. Raises `InputError` where it exists already, and like `UnClip.load`.
     """
     names = [sources] if isinstance(sources, str | Path) else list(sources)
-    if to not in get_args(Layout):
-        raise InputError(f"unknown layout {to!r} to convert to; {did_you_mean(to, get_args(Layout))}")
+    if to not in get_args(ModelLayout):
+        raise InputError(f"unknown layout {to!r} to convert to; {did_you_mean(to, get_args(ModelLayout))}")
     if storage is not None and to != "unclip":
         raise InputError(f"storage={storage} belongs to our own layout; leave it out with {to}.")
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} exists already; give a folder that does not.")
+    check_new(folder)
     for name in names:
         if Path(name).is_dir() and Path(name).resolve() in folder.resolve().parents:
             raise InputError(
@@ -64,8 +63,6 @@ def convert(
             )
     opened = open_sources(names, revision)
     dropped = dict(opened.dropped)
-    if to == "diffusers":
-        dropped |= _unexported(opened.source)
     with atomic_folder(folder) as temporary:
         if to == "diffusers":
             dropped |= _export(opened.source, temporary)
@@ -73,44 +70,38 @@ def convert(
             from_hub = looks_like_repository(str(names[0]))
             name = opened.source.name if from_hub else folder.absolute().name
             write_model(replace(opened.source, name=name), temporary, storage)
-        num_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+        num_bytes = bytes_in(temporary)
     return Conversion(opened.descriptions, opened.source, dropped, folder, num_bytes)
 
 
-def _unexported(source: ModelSource) -> dict[str, str]:
-    """What diffusers' layout does not hold besides the weights: the basis, and default sampling settings.
+def _export(source: ModelSource, folder: Path) -> dict[str, str]:
+    """Write a folder of diffusers; return what it does not hold: tensors, the basis, default sampling settings.
 
     Raises `ConfigError` with all the reasons if networks have no equivalent there.
     """
-    if obstacles := unclip_obstacles({stage: weights.config for stage, weights in source.networks.items()}):
-        raise ConfigError(_refusal(source, "; ".join(obstacles)))
-    dropped = {} if source.basis is None else {"embedding basis": "diffusers has no place for it"}
-    for stage, settings in source.defaults.stages.items():
-        usual = StageSettings(**unclip_sampling({}, re.sub(r"^upsampler_\d+$", "super_res", stage)))
-        given, theirs = settings.model_dump(), usual.model_dump()
-        differing = [f"{name}={given[name]}" for name in theirs if name != "x0_bound" and given[name] != theirs[name]]
-        if differing:
-            dropped[f"{stage}: {', '.join(differing)}"] = "diffusers draws by settings of the call, not of the model"
-    if source.defaults.num_candidates > 1:
-        dropped[f"num_candidates={source.defaults.num_candidates}"] = "diffusers decodes the first embedding"
-    return dropped
-
-
-def _export(source: ModelSource, folder: Path) -> dict[str, str]:
     bounds = {
         stage: settings.x0_bound or (EMBEDDING_BOUND if stage == "prior" else PIXEL_BOUND)
         for stage, settings in source.defaults.stages.items()
     }
-    tokenizer = source.tokenizers["clip"]
-    assert isinstance(tokenizer, Tokenizer), f"CLIP reads the ids of a {type(tokenizer).__name__}"
+    tokenizer = source.tokenizers.get("clip")
+    assert not isinstance(tokenizer, MultilingualTokenizer), "CLIP reads the ids of a multilingual tokenizer"
     try:
-        return export_unclip(source.networks, tokenizer, bounds, folder)
+        exported = export_unclip(source.networks, tokenizer, bounds, folder)
     except ConfigError as error:
-        raise ConfigError(_refusal(source, str(error))) from None
-
-
-def _refusal(source: ModelSource, obstacles: str) -> str:
-    return (
-        f"the model {source.name!r} cannot be said in diffusers' unCLIP layout: {obstacles.removesuffix('.')}; "
-        "keep it in our layout, or train these stages as the preset karlo has them (unclip info karlo)."
-    )
+        raise ConfigError(
+            f"the model {source.name!r} cannot be said in diffusers' unCLIP layout: {str(error).removesuffix('.')}; "
+            "keep it in our layout, or train these stages as the preset karlo has them (unclip info karlo)."
+        ) from None
+    dropped = {} if source.basis is None else {"embedding basis": "diffusers has no place for it"}
+    for stage, settings in source.defaults.stages.items():
+        usual = StageSettings(**unclip_sampling({}, re.sub(r"^upsampler_\d+$", "super_res", stage))).model_dump()
+        changed = [
+            f"{name}={value}"
+            for name, value in settings.model_dump().items()
+            if name != "x0_bound" and value != usual[name]
+        ]
+        if changed:
+            dropped[f"{stage}: {', '.join(changed)}"] = "diffusers draws by settings of the call, not of the model"
+    if source.defaults.num_candidates > 1:
+        dropped[f"num_candidates={source.defaults.num_candidates}"] = "diffusers decodes the first embedding"
+    return dropped | exported

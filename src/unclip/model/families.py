@@ -26,19 +26,19 @@ from unclip.shapes import Embeddings
 
 
 def family_of(config: Config) -> Family:
-    """The family of a network's configuration."""
+    """Return the family of a network's configuration."""
     return _BY_CONFIG[type(config)]
 
 
 def build_on_meta(config: Config) -> Any:
-    """The network that a configuration describes, for inference; it takes no memory until it is filled."""
+    """Build the network that a configuration describes, for inference; it takes no memory until it is filled."""
     build: Any = family_of(config).network
     with torch.device("meta"):
         return build(config).eval().requires_grad_(False)
 
 
 def count_step(network: Any) -> int:
-    """Floating-point operations of one step for one picture without guidance, at the size the network is trained at.
+    """Count the floating-point operations of one step for one picture without guidance, at the size of training.
 
     `network` is on the meta device. A step of CLIP is one text, of an autoencoder the decoding of one picture.
     """
@@ -54,10 +54,6 @@ def _clip_sizes(config: ClipConfig) -> list[Size]:
         Size("token width", config.text_width, "text_width"),
         Size("prompt length", config.context_length, "context_length"),
     ]
-
-
-def _clip_example(config: ClipConfig, shape: ExampleShape) -> Conditioning:
-    return {"ids": torch.empty(shape.batch, config.context_length, dtype=torch.int64)}
 
 
 def _prior_sizes(config: PriorConfig) -> list[Size]:
@@ -80,17 +76,19 @@ def _prior_example(config: PriorConfig, shape: ExampleShape) -> Conditioning:
 
 
 def _condition_prior(network: Prior, text: TextFeatures, null: TextFeatures, rows: int) -> list[Conditioning]:
-    return [_cached(network, features, rows // len(features.embedding)) for features in trim_texts(text, null)]
-
-
-def _cached(network: Prior, text: TextFeatures, repeats: int) -> Conditioning:
-    hidden, mask = (text.hidden, text.mask) if network.config.num_text_tokens else (None, None)
-    # Keys and values of the text do not depend on the time: computed once, not once per step and candidate.
-    cache = network.text_cache(text.embedding, hidden, mask)
-    return {
-        "cache": cache.repeat_interleave(repeats, dim=0),
-        "text_mask": None if mask is None else mask.repeat_interleave(repeats, dim=0),
-    }
+    passes: list[Conditioning] = []
+    for features in trim_texts(text, null):
+        hidden, mask = (features.hidden, features.mask) if network.config.num_text_tokens else (None, None)
+        # Keys and values of the text do not depend on the time: computed once, not once per step and candidate.
+        cache = network.text_cache(features.embedding, hidden, mask)
+        repeats = rows // len(features.embedding)
+        passes.append(
+            {
+                "cache": cache.repeat_interleave(repeats, dim=0),
+                "text_mask": None if mask is None else mask.repeat_interleave(repeats, dim=0),
+            }
+        )
+    return passes
 
 
 def _decoder_sizes(config: DecoderConfig) -> list[Size]:
@@ -144,7 +142,7 @@ FAMILIES = {
             config=ClipConfig,
             stage="clip",
             sizes=_clip_sizes,
-            example=_clip_example,
+            example=lambda config, shape: {"ids": torch.empty(shape.batch, config.context_length, dtype=torch.int64)},
             method="encode_tokens",
         ),
         Family(

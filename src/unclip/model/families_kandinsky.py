@@ -55,15 +55,6 @@ def _condition_decoder(
     ]
 
 
-def _autoencoder_example(config: AutoencoderConfig, shape: ExampleShape) -> Conditioning:
-    return {"latents": torch.empty(shape.batch, config.latent_channels, *(shape.size or (LATENT_SIZE, LATENT_SIZE)))}
-
-
-def _text_example(config: MultilingualConfig, shape: ExampleShape) -> Conditioning:
-    size = (shape.batch, shape.num_tokens)
-    return {"ids": torch.empty(size, dtype=torch.int64), "mask": torch.empty(size, dtype=torch.bool)}
-
-
 KANDINSKY_DECODER = Family(
     network=KandinskyDecoder,
     config=KandinskyDecoderConfig,
@@ -79,7 +70,9 @@ AUTOENCODER = Family(
     config=AutoencoderConfig,
     stage="autoencoder",
     sizes=lambda config: (Size("number of latent channels", config.latent_channels, "latent_channels"),),
-    example=_autoencoder_example,
+    example=lambda config, shape: {
+        "latents": torch.empty(shape.batch, config.latent_channels, *(shape.size or (LATENT_SIZE, LATENT_SIZE)))
+    },
     method="decode",
 )
 MULTILINGUAL_CLIP = Family(
@@ -90,5 +83,8 @@ MULTILINGUAL_CLIP = Family(
         Size("second text embedding", config.embedding_dim, "embedding_dim"),
         Size("second token width", config.width, "width"),
     ),
-    example=_text_example,
+    example=lambda config, shape: {
+        "ids": torch.empty(shape.batch, shape.num_tokens, dtype=torch.int64),
+        "mask": torch.empty(shape.batch, shape.num_tokens, dtype=torch.bool),
+    },
 )

@@ -52,11 +52,11 @@ class Condition(NamedTuple):
     """False for unconditional sampling: the nulls stand in the guided pass too."""
 
     def select(self, rows: list[int]) -> "Condition":
-        """The condition of the prompts numbered `rows`."""
+        """Return the condition of the prompts numbered `rows`."""
         return self._replace(text=select_text(self.text, rows))
 
     def without_text(self, rows: int) -> "Condition":
-        """The condition of `rows` pictures that have no text: the empty prompt's features in each row."""
+        """Return the condition of `rows` pictures that have no text: the empty prompt's features in each row."""
         return self._replace(text=expand_text(self.null, rows))
 
 
@@ -92,22 +92,22 @@ class Family:
     def example_inputs(
         self, config: Config, batch: int = 1, size: tuple[int, int] | None = None, num_tokens: int = CLIP_TOKENS
     ) -> Conditioning:
-        """Keyword inputs of one step on the meta device; arguments are as in `ExampleShape`."""
+        """Make the keyword inputs of one step on the meta device; arguments are as in `ExampleShape`."""
         with torch.device("meta"):
             return self.example(config, ExampleShape(batch, size, num_tokens))
 
     def leads_from_text(self, config: Any) -> bool:
-        """Whether guidance leads away from a text, so that a negative prompt has an effect."""
+        """Tell whether guidance leads away from a text, so that a negative prompt has an effect."""
         return self.null_is_text and (self.stage == "prior" or config.text_dim > 0)
 
 
 def expand_text(text: TextFeatures, rows: int) -> TextFeatures:
-    """The features of one text as a view for `rows` rows."""
+    """Return the features of one text as a view for `rows` rows."""
     return TextFeatures(*(value.expand(rows, *value.shape[1:]) for value in text))
 
 
 def select_text(text: TextFeatures, rows: list[int]) -> TextFeatures:
-    """The features of the texts numbered `rows`."""
+    """Return the features of the texts numbered `rows`."""
     return TextFeatures(*(value[rows] for value in text))
 
 
@@ -121,19 +121,19 @@ def trim_texts(*texts: TextFeatures) -> list[TextFeatures]:
 
 
 def text_conditioning(text: TextFeatures, rows: int) -> dict[str, Tensor | None]:
-    """Keyword inputs of a decoder that reads text, broadcast to `rows` rows."""
+    """Return the keyword inputs of a decoder that reads text, broadcast to `rows` rows."""
     text = text if len(text.embedding) == rows else expand_text(text, rows)
     return {"text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
 
 
 def example_text(batch: int, length: int, width: int) -> dict[str, Tensor]:
-    """Text tokens of an example; empty for networks that read none."""
+    """Make the text tokens of an example; empty for networks that read none."""
     if not (length and width):
         return {}
     return {"text_hidden": torch.empty(batch, length, width), "text_mask": torch.empty(batch, length, dtype=torch.bool)}
 
 
 def example_step(config: Any, shape: ExampleShape) -> dict[str, Tensor]:
-    """The noisy pictures and the time of an example."""
+    """Make the noisy pictures and the time of an example."""
     size = shape.size or (config.image_size, config.image_size)
     return {"x_t": torch.empty(shape.batch, config.in_channels, *size), "timestep": torch.empty(shape.batch)}

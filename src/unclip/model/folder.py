@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,7 +12,7 @@ import pydantic
 from unclip.checkpoint import NetworkWeights, Storage, open_weights, save_network
 from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.config import Config, load_config
-from unclip.errors import CheckpointError, ConfigError
+from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.model.basis import BASIS_FILE, EmbeddingBasis
 from unclip.model.families import FAMILIES
@@ -80,7 +80,7 @@ class ModelSource:
 
 
 def is_native(path: Path) -> bool:
-    """Whether `path` has the native layout: by its `config.json` or, where that is damaged, by its weights' names."""
+    """Tell whether `path` has the native layout: by its `config.json` or, if that is damaged, by its weights."""
     if any((path / f"{stage}.safetensors").exists() for stage in STAGES):
         return True
     try:
@@ -91,12 +91,12 @@ def is_native(path: Path) -> bool:
 
 
 def shipped_models(shipped: Path = WEIGHTS) -> list[str]:
-    """Names of the models that come with the package."""
+    """Name the models that come with the package."""
     return sorted(path.parent.name for path in shipped.glob(f"*/{CONFIG_FILE}"))
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """The checked `config.json` of `folder`; raises `CheckpointError` if it is missing or of another layout."""
+    """Read the `config.json` of `folder`; raises `CheckpointError` if it is missing or of another layout."""
     path = folder / CONFIG_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +120,7 @@ def open_model(folder: Path) -> ModelSource:
 
 
 def open_stages(name: str, folders: Mapping[str, Path], defaults: Defaults) -> ModelSource:
-    """Join stages of several folders: `folders` says where each is. Raises like `open_model`, and `ConfigError`."""
+    """Open stages of several folders: `folders` says where each is. Raises like `open_model`, and `ConfigError`."""
     config = load_config(ModelConfig, {"name": name, "stages": tuple(folders), "defaults": defaults})
     networks = {stage: open_network(folders[stage] / f"{stage}.safetensors", stage) for stage in config.stages}
     tokenizers = {
@@ -143,6 +143,34 @@ def open_network(path: Path, stage: str) -> NetworkWeights:
     return NetworkWeights(network, config, tensors, str(path))
 
 
+def join_sources(name: str, sources: Sequence[ModelSource], error: type[UnclipError]) -> ModelSource:
+    """Join the stages of several models, with the other defaults of the first; raises `error` for a stage in two."""
+    networks: dict[str, NetworkWeights] = {}
+    tokenizers: dict[str, AnyTokenizer] = {}
+    settings: dict[str, StageSettings] = {}
+    for source in sources:
+        for stage, weights in source.networks.items():
+            if stage in networks:
+                raise error(
+                    f"{stage} is there twice: in {networks[stage].source} and in {weights.source}; give one of them."
+                )
+        networks |= source.networks
+        tokenizers |= source.tokenizers
+        settings |= source.defaults.stages
+    return ModelSource(name, networks, tokenizers, sources[0].defaults.replace(stages=settings))
+
+
+def check_new(folder: Path) -> None:
+    """Raise `InputError` for a folder that exists and is not empty."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; give a folder that does not.")
+
+
+def bytes_in(folder: Path) -> int:
+    """Sum the sizes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def write_model(source: ModelSource, folder: Path, storage: Storage | None = None) -> None:
     """Write a model folder, reading and writing one tensor after the other.
 
@@ -163,13 +191,13 @@ def write_model(source: ModelSource, folder: Path, storage: Storage | None = Non
 
 
 def upsampler_names(stages: Iterable[str]) -> list[str]:
-    """The upsamplers among names of stages, smallest first."""
+    """Pick the upsamplers from names of stages, smallest first."""
     names = [stage for stage in stages if re.fullmatch(r"upsampler_\d+", stage)]
     return sorted(names, key=lambda name: int(name.removeprefix("upsampler_")))
 
 
 def _networks(stage: str) -> list[str]:
-    """Classes of networks that a stage can be; the first one is meant where a file does not say."""
+    """Name the classes of networks that a stage can be; the first one is meant where a file does not say."""
     pattern = re.sub(r"^upsampler_\d+(?=$|_last$)", "upsampler_<size>", stage)
     kind = "upsampler" if pattern.startswith("upsampler_") else pattern
     return [name for name, family in FAMILIES.items() if family.stage == kind] if pattern in STAGES else []

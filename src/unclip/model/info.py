@@ -65,13 +65,11 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
     """
     name, shipped, presets = str(name_or_folder), shipped_models(), model_presets()
     if name not in shipped and name in presets and not Path(name).exists():
-        return _describe_preset(name)
-    if name in shipped or expand_home(name).exists() or looks_like_repository(name):
-        return _describe_files(name)
-    raise InputError(f"there is no model {name!r}, and no folder of that name; {did_you_mean(name, shipped + presets)}")
-
-
-def _describe_files(name: str) -> ModelInfo:
+        description, stages, sampling = model_preset(name)
+        return _describe(stages, {}, name=name, description=description, defaults=Defaults(stages=sampling))
+    if name not in shipped and not expand_home(name).exists() and not looks_like_repository(name):
+        hint = did_you_mean(name, shipped + presets)
+        raise InputError(f"there is no model {name!r}, and no folder of that name; {hint}")
     source, (path,), descriptions, dropped = open_sources([name])
     files: dict[str, tuple[int, str]] = {}
     for stage, weights in source.networks.items():
@@ -90,11 +88,6 @@ def _describe_files(name: str) -> ModelInfo:
         defaults=source.defaults,
         dropped=dropped,
     )
-
-
-def _describe_preset(name: str) -> ModelInfo:
-    description, stages, sampling = model_preset(name)
-    return _describe(stages, {}, name=name, description=description, defaults=Defaults(stages=sampling))
 
 
 def _describe(configs: Mapping[str, Config], files: Mapping[str, tuple[int, str]], **fields: Any) -> ModelInfo:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 
-from unclip.checkpoint import NetworkWeights
 from unclip.clip import ClipConfig, TextImageEncoder, Tokenizer
 from unclip.clip.encoder import check_tokenizer
 from unclip.config import load_config
@@ -22,16 +21,15 @@ from unclip.model.families import build_on_meta
 from unclip.model.folder import (
     CONFIG_FILE,
     WEIGHTS,
-    AnyTokenizer,
     Defaults,
     ModelSource,
     is_native,
+    join_sources,
     open_model,
     shipped_models,
 )
 from unclip.model.presets import model_presets
 from unclip.model.residence import Residence
-from unclip.model.settings import StageSettings
 from unclip.runtime import resolve_device
 
 REPOSITORY = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
@@ -114,7 +112,7 @@ def find_model(name_or_path: str | Path, revision: str | None = None, shipped: P
 
 
 def _nowhere(name: str, names: list[str]) -> str:
-    """Why there is no model of this name, for the error."""
+    """Write the error for a name of no model."""
     if "huggingface.co/" in name:
         repository = "/".join(name.partition("huggingface.co/")[2].split("/")[:2])
         return f"{name} is an address; give the repository's id, {repository}."
@@ -140,24 +138,16 @@ def check_source(source: ModelSource) -> None:
 
 def join_foreign(name: str, models: Sequence[ForeignModel]) -> ModelSource:
     """Join the stages of several third-party models; raises `CheckpointError` for a stage that comes twice."""
-    networks: dict[str, NetworkWeights] = {}
-    tokenizers: dict[str, AnyTokenizer] = {}
-    stages: dict[str, StageSettings] = {}
+    sources = []
     for model in models:
-        for stage, weights in model.stages.items():
-            if stage in networks:
-                raise CheckpointError(
-                    f"{stage} is there twice: in {networks[stage].source} and in {weights.source}; give one of them."
-                )
-            networks[stage] = weights
-        tokenizers |= model.tokenizers
-        stages |= {stage: load_config(StageSettings, settings) for stage, settings in model.sampling.items()}
-    # Other libraries draw a single embedding.
-    return ModelSource(name, networks, tokenizers, Defaults(num_candidates=1, stages=stages))
+        # Other libraries sample a single embedding.
+        defaults = load_config(Defaults, {"num_candidates": 1, "stages": model.sampling})
+        sources.append(ModelSource(name, model.stages, model.tokenizers, defaults))
+    return join_sources(name, sources, CheckpointError)
 
 
 def looks_like_repository(name: str) -> bool:
-    """Whether `name` has the form owner/name or owner/name@revision."""
+    """Tell whether `name` has the form owner/name or owner/name@revision."""
     return REPOSITORY.fullmatch(name) is not None and not Path(name).exists()
 
 
@@ -198,7 +188,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
 
 
 def _refusal(name: str, revision: str | None, error: Exception) -> str:
-    """One line on why a repository that the cache does not have cannot be fetched, and what to do."""
+    """Write why a repository that the cache does not have cannot be fetched, and what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -225,6 +215,6 @@ def _refusal(name: str, revision: str | None, error: Exception) -> str:
             return f"{missing} the hub answers with an error (HTTP {response.status_code}); try again later."
         case HFValidationError():
             return f"{name} is no folder here, and no id that the hub could have ({reason}); check it."
-        case OSError(strerror=str(words), filename=str(path)):
-            return f"{name} cannot be kept in the hub's cache ({path}: {words}); make room, or set HF_HOME to another."
+        case OSError(strerror=str(reason), filename=str(path)):
+            return f"{name} cannot be kept in the hub's cache ({path}: {reason}); make room, or set HF_HOME to another."
     return f"{missing} the hub cannot be reached ({reason}); check the network, or give a folder."

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -50,16 +51,15 @@ class Residence:
                     network.to("meta")
 
     def to_save(self, network: nn.Module) -> NetworkWeights:
-        """The weights of `network`, each tensor as it is stored unless it was changed in memory since.
+        """Return the weights of `network`, each tensor as it is stored unless it was changed in memory since.
 
         Memory may hold fewer bits than the file: bfloat16 of float32. What was stored comes back bit for bit.
         """
         if not self.stays:
             return self.weights
-        tensors = {name: self._to_save(name, tensor) for name, tensor in network.state_dict().items()}
-        return NetworkWeights(self.weights.network, self.weights.config, tensors, self.weights.source)
-
-    def _to_save(self, name: str, tensor: torch.Tensor) -> LazyTensor:
-        stored = self.weights.tensors[name]
-        is_unchanged = torch.equal(stored.read().to(tensor.device, tensor.dtype), tensor)
-        return stored if is_unchanged else LazyTensor.of(tensor.detach().cpu())
+        tensors = {}
+        for name, tensor in network.state_dict().items():
+            stored = self.weights.tensors[name]
+            is_unchanged = torch.equal(stored.read().to(tensor.device, tensor.dtype), tensor)
+            tensors[name] = stored if is_unchanged else LazyTensor.of(tensor.detach().cpu())
+        return replace(self.weights, tensors=tensors)

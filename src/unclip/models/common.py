@@ -1,11 +1,11 @@
-"""Parts that several networks share: a config field, the statistics of embeddings, and the input of the last x0."""
+"""Parts that several networks share: a config field, statistics of embeddings, and the input of the last x0."""
 
 from typing import Annotated, TypeAlias
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from unclip.errors import InputError
 from unclip.runtime import at_least_float32
@@ -15,18 +15,26 @@ from unclip.shapes import Sample
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
 
 
-def standardized(
-    embedding: Float[Tensor, "batch dim"], mean: Float[Tensor, " dim"], std: Float[Tensor, " dim"]
-) -> Float[Tensor, "batch dim"]:
-    """Bring embeddings to mean 0 and standard deviation 1 per dimension, in float32 or better."""
-    return (at_least_float32(embedding) - at_least_float32(mean)) / at_least_float32(std)
+class Standardized(nn.Module):
+    """Base of networks that standardise image embeddings, by the buffers `embedding_mean` and `embedding_std`."""
 
+    embedding_mean: Tensor
+    embedding_std: Tensor
 
-def unstandardized(
-    embedding: Float[Tensor, "batch dim"], mean: Float[Tensor, " dim"], std: Float[Tensor, " dim"]
-) -> Float[Tensor, "batch dim"]:
-    """Invert `standardized`."""
-    return at_least_float32(embedding) * at_least_float32(std) + at_least_float32(mean)
+    def __init__(self, dim: int, std: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("embedding_mean", torch.zeros(dim))
+        self.register_buffer("embedding_std", torch.full((dim,), std))
+
+    def standardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """Bring CLIP's image embeddings to mean 0 and standard deviation 1 per dimension, in float32 or better."""
+        mean, std = at_least_float32(self.embedding_mean), at_least_float32(self.embedding_std)
+        return (at_least_float32(embedding) - mean) / std
+
+    def unstandardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """Invert `standardize`."""
+        mean, std = at_least_float32(self.embedding_mean), at_least_float32(self.embedding_std)
+        return at_least_float32(embedding) * std + mean
 
 
 # Analog Bits (arXiv 2208.04202), section 3.2: zeros stand for a prediction that does not exist.

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from unclip.config import Config
 from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
-from unclip.models.common import Depth, last_x0, standardized
-from unclip.models.unet import UNet, UNetConfig, check_size
+from unclip.models.common import Depth, Standardized, last_x0
+from unclip.models.unet import UNet, UNetConfig, check_size, trunk_config
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
@@ -87,31 +87,22 @@ class DecoderConfig(Config):
 
     def unet(self) -> UNetConfig:
         """Return the trunk's config. Raises `ConfigError` if no level has one of the `attention_resolutions`."""
-        return UNetConfig(
-            in_channels=self.in_channels * (2 if self.self_conditioning else 1),
-            out_channels=self.in_channels * (2 if self.learned_variance else 1),
-            base_channels=self.base_channels,
-            channel_mult=self.channel_mult,
-            num_res_blocks=self.num_res_blocks,
-            attention_levels=self._attention_levels(),
-            head_dim=self.head_dim,
-            context_dim=self.context_dim,
-            patch_size=self.patch_size,
-            conditioning="adaptive",
-            dropout=self.dropout,
-        )
-
-    def _attention_levels(self) -> tuple[int, ...]:
         check_size("image_size", self.image_size, self.patch_size, len(self.channel_mult), ConfigError)
         grids = [self.image_size // self.patch_size // 2**level for level in range(len(self.channel_mult))]
         for resolution in self.attention_resolutions:
             if resolution not in grids:
                 allowed = ", ".join(map(str, grids))
                 raise ConfigError(f"attention_resolutions has {resolution}, but the U-Net's grids are {allowed}.")
-        return tuple(level for level, grid in enumerate(grids) if grid in self.attention_resolutions)
+        fields = {
+            "in_channels": self.in_channels * (2 if self.self_conditioning else 1),
+            "out_channels": self.in_channels * (2 if self.learned_variance else 1),
+            "attention_levels": [level for level, grid in enumerate(grids) if grid in self.attention_resolutions],
+            "conditioning": "adaptive",
+        }
+        return trunk_config(self, fields)
 
 
-class Decoder(nn.Module):
+class Decoder(Standardized):
     """unCLIP's decoder (paper, section 2.1): ADM U-Net conditioned on an image embedding and, optionally, on text.
 
     The image embedding is standardised by the buffers `embedding_mean` and `embedding_std`, which start as the
@@ -120,15 +111,10 @@ class Decoder(nn.Module):
     to the time embedding (GLIDE), as the CLIP text embedding always is.
     """
 
-    embedding_mean: Tensor
-    embedding_std: Tensor
-
     def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
+        super().__init__(config.embedding_dim)
         self.config = config
         trunk = config.unet()
-        self.register_buffer("embedding_mean", torch.zeros(config.embedding_dim))
-        self.register_buffer("embedding_std", torch.ones(config.embedding_dim))
         self.null_image_embedding = nn.Parameter(torch.zeros(config.embedding_dim))
         self.time_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
         self.image_embedding = Linear(config.embedding_dim, trunk.embedding_dim)
@@ -175,8 +161,7 @@ class Decoder(nn.Module):
         return prediction
 
     def _image(self, image_embedding: Tensor, image_present: Tensor | None) -> Tensor:
-        embedding = standardized(image_embedding, self.embedding_mean, self.embedding_std)
-        embedding = embedding.to(self.null_image_embedding.dtype)
+        embedding = self.standardize(image_embedding).to(self.null_image_embedding.dtype)
         if image_present is None:
             return embedding
         return torch.where(image_present[:, None], embedding, self.null_image_embedding)

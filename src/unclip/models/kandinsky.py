@@ -9,7 +9,7 @@ from unclip.config import Config
 from unclip.diffusion import PredictionType, ScheduleName
 from unclip.models.common import Depth
 from unclip.models.decoder import check_text
-from unclip.models.unet import UNet, UNetConfig
+from unclip.models.unet import UNet, UNetConfig, trunk_config
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding
 from unclip.shapes import Timesteps, TokenMask
 
@@ -66,19 +66,8 @@ class KandinskyDecoderConfig(Config):
 
     def unet(self) -> UNetConfig:
         """Return the trunk's config."""
-        return UNetConfig(
-            in_channels=self.in_channels,
-            out_channels=self.in_channels * (2 if self.learned_variance else 1),
-            base_channels=self.base_channels,
-            channel_mult=self.channel_mult,
-            num_res_blocks=self.num_res_blocks,
-            attention_levels=self.attention_levels,
-            head_dim=self.head_dim,
-            context_dim=self.context_dim,
-            patch_size=1,
-            conditioning="adaptive",
-            dropout=self.dropout,
-        )
+        out_channels = self.in_channels * (2 if self.learned_variance else 1)
+        return trunk_config(self, {"out_channels": out_channels, "patch_size": 1, "conditioning": "adaptive"})
 
 
 class KandinskyDecoder(nn.Module):

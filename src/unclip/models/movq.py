@@ -16,7 +16,7 @@ from unclip.nn import GroupNorm32, Linear, Resample, attention, resample, split_
 from unclip.shapes import Images
 
 Latents = Float[Tensor, "batch latent_channels latent_height latent_width"]
-Features = Float[Tensor, "batch bottleneck_channels latent_height latent_width"]
+Bottleneck = Float[Tensor, "batch bottleneck_channels latent_height latent_width"]
 
 # VQGAN's epsilon; the norms of the U-Nets have 1e-5.
 _EPS = 1e-6
@@ -146,7 +146,7 @@ class LatentEncoder(nn.Module):
         self.norm_out = LatentNorm(channels, 0)
         self.conv_out = nn.Conv2d(channels, config.bottleneck_channels, 3, padding=1)
 
-    def forward(self, images: Images) -> Features:
+    def forward(self, images: Images) -> Bottleneck:
         """Encode pictures."""
         h = self.conv_in(images)
         for level in self.down:
@@ -173,7 +173,7 @@ class LatentDecoder(nn.Module):
         self.norm_out = LatentNorm(channels, latent_channels)
         self.conv_out = nn.Conv2d(channels, config.in_channels, 3, padding=1)
 
-    def forward(self, features: Features, latents: Latents) -> Images:
+    def forward(self, features: Bottleneck, latents: Latents) -> Images:
         """Decode bottleneck features; `latents` are those that the features were made from."""
         h = self.middle(self.conv_in(features), latents)
         for level in self.up:
@@ -283,7 +283,7 @@ class LatentNorm(nn.Module):
         return torch.addcmul(shift, h, scale)
 
 
-def _check_channels(name: str, found: int, allowed: int) -> None:
-    if found != allowed:
+def _check_channels(name: str, channels: int, allowed: int) -> None:
+    if channels != allowed:
         shape = f"(batch, {allowed}, height, width)"
-        raise InputError(f"{name} have {found} channels, but this autoencoder takes {allowed}; pass {shape}.")
+        raise InputError(f"{name} have {channels} channels, but this autoencoder takes {allowed}; pass {shape}.")

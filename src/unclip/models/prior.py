@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unclip.config import Config
 from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
-from unclip.models.common import Depth, last_x0, standardized, unstandardized
+from unclip.models.common import Depth, Standardized, last_x0
 from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
@@ -60,7 +60,7 @@ class PriorConfig(Config):
         return self
 
 
-class Prior(nn.Module):
+class Prior(Standardized):
     """unCLIP's diffusion prior (paper, section 2.2): a causal transformer whose last token's output is the prediction.
 
     Sequence: text tokens, text embedding, time, noised image embedding, the last x0 if `self_conditioning`, learned
@@ -68,14 +68,9 @@ class Prior(nn.Module):
     and start as the identity.
     """
 
-    embedding_mean: Tensor
-    embedding_std: Tensor
-
     def __init__(self, config: PriorConfig) -> None:
-        super().__init__()
+        super().__init__(config.embedding_dim)
         self.config = config
-        self.register_buffer("embedding_mean", torch.zeros(config.embedding_dim))
-        self.register_buffer("embedding_std", torch.ones(config.embedding_dim))
         if config.num_text_tokens:
             self.text_tokens = Linear(config.text_dim or config.embedding_dim, config.width)
         self.text_embedding = Linear(config.text_embedding_dim or config.embedding_dim, config.width)
@@ -147,14 +142,6 @@ class Prior(nn.Module):
             x, keys_values = block(x, mask)
             cached.append(keys_values)
         return torch.stack(cached, dim=1)
-
-    def standardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """Turn CLIP's image embeddings into the numbers that are diffused."""
-        return standardized(embedding, self.embedding_mean, self.embedding_std)
-
-    def unstandardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """Invert `standardize`."""
-        return unstandardized(embedding, self.embedding_mean, self.embedding_std)
 
     def _text(self, text_embedding: Tensor | None, text_hidden: Tensor | None) -> Tensor:
         if text_embedding is None:

@@ -1,7 +1,7 @@
 """The U-Net of decoders and upsamplers, conditioned on an embedding and context tokens."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -66,6 +66,12 @@ class UNetConfig(Config):
                 )
 
 
+def trunk_config(config: Config, fields: Mapping[str, Any]) -> UNetConfig:
+    """Build the config of a trunk from the fields that the config of its network shares with it, and from `fields`."""
+    shared = UNetConfig.model_fields.keys() & type(config).model_fields.keys()
+    return UNetConfig(**{name: getattr(config, name) for name in shared} | dict(fields))
+
+
 def check_levels(attention_levels: Sequence[int], num_levels: int) -> None:
     """Raise `ConfigError` for a level that the network does not have."""
     for level in attention_levels:
@@ -112,20 +118,20 @@ class UNet(nn.Module):
         self.conv_in = nn.Conv2d(config.in_channels * area, widths[0], 3, padding=1)
 
         self.down = nn.ModuleList()
-        kept = [widths[0]]
+        skip_widths = [widths[0]]
         for level, width in enumerate(widths):
-            inputs = [kept[-1]] + [width] * (config.num_res_blocks - 1)
+            inputs = [skip_widths[-1]] + [width] * (config.num_res_blocks - 1)
             last = level == len(widths) - 1
             attended = [level in config.attention_levels] * len(inputs)
             self.down.append(UNetLevel(config, inputs, width, attended, "none" if last else "down"))
-            kept += [width] * (config.num_res_blocks + (not last))
+            skip_widths += [width] * (config.num_res_blocks + (not last))
 
         channels = widths[-1]
         self.middle = UNetLevel(config, [channels] * 2, channels, [bool(config.attention_levels), False], "none")
 
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
-            inputs = [kept.pop() + (width if index else channels) for index in range(config.num_res_blocks + 1)]
+            inputs = [skip_widths.pop() + (width if index else channels) for index in range(config.num_res_blocks + 1)]
             attended = [level in config.attention_levels] * len(inputs)
             self.up.append(UNetLevel(config, inputs, width, attended, "up" if level else "none"))
             channels = width
@@ -145,12 +151,12 @@ class UNet(nn.Module):
         for name, size in zip(("height", "width"), x.shape[2:], strict=True):
             check_size(name, size, self.config.patch_size, len(self.config.channel_mult), InputError)
         conditioning = BlockInputs(F.silu(embedding), context, context_mask)
-        kept = [self.conv_in(F.pixel_unshuffle(x, self.config.patch_size).to(self.conv_in.weight.dtype))]
+        skips = [self.conv_in(F.pixel_unshuffle(x, self.config.patch_size).to(self.conv_in.weight.dtype))]
         for level in self.down:
-            kept += level(kept[-1], [], conditioning)
-        h = self.middle(kept[-1], [], conditioning)[-1]
+            skips += level(skips[-1], [], conditioning)
+        h = self.middle(skips[-1], [], conditioning)[-1]
         for level in self.up:
-            h = level(h, kept, conditioning)[-1]
+            h = level(h, skips, conditioning)[-1]
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch_size)
 
 

@@ -10,7 +10,7 @@ from unclip.config import Config
 from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
 from unclip.models.common import Depth
-from unclip.models.unet import UNet, UNetConfig
+from unclip.models.unet import UNet, UNetConfig, trunk_config
 from unclip.nn import Norm, TimeConditioning, TimeEmbedding
 from unclip.runtime import at_least_float32
 from unclip.shapes import Timesteps
@@ -71,20 +71,14 @@ class UpsamplerConfig(Config):
 
     def unet(self) -> UNetConfig:
         """Return the trunk's config: fully convolutional, so that weights learned on crops fit the whole picture."""
-        return UNetConfig(
-            in_channels=2 * self.in_channels,
-            out_channels=self.in_channels * (2 if self.learned_variance else 1),
-            base_channels=self.base_channels,
-            channel_mult=self.channel_mult,
-            num_res_blocks=self.num_res_blocks,
-            attention_levels=(),
-            head_dim=1,
-            context_dim=0,
-            patch_size=self.patch_size,
-            conditioning=self.conditioning,
-            dropout=self.dropout,
-            norm=self.norm,
-        )
+        fields = {
+            "in_channels": 2 * self.in_channels,
+            "out_channels": self.in_channels * (2 if self.learned_variance else 1),
+            "attention_levels": (),
+            "head_dim": 1,
+            "context_dim": 0,
+        }
+        return trunk_config(self, fields)
 
 
 class Upsampler(nn.Module):

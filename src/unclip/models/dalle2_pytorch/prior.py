@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclip.errors import InputError
-from unclip.models.common import last_x0, standardized, unstandardized
+from unclip.models.common import Standardized, last_x0
 from unclip.models.dalle2_pytorch.attention import COSINE_SCALE, MultiQueryAttention
 from unclip.models.dalle2_pytorch.config import Dalle2PriorConfig
 from unclip.models.dalle2_pytorch.layers import GainNorm, Sinusoid
@@ -18,7 +18,7 @@ from unclip.shapes import Hidden, Timesteps, TokenMask
 _NUM_BUCKETS, _MAX_DISTANCE = 32, 128
 
 
-class Dalle2Prior(nn.Module):
+class Dalle2Prior(Standardized):
     """The DiffusionPriorNetwork of DALLE2-pytorch, with its parameter names.
 
     Sequence: text tokens with learned padding, text embedding, time, noised image embedding, the last prediction if
@@ -26,15 +26,10 @@ class Dalle2Prior(nn.Module):
     the buffers hold: `embedding_mean` 0 and `embedding_std` 1 / sqrt(embedding_dim).
     """
 
-    embedding_mean: Tensor
-    embedding_std: Tensor
-
     def __init__(self, config: Dalle2PriorConfig) -> None:
-        super().__init__()
-        self.config = config
         dim = config.embedding_dim
-        self.register_buffer("embedding_mean", torch.zeros(dim))
-        self.register_buffer("embedding_std", torch.full((dim,), dim**-0.5))
+        super().__init__(dim, std=dim**-0.5)
+        self.config = config
         self.to_text_embeds = _split(dim, config.num_text_embedding_tokens)
         self.to_image_embeds = _split(dim, config.num_noised_tokens)
         self.to_time_embeds = _time_tokens(config)
@@ -74,14 +69,6 @@ class Dalle2Prior(nn.Module):
         x = torch.cat([tokens, text, self._time(timestep), noised, *last, query], dim=1)
         prediction: Tensor = self.causal_transformer(x)[:, -1]
         return prediction
-
-    def standardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """Turn CLIP's image embeddings, unit vectors, into the numbers that are diffused."""
-        return standardized(embedding, self.embedding_mean, self.embedding_std)
-
-    def unstandardize(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """Invert `standardize`."""
-        return unstandardized(embedding, self.embedding_mean, self.embedding_std)
 
     def _time(self, timestep: Tensor) -> Tensor:
         longest = self.config.num_embedded_timesteps

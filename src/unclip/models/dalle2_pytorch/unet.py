@@ -14,12 +14,11 @@ from unclip.models.dalle2_pytorch.attention import COSINE_SCALE, LinearAttention
 from unclip.models.dalle2_pytorch.blocks import CrossEmbed, Dalle2ResBlock, NewImages, downsample, upsample
 from unclip.models.dalle2_pytorch.config import Dalle2UNetConfig
 from unclip.models.dalle2_pytorch.layers import Sinusoid
-from unclip.nn import Linear
+from unclip.nn import Context, Linear
 from unclip.shapes import Embeddings, Images, Timesteps, TokenMask
 
 # Makes a residual block from its input and output channels; the flag is whether it attends to conditioning tokens.
 MakeBlock = Callable[[int, int, bool], Dalle2ResBlock]
-Context = Float[Tensor, "batch length context_dim"]
 Present = Bool[Tensor, " batch"]
 
 
