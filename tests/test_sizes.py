@@ -23,7 +23,7 @@ BUDGETS = {
     "data": 4_160,
     "metrics": 1_560,
     "model": 1_740,
-    "pipelines": 4_100,
+    "pipelines": 4_060,
     "evaluate": 2_320,
     "training": 4_530,
     "recipes": 2_000,

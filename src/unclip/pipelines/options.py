@@ -10,19 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    ParamSpec,
-    TypeAlias,
-    TypedDict,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -34,9 +22,9 @@ from unclip.progress import show_progress
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Progress: TypeAlias = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
-ImageSize: TypeAlias = int | tuple[int, int]
+ImageSize = int | tuple[int, int]
 """The side of a square, or (width, height), in pixels."""
 
 

@@ -22,15 +22,7 @@ from unclip.pipelines.prior import PriorStage
 from unclip.pipelines.settings import check_prompts
 from unclip.pipelines.stage import Stage
 from unclip.pipelines.tasks.drafts import advance, draft, finish
-from unclip.pipelines.tasks.embeddings import (
-    Vectors,
-    decode,
-    decoder_features,
-    embed,
-    read_images,
-    read_prompts,
-    read_vectors,
-)
+from unclip.pipelines.tasks.embeddings import Vectors, decode, decoder_features, embed, read_images, read_vectors
 from unclip.pipelines.tasks.image_to_image import image_to_image
 from unclip.pipelines.tasks.inpaint import inpaint
 from unclip.pipelines.tasks.interpolate import interpolate
@@ -134,8 +126,7 @@ class BoundDecoder(BoundStage[DecoderStage]):
         None the decoder's own. Embeddings, `prompt` and options are as for `decode`.
         """
         check_options(options, StageOptions)
-        vectors = read_vectors(self.model, image_embedding)
-        prompts = read_prompts(prompt, len(vectors))
+        vectors, prompts = read_vectors(self.model, image_embedding, prompt)
         width, height = width_and_height(self.image_size if image_size is None else image_size)
         check_divisible((width, height), self.stage.size_multiple)
         chain = Chain([], [(height, width)])

@@ -145,8 +145,7 @@ def decode(
     generator begins with the decoder's noise. Raises `InputError` for another size of embedding, for numbers that are
     not finite, and as `text_to_image` does.
     """
-    vectors = read_vectors(model, image_embedding)
-    prompts = read_prompts(prompt, len(vectors))
+    vectors, prompts = read_vectors(model, image_embedding, prompt)
     job = begin(model, options, num_inputs=len(vectors), num_images=num_images, negative_prompt=negative_prompt)
     features = decoder_features(model, prompts, negative_prompt)
     embeddings = [vectors[batch.rows] for batch in job.batches]
@@ -155,8 +154,11 @@ def decode(
     return job.result(images, embeddings, features.cut, prompts, **texts)
 
 
-def read_vectors(model: Model, values: Vectors) -> Embeddings:
-    """Read embeddings, one a row, as float32 on the model's device; raises `InputError` if the decoder cannot."""
+def read_vectors(model: Model, values: Vectors, prompt: str | Sequence[str]) -> tuple[Embeddings, list[str]]:
+    """Read embeddings as float32 on the model's device, one a row, and a text for each row.
+
+    Raises `InputError` for embeddings that the decoder cannot read, and for another number of texts than one or theirs.
+    """
     if not isinstance(values, Tensor | np.ndarray):
         raise InputError(f"an image embedding is a tensor or an array; found a {type(values).__name__}.")
     vectors = torch.as_tensor(values).detach()
@@ -169,17 +171,10 @@ def read_vectors(model: Model, values: Vectors) -> Embeddings:
     vectors = torch.atleast_2d(vectors).to(device=model.device, dtype=torch.float32)
     if not vectors.isfinite().all():
         raise InputError("image embeddings hold numbers that are not finite; leave those rows out.")
-    return vectors
-
-
-def read_prompts(prompt: str | Sequence[str], count: int) -> list[str]:
-    """Return one text for each of `count` rows; raises `InputError` for another number of texts."""
-    if isinstance(prompt, str):
-        return [prompt] * count
-    prompts = check_prompts(prompt)
+    count, prompts = len(vectors), [prompt] * len(vectors) if isinstance(prompt, str) else check_prompts(prompt)
     if len(prompts) != count:
         raise InputError(f"prompt has {len(prompts)} texts for {count} embeddings; give one for all, or one for each.")
-    return prompts
+    return vectors, prompts
 
 
 def read_images(images: Picture | Sequence[Picture] | Tensor) -> Images:

@@ -40,13 +40,9 @@ def image_to_image(
     """
     pictures = open_pictures(images)
     prompts = None if prompt is None else check_prompts(prompt) * len(pictures)
+    count, has_text = len(pictures), prompts is not None
     job = begin(
-        model,
-        options,
-        num_inputs=len(pictures),
-        num_images=num_images,
-        uses_prior=prompts is not None,
-        negative_prompt=negative_prompt,
+        model, options, num_inputs=count, num_images=num_images, uses_prior=has_text, negative_prompt=negative_prompt
     )
     embeddings, features = job.embed(prompts, pictures, negative_prompt)
 
