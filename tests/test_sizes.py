@@ -23,7 +23,7 @@ BUDGETS = {
     "data": 3_960,
     "metrics": 1_500,
     "model": 1_700,
-    "pipelines": 4_410,
+    "pipelines": 4_070,
     "evaluate": 2_250,
     "training": 4_530,
     "recipes": 1_890,

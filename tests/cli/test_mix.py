@@ -43,7 +43,7 @@ def test_the_weight_stands_after_the_last_sign() -> None:
     [
         (["a cat=much"], "'a cat=much': 'much' is no weight"),
         (["a cat="], "'a cat=': '' is no weight"),
-        (["a cat=nan"], "the weight nan of a cat"),
+        (["a cat=nan"], "the weight of a cat=nan"),
         (["a cat=0", "a dog=0"], "all weights are 0"),
         (["=1"], "prompt 0 is empty"),
         (["a cat", "nowhere.jpg=0.5"], "nowhere.jpg is named like a picture"),

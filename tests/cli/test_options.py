@@ -15,7 +15,7 @@ from unclip.cli import tasks as commands
 from unclip.cli.draw import NOT_TYPED
 from unclip.cli.options import RENAMED, flag_of
 from unclip.cli.signatures import REQUIRED, read_tasks
-from unclip.pipelines.description import TASKS, describe
+from unclip.pipelines.options import TASKS, describe
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "options.json").read_text(encoding="utf-8"))
 # The tasks whose options a command has.

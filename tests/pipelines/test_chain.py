@@ -7,7 +7,7 @@ import torch
 
 from unclip.errors import InputError
 from unclip.pipelines import Model, UnClip
-from unclip.pipelines.chain import chain_to
+from unclip.pipelines.job import chain_to
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from unclip.diffusion import get_sampler
 from unclip.errors import InputError
 from unclip.pipelines import DrawOptions, UnClip
-from unclip.pipelines.description import TASKS, Described, describe
+from unclip.pipelines.options import TASKS, Option, describe
 
 OPTIONS = [(name, option) for name in TASKS for option in describe(name)]
 
@@ -49,7 +49,7 @@ def test_a_series_has_one_seed() -> None:
     }  # fmt: skip
 
 
-def out_of_bounds(option: Described) -> list[Any]:
+def out_of_bounds(option: Option) -> list[Any]:
     values: list[Any] = []
     values += [] if option.least is None else [option.least - 1, "1", True, float("nan")]
     values += [] if option.above is None else [option.above, float("nan")]
@@ -66,7 +66,7 @@ BOUNDED = [
 
 
 @pytest.mark.parametrize(("name", "option"), BOUNDED)
-def test_what_is_out_of_bounds_is_refused_by_name(pipe: UnClip, name: str, option: Described) -> None:
+def test_what_is_out_of_bounds_is_refused_by_name(pipe: UnClip, name: str, option: Option) -> None:
     for value in out_of_bounds(option):
         with pytest.raises(InputError, match=option.name):
             TASKS[name].function(pipe.model, **{option.name: value})

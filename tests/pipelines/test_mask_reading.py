@@ -10,7 +10,7 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.images import from_pil
 from unclip.pictures import open_picture
-from unclip.pipelines.description import describe
+from unclip.pipelines.options import describe
 from unclip.pipelines.tasks.inpaint import MaskKind, mask_of_alpha, open_mask
 
 SIZE = (64, 64)
@@ -40,7 +40,7 @@ def photo() -> Image.Image:
 
 
 def read(mask: Image.Image | Path, kind: MaskKind | None = None) -> np.ndarray:
-    return np.asarray(open_mask(mask, SIZE, kind).image)
+    return np.asarray(open_mask(mask, SIZE, kind)[0])
 
 
 def refusal(mask: Image.Image | Path, kind: Any = None, size: tuple[int, int] = SIZE) -> str:
@@ -52,9 +52,9 @@ def refusal(mask: Image.Image | Path, kind: Any = None, size: tuple[int, int] = 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_a_mask_without_transparency_marks_by_white(mode: str) -> None:
-    mask = open_mask(disc(mode), SIZE)
-    assert (mask.image.mode, mask.kind) == ("L", "white")
-    assert np.array_equal(np.asarray(mask.image), DISC)
+    hole, kind = open_mask(disc(mode), SIZE)
+    assert (hole.mode, kind) == ("L", "white")
+    assert np.array_equal(np.asarray(hole), DISC)
     assert np.array_equal(read(disc(mode), "white"), DISC)
 
 
@@ -70,9 +70,9 @@ def test_a_mask_is_read_from_files_of_any_depth(tmp_path: Path) -> None:
 @pytest.mark.parametrize("beneath", ["black", "white"])
 def test_a_hole_in_one_colour_is_the_hole(colour: Any, beneath: str) -> None:
     """OpenAI's convention, whatever the colour, and whatever stands where nothing shows."""
-    mask = open_mask(clear(colour, beneath=beneath), SIZE)
-    assert mask.kind == "alpha"
-    assert np.array_equal(np.asarray(mask.image), DISC)
+    hole, kind = open_mask(clear(colour, beneath=beneath), SIZE)
+    assert kind == "alpha"
+    assert np.array_equal(np.asarray(hole), DISC)
 
 
 def test_a_hole_is_the_hole_in_every_mode_and_file(tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_a_hole_is_the_hole_in_every_mode_and_file(tmp_path: Path) -> None:
     opaque.convert("RGB").save(tmp_path / "colour_key.png", transparency=(0, 0, 0))
     opaque.convert("1").save(tmp_path / "bits_key.png", transparency=0)
     for path in sorted(tmp_path.iterdir()):
-        mask = open_mask(path, SIZE)
-        assert mask.kind == "alpha", path.name
-        assert np.array_equal(np.asarray(mask.image), DISC), path.name
+        hole, kind = open_mask(path, SIZE)
+        assert kind == "alpha", path.name
+        assert np.array_equal(np.asarray(hole), DISC), path.name
 
 
 def test_a_picture_with_a_hole_marks_the_hole() -> None:
@@ -146,7 +146,7 @@ def test_by_white_what_is_clear_is_kept() -> None:
 
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_mask_of_one_value_is_a_mask(value: int) -> None:
-    assert open_mask(Image.new("L", (3, 2), value), (3, 2)).image.getcolors() == [(6, value)]
+    assert open_mask(Image.new("L", (3, 2), value), (3, 2))[0].getcolors() == [(6, value)]
 
 
 def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ DEFAULTS = {
 
 
 def settled(**given: Any) -> dict[str, StageSettings]:
-    return resolve_settings(DEFAULTS, ["upsampler_256"], **given)
+    return resolve_settings(DEFAULTS, **given)
 
 
 def test_nothing_given_is_the_default() -> None:

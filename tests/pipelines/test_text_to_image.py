@@ -10,7 +10,7 @@ from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.images import to_pil
 from unclip.pipelines import Condition, Model, UnClip
-from unclip.pipelines.result import check_output_type
+from unclip.pipelines.options import check_options
 from unclip.runtime import NoiseSource
 
 PROMPT = "a red apple"
@@ -142,7 +142,7 @@ def test_output_types_show_the_same_picture(pipe: UnClip) -> None:
     np.testing.assert_allclose(array, (tensor.permute(1, 2, 0).numpy() + 1) / 2, atol=1e-6)
     assert to_pil(tensor[None])[0].tobytes() == pil.tobytes()
     with pytest.raises(InputError, match="output_type 'pill'; did you mean 'pil'"):
-        check_output_type("pill")
+        check_options({"output_type": "pill"})
 
 
 def test_a_long_prompt_is_drawn_and_the_part_cut_is_named(pipe: UnClip) -> None:

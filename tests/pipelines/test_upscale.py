@@ -11,7 +11,7 @@ from PIL import Image
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
 from unclip.pipelines import Model, UnClip, run_to_end
-from unclip.pipelines.tasks.upscale import BLOCK, OVERLAP, Block, _cut_axis, enlarge_part, paste, plan_passes
+from unclip.pipelines.tasks.upscale import BLOCK, OVERLAP, _cut_axis, enlarge_part, paste, plan_passes
 from unclip.runtime import NoiseSource
 
 
@@ -55,9 +55,9 @@ def test_blocks_cover_and_overlap(length: int) -> None:
 def test_a_part_of_the_enlarged_picture_is_cut_from_the_whole() -> None:
     small, size = picture(70, 45), (183, 118)
     whole = np.asarray(small.resize(size, Image.Resampling.BICUBIC)).astype(int)
-    for box in (Block(0, 0, 183, 118), Block(50, 40, 120, 100), Block(120, 0, 183, 60)):
-        part = enlarge_part(small, size, box)
-        expected = whole[box.top : box.bottom, box.left : box.right]
+    for left, top, right, bottom in ((0, 0, 183, 118), (50, 40, 120, 100), (120, 0, 183, 60)):
+        part = enlarge_part(small, size, (left, top, right, bottom))
+        expected = whole[top:bottom, left:right]
         assert part.shape == expected.shape
         assert np.abs(part - expected).max() <= 1
 
@@ -65,7 +65,7 @@ def test_a_part_of_the_enlarged_picture_is_cut_from_the_whole() -> None:
 def test_blocks_fade_into_each_other() -> None:
     canvas = np.zeros((10, 300, 3), dtype=np.uint8)
     for left, right, value in ((0, 182, 0), (118, 300, 200)):
-        paste(canvas, Block(left, 0, right, 10), np.full((10, right - left, 3), value, dtype=np.uint8))
+        paste(canvas, (left, 0, right, 10), np.full((10, right - left, 3), value, dtype=np.uint8))
     expected = np.clip((np.arange(300) - 118 + 0.5) / 64, 0, 1) * 200
     np.testing.assert_array_equal(canvas[:, :, 0], np.tile(np.rint(expected), (10, 1)))
     assert np.array_equal(canvas[..., 0], canvas[..., 2])

@@ -26,7 +26,7 @@ from unclip.models import (
 )
 from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
 from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, Stage, UpsamplerStage
-from unclip.pipelines.chain import chain_to, show_size, width_and_height
+from unclip.pipelines.job import chain_to, show_size, width_and_height
 
 Size = tuple[int, int]
 """(height, width)."""

@@ -66,7 +66,6 @@ def sample(
         batches=list(dict.fromkeys(map(int, sizes))),
         settings=resolve_settings(
             subject.settings,
-            [name for name in subject.settings if name.startswith("upsampler_")],
             num_steps=parse_per_stage("--steps", steps, int),
             guidance_scale=parse_per_stage("--guidance", guidance, float),
             sampler=parse_per_stage("--sampler", sampler, str),

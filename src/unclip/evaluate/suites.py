@@ -22,7 +22,7 @@ from unclip.model.family import select_text
 from unclip.model.settings import StageSettings
 from unclip.pictures import Picture, on_white, open_pictures
 from unclip.pipelines.features import chunk_size, encode, encode_pictures, encode_prompts
-from unclip.pipelines.job import Batch, count_candidates, each_result
+from unclip.pipelines.job import PictureBatch, count_candidates, each_result
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import Progress, silent
 from unclip.pipelines.settings import check_count, image_seeds
@@ -171,7 +171,7 @@ def upsampler_consistency(
         side, batches = stage.network.config.low_res_size, _batches(model, len(images), seed, batch_size)
         stage_settings = (settings or {}).get(stage.name, stage.defaults)
 
-        def small(batch: Batch, side: int = side) -> Images:
+        def small(batch: PictureBatch, side: int = side) -> Images:
             return from_pil([cover(images[row], (side, side)) for row in batch.rows]).to(model.device)
 
         values: dict[str, list[Tensor]] = {stage.name: [], f"{stage.name}_bicubic": []}
@@ -222,12 +222,12 @@ def _open(pictures: Sequence[Picture]) -> list[Image.Image]:
     return [on_white(picture) for picture in open_pictures(pictures)]
 
 
-def _batches(model: Model, count: int, seed: int, batch_size: int | None) -> list[Batch]:
+def _batches(model: Model, count: int, seed: int, batch_size: int | None) -> list[PictureBatch]:
     """Return samples by number, each with a generator of its own, at most `batch_size` at a time."""
     image_seeds(seed, 1)
     size = chunk_size(model) if batch_size is None else check_count("batch_size", batch_size)
     noise = NoiseSource([seeded(seed, number) for number in range(count)])
-    return Batch(list(range(count)), [seed] * count, noise).split(size)
+    return PictureBatch(list(range(count)), [seed] * count, noise).split(size)
 
 
 def _cosines(first: Tensor, second: Tensor) -> Tensor:

@@ -1,9 +1,7 @@
 """Stages, and the tasks that draw with them; `UnClip` is a loaded model with a method per task."""
 
 from unclip.model.family import Condition
-from unclip.pipelines.bound_stages import BoundDecoder, BoundPrior, BoundUpsampler
 from unclip.pipelines.decoder import DecoderStage
-from unclip.pipelines.inputs import TextOrPicture
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
 from unclip.pipelines.prior import PriorStage, best_candidate
@@ -11,6 +9,7 @@ from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.settings import PerStage, check_prompts, image_seeds
 from unclip.pipelines.stage import Stage, Start, run_to_end
 from unclip.pipelines.tasks.drafts import Draft
+from unclip.pipelines.tasks.embeddings import TextOrPicture
 from unclip.pipelines.tasks.image_to_image import image_to_image
 from unclip.pipelines.tasks.inpaint import inpaint
 from unclip.pipelines.tasks.interpolate import interpolate
@@ -21,7 +20,7 @@ from unclip.pipelines.tasks.text_diff import text_diff
 from unclip.pipelines.tasks.text_to_image import text_to_image
 from unclip.pipelines.tasks.unconditional import unconditional
 from unclip.pipelines.tasks.variations import image_variations
-from unclip.pipelines.unclip import UnClip
+from unclip.pipelines.unclip import BoundDecoder, BoundPrior, BoundUpsampler, UnClip
 from unclip.pipelines.upsampler import UpsamplerStage
 
 __all__ = [

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 from torch import nn
 from torch.nn import functional as F
@@ -17,25 +16,18 @@ from unclip.pipelines.stage import FROM_NOISE, Stage, Start, run_to_end, sample_
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
 
-AnyDecoder: TypeAlias = Decoder | KandinskyDecoder | Dalle2UNet
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DecoderStage(Stage):
     """A decoder network and how it is sampled unless a caller says otherwise."""
 
-    network: AnyDecoder
+    name = "decoder"
+    network: Decoder | KandinskyDecoder | Dalle2UNet
     autoencoder: Autoencoder | None = None
     """What turns latents into pictures; None: the network denoises pixels."""
 
     @property
-    def name(self) -> str:
-        """Name of the stage in settings and files."""
-        return "decoder"
-
-    @property
     def networks(self) -> dict[str, nn.Module]:
-        """All its networks by the names of their files."""
         latents = {} if self.autoencoder is None else {"autoencoder": self.autoencoder}
         return {self.name: self.network, **latents}
 
@@ -65,16 +57,16 @@ class DecoderStage(Stage):
         return self.family.null_is_empty_image
 
     def sample_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """The shape of one sample that the network denoises, for a picture of (height, width)."""
+        """Return the shape of one sample that the network denoises, for a picture of (height, width)."""
         height, width = size
         return (self.network.config.in_channels, height // self.downsampling, width // self.downsampling)
 
     def from_clip(self, image_embedding: Embeddings) -> Embeddings:
-        """CLIP's embedding of a picture at the scale that the network reads: its own, or of length 1."""
+        """Scale CLIP's embedding of a picture as the network reads it: CLIP's own scale, or length 1."""
         return F.normalize(image_embedding, dim=-1) if self.family.unit_embeddings else image_embedding
 
     def denoiser(self, image_embedding: Embeddings, condition: Condition, settings: StageSettings) -> Denoiser:
-        """Denoiser of pictures (or latents) of `image_embedding`, guided away from the nulls of `condition`.
+        """Make the denoiser of pictures (or latents) of `image_embedding`, guided away from the nulls of `condition`.
 
         It is for one sampling.
         """
@@ -92,7 +84,7 @@ class DecoderStage(Stage):
         size: tuple[int, int] | None = None,
         start: Start = FROM_NOISE,
     ) -> Iterator[SamplerStep]:
-        """Sampler steps from `start`; `finish` makes pictures of the `x_t` of the last.
+        """Sample from `start`, step by step; `finish` makes pictures of the `x_t` of the last.
 
         `size` is the (height, width) of the pictures in pixels, multiples of `size_multiple`; None is `image_size`.
         """
@@ -102,11 +94,11 @@ class DecoderStage(Stage):
         return sample_steps(denoiser, self.schedule_of(settings), settings, draw, start)
 
     def encode(self, images: Images) -> Sample:
-        """Pictures in [-1, 1] in the numbers that the network denoises: pixels, or latents."""
+        """Convert pictures in [-1, 1] to what the network denoises: pixels, or latents."""
         return images if self.autoencoder is None else self.autoencoder.encode(images).float()
 
     def finish(self, x_0: Sample) -> Images:
-        """Pictures in [-1, 1] from the result of `steps`."""
+        """Make pictures in [-1, 1] of the result of `steps`."""
         images = x_0 if self.autoencoder is None else self.autoencoder.decode(x_0).float()
         return images.clamp(-1.0, 1.0)
 
@@ -117,5 +109,5 @@ class DecoderStage(Stage):
         noise: NoiseSource,
         settings: StageSettings | None = None,
     ) -> Images:
-        """Pictures (batch, 3, image_size, image_size) in [-1, 1] for image embeddings (batch, dim) at CLIP's scale."""
+        """Sample pictures (batch, 3, image_size, image_size) in [-1, 1] of embeddings (batch, dim) at CLIP's scale."""
         return self.finish(run_to_end(self.steps(image_embedding, condition, noise, settings or self.defaults)))

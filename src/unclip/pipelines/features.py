@@ -13,10 +13,6 @@ from unclip.shapes import Embeddings
 
 T = TypeVar("T")
 
-# Texts or pictures that go through an encoder together. One on a CPU, where bits in float32 depend on their number.
-BATCH_SIZE = {"cpu": 1}
-DEFAULT_BATCH_SIZE = 8
-
 
 class Features(NamedTuple):
     """What the stages read of a task's prompts and pictures."""
@@ -51,21 +47,21 @@ def encode(
 
 
 def encode_prompts(model: Model, prompts: Sequence[str]) -> tuple[TextFeatures, TextFeatures]:
-    """CLIP's features of the prompts, and of the empty one; needs no decoder."""
+    """Return CLIP's features of the prompts, and of the empty one; needs no decoder."""
     clip = model.need_clip
     with model.resident(clip):
         return _encode_prompts(model, clip, prompts), clip.encode_text([""])
 
 
 def encode_pictures(model: Model, pictures: Sequence[Image.Image]) -> Embeddings:
-    """CLIP's embedding (pictures, dim) of each at its own scale; needs no decoder, and raises `InputError` for none."""
+    """Return CLIP's embeddings (pictures, dim) at its own scale; needs no decoder, and raises `InputError` for none."""
     clip = model.need_clip
     with model.resident(clip):
         return _encode_pictures(model, clip, pictures)
 
 
 def cut_texts(model: Model, texts: Sequence[str]) -> dict[str, str]:
-    """The texts that are longer than an encoder of the model reads, each with the end that was cut off.
+    """Return the texts that are longer than an encoder of the model reads, each with the end that was cut off.
 
     Of two encoders it is the longer end.
     """
@@ -74,19 +70,19 @@ def cut_texts(model: Model, texts: Sequence[str]) -> dict[str, str]:
 
 
 def join_cut(*parts: Mapping[str, str]) -> dict[str, str]:
-    """The longest end of each text that any reader cut; texts of which nothing was cut are left out."""
+    """Return the longest end of each text that any reader cut; texts of which nothing was cut are left out."""
     texts = dict.fromkeys(text for part in parts for text in part)
     ends = {text: max((part.get(text, "") for part in parts), key=len) for text in texts}
     return {text: end for text, end in ends.items() if end}
 
 
 def chunk_size(model: Model) -> int:
-    """How many pictures or prompts go through an encoder together."""
-    return BATCH_SIZE.get(model.device.type, DEFAULT_BATCH_SIZE)
+    """Return how many pictures or prompts go through an encoder together."""
+    return 1 if model.device.type == "cpu" else 8  # there, bits in float32 depend on their number
 
 
 def _encode_prompts(model: Model, encoder: Encoder, prompts: Sequence[str]) -> TextFeatures:
-    """Features of prompts; a prompt that comes twice is encoded once."""
+    """Encode prompts; a prompt that comes twice is encoded once."""
     unique = list(dict.fromkeys(prompts))
     parts = [encoder.encode_text(chunk) for chunk in _chunks(model, unique)]
     features = TextFeatures(*(torch.cat(values) for values in zip(*parts, strict=True)))

@@ -1,8 +1,7 @@
 """Invert pictures: find the noise that the stages of a job draw them from."""
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from PIL import Image
@@ -11,13 +10,9 @@ from torch import Tensor
 from unclip.diffusion import SamplerStep, invert
 from unclip.errors import InputError
 from unclip.model.family import Condition
-from unclip.pipelines.job import Job, run_steps
-from unclip.pipelines.stage import Start, stage_times
-from unclip.pipelines.upsampler import UpsamplerStage
+from unclip.pipelines.job import Job, Starts, each_result
+from unclip.pipelines.stage import Stage, Start, stage_times
 from unclip.shapes import Embeddings, Sample
-
-Size: TypeAlias = tuple[int, int]
-"""(height, width) in pixels."""
 
 # What draws back what was inverted: DDIM without guidance. At less noise than sigma_min a small network's error is
 # larger than the noise, and would be taken for it. Bounding x0 costs nothing: 34.2 dB with it, 34.1 without.
@@ -48,7 +43,7 @@ def check_invertible(job: Job, stages: Sequence[str]) -> None:
 
 # The x_T of unCLIP section 3.1.
 def invert_pictures(job: Job, pictures: Sequence[Image.Image], embeddings: Embeddings, condition: Condition) -> Sample:
-    """The x_T from which the decoder draws each picture under its embedding, without guidance; a row for each.
+    """Find the x_T from which the decoder draws each picture under its embedding, without guidance; a row for each.
 
     Pictures are cut to the shape that is drawn; texts of `condition` have a row for each. Progress is reported as stage
     "inversion".
@@ -61,23 +56,20 @@ def invert_pictures(job: Job, pictures: Sequence[Image.Image], embeddings: Embed
         denoiser = decoder.denoiser(embeddings[rows], condition.select(rows), settings)
         return invert(denoiser, decoder.encode(job.pixels(pictures, rows, job.chain.sizes[0])), times)
 
-    with job.model.resident(decoder):
-        return _climb_all(job, "inversion", len(pictures), climb)
+    return _climb_all(job, decoder, "inversion", len(pictures), climb)
 
 
 def invert_upsamplers(job: Job, pictures: Sequence[Image.Image]) -> dict[str, Sample]:
-    """By its name, the x_T from which each upsampler draws the pictures, given them at the size before.
+    """Find the x_T from which each upsampler draws the pictures of the size before, by its name.
 
     Progress is reported as stage "inversion of" and its name.
     """
     check_invertible(job, [upsampler.name for upsampler in job.chain.upsamplers])
-    sizes = zip(job.chain.upsamplers, itertools.pairwise(job.chain.sizes), strict=True)
-    return {upsampler.name: _invert_upsampler(job, upsampler, pictures, *size) for upsampler, size in sizes}
+    return {upsampler.name: _invert_upsampler(job, pictures, k) for k, upsampler in enumerate(job.chain.upsamplers)}
 
 
-def _invert_upsampler(
-    job: Job, upsampler: UpsamplerStage, pictures: Sequence[Image.Image], small: Size, large: Size
-) -> Sample:
+def _invert_upsampler(job: Job, pictures: Sequence[Image.Image], number: int) -> Sample:
+    upsampler, (small, large) = job.chain.upsamplers[number], job.chain.sizes[number : number + 2]
     settings = job.settings[upsampler.name]
     times = stage_times(upsampler.schedule_of(settings), settings)
 
@@ -85,16 +77,19 @@ def _invert_upsampler(
         denoiser = upsampler.tiled_denoiser(job.pixels(pictures, rows, small), large, settings)
         return invert(denoiser, job.pixels(pictures, rows, large), times, UPSAMPLER_REFINEMENTS)
 
-    with job.model.resident(upsampler):
-        return _climb_all(job, f"inversion of {upsampler.name}", len(pictures), climb)
+    return _climb_all(job, upsampler, f"inversion of {upsampler.name}", len(pictures), climb)
 
 
-def starts_from_noise(job: Job, x_T: Mapping[str, Sample]) -> dict[str, list[Start]]:
-    """Starts for the batches of a job by stage; an x_T has a row for each input."""
+def starts_from_noise(job: Job, x_T: Mapping[str, Sample]) -> Starts:
+    """Return starts for the batches of a job by stage; an x_T has a row for each input."""
     return {stage: [Start(x_T=noise[batch.rows]) for batch in job.batches] for stage, noise in x_T.items()}
 
 
-def _climb_all(job: Job, stage: str, count: int, climb: Callable[[list[int]], Iterator[SamplerStep]]) -> Tensor:
+def _climb_all(
+    job: Job, stage: Stage, name: str, count: int, climb: Callable[[list[int]], Iterator[SamplerStep]]
+) -> Tensor:
     rows = [list(range(count))[first : first + job.batch_size] for first in range(0, count, job.batch_size)]
+    with job.model.resident(stage):
+        x_T = torch.cat(list(each_result(name, map(climb, rows), len(rows), job.progress)))
     # Laid out as drawn noise is: pictures have their channels last, and kernels for that order round differently.
-    return torch.cat(run_steps(stage, map(climb, rows), len(rows), job.progress)).contiguous()
+    return x_T.contiguous()

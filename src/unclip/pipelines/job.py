@@ -1,9 +1,10 @@
-"""One call of a task that draws: its settings, seeds and noise, checked first, then run stage after stage."""
+"""One call of a task that draws: its stages, settings, seeds and noise, checked first, then run in order."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from PIL import Image
@@ -14,20 +15,37 @@ from unclip.errors import InputError
 from unclip.images import cover, from_pil
 from unclip.model.family import Condition, select_text
 from unclip.model.settings import StageSettings
-from unclip.pipelines.chain import Chain, chain_to
-from unclip.pipelines.features import Features
+from unclip.pipelines.decoder import DecoderStage
+from unclip.pipelines.features import Features, encode
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, Progress, check_options, progress_function
-from unclip.pipelines.result import Drawn, OutputType, Result, convert, size_of
+from unclip.pipelines.options import DrawOptions, ImageSize, Progress, check_options, progress_function
+from unclip.pipelines.result import Drawn, OutputType, Result, convert, picture_size
 from unclip.pipelines.settings import check_count, check_text, picture_seeds, resolve_settings
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start, stage_times
+from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import NoiseSource
 from unclip.shapes import Images
 
 BATCH_SIZE = 8
+Starts: TypeAlias = Mapping[str, Iterable[Start]]
+"""What sampling begins from, by stage; one for each batch."""
+ALL_FROM_NOISE: Starts = {}
+"""All stages begin from noise."""
 
 
-class Batch(NamedTuple):
+class Chain(NamedTuple):
+    """The upsamplers after the decoder, and the (height, width) of what it and each of them makes."""
+
+    upsamplers: list[UpsamplerStage]
+    sizes: list[tuple[int, int]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures in the end."""
+        return self.sizes[-1]
+
+
+class PictureBatch(NamedTuple):
     """Pictures that are drawn together."""
 
     rows: list[int]
@@ -36,13 +54,13 @@ class Batch(NamedTuple):
     noise: NoiseSource
     """A generator for each picture."""
 
-    def select(self, places: Sequence[int]) -> "Batch":
-        """The pictures at `places`; each keeps its generator, which goes on from where it is."""
+    def select(self, places: Sequence[int]) -> "PictureBatch":
+        """Select the pictures at `places`; each keeps its generator, which goes on from where it is."""
         noise = NoiseSource([self.noise.generators[place] for place in places])
-        return Batch([self.rows[place] for place in places], [self.seeds[place] for place in places], noise)
+        return PictureBatch([self.rows[place] for place in places], [self.seeds[place] for place in places], noise)
 
-    def split(self, size: int) -> list["Batch"]:
-        """The same pictures, at most `size` at a time."""
+    def split(self, size: int) -> list["PictureBatch"]:
+        """Split into batches of at most `size` pictures."""
         places = range(len(self.rows))
         return [self.select(places[first : first + size]) for first in places[::size]]
 
@@ -54,11 +72,27 @@ class Job:
     model: Model
     chain: Chain
     settings: Mapping[str, StageSettings]
-    batches: list[Batch]
+    batches: list[PictureBatch]
     progress: Progress
     output_type: OutputType
 
-    def sample_prior(self, features: Features, num_candidates: int = 1) -> list[Tensor]:
+    def embed(
+        self,
+        prompts: Sequence[str] | None,
+        pictures: Sequence[Image.Image] = (),
+        negative_prompt: str = "",
+        num_candidates: int | None = None,
+    ) -> tuple[list[Tensor], Features]:
+        """Return image embeddings, by the prior of `prompts` or else by CLIP of `pictures`, and all features.
+
+        `num_candidates` is the model's own unless given.
+        """
+        features = encode(self.model, prompts or [""] * len(pictures), () if prompts else pictures, negative_prompt)
+        if prompts:
+            return self.sample_prior(features, num_candidates or self.model.num_candidates), features
+        return [features.pictures[batch.rows] for batch in self.batches], features
+
+    def sample_prior(self, features: Features, num_candidates: int) -> list[Tensor]:
         """Sample one image embedding per picture; `batch.rows` maps pictures to prompts."""
         prior, settings = self.model.need_prior, self.settings["prior"]
         texts = [select_text(features.text, batch.rows) for batch in self.batches]
@@ -66,55 +100,45 @@ class Job:
             prior.steps(text, features.null, batch.noise, settings, num_candidates)
             for text, batch in zip(texts, self.batches, strict=True)
         )
-        remaining = iter(texts)
-        return self._run(prior, steps, lambda x_0: prior.finish(x_0, next(remaining)))
+        return [prior.finish(x_0, text) for x_0, text in zip(self._run(prior, steps), texts, strict=True)]
 
-    def decode(
-        self, embeddings: list[Tensor], condition: Condition, starts: Iterable[Start] | None = None
-    ) -> list[Tensor]:
+    def decode(self, embeddings: list[Tensor], condition: Condition, starts: Starts = ALL_FROM_NOISE) -> list[Tensor]:
         """Draw the decoder's pictures in [-1, 1] of the image embeddings."""
         decoder, settings, size = self.model.need_decoder, self.settings["decoder"], self.chain.sizes[0]
         steps = (
             decoder.steps(embedding, condition.select(batch.rows), batch.noise, settings, size=size, start=start)
-            for embedding, batch, start in zip(embeddings, self.batches, self._starts(starts), strict=True)
+            for embedding, batch, start in zip(embeddings, self.batches, self._starts(decoder, starts), strict=True)
         )
-        return self._run(decoder, steps, decoder.finish)
+        return [decoder.finish(x_0) for x_0 in self._run(decoder, steps)]
 
-    def upsample(self, images: list[Tensor], starts: Mapping[str, Iterable[Start]] | None = None) -> list[Tensor]:
-        """Enlarge the decoder's pictures by every upsampler; `starts` are by stage name."""
+    def upsample(self, images: list[Tensor], starts: Starts = ALL_FROM_NOISE) -> list[Tensor]:
+        """Enlarge the decoder's pictures by every upsampler."""
         for upsampler, size in zip(self.chain.upsamplers, self.chain.sizes[1:], strict=True):
             sample = partial(upsampler.steps, settings=self.settings[upsampler.name], size=size)
-            inputs = zip(images, self.batches, self._starts((starts or {}).get(upsampler.name)), strict=True)
+            inputs = zip(images, self.batches, self._starts(upsampler, starts), strict=True)
             steps = (sample(low_res, batch.noise, start=start) for low_res, batch, start in inputs)
-            images = self._run(upsampler, steps, upsampler.finish)
+            images = [upsampler.finish(x_0) for x_0 in self._run(upsampler, steps)]
         return images
 
-    def draw(
-        self,
-        embeddings: list[Tensor],
-        condition: Condition,
-        starts: Mapping[str, Iterable[Start]] | None = None,
-    ) -> list[Tensor]:
-        """Draw pictures in [-1, 1] of the image embeddings by decoder and upsamplers; `starts` are by stage name."""
-        return self.upsample(self.decode(embeddings, condition, (starts or {}).get("decoder")), starts)
+    def draw(self, embeddings: list[Tensor], condition: Condition, starts: Starts = ALL_FROM_NOISE) -> list[Tensor]:
+        """Draw pictures in [-1, 1] of the image embeddings by decoder and upsamplers."""
+        return self.upsample(self.decode(embeddings, condition, starts), starts)
 
-    def _run(
-        self, stage: Stage, steps: Iterable[Iterator[SamplerStep]], finish: Callable[[Tensor], Tensor]
-    ) -> list[Tensor]:
+    def _run(self, stage: Stage, steps: Iterable[Iterator[SamplerStep]]) -> Iterator[Tensor]:
         """Run the sampler of each batch; samplers are made while the weights of `stage` are in memory."""
         with self.model.resident(stage):
-            return [finish(x_0) for x_0 in each_result(stage.name, steps, len(self.batches), self.progress)]
+            yield from each_result(stage.name, steps, len(self.batches), self.progress)
 
-    def _starts(self, starts: Iterable[Start] | None) -> Iterable[Start]:
-        return [FROM_NOISE] * len(self.batches) if starts is None else starts
+    def _starts(self, stage: Stage, starts: Starts) -> Iterable[Start]:
+        return starts.get(stage.name, [FROM_NOISE] * len(self.batches))
 
     @property
-    def pictures(self) -> Batch:
+    def pictures(self) -> PictureBatch:
         """All pictures as one batch."""
         rows = [row for batch in self.batches for row in batch.rows]
         seeds = [seed for batch in self.batches for seed in batch.seeds]
         generators = [generator for batch in self.batches for generator in batch.noise.generators]
-        return Batch(rows, seeds, NoiseSource(generators))
+        return PictureBatch(rows, seeds, NoiseSource(generators))
 
     @property
     def batch_size(self) -> int:
@@ -122,15 +146,15 @@ class Job:
         return len(self.batches[0].rows)
 
     def pixels(self, pictures: Sequence[Image.Image], rows: Sequence[int], size: tuple[int, int]) -> Images:
-        """The pictures of these rows in [-1, 1], cut and scaled to (height, width)."""
+        """Convert the pictures of these rows to [-1, 1], cut and scaled to (height, width)."""
         return from_pil([cover(pictures[row], size[::-1]) for row in rows]).to(self.model.device)
 
-    def select(self, places: Sequence[int]) -> "Job":
-        """A job that goes on with the pictures at `places` alone, in that order."""
-        return replace(self, batches=self.pictures.select(places).split(self.batch_size))
+    def with_pictures(self, pictures: PictureBatch) -> "Job":
+        """Return a job that goes on with `pictures`, as many in a batch as here."""
+        return replace(self, batches=pictures.split(self.batch_size))
 
     def split(self, values: Tensor) -> list[Tensor]:
-        """The rows of each batch, from a row for each picture."""
+        """Split a tensor with a row for each picture into the rows of each batch."""
         # Copies: kernels sum in another order where memory starts elsewhere, and a stopped job must go on bit for bit.
         return [part.clone() for part in values.to(self.model.device).split(self.batch_size)]
 
@@ -149,20 +173,17 @@ class Job:
         """
         pictures = self.pictures
         texts = [prompts[row] if prompts else "" for row in pictures.rows]
-        settings |= {"cut": dict(cut)} if cut else {}
-        width, height = size_of(images[0])
         stages = {stage: value.model_dump(mode="json") for stage, value in self.settings.items()}
+        width, height = picture_size(images[0][0])
+        settings |= {"cut": dict(cut)} if cut else {}
+        settings.setdefault("image_size", width if width == height else [width, height])
+        settings["number_formats"] = {**settings.get("number_formats", {}), **self.model.number_formats(stages)}
         return Result(
             images=[picture for batch in images for picture in convert(batch, self.output_type)],
             prompts=texts,
             seeds=pictures.seeds,
             image_embeddings=None if embeddings is None else torch.cat(embeddings).float(),
-            settings={
-                **settings,
-                "image_size": width if width == height else [width, height],
-                "number_formats": {**settings.get("number_formats", {}), **self.model.number_formats(stages)},
-                **stages,
-            },
+            settings=settings | stages,
             cut=[cut.get(text, "") for text in texts],
             model=self.model.name,
         )
@@ -177,6 +198,7 @@ def begin(
     uses_prior: bool = False,
     uses_decoder: bool = True,
     is_conditional: bool = True,
+    negative_prompt: str = "",
     chain: Chain | None = None,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
@@ -184,7 +206,8 @@ def begin(
 
     `chain` is the one to the size that the options ask for unless a task has another. `defaults` are the task's own
     settings by stage, which take the place of the model's. Raises `InputError` before anything is drawn for invalid
-    options, and for a job that `is_conditional` where the decoder reads no image embedding.
+    options, for a job that `is_conditional` where the decoder reads no image embedding, and for a `negative_prompt`
+    that guidance of no stage leads away from.
     """
     check_options(options)
     chain = chain or chain_to(model, options.get("image_size"))
@@ -196,41 +219,78 @@ def begin(
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
     stages |= {"decoder": model.need_decoder} if uses_decoder else {}
     stages |= {stage.name: stage for stage in chain.upsamplers}
-    seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
-    batch_size = options.get("batch_size")
-    default = default_batch_size(model, stages, num_inputs)
-    pictures = Batch([place // num_images for place in range(len(seeds))], seeds, NoiseSource.from_seeds(seeds))
-    return Job(
-        model=model,
-        chain=chain,
-        settings=resolve_options(stages, options, defaults),
-        batches=pictures.split(default if batch_size is None else check_count("batch_size", batch_size)),
-        progress=progress_function(options.get("progress")),
-        output_type=options.get("output_type", "pil"),
-    )
-
-
-def resolve_options(
-    stages: Mapping[str, Stage],
-    options: Mapping[str, Any] | DrawOptions,
-    defaults: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, StageSettings]:
-    """Settings of `stages`: what `options` ask for, else the task's `defaults`, else the model's."""
-    task_defaults = defaults or {}
     settings = resolve_settings(
-        {name: stage.defaults.replace(**task_defaults.get(name, {})) for name, stage in stages.items()},
-        [name for name in stages if name not in ("prior", "decoder")],
+        {name: stage.defaults.replace(**(defaults or {}).get(name, {})) for name, stage in stages.items()},
         num_steps=options.get("num_steps"),
         guidance_scale=options.get("guidance_scale"),
         sampler=options.get("sampler"),
     )
     for name, stage in stages.items():
         stage_times(stage.schedule_of(settings[name]), settings[name])  # Raises for more steps than the schedule has.
-    return settings
+    seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
+    batch_size = options.get("batch_size")
+    default = _default_batch_size(model, stages, num_inputs)
+    pictures = PictureBatch([place // num_images for place in range(len(seeds))], seeds, NoiseSource.from_seeds(seeds))
+    _check_negative(model.name, stages, settings, negative_prompt)
+    return Job(
+        model=model,
+        chain=chain,
+        settings=settings,
+        batches=pictures.split(default if batch_size is None else check_count("batch_size", batch_size)),
+        progress=progress_function(options.get("progress")),
+        output_type=options.get("output_type", "pil"),
+    )
 
 
-def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int) -> int:
-    """How many pictures go through `stages` together by default: on a CPU, as many as change no bit.
+def chain_to(model: Model, image_size: ImageSize | None) -> Chain:
+    """Choose the stages for pictures of `image_size`: a side, or (width, height); None is the model's own.
+
+    A picture that is not square goes through the stages of the square that is nearest in area. Raises `InputError` for
+    a side that the model does not draw, and for a shape that its networks do not divide.
+    """
+    decoder, sizes = model.need_decoder, model.image_sizes
+    width, height = width_and_height(model.image_size or sizes[-1] if image_size is None else image_size)
+    side = min(sizes, key=lambda size: abs(math.log(width * height / size**2)))
+    upsamplers = [model.upsampler_stages[size] for size in sizes[1:] if size <= side]
+    stages: list[DecoderStage | UpsamplerStage] = [decoder, *upsamplers]
+    multiple = math.lcm(*(stage.size_multiple * (side // stage.image_size) for stage in stages))
+    if width == height and width not in sizes:
+        raise InputError(
+            f"image_size={width} is not one that the model {model.name!r} draws; use one of: "
+            f"{', '.join(map(str, sizes))}; or, near {side}, another shape whose sides are divisible by {multiple}, "
+            f"such as {side + multiple}x{side}."
+        )
+    check_divisible((width, height), multiple)
+    return Chain(
+        upsamplers, [(height * stage.image_size // side, width * stage.image_size // side) for stage in stages]
+    )
+
+
+def check_divisible(size: tuple[int, int], multiple: int) -> None:
+    """Raise `InputError` unless both sides of (width, height) are divisible by `multiple`."""
+    if any(side % multiple for side in size):
+        near = tuple(max(round(side / multiple), 1) * multiple for side in size)
+        raise InputError(
+            f"image_size={show_size(size)} has a side that is not divisible by {multiple}, as the networks that draw "
+            f"it require; use {show_size((near[0], near[1]))}."
+        )
+
+
+def show_size(image_size: ImageSize) -> str:
+    """Write a size as people do: 256, or 384x256."""
+    return "x".join(map(str, image_size)) if isinstance(image_size, tuple) else str(image_size)
+
+
+def width_and_height(image_size: object) -> tuple[int, int]:
+    """Return (width, height) of a side or a pair; raises `InputError` for anything else."""
+    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
+        raise InputError(f"image_size={image_size!r} is no size; give a side in pixels, or (width, height).")
+    return sides[0], sides[1]
+
+
+def _default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int) -> int:
+    """Return how many pictures go through `stages` together by default: on a CPU, as many as change no bit.
 
     There matrix products in float32 differ with the size of a batch, in bfloat16 they do not with avx512_bf16 (AMX has
     not been tried); and a decoder that reads text pads the texts of a batch to the longest, which moves the sums of its
@@ -245,28 +305,25 @@ def default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: in
 
 
 def count_candidates(model: Model, num_candidates: int | None) -> int:
-    """Image embeddings that the prior draws of each picture: what a caller asks for, else the model's own number."""
+    """Return how many image embeddings the prior draws of each picture: by default the model's own number."""
     return model.num_candidates if num_candidates is None else check_count("num_candidates", num_candidates)
 
 
-def check_negative(job: Job, negative_prompt: str) -> None:
-    """Raise `InputError` unless guidance of a stage of the job leads away from `negative_prompt`, or it is empty."""
+def _check_negative(
+    model: str, stages: Mapping[str, Stage], settings: Mapping[str, StageSettings], negative_prompt: str
+) -> None:
     if not isinstance(negative_prompt, str):
         raise InputError(f"negative_prompt is a {type(negative_prompt).__name__}; it is a text, one for all pictures.")
     check_text("negative_prompt", negative_prompt)
     if not negative_prompt:
         return
-    scales = {
-        name: settings.guidance_scale
-        for name, settings in job.settings.items()
-        if name in ("prior", "decoder") and job.model.stages[name].leads_from_text
-    }
-    if not scales:
+    readers = [name for name, stage in stages.items() if stage.leads_from_text]
+    if not readers:
         raise InputError(
-            f"nothing in the model {job.model.name!r} that runs here leads away from a text; leave negative_prompt out."
+            f"nothing in the model {model!r} that runs here leads away from a text; leave negative_prompt out."
         )
-    if max(scales.values()) <= 1.0:
-        shown = ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
+    if all(settings[name].guidance_scale <= 1.0 for name in readers):
+        shown = ", ".join(f"{name} {settings[name].guidance_scale:g}" for name in readers)
         raise InputError(
             f"negative_prompt needs guidance above 1; guidance_scale is {shown}. Raise it, or leave the prompt out."
         )
@@ -275,16 +332,8 @@ def check_negative(job: Job, negative_prompt: str) -> None:
 def each_result(
     stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, progress: Progress
 ) -> Iterator[Tensor]:
-    """Run `count` samplers one after the other, and give each result when it is there.
-
-    So not all have to be in memory. Steps are counted over all of them.
-    """
+    """Run `count` samplers one after the other, and yield each result as it is ready; steps are counted over all."""
     for number, steps in enumerate(samplers):
         for step in steps:
             progress(stage, number * step.num_steps + step.index + 1, count * step.num_steps)
         yield step.x_t
-
-
-def run_steps(stage: str, samplers: Iterable[Iterator[SamplerStep]], count: int, progress: Progress) -> list[Tensor]:
-    """The results of `each_result` in a list."""
-    return list(each_result(stage, samplers, count, progress))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
-from unclip.clip import MultilingualEncoder, MultilingualTokenizer, TextImageEncoder, Tokenizer
+from unclip.clip import MultilingualEncoder, TextImageEncoder
 from unclip.errors import InputError
 from unclip.model.basis import EmbeddingBasis
 from unclip.model.checks import Part, check_fit
@@ -26,6 +26,7 @@ from unclip.runtime import encoder_dtype, inference_dtype, resolve_device
 
 Encoder: TypeAlias = TextImageEncoder | MultilingualEncoder
 P = TypeVar("P")
+ENCODER_CLASSES: Mapping[str, Any] = {"clip": TextImageEncoder, "text_encoder": MultilingualEncoder}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,7 +115,7 @@ class Model:
         return networks | {name: network for stage in self.stages.values() for name, network in stage.networks.items()}
 
     def number_formats(self, stages: Iterable[str]) -> dict[str, str]:
-        """The number format that each part computes in, such as bfloat16: of the encoders, and of these `stages`."""
+        """Return the format that each encoder, and each of these `stages`, computes in, such as bfloat16."""
         formats = {name: encoder.compute_dtype or self._dtype(name) for name, encoder in self.encoders.items()}
         formats |= {name: self._dtype(name) for name in self.stages if name in stages}
         return {name: str(dtype).removeprefix("torch.") for name, dtype in formats.items()}
@@ -191,10 +192,21 @@ class Model:
             )
         networks = {name: build_on_meta(weights.config) for name, weights in source.networks.items()}
         dtypes = {name: torch.float32 if name in ENCODERS else dtype or inference_dtype(device) for name in networks}
+        settings, stages = source.defaults.stages, dict[str, Stage]()
+        if "prior" in networks:
+            stages["prior"] = PriorStage(networks["prior"], settings["prior"])
+        if "decoder" in networks:
+            stages["decoder"] = DecoderStage(networks["decoder"], settings["decoder"], networks.get("autoencoder"))
+        for name in upsampler_names(networks):
+            stages[name] = UpsamplerStage(networks[name], settings[name], networks.get(f"{name}_last"))
         model = cls(
             name=source.name,
-            encoders=_encoders(networks, source, encoder_dtype(device)),
-            stages=_stages(networks, source),
+            encoders={
+                name: kind(networks[name], source.tokenizers[name], encoder_dtype(device))
+                for name, kind in ENCODER_CLASSES.items()
+                if name in networks
+            },
+            stages=stages,
             image_size=source.defaults.image_size,
             num_candidates=source.defaults.num_candidates,
             device=device,
@@ -219,10 +231,17 @@ class Model:
         write_model(self.source(), Path(folder), storage)
 
     def source(self) -> ModelSource:
-        """The model as it would be read from files."""
+        """Return the model as it would be read from files."""
+        weights = {}
+        for name, network in self.networks.items():
+            if network in self.residences:
+                weights[name] = self.residences[network].to_save(network)
+            else:
+                tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
+                weights[name] = NetworkWeights(type(network).__name__, network.config, tensors, name)
         return ModelSource(
             name=self.name,
-            networks={name: self._weights(name, network) for name, network in self.networks.items()},
+            networks=weights,
             tokenizers={name: encoder.tokenizer for name, encoder in self.encoders.items()},
             defaults=Defaults(
                 image_size=self.image_size,
@@ -232,36 +251,6 @@ class Model:
             basis=self.basis,
         )
 
-    def _weights(self, name: str, network: Any) -> NetworkWeights:
-        if network in self.residences:
-            return self.residences[network].to_save(network)
-        tensors = {key: LazyTensor.of(value.detach().cpu()) for key, value in network.state_dict().items()}
-        return NetworkWeights(type(network).__name__, network.config, tensors, name)
-
 
 def _network(encoder: Encoder) -> nn.Module:
     return encoder.clip if isinstance(encoder, TextImageEncoder) else encoder.network
-
-
-def _encoders(networks: Mapping[str, Any], source: ModelSource, compute_dtype: torch.dtype) -> dict[str, Encoder]:
-    encoders: dict[str, Encoder] = {}
-    if "clip" in networks:
-        tokenizer = source.tokenizers["clip"]
-        assert isinstance(tokenizer, Tokenizer), tokenizer
-        encoders["clip"] = TextImageEncoder(networks["clip"], tokenizer, compute_dtype)
-    if "text_encoder" in networks:
-        text_tokenizer = source.tokenizers["text_encoder"]
-        assert isinstance(text_tokenizer, MultilingualTokenizer), text_tokenizer
-        encoders["text_encoder"] = MultilingualEncoder(networks["text_encoder"], text_tokenizer, compute_dtype)
-    return encoders
-
-
-def _stages(networks: Mapping[str, Any], source: ModelSource) -> dict[str, Stage]:
-    settings, stages = source.defaults.stages, dict[str, Stage]()
-    if "prior" in networks:
-        stages["prior"] = PriorStage(networks["prior"], settings["prior"])
-    if "decoder" in networks:
-        stages["decoder"] = DecoderStage(networks["decoder"], settings["decoder"], networks.get("autoencoder"))
-    for name in upsampler_names(networks):
-        stages[name] = UpsamplerStage(networks[name], settings[name], networks.get(f"{name}_last"))
-    return stages

@@ -1,17 +1,30 @@
-"""Options that tasks share, each with its description; tasks and stages check the values."""
+"""Describe tasks once: annotations of their signatures say what each option means and which values it takes.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+Whatever offers tasks to people makes its options, request models and widgets from `describe`. The command line reads
+the same annotations from the source, so that help needs no torch: their arguments and the defaults are literals.
+"""
+
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from inspect import Parameter
+from typing import Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
 
 from unclip.errors import InputError, did_you_mean
-from unclip.pipelines.result import OutputType, check_output_type
-from unclip.pipelines.settings import PerStage
+from unclip.pipelines.result import OutputType
+from unclip.pipelines.settings import PerStage, check_count, check_number
 from unclip.progress import show_progress
 
-Progress: TypeAlias = Callable[[str, int, int], None]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Progress = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
-ImageSize: TypeAlias = int | tuple[int, int]
+ImageSize = int | tuple[int, int]
 """The side of a square, or (width, height), in pixels."""
 
 
@@ -19,14 +32,12 @@ Kind = Literal[
     "text", "picture", "mask", "text or picture", "weighted parts", "embedding", "draft", "basis", "size", "integer",
     "number", "boolean", "choice", "function",
 ]  # fmt: skip
+KINDS: Mapping[Any, Kind] = {int: "integer", float: "number", bool: "boolean", str: "text"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """What the annotation of an option says: its help, and the values that are allowed.
-
-    The command line reads annotations from the source, so that help needs no torch: all arguments are literals.
-    """
+    """An option of a task: its annotation has help and allowed values, `describe` adds what the signature has."""
 
     help: str
     kind: Kind | None = None
@@ -39,6 +50,30 @@ class Option:
     choices: tuple[str, ...] = ()
     in_series: str = ""
     """The help in tasks that draw one series of pictures, where it is another."""
+    name: str = ""
+    default: Any = field(default_factory=lambda: Parameter.empty)
+    """`Parameter.empty` where a value is required."""
+    takes_several: bool = False
+    """Whether a sequence of values is allowed too."""
+    is_per_stage: bool = False
+    """Whether a mapping from stages to values is allowed too."""
+
+    def check(self, value: Any) -> None:
+        """Raise `InputError` for a number out of bounds and for an unknown choice."""
+        if self.kind not in ("integer", "number", "choice") or (value is None and self.default is None):
+            return
+        if self.takes_several and isinstance(value, list | tuple):
+            if not value:
+                raise InputError(f"{self.name} is empty; give at least one {self.kind}.")
+            for one in value:
+                self.check(one)
+        elif self.kind == "choice" and value not in self.choices:
+            raise InputError(f"there is no {self.name} {value!r}; {did_you_mean(str(value), self.choices)}")
+        elif self.kind == "integer" and self.least is not None:
+            check_count(self.name, value, least=int(self.least))
+        elif self.kind == "number":
+            bounds = {"least": self.least, "above": self.above, "most": self.most}
+            check_number(self.name, value, **bounds, meaning=self.meaning)
 
 
 Prompts = Annotated[str | Sequence[str], Option("What to draw.")]
@@ -109,11 +144,12 @@ def check_options(options: Mapping[str, Any], allowed: type = DrawOptions) -> No
     for name in options:
         if name not in allowed.__annotations__:
             raise InputError(f"there is no option {name!r}; {did_you_mean(name, allowed.__annotations__)}")
-    check_output_type(options.get("output_type", "pil"))
+    if (form := options.get("output_type", "pil")) not in get_args(OutputType):
+        raise InputError(f"unknown output_type {form!r}; {did_you_mean(form, get_args(OutputType))}")
 
 
 def progress_function(progress: Progress | bool | None) -> Progress:
-    """The function that progress goes to; raises `InputError` for what is none."""
+    """Return the function that progress is reported to; raises `InputError` for an invalid value."""
     if progress is None or isinstance(progress, bool):
         return show_progress if progress else silent
     if not callable(progress):
@@ -123,3 +159,88 @@ def progress_function(progress: Progress | bool | None) -> Progress:
 
 def silent(stage: str, done: int, total: int) -> None:
     """Show no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDescription:
+    """A function that draws or embeds, and its options."""
+
+    function: Callable[..., Any]
+    is_series: bool
+    """Whether its pictures belong together and have one seed."""
+    options: tuple[Option, ...]
+    """Its own options, then those of `DrawOptions` that it reads."""
+
+
+TASKS: dict[str, TaskDescription] = {}
+"""All tasks by the name of their function, filled by `task`."""
+
+
+def describe(task: str) -> tuple[Option, ...]:
+    """Return the options of the task of this name; raises `InputError` for an unknown one."""
+    if task not in TASKS:
+        raise InputError(f"there is no task {task!r}; {did_you_mean(task, TASKS)}")
+    return TASKS[task].options
+
+
+def task(*, is_series: bool = False, unused: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function, whose first parameter is the model, a task.
+
+    Values are checked against their descriptions, and the function runs without gradients. `unused` are options of
+    `DrawOptions` that mean nothing to it.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature, run = inspect.signature(function), torch.no_grad()(function)
+        hints = get_type_hints(function, include_extras=True)
+        _, *parameters = signature.parameters.values()
+        described = {
+            one.name: _describe(one.name, hints[one.name], one.default, is_series)
+            for one in parameters
+            if one.kind is not Parameter.VAR_KEYWORD
+        }
+        shared = get_type_hints(DrawOptions, include_extras=True) if "options" in signature.parameters else {}
+        options = [_describe(name, hint, None, is_series) for name, hint in shared.items() if name not in unused]
+        options = [*described.values(), *options]
+
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
+                if name in described:
+                    described[name].check(value)
+            return run(*args, **kwargs)
+
+        TASKS[checked.__name__] = TaskDescription(function=checked, is_series=is_series, options=tuple(options))
+        return checked
+
+    return decorate
+
+
+def _describe(name: str, hint: Any, default: Any, is_series: bool) -> Option:
+    """Complete the `Option` in a parameter's annotation by what name, type and default say."""
+    assert get_origin(hint) is Annotated, f"{name} has no description"
+    hint, option = get_args(hint)[:2]
+    parts = list(_parts(hint))
+    choices = [*option.choices, *(one for part in parts if get_origin(part) is Literal for one in get_args(part))]
+    kinds = [KINDS[part] for part in parts if part in KINDS]
+    return replace(
+        option,
+        help=(is_series and option.in_series) or option.help,
+        kind=option.kind or ("choice" if choices else kinds[0]),
+        choices=tuple(choices),
+        name=name,
+        default=default,
+        takes_several=any(get_origin(part) is Sequence for part in parts),
+        is_per_stage=any(get_origin(part) is Mapping for part in parts),
+    )
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """List the members of a union; of a sequence also what it holds."""
+    if get_origin(hint) in (Union, types.UnionType):
+        for member in get_args(hint):
+            yield from _parts(member)
+    else:
+        yield hint
+        if get_origin(hint) is Sequence:
+            yield from _parts(get_args(hint)[0])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -18,24 +17,18 @@ from unclip.pipelines.stage import Stage, run_to_end, sample_steps
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
 
-AnyPrior: TypeAlias = Prior | Dalle2Prior
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PriorStage(Stage):
     """A prior network and how it is sampled unless a caller says otherwise."""
 
-    network: AnyPrior
-
-    @property
-    def name(self) -> str:
-        """Name of the stage in settings and files."""
-        return "prior"
+    network: Prior | Dalle2Prior
+    name = "prior"
 
     def denoiser(
         self, text: TextFeatures, null: TextFeatures, settings: StageSettings, num_candidates: int = 1
     ) -> Denoiser:
-        """Denoiser of standardised image embeddings for `text`, guided away from `null` (features of the empty prompt).
+        """Make the denoiser of standardised image embeddings for `text`, guided away from `null`, the empty prompt.
 
         It takes `num_candidates` neighbouring rows for each row of `text`, and is for one sampling.
         """
@@ -52,7 +45,7 @@ class PriorStage(Stage):
         settings: StageSettings,
         num_candidates: int = 1,
     ) -> Iterator[SamplerStep]:
-        """Sampler steps over standardised embeddings, (batch * num_candidates, dim), from fresh noise.
+        """Sample standardised embeddings (batch * num_candidates, dim) from fresh noise, step by step.
 
         The candidates of a row draw from the row's own generator, so no row depends on the others.
         """
@@ -65,7 +58,7 @@ class PriorStage(Stage):
         return sample_steps(denoiser, self.schedule_of(settings), settings, draw)
 
     def finish(self, x_0: Float[Tensor, "rows dim"], text: TextFeatures) -> Embeddings:
-        """Image embeddings from the result of `steps`: statistics put back, the best candidate of each row kept."""
+        """Make image embeddings of the result of `steps`: statistics put back, the best candidate of each row kept."""
         candidates = self.network.unstandardize(x_0).unflatten(0, (len(text.embedding), -1))
         return best_candidate(candidates, text.embedding)
 
@@ -77,7 +70,7 @@ class PriorStage(Stage):
         settings: StageSettings | None = None,
         num_candidates: int = 1,
     ) -> Embeddings:
-        """Image embeddings (batch, dim) for text features, at CLIP's own scale."""
+        """Sample image embeddings (batch, dim) of text features, at CLIP's own scale."""
         return self.finish(run_to_end(self.steps(text, null, noise, settings or self.defaults, num_candidates)), text)
 
 
@@ -85,7 +78,7 @@ class PriorStage(Stage):
 def best_candidate(
     candidates: Float[Tensor, "batch candidates dim"], text_embedding: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, "batch dim"]:
-    """The image embedding of each row that points most along its text embedding (dot product of unit vectors)."""
+    """Return of each row the image embedding nearest in direction to its text (dot product of unit vectors)."""
     points, text = F.normalize(candidates, dim=-1), F.normalize(text_embedding, dim=-1)
     # A sum, not a product of matrices, which a host process may have narrowed to bfloat16.
     scores = (points * text[:, None]).sum(dim=-1)

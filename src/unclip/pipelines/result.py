@@ -5,10 +5,10 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -16,10 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from unclip import __version__
-from unclip.errors import InputError, did_you_mean
+from unclip.config import flatten
+from unclip.errors import InputError
 from unclip.files import atomic_write, atomic_writes, claimed_paths, expand_home, free_names, slug
 from unclip.images import encode_gif, encode_picture, from_pil, grid, to_pil, to_unit
 from unclip.model.settings import StageSettings
+from unclip.pictures import open_picture
 from unclip.shapes import Embeddings
 
 OutputType = Literal["pil", "np", "pt"]
@@ -84,7 +86,10 @@ class Result:
         )
 
     def __repr__(self) -> str:
-        kind, sizes = _kind(self.images), dict.fromkeys(picture_size(image) for image in self.images)
+        first = self.images[0] if self.images else None
+        kind = "tensor" if isinstance(first, Tensor) else "array" if isinstance(first, np.ndarray) else "picture"
+        kind += "" if len(self) == 1 else "s"
+        sizes = dict.fromkeys(picture_size(image) for image in self.images)
         size = f" of {' and '.join(f'{width}x{height}' for width, height in sizes)}" if len(sizes) in (1, 2) else ""
         groups = itertools.groupby(zip(self.prompts, self.seeds, strict=True), key=lambda pair: pair[0])
         parts = [_seeds_of(prompt, [seed for _, seed in pairs]) for prompt, pairs in groups]
@@ -102,11 +107,13 @@ class Result:
         return buffer.getvalue()
 
     def pictures(self) -> list[Image.Image]:
-        """The pictures as PIL pictures, whatever `output_type` was."""
-        return [as_pil(image) for image in self.images]
+        """Return the pictures as PIL pictures, whatever `output_type` was."""
+        if self.images and isinstance(self.images[0], Tensor):
+            return [to_pil(image[None])[0] for image in self.images]
+        return [open_picture(image) if isinstance(image, np.ndarray) else image for image in self.images]
 
     def grid(self, columns: int | None = None, gap: int = 2) -> Image.Image:
-        """One picture of all, row by row, `gap` white pixels apart; None makes as many columns as rows, or one more.
+        """Arrange all pictures row by row, `gap` white pixels apart; None makes as many columns as rows, or one more.
 
         Raises `InputError` for a result of no pictures, and for less than one column.
         """
@@ -126,12 +133,12 @@ class Result:
             raise InputError("the result has no pictures to save.")
         path, pictures = expand_home(target), self.pictures()
         is_folder = path.is_dir() or str(target).endswith(("/", os.sep)) or not path.suffix
-        if not is_folder and path.suffix.lower() == ".gif":
-            atomic_write(path, encode_gif(pictures, self.metadata(0)))
-            return [path]
         suffix = f".{format}" if is_folder else path.suffix.lower()
-        contents = [encode_picture(picture, suffix, self.metadata(place)) for place, picture in enumerate(pictures)]
-        if len(pictures) == 1 and not is_folder:
+        if suffix == ".gif" and not is_folder:
+            contents = [encode_gif(pictures, self.metadata(0))]
+        else:
+            contents = [encode_picture(picture, suffix, self.metadata(place)) for place, picture in enumerate(pictures)]
+        if len(contents) == 1 and not is_folder:
             atomic_write(path, contents[0])
             return [path]
         names = file_names(path, suffix, self.prompts, self.seeds, is_folder=is_folder)
@@ -140,7 +147,7 @@ class Result:
         return paths
 
     def metadata(self, place: int) -> dict[str, str]:
-        """The metadata in the file of a picture: enough to draw it again."""
+        """Return the metadata in the file of a picture: enough to draw it again."""
         return {
             "prompt": self.prompts[place],
             "seed": str(self.seeds[place]),
@@ -150,19 +157,26 @@ class Result:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """A flat dictionary for each picture, as a table takes it: `pandas.DataFrame(result.rows())`.
+        """Return a flat dictionary for each picture, as a table takes it: `pandas.DataFrame(result.rows())`.
 
         Settings of a stage are called `decoder.num_steps` and so on, and are its steps, guidance and sampler and what
         differs from a stage's usual ones; pixels and embeddings are not among them.
         """
         scores = self.settings.get("scores", [])
-        shared = dict(_flat({name: value for name, value in self.settings.items() if name != "scores"}))
+        settings = flatten({name: value for name, value in self.settings.items() if name != "scores"})
+        shared = {
+            name: value
+            for name, value in settings.items()
+            if not (of_stage := name.partition(".")[2])
+            or of_stage in MAIN_SETTINGS
+            or value != USUAL.get(of_stage, value)
+        }
         rows = []
         for place, image in enumerate(self.images):
             width, height = picture_size(image)
-            score = {"score": scores[place]} if scores else {}
-            own = {"prompt": self.prompts[place], "seed": self.seeds[place], "width": width, "height": height, **score}
-            rows.append({**own, "model": self.model, "cut": self.cut[place], **shared})
+            row = {"prompt": self.prompts[place], "seed": self.seeds[place], "width": width, "height": height}
+            row |= {"score": scores[place]} if scores else {}
+            rows.append({**row, "model": self.model, "cut": self.cut[place], **shared})
         return rows
 
 
@@ -175,58 +189,24 @@ def file_names(
     return [(path.with_stem(f"{path.stem}-{n}") for n in itertools.count(first)) for first in range(1, len(seeds) + 1)]
 
 
-def check_output_type(output_type: str) -> None:
-    """Raise `InputError` for an unknown `output_type`."""
-    if output_type not in get_args(OutputType):
-        raise InputError(f"unknown output_type {output_type!r}; {did_you_mean(output_type, get_args(OutputType))}")
-
-
 def convert(images: Drawn, output_type: OutputType) -> list[Image.Image] | list[np.ndarray] | list[Tensor]:
-    """Pictures as a list of PIL pictures, arrays or tensors."""
-    if not isinstance(images, Tensor):
-        if output_type == "pil":
-            return list(images)
-        images = from_pil(images)
+    """Convert pictures to a list of PIL pictures, arrays or tensors."""
     if output_type == "pil":
-        return to_pil(images)
-    if output_type == "np":
-        return list(to_unit(images))
-    return list(images.float().clamp(-1.0, 1.0))
-
-
-def size_of(images: Drawn) -> tuple[int, int]:
-    """(width, height) of the pictures."""
-    if isinstance(images, Tensor):
-        height, width = images.shape[-2:]
-        return width, height
-    return images[0].size
+        return to_pil(images) if isinstance(images, Tensor) else list(images)
+    batch = images if isinstance(images, Tensor) else from_pil(images)
+    return list(to_unit(batch)) if output_type == "np" else list(batch.float().clamp(-1.0, 1.0))
 
 
 def picture_size(image: Image.Image | np.ndarray | Tensor) -> tuple[int, int]:
-    """(width, height) of one picture of a result."""
+    """Return (width, height) of one picture of a result."""
     if isinstance(image, Image.Image):
         return image.size
     height, width = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
     return int(width), int(height)
 
 
-def as_pil(image: Image.Image | np.ndarray | Tensor) -> Image.Image:
-    """One picture of a result as a PIL picture."""
-    if isinstance(image, Image.Image):
-        return image
-    if isinstance(image, Tensor):
-        return to_pil(image[None])[0]
-    return Image.fromarray(np.rint(image * 255.0).astype(np.uint8))
-
-
-def _kind(images: Sequence[Any]) -> str:
-    first = images[0] if images else None
-    kind = "tensor" if isinstance(first, Tensor) else "array" if isinstance(first, np.ndarray) else "picture"
-    return kind if len(images) == 1 else f"{kind}s"
-
-
 def _seeds_of(prompt: str, seeds: Sequence[int]) -> str:
-    """A prompt with its seeds, as a range where they follow each other."""
+    """Write a prompt with its seeds, as a range where they follow each other."""
     text = f"{prompt!r} " if prompt else ""
     if len(seeds) == 1:
         return f"{text}seed {seeds[0]}"
@@ -234,11 +214,3 @@ def _seeds_of(prompt: str, seeds: Sequence[int]) -> str:
         return f"{text}seeds {seeds[0]} to {seeds[-1]}"
     shown = ", ".join(str(seed) for seed in dict.fromkeys(seeds[:4]))
     return f"{text}seeds {shown}{', ...' if len(seeds) > 4 else ''}"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif not prefix or name in MAIN_SETTINGS or value != USUAL.get(name, value):
-            yield f"{prefix}{name}", value

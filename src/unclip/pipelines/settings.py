@@ -2,7 +2,8 @@
 
 import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import index
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
 
@@ -19,31 +20,36 @@ MAX_SEED = 2**63
 
 def resolve_settings(
     defaults: Mapping[str, StageSettings],
-    unguided: Sequence[str] = (),
     *,
     num_steps: PerStage[int] = None,
     guidance_scale: PerStage[float] = None,
     sampler: PerStage[str] = None,
 ) -> dict[str, StageSettings]:
-    """The settings of every stage in `defaults`: the options that are given, else the default.
+    """Return the settings of every stage in `defaults`, with the options that are set in place of the default.
 
-    A single guidance scale goes to the stages that are not in `unguided`; naming one of those in a mapping is refused.
-    Raises `InputError` for an unknown stage or sampler, for fewer than one step, and for a guidance scale that is
-    negative, infinite or not a number.
+    A single guidance scale goes to prior and decoder; naming an upsampler in a mapping is refused. Raises `InputError`
+    for an unknown stage or sampler, for fewer than one step, and for a guidance scale that is negative, infinite or not
+    a number.
     """
-    guided = [stage for stage in defaults if stage not in unguided]
     changes: dict[str, dict[str, Any]] = {stage: {} for stage in defaults}
-    for stage, steps in _by_stage("num_steps", num_steps, defaults):
-        changes[stage]["num_steps"] = check_count("num_steps", steps, stage)
-    for stage, scale in _by_stage("guidance_scale", guidance_scale, guided):
-        changes[stage]["guidance_scale"] = _check_scale(scale, stage)
-    for stage, name in _by_stage("sampler", sampler, defaults):
-        changes[stage]["sampler"] = get_sampler(name).name
+    check_scale = partial(check_number, least=0, meaning="1 is off")
+    checks: tuple[tuple[str, PerStage[Any], Iterable[str], Callable[[str, Any], Any]], ...] = (
+        ("num_steps", num_steps, defaults, check_count),
+        ("guidance_scale", guidance_scale, [name for name in defaults if name in ("prior", "decoder")], check_scale),
+        ("sampler", sampler, defaults, lambda _, name: get_sampler(name).name),
+    )
+    for option, values, stages, check in checks:
+        by_stage = values if isinstance(values, Mapping) else {} if values is None else dict.fromkeys(stages, values)
+        for stage, value in by_stage.items():
+            if stage not in stages:
+                hint = did_you_mean(str(stage), stages)
+                raise InputError(f"{option}: there is no stage {stage!r} to set it for; {hint}")
+            changes[stage][option] = check(f"{option} of {stage}", value)
     return {stage: default.replace(**changes[stage]) for stage, default in defaults.items()}
 
 
 def check_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """One prompt or several as a list; raises `InputError` if there is none or one is empty."""
+    """Return one prompt or several as a list; raises `InputError` if there is none or one is empty."""
     if isinstance(prompts, bytes) or not isinstance(prompts, Iterable):
         raise InputError(f"prompts is a {type(prompts).__name__}; give a text, or a list of them.")
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -58,17 +64,16 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
     return texts
 
 
-def check_text(name: str, text: str) -> str:
-    """Return `text`; raises `InputError` for half a surrogate: bytes on a command line that are not UTF-8."""
+def check_text(name: str, text: str) -> None:
+    """Raise `InputError` for half a surrogate: bytes on a command line that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{name} has {text[error.start]!r} in {text!a}, which is no character; give UTF-8.") from None
-    return text
 
 
 def image_seeds(seed: SupportsIndex | Sequence[int] | None, num_images: int) -> list[int]:
-    """Seeds of the images of a prompt: image k has `seed` + k, without a seed from a random one below 2^32.
+    """Return the seeds of a prompt's images: image k has `seed` + k; None takes a random seed below 2^32.
 
     Raises `InputError` for fewer than one image and for a seed that a generator does not take; a sequence is none.
     """
@@ -82,7 +87,7 @@ def image_seeds(seed: SupportsIndex | Sequence[int] | None, num_images: int) -> 
 
 
 def picture_seeds(seed: SupportsIndex | Sequence[int] | None, num_inputs: int, num_images: int) -> list[int]:
-    """The seed of every picture, inputs first: those given, or those of `image_seeds` again for each input.
+    """Return the seed of every picture, inputs first: those of a sequence, or `image_seeds` for each input.
 
     Raises `InputError` as that does, and for a sequence of another length than `num_inputs` * `num_images`.
     """
@@ -94,39 +99,27 @@ def picture_seeds(seed: SupportsIndex | Sequence[int] | None, num_inputs: int, n
     return [image_seeds(one, 1)[0] for one in seed]
 
 
-def check_count(name: str, value: Any, stage: str | None = None, *, least: int = 1) -> int:
-    """`value` when it is a whole number of at least `least`; raises `InputError` naming the setting and the stage."""
+def check_count(name: str, value: Any, *, least: int = 1) -> int:
+    """Return `value`; raises `InputError`, naming the setting, unless it is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{_label(name, stage)}={value!r} is not possible; give a whole number of at least {least}.")
+        raise InputError(f"{name}={value!r} is not possible; give a whole number of at least {least}.")
     return value
 
 
-def check_fraction(name: str, value: Any, meaning: str) -> float:
-    """`value` when it is a number from 0 to 1; raises `InputError` with the setting and what its ends mean."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise InputError(f"{name}={value!r} is not possible; give a number from 0 to 1: {meaning}.")
-    return float(value)
-
-
-def _check_scale(value: Any, stage: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        raise InputError(
-            f"{_label('guidance_scale', stage)}={value!r} is not possible; give a number from 0 up (1 = off)."
-        )
-    return float(value)
-
-
-def _by_stage(name: str, value: PerStage[T], stages: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, T]]:
-    """The value for each stage that has one."""
-    if value is None:
-        return []
-    if not isinstance(value, Mapping):
-        return [(stage, value) for stage in stages]
-    for stage in value:
-        if stage not in stages:
-            raise InputError(f"{name}: there is no stage {stage!r} to set it for; {did_you_mean(str(stage), stages)}")
-    return list(value.items())
-
-
-def _label(name: str, stage: str | None) -> str:
-    return name if stage is None else f"{name} of {stage}"
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    meaning: str = "",
+) -> float:
+    """Return `value`; raises `InputError`, with what numbers mean, unless it is a finite number within the bounds."""
+    low, high = -math.inf if least is None else least, math.inf if most is None else most
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and low <= value <= high and abs(value) != math.inf and (above is None or value > above):
+        return float(value)
+    start = f" from {least:g}" if least is not None else f" above {above:g} and up" if above is not None else ""
+    end = f" to {most:g}" if most is not None else ""
+    raise InputError(f"{name}={value!r} is not possible; give a number{start}{end}{meaning and f': {meaning}'}.")

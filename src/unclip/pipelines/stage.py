@@ -85,7 +85,7 @@ class Stage(ABC):
         return self.schedule_of(self.defaults)
 
     def schedule_of(self, settings: StageSettings) -> DiscreteSchedule:
-        """The schedule in the precision that `settings` ask for."""
+        """Return the schedule in the precision that `settings` ask for."""
         config = self.network.config
         return trained_schedule(config.schedule, config.num_timesteps, settings.schedule_dtype)
 
@@ -95,7 +95,7 @@ class Stage(ABC):
         return self.family.leads_from_text(self.network.config)
 
     def guided(self, conditioning: Sequence[Conditioning], settings: StageSettings, x0_bound: float) -> Denoiser:
-        """Denoiser of the first `conditioning`, guided away from the second, x0 held within the bound.
+        """Make the denoiser of the first `conditioning`, guided away from the second, x0 held within the bound.
 
         It is for one sampling: a self-conditioned network reads its last x0.
         """
@@ -115,7 +115,7 @@ class Stage(ABC):
         return self_condition(lambda x0: denoiser_of({"self_condition": x0}), schedule)
 
     def draw(self, noise: NoiseSource, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Noise for a sample of `shape` from each generator.
+        """Draw noise for a sample of `shape` from each generator.
 
         In float64 where the weights are, as a reference for others, else in float32.
         """
@@ -125,7 +125,7 @@ class Stage(ABC):
         return f"<{type(self).__name__}: {self.describe()}>"
 
     def describe(self) -> str:
-        """The stage in a few words: its network, and how it is sampled."""
+        """Describe the stage in a few words: its network, and how it is sampled."""
         settings = self.defaults
         guidance = "" if settings.guidance_scale == 1.0 else f", guidance {settings.guidance_scale:g}"
         steps = "step" if settings.num_steps == 1 else "steps"
@@ -139,7 +139,7 @@ def sample_steps(
     draw: Callable[[], Tensor],
     start: Start = FROM_NOISE,
 ) -> Iterator[SamplerStep]:
-    """The steps of the sampler that `settings` name, down to t = 0; `x_t` of the last one is the result.
+    """Sample down to t = 0 by the sampler that `settings` name; `x_t` of the last step is the result.
 
     `draw` gives noise in the shape of the sample: once for the start unless `start` brings its x_T, then once per step
     that needs it. Raises `InputError` for an unknown sampler, and for more steps than the schedule has.
@@ -159,7 +159,7 @@ def sample_steps(
 
 
 def stage_times(schedule: DiscreteSchedule, settings: StageSettings, strength: float = 1.0) -> Tensor:
-    """The falling times that a sampler visits; raises `InputError` for more steps than the schedule has."""
+    """Return the falling times that a sampler visits; raises `InputError` for more steps than the schedule has."""
     times = time_grid(schedule, settings.num_steps, settings.spacing, settings.sigma_min)
     return times if strength == 1.0 else times_from(times, strength)
 
@@ -172,12 +172,12 @@ def run_to_end(steps: Iterator[SamplerStep]) -> Tensor:
 
 @cache
 def trained_schedule(name: ScheduleName, num_timesteps: int, dtype: str) -> DiscreteSchedule:
-    """The noise schedule that a network was trained on, its table in `dtype`; each is made once."""
+    """Make the noise schedule that a network was trained on, its table in `dtype`; each is made once."""
     return make_schedule(name, num_timesteps, getattr(torch, dtype))
 
 
 def describe_network(network: nn.Module) -> str:
-    """The size of a network in a few words: `6.2M parameters in bfloat16`."""
+    """Describe the size of a network in a few words: `6.2M parameters in bfloat16`."""
     count, weight = count_parameters(network), next(network.parameters())
     unit, name = next(((unit, name) for unit, name in UNITS if count >= unit), (1, ""))
     place = "read when needed" if weight.is_meta else f"in {str(weight.dtype).removeprefix('torch.')}"

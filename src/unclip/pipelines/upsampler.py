@@ -1,5 +1,6 @@
 """An upsampler as a stage: small pictures to larger ones."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -33,12 +34,10 @@ class UpsamplerStage(Stage):
 
     @property
     def name(self) -> str:
-        """Name of the stage in settings and files."""
         return f"upsampler_{self.image_size}"
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """All its networks by the names of their files."""
         last = {} if self.last_step_network is None else {f"{self.name}_last": self.last_step_network}
         return {self.name: self.network, **last}
 
@@ -64,11 +63,11 @@ class UpsamplerStage(Stage):
         A tile is never smaller than what the network was trained for, since group norms depend on all that it sees.
         """
         multiple = self.size_multiple
-        size = max(TILE_SIZE, self.image_size)
-        return Tiling(tile_size=_round_up(size, multiple), halo=_round_up(HALO, multiple), multiple=multiple)
+        size, halo = (math.ceil(side / multiple) * multiple for side in (max(TILE_SIZE, self.image_size), HALO))
+        return Tiling(tile_size=size, halo=halo, multiple=multiple)
 
     def denoiser(self, low_res: Images, settings: StageSettings, handover_time: float = 0.0) -> Denoiser:
-        """Denoiser of large pictures given small ones that hold noise of standard deviation `settings.augmentation`.
+        """Make the denoiser of large pictures, of small ones that hold noise of deviation `settings.augmentation`.
 
         From `handover_time` on it is the network for the last step, where there is one.
         """
@@ -84,7 +83,7 @@ class UpsamplerStage(Stage):
         return bind(network, self.schedule_of(settings), config.prediction_type, conditioning, config.learned_variance)
 
     def tiled_denoiser(self, low_res: Images, size: tuple[int, int], settings: StageSettings) -> Denoiser:
-        """Denoiser of pictures of (height, width), by tiles where they are larger than one."""
+        """Make the denoiser of pictures of (height, width), by tiles where they are larger than one."""
         # Enlarged once, as the network would do in every step.
         enlarged, schedule = resize(low_res, size), self.schedule_of(settings)
         handover_time = float(stage_times(schedule, settings)[-2])
@@ -103,7 +102,7 @@ class UpsamplerStage(Stage):
         size: tuple[int, int] | None = None,
         start: Start = FROM_NOISE,
     ) -> Iterator[SamplerStep]:
-        """Sampler steps over pixels; the `x_t` of the last is the picture in [-1, 1].
+        """Sample pixels, step by step; the `x_t` of the last is the picture in [-1, 1].
 
         `size` is its (height, width), multiples of `size_multiple`; None is a square of `image_size`. What is larger
         than a tile is computed by tiles, from the same noise.
@@ -118,13 +117,9 @@ class UpsamplerStage(Stage):
         return sample_steps(denoiser, self.schedule_of(settings), settings, draw, start)
 
     def finish(self, x_0: LargeImages) -> LargeImages:
-        """Pictures in [-1, 1] from the result of `steps`."""
+        """Make pictures in [-1, 1] of the result of `steps`."""
         return x_0.clamp(-1.0, 1.0)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
-        """Pictures (batch, 3, image_size, image_size) for small ones (batch, 3, height, width) in [-1, 1]."""
+        """Sample pictures (batch, 3, image_size, image_size) of small ones (batch, 3, height, width) in [-1, 1]."""
         return run_to_end(self.steps(low_res, noise, settings or self.defaults))
-
-
-def _round_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple

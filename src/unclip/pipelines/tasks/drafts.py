@@ -14,12 +14,19 @@ from unclip.checkpoint import load_tensors, save_tensors
 from unclip.config import Config, load_config
 from unclip.errors import CheckpointError, ConfigError, InputError, did_you_mean
 from unclip.model.settings import StageSettings
-from unclip.pipelines.chain import Chain, chain_to, show_size
-from unclip.pipelines.description import task
 from unclip.pipelines.features import encode, join_cut
-from unclip.pipelines.job import Batch, Job, begin, check_negative, count_candidates
+from unclip.pipelines.job import Chain, Job, PictureBatch, begin, chain_to, count_candidates, show_size
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, ImageSize, NegativePrompt, NumCandidates, NumImages, Option, Prompts
+from unclip.pipelines.options import (
+    DrawOptions,
+    ImageSize,
+    NegativePrompt,
+    NumCandidates,
+    NumImages,
+    Option,
+    Prompts,
+    task,
+)
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts, image_seeds
 from unclip.runtime import NoiseSource
@@ -64,16 +71,17 @@ class Draft:
     """The number format, such as bfloat16, of each part that ran."""
 
     def __post_init__(self) -> None:
-        for name, values, ndim, shape in (
-            ("image_embeddings", self.image_embeddings, 2, "(pictures, dim)"),
-            ("images", self.images, 4, "(pictures, 3, height, width)"),
+        embeddings, noise, images = self.image_embeddings, self.noise, self.images
+        finite, has_channels = "finite floating numbers", images is not None and images.shape[1:2] == (3,)
+        for name, values, is_valid, form in (
+            ("image_embeddings", embeddings, _is_finite(embeddings, 2), f"{finite} (pictures, dim)"),
+            ("images", images, has_channels and _is_finite(images, 4), f"{finite} (pictures, 3, height, width)"),
+            ("noise", noise, noise.dtype == torch.uint8 and noise.ndim == 2, "the states of generators, uint8"),
         ):
-            if values is not None and not _is_valid(values, ndim):
-                raise InputError(f"{name} is {_show(values)}; a draft has finite floating numbers {shape}.")
-        if self.noise.dtype != torch.uint8 or self.noise.ndim != 2:
-            raise InputError(f"noise is {_show(self.noise)}; a draft has the states of generators, uint8.")
-        counts = [len(self.prompts), len(self.image_embeddings), len(self.noise)]
-        counts += [] if self.images is None else [len(self.images)]
+            if values is not None and not is_valid:
+                dtype = str(values.dtype).removeprefix("torch.")
+                raise InputError(f"{name} is {dtype} {tuple(values.shape)}; a draft has {form}.")
+        counts = [len(values) for values in (self.prompts, embeddings, noise, images) if values is not None]
         if not self.seeds or set(counts) != {len(self.seeds)}:
             raise InputError(f"a draft has as many of everything, at least 1; found {len(self.seeds)} and {counts}.")
         self.generators()
@@ -105,7 +113,7 @@ class Draft:
         )
 
     def generators(self) -> NoiseSource:
-        """The pictures' generators, where they stopped."""
+        """Return the pictures' generators, where they stopped."""
         return NoiseSource.from_states(self.noise)
 
     def save(self, path: str | Path) -> None:
@@ -144,14 +152,8 @@ class Header(Config):
     number_formats: dict[str, str] = pydantic.Field(default_factory=dict)
 
 
-def _is_valid(values: Tensor, ndim: int) -> bool:
-    """Whether the numbers are floating and finite, and those of pictures have three channels."""
-    has_shape = values.ndim == ndim and (ndim == 2 or values.shape[1] == 3)
-    return has_shape and values.is_floating_point() and bool(values.isfinite().all())
-
-
-def _show(values: Tensor) -> str:
-    return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+def _is_finite(values: Tensor | None, ndim: int) -> bool:
+    return values is not None and values.ndim == ndim and values.is_floating_point() and bool(values.isfinite().all())
 
 
 StopAfter = Annotated[str, Option("prior, decoder, ...: write a file for `finish`.")]
@@ -175,12 +177,12 @@ def draft(
     (`Draft.save`). Everything else is as for `text_to_image`; the draft keeps the settings of the stages to come.
     """
     texts = check_prompts(prompts)
-    job = begin(model, options, num_inputs=len(texts), num_images=num_images, uses_prior=True)
-    check_negative(job, negative_prompt)
+    job = begin(
+        model, options, num_inputs=len(texts), num_images=num_images, uses_prior=True, negative_prompt=negative_prompt
+    )
     candidates = count_candidates(model, num_candidates)
-    part, (done, to_come) = _until(job, stop_after), _split_settings(job, stop_after)
-    features = encode(model, texts, negative_prompt=negative_prompt)
-    embeddings = job.sample_prior(features, candidates)
+    part, done, to_come = _split_after(job, stop_after)
+    embeddings, features = job.embed(texts, (), negative_prompt, candidates)
     images = None if stop_after == "prior" else torch.cat(part.draw(embeddings, features.condition)).cpu()
     return Draft(
         prompts=[texts[row] for row in job.pictures.rows],
@@ -203,7 +205,7 @@ def draft(
 def advance(model: Model, draft: Unfinished, *, stop_after: StopAfter, **options: Unpack[DrawOptions]) -> Draft:
     """Take a draft as far as another stage; errors and `options` are as for `finish`."""
     job = _resume(model, draft, options)
-    part, (done, to_come) = _until(job, stop_after), _split_settings(job, stop_after)
+    part, done, to_come = _split_after(job, stop_after)
     images, cut = _draw(part, draft)
     return replace(
         draft,
@@ -235,7 +237,7 @@ def finish(model: Model, draft: Unfinished, **options: Unpack[DrawOptions]) -> R
 
 
 def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
-    """A job of the stages that the draft has before it; raises `InputError` where the model cannot take the draft."""
+    """Plan the stages that the draft has before it; raises `InputError` if the model cannot take the draft."""
     if options.get("seed") is not None:
         raise InputError(f"seed={options['seed']} cannot be set: the pictures of a draft have theirs; leave it out.")
     chain, such_as = chain_to(model, _image_size(draft, options)), f", such as {draft.model!r}" if draft.model else ""
@@ -257,41 +259,31 @@ def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
         place = chain.sizes.index((height, width))
         chain = Chain(chain.upsamplers[place:], chain.sizes[place:])
     # Settings belong to the model that they were made for.
-    settings = draft.to_come if draft.model == model.name else {}
-    job = begin(
-        model,
-        options,
-        num_inputs=len(draft.seeds),
-        uses_decoder=draft.images is None,
-        chain=chain,
-        defaults={stage: values.model_dump() for stage, values in settings.items()},
-    )
-    pictures = Batch(list(range(len(draft.seeds))), list(draft.seeds), draft.generators())
-    return replace(job, batches=pictures.split(job.batch_size))
+    to_come = draft.to_come if draft.model == model.name else {}
+    defaults = {stage: values.model_dump() for stage, values in to_come.items()}
+    count, uses_decoder = len(draft.seeds), draft.images is None
+    job = begin(model, options, num_inputs=count, uses_decoder=uses_decoder, chain=chain, defaults=defaults)
+    return job.with_pictures(PictureBatch(list(range(count)), list(draft.seeds), draft.generators()))
 
 
 def _draw(job: Job, draft: Draft) -> tuple[list[Tensor], Mapping[str, str]]:
-    """The pictures of each batch after the job's stages, and all ends of texts that were not read until then."""
+    """Run the job's stages; returns the pictures of each batch, and the ends of all texts that were too long."""
     if draft.images is not None:
         return job.upsample(job.split(draft.images)), draft.cut
     features = encode(job.model, draft.prompts, negative_prompt=draft.negative_prompt)
     return job.draw(job.split(draft.image_embeddings), features.condition), join_cut(draft.cut, features.cut)
 
 
-def _until(job: Job, stop_after: str) -> Job:
-    """The same job as far as a stage; raises `InputError` where no stage of that name is to come."""
+def _split_after(job: Job, stop_after: str) -> tuple[Job, dict[str, StageSettings], dict[str, StageSettings]]:
+    """Return the job as far as a stage, with the settings of its stages, and the settings of the stages after it."""
     if stop_after not in job.settings:
         raise InputError(f"no stage {stop_after!r} is to come; {did_you_mean(str(stop_after), job.settings)}")
-    names = [upsampler.name for upsampler in job.chain.upsamplers]
-    end = names.index(stop_after) + 1 if stop_after in names else 0
-    return replace(job, chain=Chain(job.chain.upsamplers[:end], job.chain.sizes[: end + 1]))
-
-
-def _split_settings(job: Job, stop_after: str) -> tuple[dict[str, StageSettings], dict[str, StageSettings]]:
-    """The settings of a job's stages up to one of them, and those of the stages after it."""
-    stages = list(job.settings.items())
+    settings = list(job.settings.items())
     end = list(job.settings).index(stop_after) + 1
-    return dict(stages[:end]), dict(stages[end:])
+    done, to_come = dict(settings[:end]), dict(settings[end:])
+    count = sum(upsampler.name in done for upsampler in job.chain.upsamplers)
+    chain = Chain(job.chain.upsamplers[:count], job.chain.sizes[: count + 1])
+    return replace(job, chain=chain), done, to_come
 
 
 def _image_size(draft: Draft, options: DrawOptions) -> ImageSize | None:

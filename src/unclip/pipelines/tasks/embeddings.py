@@ -1,31 +1,66 @@
 """Embed texts and pictures, and draw pictures of image embeddings."""
 
+import os
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias, Unpack
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
-from unclip.model.family import Condition
+from unclip.model.family import Condition, select_text
 from unclip.pictures import Picture, open_pictures
-from unclip.pipelines.description import task
 from unclip.pipelines.features import Features, encode, encode_pictures, encode_prompts
-from unclip.pipelines.inputs import TextOrPicture, read_input
-from unclip.pipelines.job import begin, check_negative
+from unclip.pipelines.job import Job, PictureBatch, begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Embeddings, Images
 
+TextOrPicture: TypeAlias = Image.Image | Path | str | np.ndarray
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 Vectors: TypeAlias = Tensor | np.ndarray
 """One embedding (dim,), or one a row (embeddings, dim)."""
+
+
+class Input(NamedTuple):
+    """A text, or a picture that was opened."""
+
+    name: str
+    """The text, or the name of the picture's file."""
+    picture: Image.Image | None = None
+
+    @property
+    def text(self) -> str:
+        """The text; "" for a picture."""
+        return self.name if self.picture is None else ""
+
+
+def read_input(source: TextOrPicture) -> Input:
+    """Read a picture or a text.
+
+    A PIL image, an array and a path are pictures; so is a text that names an existing file, and any other is a text.
+
+    Raises `InputError` for a file that is no picture, for an empty text, and for a text that ends as the name of a
+    picture does where there is no such file.
+    """
+    if isinstance(source, Image.Image | np.ndarray):
+        return Input("a picture", open_pictures(source)[0])
+    if isinstance(source, Path) or (isinstance(source, str) and os.path.isfile(source)):
+        return Input(Path(source).name, open_pictures(source)[0])
+    (text,) = check_prompts([source])
+    if text.lower().endswith(PICTURE_SUFFIXES):
+        raise InputError(f"{text} is named like a picture, but there is no such file; give an existing one, or a text.")
+    return Input(text)
 
 
 @task()
@@ -47,7 +82,12 @@ def embed(
 
     Raises `InputError` for what is neither, for an empty text and for no input.
     """
-    items, is_one = _as_list(inputs)
+    if isinstance(inputs, Tensor | np.ndarray):
+        is_one = inputs.ndim < 4
+    else:
+        is_one = isinstance(inputs, str) or not isinstance(inputs, Sequence)
+    values: Any = inputs
+    items = [values] if is_one else list(values)
     if not items:
         raise InputError("there is nothing to embed; give at least one text or picture.")
     read = [read_input(to_pil(read_images(item))[0] if isinstance(item, Tensor) else item) for item in items]
@@ -62,13 +102,30 @@ def embed(
     return rows[0] if is_one else rows
 
 
-def _as_list(inputs: TextOrPicture | Tensor | Sequence[TextOrPicture | Tensor]) -> tuple[list[Any], bool]:
-    """List the inputs, and say whether there is one alone; a tensor or array of four dimensions is a sequence."""
-    if isinstance(inputs, Tensor | np.ndarray):
-        return ([inputs], True) if inputs.ndim < 4 else (list(inputs), False)
-    if isinstance(inputs, str) or not isinstance(inputs, Sequence):
-        return [inputs], True
-    return list(inputs), False
+def embed_inputs(
+    job: Job, inputs: Sequence[Input], num_candidates: int
+) -> tuple[list[Float[Tensor, "inputs _batch dim"]], Features]:
+    """Return, for each batch, the image embedding of every input: CLIP's of a picture, the prior's of a text.
+
+    Also returns all features: a row of text for each input, empty for pictures, and an embedding for each picture. The
+    prior starts each text from the same noise, and the batch's own noise goes on after the last of them: so no
+    embedding depends on the other inputs.
+    """
+    pictures = [each.picture for each in inputs if each.picture is not None]
+    features = encode(job.model, [each.text for each in inputs], pictures)
+    texts = [row for row, each in enumerate(inputs) if each.text]
+    batches = [
+        PictureBatch([row] * len(batch.rows), batch.seeds, batch.noise if row == texts[-1] else batch.noise.copy())
+        for batch in job.batches
+        for row in texts
+    ]
+    of_texts = iter(replace(job, batches=batches).sample_prior(features, num_candidates) if texts else [])
+
+    embeddings = []
+    for batch in job.batches:
+        of_pictures = (picture.expand(len(batch.rows), -1) for picture in features.pictures)
+        embeddings.append(torch.stack([next(of_texts if each.text else of_pictures) for each in inputs]))
+    return embeddings, features
 
 
 @task()
@@ -88,10 +145,8 @@ def decode(
     generator begins with the decoder's noise. Raises `InputError` for another size of embedding, for numbers that are
     not finite, and as `text_to_image` does.
     """
-    vectors = read_vectors(model, image_embedding)
-    prompts = read_prompts(prompt, len(vectors))
-    job = begin(model, options, num_inputs=len(vectors), num_images=num_images)
-    check_negative(job, negative_prompt)
+    vectors, prompts = read_vectors(model, image_embedding, prompt)
+    job = begin(model, options, num_inputs=len(vectors), num_images=num_images, negative_prompt=negative_prompt)
     features = decoder_features(model, prompts, negative_prompt)
     embeddings = [vectors[batch.rows] for batch in job.batches]
     images = job.draw(embeddings, features.condition)
@@ -99,8 +154,11 @@ def decode(
     return job.result(images, embeddings, features.cut, prompts, **texts)
 
 
-def read_vectors(model: Model, values: Vectors) -> Embeddings:
-    """Embeddings in float32 where the model is, one a row; raises `InputError` where the decoder cannot read them."""
+def read_vectors(model: Model, values: Vectors, prompt: str | Sequence[str]) -> tuple[Embeddings, list[str]]:
+    """Read embeddings as float32 on the model's device, one a row, and a text for each row.
+
+    Raises `InputError` for embeddings that the decoder cannot read, and for another number of texts than one or theirs.
+    """
     if not isinstance(values, Tensor | np.ndarray):
         raise InputError(f"an image embedding is a tensor or an array; found a {type(values).__name__}.")
     vectors = torch.as_tensor(values).detach()
@@ -113,51 +171,34 @@ def read_vectors(model: Model, values: Vectors) -> Embeddings:
     vectors = torch.atleast_2d(vectors).to(device=model.device, dtype=torch.float32)
     if not vectors.isfinite().all():
         raise InputError("image embeddings hold numbers that are not finite; leave those rows out.")
-    return vectors
-
-
-def read_prompts(prompt: str | Sequence[str], count: int) -> list[str]:
-    """One text for each of `count` rows; raises `InputError` for another number of texts."""
-    if isinstance(prompt, str):
-        return [prompt] * count
-    prompts = check_prompts(prompt)
+    count, prompts = len(vectors), [prompt] * len(vectors) if isinstance(prompt, str) else check_prompts(prompt)
     if len(prompts) != count:
         raise InputError(f"prompt has {len(prompts)} texts for {count} embeddings; give one for all, or one for each.")
-    return prompts
+    return vectors, prompts
 
 
 def read_images(images: Picture | Sequence[Picture] | Tensor) -> Images:
-    """A batch in [-1, 1] of a tensor, (3, height, width) or (batch, 3, height, width), or of pictures of one size."""
+    """Read a batch in [-1, 1]: a tensor, (batch, 3, height, width) or of one picture, or pictures of one size."""
     if not isinstance(images, Tensor):
         return from_pil(open_pictures(images))
     if images.ndim not in (3, 4) or images.shape[-3] != 3:
-        raise InputError(
-            f"a tensor of pictures has the shape (batch, 3, height, width) or (3, height, width); found "
-            f"{tuple(images.shape)}."
-        )
-    return _check_range(images if images.ndim == 4 else images[None])
-
-
-def _check_range(images: Tensor) -> Images:
-    """Pictures in [-1, 1]; raises `InputError` for other numbers, which would give wrong pictures silently."""
+        shape = tuple(images.shape)
+        raise InputError(f"a tensor of pictures is (batch, 3, height, width) or (3, height, width); found {shape}.")
+    # Other numbers would give wrong pictures silently.
     if not images.is_floating_point() or not images.detach().abs().amax() <= 1.001:
         raise InputError(
             f"a tensor of pictures holds float numbers in [-1, 1]; found {images.dtype} from {images.min():g} to "
             f"{images.max():g}; numbers up to 255 become those by images / 127.5 - 1."
         )
-    return images.detach().float().clamp(-1.0, 1.0)
+    return (images if images.ndim == 4 else images[None]).detach().float().clamp(-1.0, 1.0)
 
 
 def decoder_features(model: Model, prompts: Sequence[str], negative_prompt: str = "") -> Features:
-    """The decoder's conditioning besides image embeddings; where it reads none, no CLIP is needed."""
+    """Return the decoder's conditioning besides image embeddings; where it reads none, no CLIP is needed."""
     config = model.need_decoder.network.config
     if any(prompts) or config.text_dim or model.need_decoder.needs_null_image:
         return encode(model, prompts, negative_prompt=negative_prompt)
-
-    def unread(rows: int) -> TextFeatures:
-        mask = torch.ones(rows, 1, dtype=torch.bool, device=model.device)
-        zeros = torch.zeros(rows, 1, config.embedding_dim, device=model.device)
-        return TextFeatures(zeros[:, 0], zeros, mask)
-
-    text, null = unread(len(prompts)), unread(1)
+    zeros = torch.zeros(len(prompts), 1, config.embedding_dim, device=model.device)
+    text = TextFeatures(zeros[:, 0], zeros, torch.ones(len(prompts), 1, dtype=torch.bool, device=model.device))
+    null = select_text(text, [0])
     return Features(text, null, text.embedding[:0], Condition(text, null), {})

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Unpack
 
 from unclip.pictures import Picture, open_pictures
-from unclip.pipelines.description import task
-from unclip.pipelines.features import encode
-from unclip.pipelines.job import begin, check_negative
+from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.pipelines.stage import Start
@@ -42,17 +40,11 @@ def image_to_image(
     """
     pictures = open_pictures(images)
     prompts = None if prompt is None else check_prompts(prompt) * len(pictures)
-    job = begin(model, options, num_inputs=len(pictures), num_images=num_images, uses_prior=prompts is not None)
-    check_negative(job, negative_prompt)
-    settings: dict[str, Any] = {"strength": float(strength), "negative_prompt": negative_prompt}
-
-    if prompts is None:
-        features = encode(model, [""] * len(pictures), pictures, negative_prompt)
-        embeddings = [features.pictures[batch.rows] for batch in job.batches]
-    else:
-        features = encode(model, prompts, negative_prompt=negative_prompt)
-        embeddings = job.sample_prior(features, model.num_candidates)
-        settings["num_candidates"] = model.num_candidates
+    count, has_text = len(pictures), prompts is not None
+    job = begin(
+        model, options, num_inputs=count, num_images=num_images, uses_prior=has_text, negative_prompt=negative_prompt
+    )
+    embeddings, features = job.embed(prompts, pictures, negative_prompt)
 
     # A generator, since pictures become latents by weights that are in memory only while the decoder runs.
     def starts() -> Iterator[Start]:
@@ -60,5 +52,7 @@ def image_to_image(
             pixels = job.pixels(pictures, batch.rows, job.chain.sizes[0])
             yield Start(picture=model.need_decoder.encode(pixels), strength=strength)
 
-    small = job.decode(embeddings, features.condition, starts())
-    return job.result(job.upsample(small), embeddings, features.cut, prompts, **settings)
+    drawn = job.draw(embeddings, features.condition, {"decoder": starts()})
+    settings: dict[str, Any] = {"strength": float(strength), "negative_prompt": negative_prompt}
+    settings |= {"num_candidates": model.num_candidates} if prompts else {}
+    return job.result(drawn, embeddings, features.cut, prompts, **settings)

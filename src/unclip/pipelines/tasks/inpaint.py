@@ -3,7 +3,7 @@
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Unpack
+from typing import Annotated, Literal, Unpack
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
@@ -12,17 +12,15 @@ from torch import Tensor
 from unclip.errors import InputError
 from unclip.images import from_pil, to_pil
 from unclip.pictures import Picture, on_white, open_picture
-from unclip.pipelines.description import task
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NumImages, Option
+from unclip.pipelines.options import DrawOptions, NumImages, Option, task
 from unclip.pipelines.result import Drawn, Result
 from unclip.pipelines.settings import check_prompts
 from unclip.pipelines.tasks.painting import (
     Box,
     Feather,
     NumResamples,
-    embed,
     open_editable,
     paint,
     place_window,
@@ -81,10 +79,17 @@ def inpaint(
     prompts = None if prompt is None else check_prompts(prompt)
     original = open_editable(image)
     picture = open_picture(original)
-    hole, kind = _read_hole(picture, mask, mask_kind)
+    if mask is not None:
+        hole, kind = open_mask(mask, picture.size, mask_kind)
+    elif mask_kind not in (None, "alpha"):
+        raise InputError(f"mask_kind={mask_kind!r} (--mask-is) is how to read a mask, and none was given; give one.")
+    elif (transparent := mask_of_alpha(picture)) is not None:
+        hole, kind = transparent, "alpha"
+    else:
+        raise InputError("there is no mask, and nothing in the picture is transparent; give a mask.")
     picture, bounds = on_white(picture), hole.getbbox()
     job = begin(model, options, num_images=num_images, uses_prior=prompt is not None)
-    embeddings, features = embed(job, prompt if bounds else None, picture)
+    embeddings, features = job.embed(prompts if bounds else None, [picture])
 
     if bounds is None:
         unchanged = original if job.output_type == "pil" else picture
@@ -107,7 +112,7 @@ def inpaint(
 
 
 def window_around(missing: Box, picture: tuple[int, int], drawn: tuple[int, int]) -> Box:
-    """The window to paint `missing` in, of the shape of `drawn`; all sizes are (width, height).
+    """Choose the window to paint `missing` in, of the shape of `drawn`; all sizes are (width, height).
 
     It is `CONTEXT` times as large as what is missing, but no smaller than `drawn` where the picture has room for that,
     and no larger than it takes to hold the picture; so a picture of the size `drawn` is its own window. It lies inside
@@ -125,14 +130,14 @@ def window_around(missing: Box, picture: tuple[int, int], drawn: tuple[int, int]
 
 
 def insert(original: Image.Image, window: Image.Image, hole: Image.Image, corner: tuple[int, int]) -> Image.Image:
-    """A copy of an `open_editable` picture with RGB pixels at `corner` where `hole` is white."""
+    """Copy an `open_editable` picture, with RGB pixels at `corner` where `hole` is white."""
     copy = original.copy()
     copy.paste(recolour(window, original), corner, hole.convert("1"))
     return copy
 
 
 def _insert_pixels(picture: Image.Image, windows: Tensor, box: Box) -> Tensor:
-    """The picture in [-1, 1], once with each window at `box`; what sticks out is cut off."""
+    """Return the picture in [-1, 1], once with each window at `box`; what sticks out is cut off."""
     left, top = box[:2]
     whole, (height, width) = from_pil([picture] * len(windows)), windows.shape[-2:]
     inside = windows[..., max(-top, 0) : picture.height - top, max(-left, 0) : picture.width - left]
@@ -140,28 +145,8 @@ def _insert_pixels(picture: Image.Image, windows: Tensor, box: Box) -> Tensor:
     return whole
 
 
-class MaskPicture(NamedTuple):
-    """A mask that was read."""
-
-    image: Image.Image
-    """Mode L: 255 where to repaint, 0 where to keep."""
-    kind: MaskKind
-
-
-def _read_hole(picture: Image.Image, mask: Picture | None, kind: MaskKind | None) -> MaskPicture:
-    """The mask, or else what is transparent in the picture."""
-    if mask is not None:
-        return open_mask(mask, picture.size, kind)
-    if kind not in (None, "alpha"):
-        raise InputError(f"mask_kind={kind!r} (--mask-is) is how to read a mask, and none was given; give one.")
-    missing = mask_of_alpha(picture)
-    if missing is None:
-        raise InputError("there is no mask, and nothing in the picture is transparent; give a mask.")
-    return MaskPicture(missing, "alpha")
-
-
-def open_mask(source: Picture, size: tuple[int, int], kind: MaskKind | None = None) -> MaskPicture:
-    """A mask for a picture of `size` (width, height), which marks what to repaint by `kind`.
+def open_mask(source: Picture, size: tuple[int, int], kind: MaskKind | None = None) -> tuple[Image.Image, MaskKind]:
+    """Read a mask for a picture of `size` (width, height) as mode L, 255 where to repaint, and return its kind too.
 
     By "white": greys, as soft edges have, go to the nearer of black and white, and what is transparent is kept. By
     "alpha": what is more than half transparent is repainted. Without `kind` a mask without transparent pixels marks by
@@ -179,15 +164,26 @@ def open_mask(source: Picture, size: tuple[int, int], kind: MaskKind | None = No
             f"{name} is {width} x {height} pixels and the picture {wanted_width} x {wanted_height}; resize the mask."
         )
     if (kind or _mask_kind(picture, name)) == "alpha":
-        return MaskPicture(_hole(picture, name), "alpha")
-    return MaskPicture(_white(picture, name), "white")
+        hole = mask_of_alpha(picture)
+        if hole is None:
+            raise InputError(
+                f"{name} has nothing transparent, by which it is to be read; clear what to repaint, or paint it white "
+                'on black and give mask_kind="white" (--mask-is white).'
+            )
+        return hole, "alpha"
+    grey = picture.convert("L")
+    if picture.mode == "RGBA":
+        grey = ImageChops.multiply(grey, picture.getchannel("A"))
+    values = np.asarray(grey)
+    if _is_grey(values):
+        raise InputError(f"{name} looks like a picture: more than a quarter of it is grey; paint white on black.")
+    if 0 < values.max() < 128:
+        raise InputError(f"{name} has no white: its brightest grey is {values.max()} of 255; make 255 what to repaint.")
+    return _threshold(grey), "white"
 
 
 def mask_of_alpha(picture: Image.Image) -> Image.Image | None:
-    """The mask that repaints what is more than half transparent; None where nothing is.
-
-    `picture` is one of `open_picture`; the mask is as `open_mask` gives it.
-    """
+    """Return a mask as `open_mask` of what is more than half transparent in a picture of `open_picture`, or None."""
     if picture.mode != "RGBA":
         return None
     mask = _threshold(ImageOps.invert(picture.getchannel("A")))
@@ -211,28 +207,6 @@ def _mask_kind(picture: Image.Image, name: str) -> MaskKind:
         f"{name} can be read in two ways: paint what is transparent ({by_alpha:.0%} of it), as OpenAI does, or what is "
         f'white ({by_white:.0%}); say which by mask_kind="alpha" or "white" (--mask-is alpha or white).'
     )
-
-
-def _hole(picture: Image.Image, name: str) -> Image.Image:
-    hole = None if picture.mode == "RGB" else _threshold(ImageOps.invert(picture.getchannel("A")))
-    if hole is None or hole.getbbox() is None:
-        raise InputError(
-            f"{name} has nothing transparent, by which it is to be read; clear what to repaint, or paint it white on "
-            'black and give mask_kind="white" (--mask-is white).'
-        )
-    return hole
-
-
-def _white(picture: Image.Image, name: str) -> Image.Image:
-    grey = picture.convert("L")
-    if picture.mode == "RGBA":
-        grey = ImageChops.multiply(grey, picture.getchannel("A"))
-    values = np.asarray(grey)
-    if _is_grey(values):
-        raise InputError(f"{name} looks like a picture: more than a quarter of it is grey; paint white on black.")
-    if 0 < values.max() < 128:
-        raise InputError(f"{name} has no white: its brightest grey is {values.max()} of 255; make 255 what to repaint.")
-    return _threshold(grey)
 
 
 def _is_grey(values: np.ndarray) -> bool:

@@ -8,22 +8,15 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion import slerp
-from unclip.pipelines.description import task
 from unclip.pipelines.features import Features
-from unclip.pipelines.inputs import (
-    Input,
-    TextOrPicture,
-    embed_inputs,
-    encode_inputs,
-    read_input,
-)
 from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures
-from unclip.pipelines.job import Batch, Job, begin, count_candidates
+from unclip.pipelines.job import Job, PictureBatch, begin, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NumCandidates, Option
+from unclip.pipelines.options import DrawOptions, NumCandidates, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import image_seeds
 from unclip.pipelines.stage import Start
+from unclip.pipelines.tasks.embeddings import Input, TextOrPicture, embed_inputs, read_input
 from unclip.runtime import NoiseSource
 from unclip.shapes import Sample
 
@@ -59,15 +52,15 @@ def interpolate(
     candidates = count_candidates(model, num_candidates)
 
     # Both ends, from one seed: their image embeddings and the decoder's first noise.
-    features, seeds = encode_inputs(model, ends), job.batches[0].seeds[:1]
+    seeds = job.batches[0].seeds[:1]
     noise = NoiseSource.from_seeds(seeds)
-    single = replace(job, batches=[Batch([0], seeds, noise)])
-    (embeddings,) = embed_inputs(single, features, ends, candidates)
+    single = replace(job, batches=[PictureBatch([0], seeds, noise)])
+    (embeddings,), features = embed_inputs(single, ends, candidates)
     x_T = _first_noise(single, features, ends, embeddings)
 
     # Frames between them. Any other noise is the same for all: each frame has a copy of the generator.
-    copies = [_copies(noise, len(batch.rows)) for batch in job.batches]
-    job = replace(job, batches=[batch._replace(noise=copy) for batch, copy in zip(job.batches, copies, strict=True)])
+    copies = NoiseSource([generator for _ in range(frames) for generator in noise.copy().generators])
+    job = job.with_pictures(job.pictures._replace(noise=copies))
     fractions = torch.tensor([frame / (frames - 1) for frame in range(frames)], dtype=torch.float64)
     between = [_between(list(embeddings), fractions[batch.rows]) for batch in job.batches]
     starts = [Start(x_T=_between(x_T, fractions[batch.rows])) for batch in job.batches]
@@ -80,7 +73,7 @@ def interpolate(
 
 # Of a picture the x_T of unCLIP section 3.1; of a text what the decoder draws first.
 def _first_noise(job: Job, features: Features, ends: Sequence[Input], embeddings: Tensor) -> list[Sample]:
-    """The noise that the decoder draws each of the two ends from, one row each."""
+    """Return the noise that the decoder draws each of the two ends from, one row each."""
     (batch,), shape = job.batches, job.model.need_decoder.sample_shape(job.chain.sizes[0])
     rows = [row for row, end in enumerate(ends) if end.picture is not None]
     pictures = [end.picture for end in ends if end.picture is not None]
@@ -93,12 +86,7 @@ def _first_noise(job: Job, features: Features, ends: Sequence[Input], embeddings
     return [drawn[0] if end.text else next(inverted) for end in ends]
 
 
-def _copies(noise: NoiseSource, count: int) -> NoiseSource:
-    """One generator as `count` that continue alike."""
-    return NoiseSource([generator for _ in range(count) for generator in noise.copy().generators])
-
-
 def _between(ends: Sequence[Tensor], fractions: Tensor) -> Tensor:
-    """A row for each fraction of the way between two ends of one row."""
+    """Return a row for each fraction of the way between two ends of one row."""
     a, b = (end.expand(len(fractions), *end.shape[1:]) for end in ends)
     return slerp(a, b, fractions)

@@ -1,25 +1,23 @@
 """Draw pictures of several texts and pictures at once, each with its weight."""
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Unpack
 
 from unclip.diffusion import weighted_mean
 from unclip.errors import InputError
-from unclip.pipelines.description import task
-from unclip.pipelines.inputs import TextOrPicture, embed_inputs, encode_inputs, read_input
 from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NumCandidates, NumImages, Option
+from unclip.pipelines.options import DrawOptions, NumCandidates, NumImages, Option, task
 from unclip.pipelines.result import Result
+from unclip.pipelines.settings import check_number
+from unclip.pipelines.tasks.embeddings import TextOrPicture, embed_inputs, read_input
 
 
 @task()
 def mix(
     model: Model,
     parts: Annotated[
-        Sequence[tuple[TextOrPicture, float]],
-        Option("Texts and pictures, each with its weight.", "weighted parts"),
+        Sequence[tuple[TextOrPicture, float]], Option("Texts and pictures, each with its weight.", "weighted parts")
     ],
     num_images: NumImages = 1,
     *,
@@ -35,13 +33,19 @@ def mix(
 
     Raises `InputError` as `interpolate` does, for weights that are not finite or all 0, and where parts cancel.
     """
-    _check_parts(parts)
+    if not parts:
+        raise InputError("there is nothing to mix; give at least one text or picture with its weight.")
+    if not all(isinstance(part, tuple | list) and len(part) == 2 for part in parts):
+        raise InputError('a part is a text or a picture with its weight, such as ("a cat", 0.7).')
+    for name, weight in parts:
+        check_number(f"the weight of {name}", weight, meaning="below 0 leads away")
+    if not any(weight for _, weight in parts):
+        raise InputError("all weights are 0; give one part another.")
     inputs, weights = [read_input(part) for part, _ in parts], [float(weight) for _, weight in parts]
     job = begin(model, options, num_images=num_images, uses_prior=any(one.text for one in inputs))
     candidates = count_candidates(model, num_candidates)
 
-    features = encode_inputs(model, inputs)
-    of_inputs = embed_inputs(job, features, inputs, candidates)
+    of_inputs, features = embed_inputs(job, inputs, candidates)
     embeddings = [weighted_mean(vectors, weights) for vectors in of_inputs]
     heaviest = max(range(len(inputs)), key=lambda row: (bool(inputs[row].text), weights[row]))
     condition = features.condition.select([heaviest])
@@ -49,15 +53,3 @@ def mix(
     names = [[one.name, weight] for one, weight in zip(inputs, weights, strict=True)]
     prompts = [inputs[heaviest].text]
     return job.result(images, embeddings, features.cut, prompts, parts=names, num_candidates=candidates)
-
-
-def _check_parts(parts: Sequence[tuple[TextOrPicture, float]]) -> None:
-    if not parts:
-        raise InputError("there is nothing to mix; give at least one text or picture with its weight.")
-    if not all(isinstance(part, tuple | list) and len(part) == 2 for part in parts):
-        raise InputError('a part is a text or a picture with its weight, such as ("a cat", 0.7).')
-    for name, weight in parts:
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-            raise InputError(f"the weight {weight!r} of {name} is not possible; give a number, below 0 to lead away.")
-    if not any(weight for _, weight in parts):
-        raise InputError("all weights are 0; give one part another.")

@@ -3,25 +3,22 @@
 import dataclasses
 import itertools
 import math
-from typing import Annotated, NamedTuple, Unpack
+from typing import Annotated, TypeAlias, Unpack
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from unclip.errors import InputError
 from unclip.images import to_pil
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_picture
-from unclip.pipelines.chain import show_size
-from unclip.pipelines.description import task
-from unclip.pipelines.job import Job, begin
+from unclip.pipelines.job import Job, begin, show_size
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NumImages, Option
+from unclip.pipelines.options import DrawOptions, NumImages, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.pipelines.tasks.painting import (
     Box,
     Feather,
     NumResamples,
-    embed,
     open_editable,
     paint,
     place_window,
@@ -33,13 +30,8 @@ MAX_WINDOWS = 10_000
 Margin = Annotated[int, Option("Pixels to add on this side.", least=0)]
 
 
-class Margins(NamedTuple):
-    """Pixels by which a picture grows."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
+Margins: TypeAlias = tuple[int, int, int, int]
+"""Pixels by which a picture grows on the left, at the top, on the right and at the bottom."""
 
 
 @task()
@@ -74,19 +66,18 @@ def outpaint(
     prompts = None if prompt is None else check_prompts(prompt)
     original = open_editable(image)
     picture = on_white(open_picture(original))
-    margins = _margins(picture.size, Margins(left, top, right, bottom), aspect)
+    left, top, right, bottom = _margins(picture.size, (left, top, right, bottom), aspect)
     job = begin(model, options, num_images=num_images, uses_prior=prompt is not None)
-    size = margins.left + picture.width + margins.right, margins.top + picture.height + margins.bottom
-    placed = margins.left, margins.top, margins.left + picture.width, margins.top + picture.height
+    size = left + picture.width + right, top + picture.height + bottom
+    placed = left, top, left + picture.width, top + picture.height
     if math.prod(size) > MAX_PIXELS:
         raise InputError(f"a canvas of {show_size(size)} has more than {MAX_PIXELS} pixels; extend less.")
     side = _window_side(job, picture.size, size, window)
-    known = Image.new("L", size)
-    known.paste(255, placed)
+    known = ImageOps.expand(Image.new("L", picture.size, 255), (left, top, right, bottom))
     boxes = _unknown(known.copy(), windows_outward(size, placed, side))
 
-    embeddings, features = embed(job, prompt, picture)
-    canvases = [[_on_canvas(picture, size, placed) for _ in batch.seeds] for batch in job.batches]
+    embeddings, features = job.embed(prompts, [picture])
+    canvases = [[ImageOps.expand(picture, (left, top, right, bottom)) for _ in batch.seeds] for batch in job.batches]
     for index, box in enumerate(boxes):
         painted = paint(
             _with_progress(job, index, len(boxes)),
@@ -103,38 +94,34 @@ def outpaint(
         known.paste(255, box)
     if job.output_type == "pil":
         canvases = [[_around(original, canvas, placed) for canvas in batch] for batch in canvases]
-    settings = margins._asdict() | {"window": side} | settings_of(job, prompt, feather, num_resamples)
+    settings = {"left": left, "top": top, "right": right, "bottom": bottom, "window": side}
+    settings |= settings_of(job, prompt, feather, num_resamples)
     return job.result(canvases, embeddings, features.cut, prompts, **settings)
 
 
 def _margins(picture: tuple[int, int], margins: Margins, aspect: tuple[int, int] | None) -> Margins:
-    """The pixels to add on each side; raises `InputError` where there are none or two ways to say how many."""
+    """Return the pixels to add on each side; raises `InputError` for none, and for two ways to say how many."""
     if aspect is not None and any(margins):
         raise InputError("aspect and pixels were both given; say how far to extend by one of them.")
     if aspect is not None:
-        margins = _margins_to(picture, aspect)
+        sides = aspect if isinstance(aspect, tuple | list) else (aspect,)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise InputError(
+                f"aspect={aspect!r} is not possible; give two whole numbers, (width, height), such as (16, 9)."
+            )
+        (width, height), (across, down) = picture, sides
+        # To the nearest pixel, in whole numbers: floats overflow for absurd ones.
+        more_width = max((2 * height * across + down) // (2 * down) - width, 0)
+        more_height = max((2 * width * down + across) // (2 * across) - height, 0)
+        margins = more_width // 2, more_height // 2, -(-more_width // 2), -(-more_height // 2)
     if not any(margins):
-        wanted = f"aspect={aspect!r} is the picture's own" if aspect else "left, right, top and bottom are all 0"
-        raise InputError(f"there is nothing to extend: {wanted}; give a side some pixels, or another aspect.")
+        reason = f"aspect={aspect!r} is the picture's own" if aspect else "left, right, top and bottom are all 0"
+        raise InputError(f"there is nothing to extend: {reason}; give a side some pixels, or another aspect.")
     return margins
 
 
-def _margins_to(picture: tuple[int, int], aspect: tuple[int, int]) -> Margins:
-    """The pixels that bring the picture to width:height, half of them on each of two sides."""
-    sides = aspect if isinstance(aspect, tuple | list) else (aspect,)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise InputError(
-            f"aspect={aspect!r} is not possible; give two whole numbers, (width, height), such as (16, 9)."
-        )
-    (width, height), (across, down) = picture, sides
-    # To the nearest pixel, in whole numbers: floats overflow for absurd ones.
-    more_width = max((2 * height * across + down) // (2 * down) - width, 0)
-    more_height = max((2 * width * down + across) // (2 * across) - height, 0)
-    return Margins(more_width // 2, more_height // 2, -(-more_width // 2), -(-more_height // 2))
-
-
 def _window_side(job: Job, picture: tuple[int, int], canvas: tuple[int, int], window: int | None) -> int:
-    """The side of the windows: `window`, else as `outpaint` says."""
+    """Return the side of the windows: `window`, else as `outpaint` says."""
     height, width = job.chain.size
     if height != width:
         raise InputError(f"image_size={show_size((width, height))}: outpainting draws squares; give one side.")
@@ -148,7 +135,7 @@ def _window_side(job: Job, picture: tuple[int, int], canvas: tuple[int, int], wi
 
 
 def windows_outward(canvas: tuple[int, int], known: Box, side: int) -> list[Box]:
-    """Squares inside the canvas that cover it, from `known` outward.
+    """Choose squares inside the canvas that cover it, from `known` outward.
 
     Where `known` is no shorter than `side`, half of each or more is known or lies in earlier ones. `side` is no longer
     than the canvas's shorter side.
@@ -161,7 +148,7 @@ def windows_outward(canvas: tuple[int, int], known: Box, side: int) -> list[Box]
 
 
 def _starts(length: int, first: int, last: int, side: int) -> dict[int, int]:
-    """The starts of windows on one axis, each with its turn; first to last is known."""
+    """Return the starts of windows on one axis, each with its turn; first to last is known."""
     span, middle, step = last - first, place_window(first, last, side, length), max(side // 2, 1)
     leftmost, rightmost = first, last - side
     if 2 * span < side:
@@ -175,13 +162,13 @@ def _starts(length: int, first: int, last: int, side: int) -> dict[int, int]:
 
 
 def _even_steps(start: int, stop: int, step: int) -> list[int]:
-    """From `start`, which is left out, to `stop` in even steps of `step` or less."""
+    """Go from `start`, which is left out, to `stop` in even steps of `step` or less."""
     count = math.ceil(abs(stop - start) / step)
     return [start + (stop - start) * index // count for index in range(1, count + 1)]
 
 
 def _unknown(known: Image.Image, boxes: list[Box]) -> list[Box]:
-    """The windows in which something is missing when their turn comes."""
+    """Return the windows in which something is missing when their turn comes; `known` is filled."""
     unknown = []
     for box in boxes:
         if known.crop(box).getextrema() != (255, 255):
@@ -190,14 +177,8 @@ def _unknown(known: Image.Image, boxes: list[Box]) -> list[Box]:
     return unknown
 
 
-def _on_canvas(picture: Image.Image, size: tuple[int, int], placed: Box) -> Image.Image:
-    canvas = Image.new("RGB", size)
-    canvas.paste(picture, placed)
-    return canvas
-
-
 def _around(original: Image.Image, canvas: Image.Image, placed: Box) -> Image.Image:
-    """The painted canvas in the mode of the original, with the original itself in its place."""
+    """Return the painted canvas in the mode of the original, with the original itself in its place."""
     whole = recolour(canvas, original)
     whole.info = dict(original.info)
     whole.paste(original, placed)
@@ -205,7 +186,7 @@ def _around(original: Image.Image, canvas: Image.Image, placed: Box) -> Image.Im
 
 
 def _with_progress(job: Job, index: int, count: int) -> Job:
-    """The job for one window of `count`: progress continues from window to window."""
+    """Return the job for one window of `count`: progress continues from window to window."""
 
     def progress(stage: str, done: int, total: int) -> None:
         job.progress(stage, index * total + done, count * total)

@@ -1,6 +1,6 @@
 """Paint a region of pictures and keep the rest: what inpainting and outpainting share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -13,11 +13,9 @@ from torch import Tensor
 from unclip.images import from_pil, resize
 from unclip.model.family import Condition
 from unclip.pictures import Picture, foreign_profile, open_original, open_picture, white_of
-from unclip.pipelines.decoder import DecoderStage
-from unclip.pipelines.features import Features, encode
 from unclip.pipelines.job import Job
 from unclip.pipelines.options import Option
-from unclip.pipelines.stage import FROM_NOISE, Start
+from unclip.pipelines.stage import FROM_NOISE, Stage, Start
 from unclip.shapes import Images
 
 Feather = Annotated[int, Option("Pixels inside its border over which what is painted fades in.", least=0)]
@@ -28,26 +26,11 @@ Box: TypeAlias = tuple[int, int, int, int]
 Mask = Float[Tensor, "1 1 _height _width"]
 """1 where something is to be painted, 0 where a picture stays."""
 
-# Palettes and two levels have no room for new colours; a wider mode has the same ones.
-WIDER: Mapping[tuple[str, bool], str] = {
-    ("1", False): "L",
-    ("1", True): "LA",
-    ("P", False): "RGB",
-    ("P", True): "RGBA",
-    ("PA", True): "RGBA",
-}
+# Palettes and two levels have no room for new colours; a wider mode, with "A" for transparency, has the same ones.
+WIDER = {"1": "L", "P": "RGB", "PA": "RGB"}
 DEEP = ("I;16", "I", "F")
 COLOURS = ("RGB", "RGBA", "CMYK")
 KEPT = ("L", "LA", *COLOURS, *DEEP)
-
-
-def embed(job: Job, prompt: str | None, picture: Image.Image) -> tuple[list[Tensor], Features]:
-    """Image embeddings of each batch, from the prior where there is a prompt and else from CLIP, with all features."""
-    if prompt is not None:
-        features = encode(job.model, [prompt])
-        return job.sample_prior(features, job.model.num_candidates), features
-    features = encode(job.model, [""], [picture])
-    return [features.pictures[batch.rows] for batch in job.batches], features
 
 
 def paint(
@@ -60,7 +43,7 @@ def paint(
     feather: int,
     num_resamples: int,
 ) -> list[Tensor]:
-    """The windows of each batch in [-1, 1]: as they are where `known` is white, painted where it is black.
+    """Paint the windows of each batch where `known` is black, and keep them where it is white; in [-1, 1].
 
     Every stage draws at its own size and keeps what is known at that size; only the decoder resamples.
     """
@@ -69,53 +52,48 @@ def paint(
     mask = (from_pil([known])[:, :1] < 0.0).float().to(device)
 
     # A generator for each stage, since pictures become latents by weights that are in memory only while it runs.
-    def starts(size: tuple[int, int], stage: DecoderStage | None = None) -> Iterator[Start]:
-        grid = size if stage is None else (size[0] // stage.downsampling, size[1] // stage.downsampling)
-        hole = resize_mask(mask, grid)
+    def starts_of(stage: Stage, size: tuple[int, int]) -> Iterator[Start]:
+        is_decoder = stage is decoder
+        hole = resize_mask(mask, decoder.sample_shape(size)[1:] if is_decoder else size)
         for picture in pictures:
             if bool(hole.all()):
                 yield FROM_NOISE
                 continue
             known_part = resize_known(picture, mask, size)
-            if stage is None:
-                yield Start(picture=known_part, mask=hole)
-            else:
-                yield Start(picture=stage.encode(known_part), mask=hole, num_resamples=num_resamples)
+            known_part = decoder.encode(known_part) if is_decoder else known_part
+            yield Start(picture=known_part, mask=hole, num_resamples=num_resamples if is_decoder else 1)
 
-    names = [stage.name for stage in job.chain.upsamplers]
-    upsamplers = {name: starts(size) for name, size in zip(names, job.chain.sizes[1:], strict=True)}
-    drawn = job.draw(embeddings, condition, {"decoder": starts(job.chain.sizes[0], decoder), **upsamplers})
+    stages = (decoder, *job.chain.upsamplers)
+    starts = {stage.name: starts_of(stage, size) for stage, size in zip(stages, job.chain.sizes, strict=True)}
+    drawn = job.draw(embeddings, condition, starts)
     whole = (resize(images, (known.height, known.width)).clamp(-1.0, 1.0) for images in drawn)
     return [join(picture, images, mask, feather).cpu() for picture, images in zip(pictures, whole, strict=True)]
 
 
 def settings_of(job: Job, prompt: str | None, feather: int, num_resamples: int) -> dict[str, Any]:
-    """The settings of a result that was painted."""
+    """Return the settings of a result that was painted."""
     height, width = job.chain.size
-    settings = {
-        "drawn_size": width if width == height else [width, height],
-        "feather": feather,
-        "num_resamples": num_resamples,
-    }
+    settings: dict[str, Any] = {"drawn_size": width if width == height else [width, height]}
+    settings |= {"feather": feather, "num_resamples": num_resamples}
     return settings if prompt is None else settings | {"num_candidates": job.model.num_candidates}
 
 
 def place_window(start: int, stop: int, side: int, length: int) -> int:
-    """The start of a window of `side` on an axis, with start to stop, or else a shorter axis, in its middle."""
+    """Place a window of `side` on an axis around start to stop, or in the middle of an axis shorter than it."""
     if side >= length:
         return (length - side) // 2
     return min(max((start + stop - side) // 2, 0), length - side)
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
-    """The mask at (height, width): 0 only for a pixel that lies wholly in what is known."""
+    """Resize the mask to (height, width): 0 only for a pixel that lies wholly in what is known."""
     return mask if mask.shape[-2:] == size else F.adaptive_max_pool2d(mask, size)
 
 
 def resize_known(
     pictures: Images, mask: Mask, size: tuple[int, int]
 ) -> Float[Tensor, "batch channels new_height new_width"]:
-    """The known part at (height, width), from known pixels alone: what the mask hides does not bleed into its borders.
+    """Resize the known part to (height, width), from known pixels alone: what the mask hides does not bleed in.
 
     A bicubic mean over what is known, divided by its weights; 0, which is grey, where nothing known is near.
     """
@@ -125,16 +103,17 @@ def resize_known(
 
 
 def join(pictures: Images, painted: Images, mask: Mask, feather: int) -> Images:
-    """`pictures` where the mask is 0, bit for bit; `painted` where it is 1, which fades in over `feather` pixels.
+    """Keep `pictures` where the mask is 0, bit for bit; where it is 1, `painted` fades in over `feather` pixels.
 
     It fades into the mean of known pixels that are no further away than that, and not into what the mask hides.
     """
-    known = torch.where(mask == 0, pictures, _mean_of_known(pictures, mask, feather))
-    return torch.lerp(known, painted, soft_edge(mask, feather))
+    is_known, radius = 1.0 - mask, min(feather, max(mask.shape))
+    mean = _box_blur(pictures * is_known, radius) / _box_blur(is_known, radius).clamp(min=1e-6)
+    return torch.lerp(torch.where(mask == 0, pictures, mean), painted, soft_edge(mask, feather))
 
 
 def soft_edge(mask: Mask, feather: int) -> Mask:
-    """min(d, feather + 1) / (feather + 1), with d the steps (king's moves) to the nearest pixel where the mask is 0.
+    """Compute min(d, feather + 1) / (feather + 1), d steps (king's moves) from the nearest pixel where the mask is 0.
 
     So it is 0 there, and 1 in all that is more than `feather` pixels inside. Beyond the borders nothing is known.
     """
@@ -147,20 +126,15 @@ def soft_edge(mask: Mask, feather: int) -> Mask:
     return weights / (feather + 1)
 
 
-def _mean_of_known(pictures: Images, mask: Mask, radius: int) -> Images:
-    known, radius = 1.0 - mask, min(radius, max(mask.shape))
-    return _box_blur(pictures * known, radius) / _box_blur(known, radius).clamp(min=1e-6)
-
-
 def _box_blur(images: Images, radius: int) -> Images:
-    """The mean over a square of 2 radius + 1 pixels, with zeros beyond the borders."""
+    """Average over a square of 2 radius + 1 pixels, with zeros beyond the borders."""
     for height, width in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
         images = F.avg_pool2d(images, (height, width), stride=1, padding=(height // 2, width // 2))
     return images
 
 
 def open_editable(source: Picture) -> Image.Image:
-    """The picture upright in a mode that new pixels can be written to, every pixel as it was.
+    """Open a picture upright in a mode that new pixels can be written to, every pixel as it was.
 
     That is its own mode for greys of 8 bits and more, RGB and CMYK, with or without alpha, with its colour profile and
     its transparent colour; RGB, RGBA, L or LA for palettes and for black and white; and what `open_picture` gives for
@@ -171,15 +145,17 @@ def open_editable(source: Picture) -> Image.Image:
         deep = Image.fromarray(np.asarray(original).astype(np.uint16))
         deep.info = dict(original.info)
         return deep
-    mode = WIDER.get((original.mode, original.has_transparency_data), original.mode)
-    widened = original if mode == original.mode else original.convert(mode)
+    mode, widened = original.mode, original
+    if mode in WIDER:
+        mode = WIDER[mode] + ("A" if original.has_transparency_data else "")
+        widened = original.convert(mode)
     if mode not in KEPT:
         return open_picture(original)
     return widened if mode in DEEP or _is_reversible(widened) else open_picture(original)
 
 
 def recolour(pixels: Image.Image, original: Image.Image) -> Image.Image:
-    """RGB pixels in the mode and colours of an `open_editable` picture: opaque, none of them its transparent colour."""
+    """Convert RGB pixels to the mode and colours of an `open_editable` picture: opaque, none its transparent colour."""
     if original.mode in DEEP:
         values = np.asarray(pixels.convert("L"), dtype=np.float32) * (white_of(original) / 255)
         deep = values if original.mode == "F" else np.rint(values).astype(np.asarray(original).dtype)
@@ -194,7 +170,7 @@ def recolour(pixels: Image.Image, original: Image.Image) -> Image.Image:
 
 
 def _is_reversible(picture: Image.Image) -> bool:
-    """Whether sRGB can be brought into the picture's colours; a broken profile counts as none and is taken off."""
+    """Return whether sRGB converts to the picture's colours; a broken profile counts as none and is taken off."""
     try:
         if picture.mode in COLOURS:
             foreign_profile(picture)

@@ -1,20 +1,18 @@
 """Draw what leading principal components of a picture's embedding hold, and fit those components."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Annotated, Unpack
 
 import torch
-from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.model.basis import EmbeddingBasis
 from unclip.pictures import Picture, open_pictures
-from unclip.pipelines.description import task
 from unclip.pipelines.features import chunk_size, encode
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, Option
+from unclip.pipelines.options import DrawOptions, Option, task
 from unclip.pipelines.result import Result
 
 
@@ -63,11 +61,8 @@ def fit_basis(
     Pictures are taken from the iterable a few at a time. Raises `InputError` for fewer than 2.
     """
     clip, decoder, rest = model.need_clip, model.need_decoder, iter(pictures)
-
-    def embeddings() -> Iterator[Tensor]:
-        while chunk := list(islice(rest, chunk_size(model))):
-            yield decoder.from_clip(clip.encode_pictures(open_pictures(chunk))).cpu()
-
+    embeddings = [torch.empty(0, clip.embedding_dim)]
     with model.resident(clip):
-        chunks = list(embeddings())
-    return EmbeddingBasis.fit(torch.cat(chunks) if chunks else torch.empty(0, clip.embedding_dim))
+        while chunk := list(islice(rest, chunk_size(model))):
+            embeddings.append(decoder.from_clip(clip.encode_pictures(open_pictures(chunk))).cpu())
+    return EmbeddingBasis.fit(torch.cat(embeddings))

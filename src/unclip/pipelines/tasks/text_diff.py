@@ -12,12 +12,11 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pictures import Picture, open_picture
-from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
 from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures, starts_from_noise
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, Option
+from unclip.pipelines.options import DrawOptions, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Embeddings
@@ -83,7 +82,7 @@ def text_diff(
 
 # z_d, unCLIP section 3.3.
 def difference(source: Embeddings, target: Embeddings) -> Embeddings:
-    """The direction from one text embedding to another; raises `InputError` where both are the same direction."""
+    """Return the direction from one text embedding to another; raises `InputError` if both are the same."""
     apart = F.normalize(target, dim=-1) - F.normalize(source, dim=-1)
     if not bool((apart.norm(dim=-1) > SAME).all()):
         raise InputError("source and target say the same to CLIP, so there is no way between them; change one.")
@@ -91,12 +90,12 @@ def difference(source: Embeddings, target: Embeddings) -> Embeddings:
 
 
 def angle(a: Directions, b: Directions) -> float:
-    """Angle between two vectors in radians."""
+    """Return the angle between two vectors in radians."""
     return float(torch.acos(F.cosine_similarity(a.double(), b.double()).clamp(-1.0, 1.0)))
 
 
 def default_theta(between_texts: float, to_difference: float) -> float:
-    """The share of the way to the difference that is `REACH` of the angle between the texts; at most all of it.
+    """Return the share of the way to the difference that is `REACH` of the angle between the texts; at most 1.
 
     A picture that is there already, at an angle of 0, stays whatever the share.
     """

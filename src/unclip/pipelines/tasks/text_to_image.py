@@ -10,11 +10,9 @@ from torch.nn import functional as F
 from unclip.clip import TextFeatures
 from unclip.errors import InputError
 from unclip.images import to_pil
-from unclip.pipelines.description import task
-from unclip.pipelines.features import encode
-from unclip.pipelines.job import Job, begin, check_negative, count_candidates
+from unclip.pipelines.job import Job, begin, count_candidates
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NegativePrompt, NumCandidates, NumImages, Option, Prompts
+from unclip.pipelines.options import DrawOptions, NegativePrompt, NumCandidates, NumImages, Option, Prompts, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 
@@ -49,21 +47,19 @@ def text_to_image(
     if best_of is not None:
         model.need_clip.clip.need_vision()
         if best_of < num_images:
-            raise InputError(
-                f"best_of={best_of} pictures are too few to keep {num_images} of; draw at least that many."
-            )
+            raise InputError(f"best_of={best_of} pictures are too few to keep {num_images} of; draw as many or more.")
         num_drawn = best_of
-    job = begin(model, options, num_inputs=len(texts), num_images=num_drawn, uses_prior=True)
-    check_negative(job, negative_prompt)
+    job = begin(
+        model, options, num_inputs=len(texts), num_images=num_drawn, uses_prior=True, negative_prompt=negative_prompt
+    )
     candidates = count_candidates(model, num_candidates)
     settings: dict[str, Any] = {"num_candidates": candidates, "negative_prompt": negative_prompt}
 
-    features = encode(model, texts, negative_prompt=negative_prompt)
-    embeddings = job.sample_prior(features, candidates)
+    embeddings, features = job.embed(texts, (), negative_prompt, candidates)
     images = job.decode(embeddings, features.condition)
     if best_of is not None:
         places, scores = rank_by_clip(job, num_images, features.text, images)
-        job = job.select(places)
+        job = job.with_pictures(job.pictures.select(places))
         embeddings, images = (job.split(torch.cat(values)[places]) for values in (embeddings, images))
         settings |= {"best_of": best_of, "scores": scores}
     return job.result(job.upsample(images), embeddings, features.cut, texts, **settings)

@@ -5,10 +5,9 @@ from typing import Unpack
 import torch
 
 from unclip.errors import InputError
-from unclip.pipelines.description import task
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NumImages
+from unclip.pipelines.options import DrawOptions, NumImages, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.tasks.embeddings import decoder_features
 
@@ -24,9 +23,8 @@ def unconditional(model: Model, num_images: NumImages = 1, **options: Unpack[Dra
 
     Raises `InputError` as that does, and for guidance: there is nothing to lead away from.
     """
-    job = begin(
-        model, options, num_images=num_images, defaults={"decoder": {"guidance_scale": 1.0}}, is_conditional=False
-    )
+    unguided = {"decoder": {"guidance_scale": 1.0}}
+    job = begin(model, options, num_images=num_images, defaults=unguided, is_conditional=False)
     if (scale := job.settings["decoder"].guidance_scale) != 1.0:
         raise InputError(f"guidance_scale of decoder={scale:g} has no condition to lead to; leave it out, or give 1.")
     condition = decoder_features(model, [""]).condition._replace(is_conditional=False)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple, Unpack
+from typing import Annotated, Unpack
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,14 +11,13 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.images import from_uint8, to_uint8
-from unclip.model.settings import StageSettings
 from unclip.pictures import MAX_PIXELS, Picture, on_white, open_pictures
-from unclip.pipelines.description import task
-from unclip.pipelines.job import resolve_options
+from unclip.pipelines.job import Chain, Job, begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, Option, check_options, progress_function
-from unclip.pipelines.result import Result, convert
+from unclip.pipelines.options import DrawOptions, Option, task
+from unclip.pipelines.result import Result
 from unclip.pipelines.settings import image_seeds
+from unclip.pipelines.tasks.painting import Box
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import NoiseSource
 
@@ -30,15 +29,6 @@ OVERLAP = 64
 MARGIN = 3
 
 Pixels = UInt8[np.ndarray, "_height _width 3"]
-
-
-class Block(NamedTuple):
-    """A part of a picture, in pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
 
 
 @task(unused=("image_size", "guidance_scale", "batch_size"))
@@ -56,42 +46,29 @@ def upscale(
     apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more than 2^27 pixels,
     and a model without upsampler.
     """
-    check_options(options)
     if options.get("image_size") is not None:
         raise InputError("upscale takes the longer side as size, not image_size.")
-    stage = model.need_upsampler
-    settings = resolve_options({stage.name: stage}, options)[stage.name]
+    stage, pictures = model.need_upsampler, [on_white(picture) for picture in open_pictures(images)]
     (seed,) = image_seeds(options.get("seed"), 1)
-    pictures = [on_white(picture) for picture in open_pictures(images)]
+    # A batch for each picture, all with the same seed.
+    separate = {**options, "seed": seed, "batch_size": 1}
+    job = begin(model, separate, num_inputs=len(pictures), uses_decoder=False, chain=Chain([stage], []))
     plans = [plan_passes(picture.size, size, stage) for picture in pictures]
-    total = sum(len(_blocks(pass_size)) for plan in plans for pass_size in plan) * settings.num_steps
-    done, progress = itertools.count(1), progress_function(options.get("progress"))
+    num_blocks = sum(len(_blocks(pass_size)) for plan in plans for pass_size in plan)
+    done, total = itertools.count(1), num_blocks * job.settings[stage.name].num_steps
 
     def count_step() -> None:
-        progress(stage.name, next(done), total)
+        job.progress(stage.name, next(done), total)
 
     with model.resident(stage):
-        for index, plan in enumerate(plans):
-            noise = NoiseSource.from_seeds([seed])
+        for index, (plan, batch) in enumerate(zip(plans, job.batches, strict=True)):
             for pass_size in plan:
-                pictures[index] = _enlarge(stage, settings, pictures[index], pass_size, noise, count_step)
-    return Result(
-        images=[picture for image in pictures for picture in convert([image], options.get("output_type", "pil"))],
-        prompts=[""] * len(pictures),
-        seeds=[seed] * len(pictures),
-        image_embeddings=None,
-        settings={
-            "image_size": [list(plan[-1]) for plan in plans],
-            "number_formats": model.number_formats([stage.name]),
-            stage.name: settings.model_dump(mode="json"),
-        },
-        cut=[""] * len(pictures),
-        model=model.name,
-    )
+                pictures[index] = _enlarge(job, pictures[index], pass_size, batch.noise, count_step)
+    return job.result([[picture] for picture in pictures], None, {}, image_size=[list(plan[-1]) for plan in plans])
 
 
 def plan_passes(picture: tuple[int, int], size: int | None, stage: UpsamplerStage) -> list[tuple[int, int]]:
-    """The (width, height) after each pass: the network's own factor as often as it takes, and the rest in the last."""
+    """Plan the (width, height) after each pass: by the network's own factor, and what remains in the last."""
     factor = stage.network.config.image_size / stage.network.config.low_res_size
     width, height = picture
     longer = max(picture)
@@ -106,10 +83,10 @@ def plan_passes(picture: tuple[int, int], size: int | None, stage: UpsamplerStag
     return plan
 
 
-def _blocks(size: tuple[int, int]) -> list[Block]:
-    """Boxes of at most `BLOCK` pixels that cover (width, height), row by row; neighbours share `OVERLAP` pixels."""
+def _blocks(size: tuple[int, int]) -> list[Box]:
+    """Cover (width, height) by boxes of at most `BLOCK` pixels, row by row; neighbours share `OVERLAP` pixels."""
     columns, rows = (_cut_axis(length) for length in size)
-    return [Block(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
 
 def _cut_axis(length: int) -> list[tuple[int, int]]:
@@ -119,44 +96,40 @@ def _cut_axis(length: int) -> list[tuple[int, int]]:
 
 
 def _enlarge(
-    stage: UpsamplerStage,
-    settings: StageSettings,
-    picture: Image.Image,
-    size: tuple[int, int],
-    noise: NoiseSource,
-    count_step: Callable[[], None],
+    job: Job, picture: Image.Image, size: tuple[int, int], noise: NoiseSource, count_step: Callable[[], None]
 ) -> Image.Image:
-    """`picture` at (width, height), each block sampled from noise of its own, in turn."""
+    """Enlarge `picture` to (width, height), each block sampled from noise of its own, in turn."""
+    (stage,) = job.chain.upsamplers
     canvas = np.zeros((size[1], size[0], 3), dtype=np.uint8)
     for box in _blocks(size):
         blurred = enlarge_part(picture, size, box)
         height, width = blurred.shape[:2]
         grid = stage.size_multiple
         padded = np.pad(blurred, ((0, -height % grid), (0, -width % grid), (0, 0)), "edge")
-        low_res = from_uint8(padded[None]).to(stage.device)
-        for step in stage.steps(low_res, noise, settings, size=padded.shape[:2]):
+        low_res = from_uint8(padded[None]).to(job.model.device)
+        for step in stage.steps(low_res, noise, job.settings[stage.name], size=padded.shape[:2]):
             count_step()
             sharpened = step.x_t
         paste(canvas, box, to_uint8(sharpened)[0, :height, :width])
     return Image.fromarray(canvas)
 
 
-def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Block) -> Pixels:
-    """The part `box` of the whole picture resized to `size` (bicubic)."""
+def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Box) -> Pixels:
+    """Return the part `box` of the whole picture resized to `size` (bicubic)."""
     across, down = size[0] / picture.width, size[1] / picture.height
     reach = (math.ceil(MARGIN * across), math.ceil(MARGIN * down))
-    left, top = max(box.left - reach[0], 0), max(box.top - reach[1], 0)
-    right, bottom = min(box.right + reach[0], size[0]), min(box.bottom + reach[1], size[1])
+    left, top = (max(box[axis] - reach[axis], 0) for axis in (0, 1))
+    right, bottom = (min(box[axis + 2] + reach[axis], size[axis]) for axis in (0, 1))
     source = (left / across, top / down, right / across, bottom / down)
     whole = picture.resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=source)
-    return np.asarray(whole)[box.top - top : box.bottom - top, box.left - left : box.right - left]
+    return np.asarray(whole)[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
 
 
-def paste(canvas: Pixels, box: Block, block: Pixels) -> None:
+def paste(canvas: Pixels, box: Box, block: Pixels) -> None:
     """Write a block; over its first pixels it fades in, where others were written before it."""
-    rise_x, rise_y = (_rise(start, end) for start, end in ((box.left, box.right), (box.top, box.bottom)))
-    weight = (rise_y[:, None] * rise_x)[..., None]
-    region = canvas[box.top : box.bottom, box.left : box.right]
+    left, top, right, bottom = box
+    weight = (_rise(top, bottom)[:, None] * _rise(left, right))[..., None]
+    region = canvas[top:bottom, left:right]
     region[:] = np.rint(region + weight * (block.astype(np.float32) - region)).astype(np.uint8)
 
 

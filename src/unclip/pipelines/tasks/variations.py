@@ -7,7 +7,6 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.images import cut
 from unclip.pictures import Picture, open_pictures
-from unclip.pipelines.description import task
 from unclip.pipelines.features import encode
 from unclip.pipelines.inversion import (
     INVERTIBLE,
@@ -19,7 +18,7 @@ from unclip.pipelines.inversion import (
 )
 from unclip.pipelines.job import begin
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, NumImages, Option
+from unclip.pipelines.options import DrawOptions, NumImages, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Sample
@@ -80,26 +79,20 @@ def image_variations(
         inverted["decoder"] = {**INVERTIBLE, "eta": eta}
         upsamplers = [stage.name for stage in model.upsampler_stages.values()] if exact else []
         inverted |= {name: {**INVERTIBLE_UPSAMPLER, "eta": eta} for name in upsamplers}
-    job = begin(
-        model,
-        options,
-        num_inputs=len(pictures),
-        num_images=num_images,
-        uses_prior=prompts is not None,
-        defaults=inverted,
-    )
+    count, has_text = len(pictures), prompts is not None
+    job = begin(model, options, num_inputs=count, num_images=num_images, uses_prior=has_text, defaults=inverted)
     check_invertible(job, [stage for stage in inverted if stage in job.settings])
     if eta is not None:
         pictures = [cut(picture, job.chain.size[::-1]) for picture in pictures]
 
-    features = encode(model, prompts or [""] * len(pictures), pictures)
+    features = encode(model, prompts or [""] * count, pictures)
     embeddings = [features.pictures[batch.rows] for batch in job.batches]
     if prompts is not None:
         of_prompt = job.sample_prior(features, model.num_candidates)
         embeddings = [slerp(*ends, text_weight) for ends in zip(embeddings, of_prompt, strict=True)]
     x_T: dict[str, Sample] = {}
     if eta is not None:
-        condition = features.condition.without_text(len(pictures))
+        condition = features.condition.without_text(count)
         x_T["decoder"] = invert_pictures(job, pictures, features.pictures, condition)
     if exact:
         x_T |= invert_upsamplers(job, pictures)
