@@ -18,7 +18,7 @@ from unclip.training.distributed import unwrap
 from unclip.training.task import Batch, Gather, Request, Task, TaskLoss
 from unclip.training.tasks.common import seeded_network
 from unclip.training.tasks.samples import (
-    Texts,
+    TextReader,
     Tokens,
     caption_notes,
     choose_captions,
@@ -34,20 +34,12 @@ VOCABULARY_SAMPLES = 200_000
 class ClipTask(Task):
     """Learns both towers; the vocabulary is learned from the captions first."""
 
-    def __init__(
-        self,
-        task: ClipTaskConfig,
-        seed: int,
-        device: torch.device,
-        samples: "ClipSamples",
-        tokenizer: Tokenizer | None,
-    ) -> None:
-        """`tokenizer` made the ids of `samples`; it is exported with the network."""
-        self.task, self.device, self.seed = task, device, seed
-        self.samples, self.tokenizer = samples, tokenizer
+    def __init__(self, task: ClipTaskConfig, seed: int, samples: "ClipSamples", tokenizer: Tokenizer | None) -> None:
+        """Take the `tokenizer` that made the ids of `samples`; it is exported with the network."""
+        self.task, self.seed, self.samples, self.tokenizer = task, seed, samples, tokenizer
 
     @classmethod
-    def open(cls, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> "ClipTask":
+    def open(cls, config: TrainConfig, task: ClipTaskConfig) -> "ClipTask":
         """Open the task on the data that `config` names."""
         pictures = load_pictures(config.data, task.model.image_size)
         notes = caption_notes(pictures, config.data.folder)
@@ -55,7 +47,7 @@ class ClipTask(Task):
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
         tokenizer = Tokenizer.train(texts, task.model.vocab_size)
         samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task)
-        opened = cls(task, config.seed, device, samples, tokenizer)
+        opened = cls(task, config.seed, samples, tokenizer)
         opened.notes = notes
         return opened
 
@@ -133,7 +125,7 @@ class ClipSamples:
     """Augmented pictures, each with one of its captions."""
 
     source: PictureSet
-    tokens: Texts
+    tokens: TextReader
     task: ClipTaskConfig
 
     def __call__(self, request: Request) -> Batch:

@@ -1,9 +1,10 @@
 """Read samples for training: pictures, image embeddings, captions as tokens or as stored features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +25,6 @@ from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.training.config import DataConfig
 from unclip.training.task import Batch, Request
-from unclip.training.tasks.common import clip_precision
 
 EMBED_BATCH = 256
 NUM_GROUPS = 4
@@ -32,6 +32,18 @@ NUM_GROUPS = 4
 NO_CAPTION = -1
 LEAST_STD = 1e-6
 """Deviation, as a share of a coordinate's size, below which it is rounding."""
+Captions: TypeAlias = Sequence[Sequence[str]]
+"""The captions of each sample."""
+TextReader: TypeAlias = Callable[[Sequence[int], Captions, Sequence[int]], dict[str, Tensor]]
+"""Turns one caption of each sample into tensors: of the samples' numbers, their captions, and the numbers of the chosen
+ones, -1 for the empty prompt."""
+
+
+@contextmanager
+def clip_precision(device: torch.device) -> Iterator[None]:
+    """Run a frozen CLIP in the type of its weights: without gradients, and without the autocast of training."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
@@ -148,30 +160,26 @@ def _divisor(mean: Tensor, std: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedPictures:
-    """A picture set in which a picture without an embedding counts as damaged: a whole other sample stands in."""
+    """A `PictureSet` in which a picture without an embedding counts as damaged: a whole other sample stands in."""
 
     pictures: PictureSet
     embeddings: Embeddings
 
     @property
     def shard_sizes(self) -> list[int]:
-        """See `PictureSet`."""
         return self.pictures.shard_sizes
 
     @property
     def keys(self) -> Sequence[str]:
-        """See `PictureSet`."""
         return self.pictures.keys
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """See `PictureSet`."""
         return self.pictures.captions(index)
 
     def item(self, index: int) -> Item:
-        """See `PictureSet`; raises `DataError` also for a picture without an embedding."""
         if not self.embeddings.has(index):
             raise DataError(f"{self.keys[index]} has no embedding")
         return self.pictures.item(index)
@@ -186,8 +194,7 @@ def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet
     if encoder is None:
         return stored
     if stored.model_hash:
-        run_hash = clip_hash(encoder)
-        if run_hash != stored.model_hash:
+        if (run_hash := clip_hash(encoder)) != stored.model_hash:
             raise DataError(
                 f"{location} was made by another CLIP ({stored.model_hash[:12]}) than that of the run "
                 f"({run_hash[:12]}); name that CLIP, or embed again with `unclip embed`."
@@ -214,17 +221,6 @@ def next_valid(stored: EmbeddingSet, indices: np.ndarray) -> tuple[np.ndarray, t
     return replaced, names
 
 
-@runtime_checkable
-class Texts(Protocol):
-    """Turns one caption of each sample into tensors."""
-
-    def __call__(
-        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
-        """`chosen` numbers a caption of each sample; -1 is the empty prompt."""
-        ...
-
-
 @dataclass(frozen=True)
 class Tokens:
     """Captions as token ids, which a CLIP reads in the loss."""
@@ -232,9 +228,7 @@ class Tokens:
     tokenizer: Tokenizer
     context_length: int
 
-    def __call__(
-        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def __call__(self, indices: Sequence[int], captions: Captions, chosen: Sequence[int]) -> dict[str, Tensor]:
         pairs = zip(captions, chosen, strict=True)
         prompts = ["" if number == NO_CAPTION else texts[number] for texts, number in pairs]
         tokens = self.tokenizer.encode(prompts, self.context_length)
@@ -249,22 +243,16 @@ class StoredTexts:
     rows: np.ndarray | None = None
     """The set's number of each sample; None: the numbers are the same."""
 
-    def __call__(
-        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def __call__(self, indices: Sequence[int], captions: Captions, chosen: Sequence[int]) -> dict[str, Tensor]:
         numbers = indices if self.rows is None else self.rows[np.asarray(indices)].tolist()
         embedding, hidden, mask = self.stored.text(list(zip(numbers, chosen, strict=True)))
         if hidden is None or mask is None:
             return {"text_embedding": embedding}
-        return {
-            "text_embedding": embedding,
-            "text_hidden": hidden,
-            "text_mask": mask,
-            "text_length": mask.sum(dim=1),
-        }
+        length = mask.sum(dim=1)
+        return {"text_embedding": embedding, "text_hidden": hidden, "text_mask": mask, "text_length": length}
 
 
-def choose_captions(captions: Sequence[Sequence[str]], request: Request, drop_prob: float) -> list[int]:
+def choose_captions(captions: Captions, request: Request, drop_prob: float) -> list[int]:
     """Draw one of each sample's captions, or the empty prompt with `drop_prob`."""
     chosen = []
     for texts, generator in zip(captions, request.generators, strict=True):
