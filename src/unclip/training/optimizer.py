@@ -25,37 +25,37 @@ def make_optimizers(network: nn.Module, config: OptimizerConfig) -> "Optimizers"
     Biases, norms and other vectors are not decayed. Raises `ConfigError` for Muon of weights that are sharded, or of a
     network without hidden matrices.
     """
+    optimizers: dict[str, Optimizer] = {}
     hidden = hidden_matrices(network) if config.name == "muon" else []
-    muon = {"muon": _muon(network, hidden, config)} if config.name == "muon" else {}
     others = set(hidden)
     parameters = [p for p in network.parameters() if p.requires_grad and p not in others]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    adamw = AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
-    return Optimizers(network, {"adamw": adamw} | muon)
-
-
-def _muon(network: nn.Module, hidden: list[nn.Parameter], config: OptimizerConfig) -> Optimizer:
-    if not hidden:
-        raise ConfigError(f"optimizer.name=muon: {type(network).__name__} has no hidden matrix; use adamw.")
-    if any(is_sharded(parameter) for parameter in hidden):
-        raise ConfigError("optimizer.name=muon needs whole matrices, these are sharded; use strategy=ddp, or adamw.")
-    try:
-        from torch.optim import Muon
-    except ImportError:
-        raise DependencyError(
-            f"optimizer.name=muon needs torch 2.9 or newer (found {torch.__version__}); pip install -U torch."
-        ) from None
-    # Updates as large as AdamW's (arXiv 2502.16982, section 2.2), so that one learning rate fits both.
-    return Muon(
-        hidden,
-        lr=config.learning_rate,
-        momentum=config.betas[0],
-        weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    optimizers["adamw"] = AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    if config.name == "muon":
+        if not hidden:
+            raise ConfigError(f"optimizer.name=muon: {type(network).__name__} has no hidden matrix; use adamw.")
+        if any(is_sharded(parameter) for parameter in hidden):
+            raise ConfigError(
+                "optimizer.name=muon needs whole matrices, these are sharded; use strategy=ddp, or adamw."
+            )
+        try:
+            from torch.optim import Muon
+        except ImportError:
+            raise DependencyError(
+                f"optimizer.name=muon needs torch 2.9 or newer (found {torch.__version__}); pip install -U torch."
+            ) from None
+        # Updates as large as AdamW's (arXiv 2502.16982, section 2.2), so that one learning rate fits both.
+        optimizers["muon"] = Muon(
+            hidden,
+            lr=config.learning_rate,
+            momentum=config.betas[0],
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+    return Optimizers(network, optimizers)
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
@@ -113,29 +113,24 @@ class Optimizers:
         Tensors may be whole where parameters are sharded: each process takes its part. Raises `CheckpointError` for
         state of parameters that no optimiser here has.
         """
-        fields: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            owner, _, field = name.rpartition(".")
-            fields.setdefault(owner, {})[field] = tensor
-        states: dict[str, dict[int, dict[str, Tensor]]] = {}
-        unknown = set(fields)
-        for kind, optimizer in self.optimizers.items():
-            # In the order of torch's indices.
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            owners = [f"{kind}.{self.names[parameter]}" for parameter in parameters]
-            unknown -= set(owners)
-            states[kind] = {
-                index: {field: shard_like(parameters[index], value) for field, value in fields[owner].items()}
-                for index, owner in enumerate(owners)
-                if owner in fields
-            }
+        owners = {
+            f"{kind}.{self.names[parameter]}": (optimizer, parameter)
+            for kind, optimizer in self.optimizers.items()
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        unknown = {name.rpartition(".")[0] for name in tensors} - owners.keys()
         if unknown:
             raise CheckpointError(
                 f"the checkpoint has optimiser state for {min(unknown)}, which this run does not train by that "
                 "optimiser; resume with the model and the optimizer.name that wrote it."
             )
-        for kind, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": states[kind]})
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
+        for name, tensor in tensors.items():
+            owner, _, field = name.rpartition(".")
+            optimizer, parameter = owners[owner]
+            optimizer.state[parameter][field] = shard_like(parameter, tensor)
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, num_images: int) -> float:

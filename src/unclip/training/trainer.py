@@ -97,8 +97,14 @@ class Trainer:
 
     @classmethod
     def open(cls, config: TrainConfig, cluster: Cluster, task: Task | None = None) -> "Trainer":
-        """Open the task of `config`, unless one is given, and build its state before the first step."""
-        task = task or open_task(config, cluster)
+        """Open the task of `config`, unless one is passed, and build its state before the first step.
+
+        Rank 0 opens it first, which writes files and embeds pictures; the others receive both.
+        """
+        if task is None:
+            task = cluster.on_rank_zero(lambda: make_task(config, cluster.device))
+            embedded = cluster.broadcast(None if task is None else task.embedded)
+            task = task or make_task(config, cluster.device, embedded)
         return cls(config, cluster, task, Feed(task.samples, config, cluster), TrainState.build(task, config, cluster))
 
     def run(self, out: Path, reporter: Reporter, deadline: float, stopped: StopFlag | None = None) -> bool:
@@ -146,7 +152,7 @@ class Trainer:
             if figures.get("held_out_loss", math.inf) < state.best_loss:
                 state.best_loss = figures["held_out_loss"]
                 state.save(out / BEST)
-            report = report.with_metrics(figures)
+            report = report._replace(metrics={**report.metrics, **figures})
         if self.log is not None:
             self.log.write(report)
         reporter.step(report)
@@ -279,18 +285,7 @@ class Trainer:
 
     def _remedy(self) -> str:
         rate, step = self.config.optimizer.learning_rate, self.state.last_finite.step
+        rest = ", or look for data that are no numbers; nothing was saved, and the next call begins anew."
         if step:
-            return (
-                f"lower optimizer.learning_rate (now {rate}) and resume with --allow-changes from step {step}, saved."
-            )
-        return (
-            f"lower optimizer.learning_rate (now {rate}), or look for data that are no numbers; nothing was saved, and "
-            "the next call begins anew."
-        )
-
-
-def open_task(config: TrainConfig, cluster: Cluster) -> Task:
-    """Open the task in rank 0, which writes files and embeds pictures, then in the others, which receive both."""
-    task = cluster.on_rank_zero(lambda: make_task(config, cluster.device))
-    embedded = cluster.broadcast(None if task is None else task.embedded)
-    return task or make_task(config, cluster.device, embedded)
+            rest = f" and resume with --allow-changes from step {step}, saved."
+        return f"lower optimizer.learning_rate (now {rate}){rest}"
