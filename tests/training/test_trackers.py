@@ -99,11 +99,14 @@ def test_what_is_not_installed_is_a_note_or_an_error_before_training(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    opened, notes = open_trackers(("tensorboard",), tmp_path, 0)
+    opened, notes = open_trackers(("tensorboard",), tmp_path, 0, {})
     assert opened == []
     assert notes == ["tensorboard is not installed, so log.jsonl is all there is; pip install 'unclip[train]'."]
-    with pytest.raises(DependencyError, match=r"^trackers has wandb, which is not installed; pip install"):
-        open_trackers(("tensorboard", "wandb"), tmp_path, 0)
+    with pytest.raises(DependencyError, match=r"^trackers=wandb needs wandb; run: pip install 'unclip\[train\]'$"):
+        open_trackers(("tensorboard", "wandb"), tmp_path, 0, {})
+    with pytest.raises(DependencyError, match=r"^trackers=wandb needs wandb"):
+        RunLog(tmp_path, 0, ("tensorboard", "wandb"), {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_log_keeps_the_steps_up_to_the_checkpoint_and_goes_on(tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_the_log_keeps_the_steps_up_to_the_checkpoint_and_goes_on(tmp_path: Path
 def test_damaged_samples_stand_in_the_line_of_their_step(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0, ())
     log.write(StepReport(1, 8, 0.5, {"skipped": 0.0}, 0.1, ("00000.tar: cat is cut short",)))
-    log.write(StepReport(2, 16, 0.5, {"skipped": 0.0}, 0.1).with_metrics({"held_out_loss": 0.4}))
+    log.write(StepReport(2, 16, 0.5, {"skipped": 0.0, "held_out_loss": 0.4}, 0.1))
     log.close()
     first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert (first["damaged"], first["skipped"]) == (["00000.tar: cat is cut short"], 0.0)

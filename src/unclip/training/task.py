@@ -119,12 +119,10 @@ class SampleSet(Protocol):
     @property
     def keys(self) -> Sequence[str]:
         """Names of the samples."""
-        ...
 
     @property
     def shard_sizes(self) -> Sequence[int]:
         """Samples of each shard, in the order of `keys`."""
-        ...
 
 
 @runtime_checkable
@@ -134,37 +132,25 @@ class Samples(Protocol):
     @property
     def source(self) -> SampleSet:
         """The set that is read."""
-        ...
 
     def __call__(self, request: "Request") -> Batch:
         """Read, draw and prepare all that a loss needs but the networks' work."""
-        ...
 
 
 class Stream(enum.IntEnum):
-    """What random numbers are for: no two uses of a run share theirs."""
+    """What random numbers are for: no two uses of a run share theirs.
+
+    The number after one of a request's streams is that of the same draws for the held-out samples.
+    """
 
     SAMPLES = 0
-    """Drawn for one sample of training."""
-    HELD_OUT = 1
-    """Drawn for one sample of the held-out figures."""
+    """Drawn for one sample."""
     SHARED = 2
-    """Drawn for a whole batch of training, the same in every process."""
-    HELD_OUT_SHARED = 3
-    """Drawn for all held-out samples at once."""
+    """Drawn for a whole batch, the same in every process."""
     DROPOUT = 4
     """Drawn by the network itself, in one process."""
     SELF_CONDITIONING = 5
-    """Drawn once for a batch of training: whether the network reads its own estimate."""
-    HELD_OUT_SELF_CONDITIONING = 6
-    """The same for the held-out samples, one draw each."""
-
-
-_HELD_OUT = {
-    Stream.SAMPLES: Stream.HELD_OUT,
-    Stream.SHARED: Stream.HELD_OUT_SHARED,
-    Stream.SELF_CONDITIONING: Stream.HELD_OUT_SELF_CONDITIONING,
-}
+    """Whether the network reads its own estimate: drawn once for a batch of training, or once a held-out sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +177,12 @@ class Request:
     @cached_property
     def generators(self) -> list[torch.Generator]:
         """A generator for each sample."""
-        stream = self._stream(Stream.SAMPLES)
+        stream = Stream.SAMPLES + self.is_held_out
         return [seeded(self.seed, stream, self.images_seen + int(slot)) for slot in self.slots]
 
     def shared(self, use: Literal[Stream.SHARED, Stream.SELF_CONDITIONING] = Stream.SHARED) -> torch.Generator:
         """Make a generator for what is drawn for the whole batch at once, the same in every process."""
-        return seeded(self.seed, self._stream(use), self.images_seen)
+        return seeded(self.seed, use + self.is_held_out, self.images_seen)
 
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Draw standard normal numbers, (samples, *shape) float32."""
@@ -205,6 +191,3 @@ class Request:
     def uniform(self, *shape: int) -> Tensor:
         """Draw numbers in [0, 1), (samples, *shape) float32."""
         return torch.stack([torch.rand(shape, generator=generator) for generator in self.generators])
-
-    def _stream(self, use: Stream) -> Stream:
-        return _HELD_OUT[use] if self.is_held_out else use
