@@ -6,20 +6,20 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from unclip.errors import InputError, TrainingError, optional_module
+from unclip.errors import TrainingError, optional_module
 from unclip.files import atomic_write
 from unclip.images import save_png
 from unclip.progress import on_terminal, say
 from unclip.training.config import TrackerName, TrainConfig
 from unclip.training.feed import Feed
-from unclip.training.state import Position
+from unclip.training.state import Position, os_errors
 
 PROJECT, ID_FILE = "unclip", "wandb-run-id"
 LINE_SECONDS = 15.0
@@ -56,15 +56,13 @@ class RunLog:
         self.path = folder / "log.jsonl"
         if "wandb" in trackers:
             optional_module("wandb", "trackers=wandb")  # before anything is written
-        try:
+        with self._writing():
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= resume_step]
             images_seen = int(json.loads(kept[-1])["images_seen"]) if kept else 0
             atomic_write(self.path, "".join(line + "\n" for line in kept))
             self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings or {})
             self.file = self.path.open("a")
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def write(self, report: StepReport) -> None:
         """Write one step; raises `InputError` when the disk is full."""
@@ -74,11 +72,9 @@ class RunLog:
         if report.skipped:
             # Not called "skipped", which is the metric that says whether the step was.
             line["damaged"] = report.skipped
-        try:
+        with self._writing():
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from None
         for tracker in self.trackers:
             tracker.log(numbers, report.step, report.images_seen)
 
@@ -89,13 +85,12 @@ class RunLog:
             tracker.log({}, self.step, images_seen, image)
 
     def close(self) -> None:
-        """Flush and close everything."""
         self.file.close()
         for tracker in self.trackers:
             tracker.close()
 
-    def _unwritable(self, error: OSError) -> InputError:
-        return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
+    def _writing(self) -> AbstractContextManager[None]:
+        return os_errors(f"cannot write {self.path}", "make room and give the same command again")
 
 
 class Tracker(abc.ABC):
@@ -210,7 +205,6 @@ class Reporter:
             self.bar = progress, progress.add_task(config.name, total=config.num_images, completed=self.start)
 
     def step(self, report: StepReport) -> None:
-        """Show one step."""
         if self.quiet:
             return
         self.skipped_steps += bool(report.metrics.get("skipped"))
@@ -230,7 +224,6 @@ class Reporter:
             self._say(f"step {report.step}  {report.images_seen:,} images  {text}")
 
     def note(self, text: str) -> None:
-        """Show one line between steps."""
         if not self.quiet:
             self._say(text)
 
@@ -252,12 +245,11 @@ class Reporter:
         skipped = [f"{count} {what}" for what, count in counts.items() if count]
         if skipped:
             self.note("skipped " + " and ".join(skipped))
-        trained, apart = len(feed.trained_on), len(feed.samples.source.keys) - len(feed.trained_on)
+        num_trained, num_samples = len(feed.trained_on), len(feed.samples.source.keys)
         share = f"data.validation_share={self.config.data.validation_share:g}"
-        self.note(f"trained on {trained:,} samples, {apart:,} held out ({share})")
+        self.note(f"trained on {num_trained:,} samples, {num_samples - num_trained:,} held out ({share})")
 
     def close(self) -> None:
-        """Remove the bar."""
         if self.bar is not None:
             with suppress(OSError, ValueError):  # a terminal that is gone costs no run
                 self.bar[0].stop()

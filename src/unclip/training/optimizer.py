@@ -74,38 +74,40 @@ class Optimizers:
 
     def __init__(self, network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
         self.optimizers = dict(optimizers)
-        self.parameters: dict[str, Tensor] = dict(network.named_parameters())
-        self.names = {parameter: name for name, parameter in self.parameters.items()}
+        names = {parameter: name for name, parameter in network.named_parameters()}
+        self.owners: dict[str, tuple[Optimizer, Tensor]] = {
+            f"{kind}.{names[parameter]}": (optimizer, parameter)
+            for kind, optimizer in self.optimizers.items()
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all optimisers."""
         return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
 
     def step(self, learning_rate: float | None = None) -> None:
-        """Update the parameters from their gradients, at this learning rate from now on if one is given."""
+        """Update the parameters from their gradients, from now on at `learning_rate` unless it is None."""
         for group in self.param_groups if learning_rate is not None else ():
             group["lr"] = learning_rate
         for optimizer in self.optimizers.values():
             optimizer.step()
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as `adamw.<parameter>.exp_avg` and so on; sharded like its parameter."""
         return {
-            f"{kind}.{self.names[parameter]}.{field}": value
-            for kind, optimizer in self.optimizers.items()
-            for parameter, values in optimizer.state.items()
-            for field, value in values.items()
+            f"{owner}.{field}": value
+            for owner, (optimizer, parameter) in self.owners.items()
+            for field, value in optimizer.state.get(parameter, {}).items()
         }
 
     def owner(self, name: str) -> Tensor | None:
         """Return the parameter whose state `tensors` calls `name`, None where no optimiser has it."""
-        return self.parameters.get(name.partition(".")[2].rpartition(".")[0])
+        return self.owners.get(name.rpartition(".")[0], (None, None))[1]
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace the state by what `tensors` returned.
@@ -113,13 +115,7 @@ class Optimizers:
         Tensors may be whole where parameters are sharded: each process takes its part. Raises `CheckpointError` for
         state of parameters that no optimiser here has.
         """
-        owners = {
-            f"{kind}.{self.names[parameter]}": (optimizer, parameter)
-            for kind, optimizer in self.optimizers.items()
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        }
-        unknown = {name.rpartition(".")[0] for name in tensors} - owners.keys()
+        unknown = {name.rpartition(".")[0] for name in tensors} - self.owners.keys()
         if unknown:
             raise CheckpointError(
                 f"the checkpoint has optimiser state for {min(unknown)}, which this run does not train by that "
@@ -129,7 +125,7 @@ class Optimizers:
             optimizer.state.clear()
         for name, tensor in tensors.items():
             owner, _, field = name.rpartition(".")
-            optimizer, parameter = owners[owner]
+            optimizer, parameter = self.owners[owner]
             optimizer.state[parameter][field] = shard_like(parameter, tensor)
 
 
@@ -166,9 +162,9 @@ class LossScale(NamedTuple):
     num_finite: int = 0
     """Finite steps since it last changed."""
 
-    def after(self, finite: bool) -> "LossScale":
+    def after(self, is_finite: bool) -> "LossScale":
         """Return the scale of the next step: half after infinite gradients, twice after 2,000 finite steps."""
-        if not finite:
+        if not is_finite:
             return LossScale(self.value / 2)
         if self.num_finite + 1 == GROWTH_INTERVAL:
             return LossScale(self.value * 2)

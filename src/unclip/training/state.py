@@ -124,11 +124,9 @@ class TrainState:
 
         def remove_oldest() -> None:
             others = [path for path in checkpoints(folder).values() if path != newest]
-            try:
-                for path in others[: len(others) + 1 - self.config.keep_checkpoints]:
+            for path in others[: len(others) + 1 - self.config.keep_checkpoints]:
+                with os_errors(f"cannot remove {path}", "choose a writable folder"):
                     path.unlink()
-            except OSError as error:
-                raise InputError(f"cannot remove {path}: {error.strerror}; choose a writable folder.") from None
 
         self.cluster.on_rank_zero(remove_oldest)
 
@@ -187,7 +185,7 @@ def _read_newest(folder: Path, config: TrainConfig, allow_changes: bool) -> tupl
     Raises `TrainingError` as `check_config` does, before anything is renamed.
     """
     damaged: dict[Path, CheckpointError] = {}
-    newest, changes, position = None, list[str](), Position()
+    newest, changes, position = None, list[str](), START
     for path in reversed(checkpoints(folder).values()):
         try:
             checkpoint = load_tensors(path)
@@ -231,10 +229,8 @@ def _set_aside_later(folder: Path, position: Position) -> list[str]:
 def _set_aside(path: Path) -> Path:
     """Rename a file so that nothing reads, replaces or removes it; returns its new path."""
     names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
-    try:
+    with os_errors(f"cannot rename {path}", "choose a writable folder"):
         return path.rename(next(name for name in names if not name.exists()))
-    except OSError as error:
-        raise InputError(f"cannot rename {path}: {error.strerror}; choose a writable folder.") from None
 
 
 def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bool) -> list[str]:
@@ -281,6 +277,15 @@ def _differences(before: Mapping[str, Any], config: Config, prefix: str = "") ->
 
 
 @contextmanager
+def os_errors(problem: str, fix: str) -> Iterator[None]:
+    """Raise `InputError` of one line for an error of the operating system."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{problem}: {error.strerror}; {fix}.") from None
+
+
+@contextmanager
 def sole_run(folder: Path) -> Iterator[None]:
     """Lock the folder for this run; if nothing is written to it, remove it again with the folders above it.
 
@@ -293,11 +298,9 @@ def sole_run(folder: Path) -> Iterator[None]:
     if isinstance(config, dict) and config.get("format") == "unclip":
         raise InputError(f"{folder} is the folder of a model, whose files a run would replace; use another --out.")
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
+    with os_errors(f"cannot write {folder}", "choose a writable folder with room"):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror}; choose a writable folder with room.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,6 +35,8 @@ class Task(abc.ABC):
     """Lines about the data for the user, shown when the run starts."""
     embedded: Tensor | None = None
     """Embeddings of pictures that were computed for this task, so that other processes need not compute them again."""
+    num_compared: int | None = 0
+    """Held-out samples that `figures` compares: None for all, 0 for a stage without figures."""
     methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the network that are called besides `forward`, for which FSDP has to gather weights too."""
 
@@ -57,11 +59,6 @@ class Task(abc.ABC):
     def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
         """Compute the mean loss over the samples from what `forward` returned for them."""
         return TaskLoss(rows["loss"].mean(), {})
-
-    @property
-    def num_compared(self) -> int | None:
-        """Held-out samples that `figures` compares: None for all, 0 for a stage without figures."""
-        return 0
 
     def draw(self, network: nn.Module, batch: "Batch") -> dict[str, Tensor]:
         """Sample what `figures` compares, a row for each sample, from the samples' own noise."""
@@ -95,7 +92,6 @@ class Batch:
         return self.tensors[name]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to `device`."""
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
         return Batch(moved, self.skipped)
 

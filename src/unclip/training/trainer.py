@@ -199,9 +199,9 @@ class Trainer:
         names, count = sorted(metrics), float(len(batch.skipped))
         numbers = torch.tensor([count, *(metrics[name] for name in names)], device=loss.device)
         mean, skipped, *means = cluster.mean(torch.cat([loss[None], numbers])).tolist()
-        shown = dict(zip(names, means, strict=True)) | {"skipped_samples": skipped * cluster.size}
-        shown |= {"grad_norm": norm.item(), "learning_rate": rate, "skipped": float(not is_finite)}
-        return StepReport(*state.position, mean, shown, time.monotonic() - started, batch.skipped)
+        metrics = dict(zip(names, means, strict=True)) | {"skipped_samples": skipped * cluster.size}
+        metrics |= {"grad_norm": norm.item(), "learning_rate": rate, "skipped": float(not is_finite)}
+        return StepReport(*state.position, mean, metrics, time.monotonic() - started, batch.skipped)
 
     def backward(self, batch: Batch) -> TaskLoss:
         """Add the gradient of the mean loss to the parameters, in passes of at most `feed.num_rows` samples."""

@@ -111,8 +111,9 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value.to(dtype) if is_wrong else value
 
 
-def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    return _FusedDropout.apply(x) if training and p else x  # type: ignore[no-untyped-call]
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    # As the fused kernel, this keeps a mask of a byte per number.
+    return x.masked_fill(torch.empty_like(x, dtype=torch.bool), 0.0) if training and p else x
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -126,12 +127,3 @@ class _FusedAttention(torch.autograd.Function):
         extra = [] if mask is None else [mask.to(q.dtype)]
         ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32), *extra)
         return out
-
-
-class _FusedDropout(torch.autograd.Function):
-    """The input's shape, and a mask of a byte per number."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(torch.empty_like(x, dtype=torch.bool))
-        return torch.empty_like(x)

@@ -92,7 +92,6 @@ class Memory(Config):
 
     @property
     def total(self) -> int:
-        """The sum."""
         return sum(self.model_dump().values())
 
 

@@ -13,10 +13,10 @@ from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
 from unclip.data import PictureSet
 from unclip.images import from_uint8, resize
+from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
 from unclip.training.distributed import unwrap
 from unclip.training.task import Batch, Gather, Request, Task, TaskLoss
-from unclip.training.tasks.common import seeded_network
 from unclip.training.tasks.samples import (
     TextReader,
     Tokens,
@@ -52,7 +52,8 @@ class ClipTask(Task):
         return opened
 
     def build(self) -> Clip:
-        return seeded_network(lambda: Clip(self.task.model), self.seed)
+        with forked_random_state(self.seed):
+            return Clip(self.task.model)
 
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         longest = int(batch["text_length"].max())

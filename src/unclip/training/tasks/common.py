@@ -1,9 +1,9 @@
 """What the tasks that learn to denoise share: the loss, its draws, frozen embeddings, sampling and previews."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeAlias, TypeVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, TrainConf
 from unclip.training.task import Batch, Request, Samples, Stream, Task
 from unclip.training.tasks.samples import Embeddings
 
-N = TypeVar("N", bound=nn.Module)
 DiffusionTaskConfig: TypeAlias = PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig
 
 SAMPLING = StageSettings(num_steps=16, sampler="dpm++")
@@ -64,7 +63,8 @@ class DiffusionTask(Task):
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
     def build(self) -> nn.Module:
-        network = seeded_network(lambda: self.network(self.task.model), self.seed)  # type: ignore[arg-type]  # its own
+        with forked_random_state(self.seed):
+            network = self.network(self.task.model)  # type: ignore[arg-type]  # its own
         if self.embeddings is not None:
             network.get_buffer("embedding_mean").copy_(self.embeddings.mean)
             network.get_buffer("embedding_std").copy_(self.embeddings.std)
@@ -140,12 +140,6 @@ def draw_step(request: Request, task: DiffusionTaskConfig, shape: Sequence[int])
         is_shown = torch.rand(count, generator=request.shared(Stream.SELF_CONDITIONING)) < task.self_conditioning_prob
         draws["self_condition"] = is_shown.expand(request.batch_size)[torch.from_numpy(request.slots)]
     return draws
-
-
-def seeded_network(build: Callable[[], N], seed: int) -> N:
-    """Build a network whose initial weights depend on `seed` alone; the caller's random state is untouched."""
-    with forked_random_state(seed):
-        return build()
 
 
 def preview_grid(real: np.ndarray, drawn: Tensor) -> Image.Image:

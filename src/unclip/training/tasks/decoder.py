@@ -98,7 +98,7 @@ class DecoderTask(DiffusionTask):
             notes += caption_notes(pictures, data.folder, is_required=False)
         samples = DecoderSamples(source, embeddings, texts if model.text_dim else None, task)
         opened = cls(config, task, device, samples, embeddings, encoder)
-        opened.notes, opened.embedded = tuple(notes), embedded
+        opened.notes, opened.embedded, opened.num_compared = tuple(notes), embedded, task.num_drawn
         return opened
 
     def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
@@ -108,10 +108,6 @@ class DecoderTask(DiffusionTask):
             return {**image}
         text = text_features(batch, self.encoder)
         return {**image, "text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
-
-    @property
-    def num_compared(self) -> int:
-        return self.task.num_drawn
 
     def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return CLIP's features of held-out pictures, and of pictures drawn from their embeddings."""

@@ -31,13 +31,14 @@ from unclip.training.tasks.samples import (
     next_valid,
     open_stored,
     read_items,
-    split_by_length,
     stack_pixels,
     text_features,
 )
 
 NUM_STATISTICS = 10_000
 """Pictures whose embeddings give the statistics when each batch is embedded in its own step."""
+NUM_GROUPS = 4
+"""Parts that a batch is at least split into by the length of texts."""
 
 
 class PriorTask(DiffusionTask):
@@ -46,6 +47,7 @@ class PriorTask(DiffusionTask):
     network = Prior
     task: PriorTaskConfig
     methods = ("text_cache",)
+    num_compared = None  # how often a picture is the nearest depends on how many there are
     embeddings: Embeddings
 
     @classmethod
@@ -73,7 +75,17 @@ class PriorTask(DiffusionTask):
         return opened
 
     def split(self, batch: Batch, num_rows: int) -> list[Batch]:
-        return split_by_length(batch, num_rows)
+        """Split into parts of texts of similar length, each cut to its longest: captions vary from 3 tokens to 77."""
+        if "text_length" not in batch.tensors:
+            return batch.split(num_rows)
+        lengths = batch["text_length"]
+        num_parts = max(-(-len(batch) // num_rows), min(NUM_GROUPS, len(batch)))
+        padded = {"text_ids", "text_hidden", "text_mask"} & batch.tensors.keys()
+        parts = []
+        for rows in lengths.argsort(stable=True).tensor_split(num_parts):
+            part, longest = batch.rows(rows), int(lengths[rows].max())
+            parts.append(Batch({**part.tensors, **{name: part[name][:, :longest] for name in padded}}))
+        return parts
 
     def x0(self, batch: Batch) -> Tensor:
         mean, std = self.embeddings.mean.to(self.device), self.embeddings.std.to(self.device)
@@ -90,11 +102,6 @@ class PriorTask(DiffusionTask):
         assert self.encoder is not None, "pixels need a CLIP that embeds them"
         with clip_precision(self.device):
             return self.encoder.encode_image(from_uint8(batch["pixels"]))
-
-    @property
-    def num_compared(self) -> None:
-        """All: how often a picture is the nearest depends on how many there are."""
-        return None
 
     def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the embeddings of texts and pictures, and those sampled for the texts."""

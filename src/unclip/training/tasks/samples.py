@@ -27,8 +27,6 @@ from unclip.training.config import DataConfig
 from unclip.training.task import Batch, Request
 
 EMBED_BATCH = 256
-NUM_GROUPS = 4
-"""Parts that a batch is at least split into by the length of texts."""
 NO_CAPTION = -1
 LEAST_STD = 1e-6
 """Deviation, as a share of a coordinate's size, below which it is rounding."""
@@ -207,18 +205,16 @@ def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet
 
 def next_valid(stored: EmbeddingSet, indices: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Replace each sample without an embedding by the next that has one; returns the indices and a line for each."""
-    valid = stored.valid(indices)
-    if valid.all():
-        return indices, ()
-    names = tuple(f"{stored.keys[int(index)]} has no embedding" for index in indices[~valid])
-    replaced = indices.copy()
-    for place in np.flatnonzero(~valid):
-        later = (int(indices[place]) + np.arange(1, len(stored))) % len(stored)
+    replaced, names = indices.copy(), list[str]()
+    for place in np.flatnonzero(~stored.valid(indices)):
+        index = int(indices[place])
+        later = (index + np.arange(1, len(stored))) % len(stored)
         row = next((row for row in later if stored.valid(np.array([row]))[0]), None)
         if row is None:
             raise DataError(f"{stored.location} has no valid embedding at all; check the pictures and embed again.")
         replaced[place] = row
-    return replaced, names
+        names.append(f"{stored.keys[index]} has no embedding")
+    return replaced, tuple(names)
 
 
 @dataclass(frozen=True)
@@ -273,17 +269,3 @@ def text_features(batch: Batch, encoder: TextImageEncoder | None) -> TextFeature
         return TextFeatures(embedding, batch["text_hidden"], batch["text_mask"])
     hidden = embedding.new_zeros(len(embedding), 0, 1)
     return TextFeatures(embedding, hidden, hidden[..., 0].bool())
-
-
-def split_by_length(batch: Batch, num_rows: int) -> list[Batch]:
-    """Split into parts of texts of similar length, each cut to its longest: captions vary from 3 tokens to 77."""
-    if "text_length" not in batch.tensors:
-        return batch.split(num_rows)
-    lengths = batch["text_length"]
-    num_parts = max(-(-len(batch) // num_rows), min(NUM_GROUPS, len(batch)))
-    padded = {"text_ids", "text_hidden", "text_mask"} & batch.tensors.keys()
-    parts = []
-    for rows in lengths.argsort(stable=True).tensor_split(num_parts):
-        part, longest = batch.rows(rows), int(lengths[rows].max())
-        parts.append(Batch({**part.tensors, **{name: part[name][:, :longest] for name in padded}}))
-    return parts

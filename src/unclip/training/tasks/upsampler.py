@@ -99,8 +99,17 @@ class UpsamplerSamples:
         items, _, skipped = read_items(self.source, request.indices)
         crops = [self._crop(item.pixels, generator) for item, generator in zip(items, request.generators, strict=True)]
         large, small = (np.stack(side) for side in zip(*crops, strict=True))
-        low_res, augmentation = self._damage(from_uint8(small), request)
-        tensors = {"pixels": torch.from_numpy(large), "low_res": low_res, "augmentation": augmentation}
+        low_res, draw = from_uint8(small), request.uniform(3).T
+        # Random damage, then Gaussian noise of a random level.
+        if task.degradation == "bsr":
+            low_res = degrade(low_res, request.generators)
+        else:
+            sigma = draw[0] * task.blur_sigma
+            blurred = blur(low_res, sigma, sigma, torch.zeros_like(sigma), BLUR_TAPS)
+            low_res = torch.where((draw[1] < task.blur_prob)[:, None, None, None], blurred, low_res)
+        level = draw[2] * task.max_augmentation
+        low_res = low_res + level[:, None, None, None] * request.noise(low_res.shape[1:])
+        tensors = {"pixels": torch.from_numpy(large), "low_res": low_res, "augmentation": level}
         return Batch({**tensors, **draw_step(request, task, (3, task.crop_size, task.crop_size))}, skipped)
 
     def _crop(self, pixels: Mapping[int, np.ndarray], generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -119,15 +128,3 @@ class UpsamplerSamples:
         padded = np.pad(pixels[model.low_res_size], ((margin, margin), (margin, margin), (0, 0)), "edge")
         large = cut(pixels[model.image_size], y * factor, x * factor, self.task.crop_size)
         return large, cut(padded, y, x, size + 2 * margin)
-
-    def _damage(self, low_res: Tensor, request: Request) -> tuple[Tensor, Tensor]:
-        """Add random damage, then Gaussian noise of a random level; returns the level for the network."""
-        draw = request.uniform(3).T
-        if self.task.degradation == "bsr":
-            low_res = degrade(low_res, request.generators)
-        else:
-            sigma = draw[0] * self.task.blur_sigma
-            blurred = blur(low_res, sigma, sigma, torch.zeros_like(sigma), BLUR_TAPS)
-            low_res = torch.where((draw[1] < self.task.blur_prob)[:, None, None, None], blurred, low_res)
-        augmentation = draw[2] * self.task.max_augmentation
-        return low_res + augmentation[:, None, None, None] * request.noise(low_res.shape[1:]), augmentation
