@@ -8,11 +8,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, Positiv
 
 from unclip.clip import ClipConfig
 from unclip.config import Config
+from unclip.diffusion import Weighting
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-Weighting = Literal["uniform", "min_snr", "p2"]
 Precision = Literal["bfloat16", "float16", "float32"]
 Strategy = Literal["ddp", "fsdp", "fsdp_zero2"]
 TrackerName = Literal["tensorboard", "wandb"]

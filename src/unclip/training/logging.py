@@ -223,8 +223,8 @@ class Reporter:
             self.last_line = elapsed
             self._say(f"step {report.step}  {report.images_seen:,} images  {text}")
 
-    def note(self, text: str) -> None:
-        if not self.quiet:
+    def note(self, *texts: str) -> None:
+        for text in () if self.quiet else texts:
             self._say(text)
 
     def damaged(self, names: Sequence[str]) -> None:

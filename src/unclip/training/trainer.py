@@ -62,14 +62,12 @@ def train(
             stack.callback(reporter.close)
             if start.images_seen >= config.num_images:
                 notes.append(f"is finished with {start.images_seen:,} images; a larger num_images goes on.")
-            for note in notes:
-                reporter.note(note)
+            reporter.note(*notes)
             settings = config.model_dump(mode="json")
             trainer.log = cluster.on_rank_zero(lambda: RunLog(folder, start.step, config.trackers, settings))
             if trainer.log is not None:
                 stack.callback(trainer.log.close)
-                for note in trainer.log.notes:
-                    reporter.note(note)
+                reporter.note(*trainer.log.notes)
             cluster.on_rank_zero(lambda: atomic_write(folder / "config.json", config.model_dump_json(indent=2) + "\n"))
             if trainer.run(folder, reporter, deadline, stopped) and advice:
                 reporter.note(advice)
@@ -122,8 +120,7 @@ class Trainer:
             except NotFiniteError:
                 # The steps since then were skipped and changed no weight.
                 state.position = state.last_finite
-                for note in state.set_aside_later(out):
-                    reporter.note(note)
+                reporter.note(*state.set_aside_later(out))
                 # A run that never had a finite step has nothing to keep.
                 if state.position != start:
                     self.save(out)
@@ -131,8 +128,7 @@ class Trainer:
             self.save(out)
         if self.cluster.any(bool(flag)):
             flag.name = flag.name or "stopped"
-            images_seen = state.position.images_seen
-            reporter.note(f"{flag.name}: saved at {images_seen:,} images; the same command resumes.")
+            reporter.note(f"{flag.name}: saved at {state.position.images_seen:,} images; the same command resumes.")
             return False
         self.preview()
         reporter.end(state.position, out, self.feed)

@@ -63,7 +63,7 @@ class ClipTask(Task):
 
     def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
         """Compare every picture with the texts of all processes and parts."""
-        scale = logit_scale(network)
+        scale = unwrap(network).get_parameter("logit_scale")
         if "image_gradient" not in rows:
             return _contrast(gather(rows["image"]), gather(rows["text"]), scale)
         # The value is that of the whole batch; the gradient is the one that `prepare` found.
@@ -84,7 +84,7 @@ class ClipTask(Task):
             towers = [self.forward(network, part) for part in parts]
         torch.clear_autocast_cache()  # weights that were cast here have no gradient
         image, text = (torch.cat([rows[name] for rows in towers]).requires_grad_() for name in ("image", "text"))
-        scale = logit_scale(network).detach().requires_grad_()
+        scale = unwrap(network).get_parameter("logit_scale").detach().requires_grad_()
         loss, metrics = _contrast(gather(image), gather(text), scale)
         gradients = torch.autograd.grad(loss, (image, text, scale))
         whole = {"scale_gradient": gradients[2], "whole_loss": loss.detach(), "top1": torch.tensor(metrics["top1"])}
@@ -105,13 +105,6 @@ class ClipTask(Task):
 
 PREPARED = ("image_gradient", "text_gradient", "scale_gradient", "whole_loss", "top1")
 """Tensors that `ClipTask.prepare` adds to a part."""
-
-
-def logit_scale(network: nn.Module) -> Tensor:
-    """Return CLIP's temperature, also of a network that is wrapped for several processes."""
-    clip = unwrap(network)
-    assert isinstance(clip, Clip), type(clip)
-    return clip.logit_scale
 
 
 def _contrast(image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -67,20 +67,16 @@ def caption_notes(pictures: PictureSet, location: str, *, is_required: bool = Tr
     return (f"{missing:,} of {count:,} pictures have no caption; their text is empty.",) if missing else ()
 
 
-class ReadItems(NamedTuple):
-    """Samples that could be read."""
+def read_items(
+    pictures: PictureSet, indices: Sequence[int] | np.ndarray
+) -> tuple[list[Item], np.ndarray, tuple[str, ...]]:
+    """Read the samples of these numbers; the next readable one takes the place of each that is damaged.
 
-    items: list[Item]
-    indices: np.ndarray
-    """Their numbers: the requested ones, but for damaged samples those of the next readable neighbours."""
-    skipped: tuple[str, ...]
-
-
-def read_items(pictures: PictureSet, indices: Sequence[int] | np.ndarray) -> ReadItems:
-    """Read the samples of these numbers; a damaged one is named, and the next one takes its place."""
+    Returns the samples, their numbers, and a line for each that is damaged.
+    """
     read = [item_or_next(pictures, int(index)) for index in indices]
     skipped = tuple(name for _, _, names in read for name in names)
-    return ReadItems([item for item, _, _ in read], np.array([index for _, index, _ in read], np.int64), skipped)
+    return [item for item, _, _ in read], np.array([index for _, index, _ in read], np.int64), skipped
 
 
 def stack_pixels(items: Sequence[Item], image_size: int) -> Tensor:
@@ -141,7 +137,7 @@ def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int |
     parts = []
     with clip_precision(encoder.device):
         for start in range(0, len(chosen), EMBED_BATCH):
-            items = read_items(pictures, chosen[start : start + EMBED_BATCH]).items
+            items, _, _ = read_items(pictures, chosen[start : start + EMBED_BATCH])
             pixels = from_uint8(stack_pixels(items, encoder.clip.config.image_size)).to(encoder.device)
             parts.append(encoder.encode_image(pixels).cpu())
     return Embeddings.of_table(torch.cat(parts))

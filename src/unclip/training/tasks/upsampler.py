@@ -70,7 +70,7 @@ class UpsamplerTask(DiffusionTask):
         model, pictures = self.task.model, cast(PictureSet, self.samples.source)
         chosen = np.linspace(0, len(pictures) - 1, min(NUM_PREVIEWS, len(pictures))).astype(int)
         size = min(model.image_size, PREVIEW_SIZE)
-        items = read_items(pictures, chosen).items
+        items, _, _ = read_items(pictures, chosen)
 
         def middle(image_size: int, side: int) -> Tensor:
             start = (image_size - side) // 2
