@@ -25,7 +25,7 @@ BUDGETS = {
     "model": 1_740,
     "pipelines": 4_410,
     "evaluate": 2_320,
-    "training": 4_230,
+    "training": 4_220,
     "recipes": 2_000,
     "bench": 1_240,
     "cli": 2_420,
