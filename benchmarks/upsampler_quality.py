@@ -54,7 +54,7 @@ def measure(
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for index in range(min(arguments.num_images, len(large))):
         truth, low_res = (from_uint8(pictures.images[index : index + 1]) for pictures in (large, small))
-        for kind, given in (("clean", low_res), ("damaged", degrade(low_res, seeded(0, index)))):
+        for kind, given in (("clean", low_res), ("damaged", degrade(low_res, [seeded(0, index)]))):
             values[kind, "bicubic"].append(decibels(resize(given, 1024), truth))
             for num_steps in arguments.num_steps:
                 settings = stage.defaults.replace(num_steps=num_steps)

@@ -25,7 +25,7 @@ BUDGETS = {
     "model": 1_700,
     "pipelines": 4_070,
     "evaluate": 2_250,
-    "training": 4_530,
+    "training": 4_230,
     "recipes": 1_890,
     "bench": 1_200,
     "cli": 2_150,

@@ -1,6 +1,6 @@
 """Our training step on tensors in memory, as the peers train. Knows tasks and the loop's step; no files and no CLIP."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from unclip.checkpoint import Storage
 from unclip.diffusion import make_schedule
 from unclip.images import from_uint8
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig
-from unclip.runtime import resolve_device
+from unclip.runtime import forked_random_state, resolve_device
 from unclip.training import (
     Batch,
     Cluster,
@@ -25,7 +25,7 @@ from unclip.training import (
     Trainer,
 )
 from unclip.training.logging import StepReport
-from unclip.training.tasks.common import denoising_losses, draw_times, seeded_network
+from unclip.training.tasks.common import denoising_losses, draw_times
 
 __all__ = ["our_steps"]
 
@@ -104,7 +104,9 @@ class MemoryTask(Task):
         self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
     def build(self) -> nn.Module:
-        return seeded_network(_builder(self.task.model), 0)
+        model = self.task.model
+        with forked_random_state(0):
+            return Prior(model) if isinstance(model, PriorConfig) else Decoder(model)
 
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         names = {"text_embedding", "text_hidden", "text_mask"}
@@ -120,10 +122,6 @@ class MemoryTask(Task):
 
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:
         raise AssertionError("a measured network is not kept")
-
-
-def _builder(model: PriorConfig | DecoderConfig) -> Callable[[], nn.Module]:
-    return (lambda: Prior(model)) if isinstance(model, PriorConfig) else (lambda: Decoder(model))
 
 
 def _width(model: PriorConfig | DecoderConfig) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from unclip.checkpoint import LazyTensor, load_tensors, read_metadata, save_module, save_tensors
 from unclip.models import Prior, prior_preset
-from unclip.training.averages import Snapshot, reconstruct, save_snapshot
+from unclip.training.averages import Profile, load_snapshots, reconstruct, save_snapshot
 
 Program = Callable[..., Any]
 
@@ -24,13 +24,12 @@ def run(tmp_path: Path) -> Path:
     for images in (100, 200, 300):
         for width in (0.05, 0.1):
             tensors = {name: LazyTensor.of(torch.randn_like(tensor)) for name, tensor in network.state_dict().items()}
-            save_snapshot(folder, Snapshot(images, width, tensors))
+            save_snapshot(folder, Profile(images, width), tensors)
     return folder
 
 
 def test_it_writes_a_stage_that_a_pipeline_opens(unclip: Program, run: Path, tmp_path: Path) -> None:
     from unclip.model.folder import open_network
-    from unclip.training.averages import load_snapshots
 
     done = unclip("ema", run, "--sigma-rel", "0.08", "-o", tmp_path / "long.safetensors")
     assert (done.code, done.err) == (0, "")
@@ -40,7 +39,7 @@ def test_it_writes_a_stage_that_a_pipeline_opens(unclip: Program, run: Path, tmp
     }
     opened = open_network(tmp_path / "long.safetensors", "prior")
     assert opened.config == prior_preset("tiny")
-    expected = reconstruct(load_snapshots(run), 0.08, 300)
+    expected, _ = reconstruct(load_snapshots(run), Profile(300, 0.08))
     found = load_tensors(tmp_path / "long.safetensors").tensors
     assert found.keys() == expected.keys() == Prior(prior_preset("tiny")).state_dict().keys()
     assert all(torch.equal(found[name], lazy.read()) for name, lazy in expected.items())

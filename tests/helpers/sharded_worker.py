@@ -17,7 +17,6 @@ from unclip.nn import TransformerBlock
 from unclip.training import Cluster, Position, Task, TrainConfig, Trainer, init_cluster, make_task
 from unclip.training.distributed import full_tensor, is_sharded
 from unclip.training.state import TrainState
-from unclip.training.trainer import open_task
 
 
 def main(path: Path, out: Path) -> None:
@@ -39,7 +38,7 @@ def embeds_in_the_first_process(config: TrainConfig, cluster: Cluster) -> Task:
     with register_module_forward_hook(
         lambda module, inputs, result: calls.append(1) if isinstance(module, TransformerBlock) else None
     ):
-        task = open_task(config, cluster)
+        task = Trainer.open(config, cluster).task
     assert bool(calls) == cluster.is_rank_zero, calls
     assert task.embedded is not None
     expected = make_task(config, cluster.device).embedded
@@ -55,8 +54,7 @@ def builds_in_the_first_process(task: Task, cluster: Cluster) -> None:
         devices.append(next(network.parameters()).device.type)
         return network
 
-    network = cluster.build(make, "fsdp")
-    cluster.copy(network, make, "fsdp")
+    cluster.build(make, "fsdp", num_copies=1)
     assert devices == (["cpu", "meta", "meta"] if cluster.is_rank_zero else ["meta", "meta"]), devices
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from unclip.clip import clip_preset
 from unclip.errors import InputError
+from unclip.model.families import build_on_meta
 from unclip.models import count_parameters
 from unclip.recipes import Circumstances, TrainingStage, choose, planned_minutes
 from unclip.recipes.choose import defaults_of, with_length
 from unclip.training import TrainConfig
 from unclip.training.config import TaskConfig
-from unclip.training.plan.cost import network_of
 
 TWO_CORES, GPU = 4e11, 3e14
 GIVEN = Circumstances(
@@ -33,7 +33,7 @@ def minutes_of(given: Circumstances) -> list[float]:
 
 @cache
 def parameters(task: TaskConfig) -> int:
-    return count_parameters(network_of(task))
+    return count_parameters(build_on_meta(task.model))
 
 
 def parameters_of(given: Circumstances) -> int:

@@ -11,10 +11,10 @@ from unclip.cli.plan import duration
 from unclip.clip import TextImageEncoder, clip_preset
 from unclip.config import override
 from unclip.errors import ConfigError
+from unclip.model.families import build_on_meta
 from unclip.models import count_parameters
 from unclip.recipes import RECIPES, frozen_clip, get_recipe, num_pictures, prepare_smoke
 from unclip.training import Plan, make_plan
-from unclip.training.plan.cost import network_of
 
 LARGE = sorted(name for name in RECIPES if not name.startswith("emoji/"))
 PLANNED = re.compile(r"Planned: (\d+) x (\w+), (.*)\.$", re.MULTILINE)
@@ -84,7 +84,7 @@ def test_smoke_keeps_the_paths_and_shrinks_the_sizes(name: str) -> None:
     kept = {"prediction_type", "schedule", "dropout", "learned_variance", "noise_conditioning", "conditioning"}
     for field in kept & set(type(full.task.model).model_fields):
         assert getattr(smoke.task.model, field) == getattr(full.task.model, field)
-    assert count_parameters(network_of(smoke.task)) < 1_000_000
+    assert count_parameters(build_on_meta(smoke.task.model)) < 1_000_000
 
 
 def test_smoke_makes_its_inputs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,8 +124,8 @@ def test_pictures_without_an_embedding_are_skipped_where_that_is_allowed(
             make_task(changed(config, missing_share=share), ALONE.device)
     task = make_task(changed(config, missing_share=0.2), ALONE.device)
     assert "1 of 5 pictures are skipped: no embedding." in task.notes
-    found = read_items(task.samples.source, [3, 4])
-    assert (found.indices.tolist(), found.skipped) == ([3, 0], ("00004 has no embedding",))
+    _, indices, skipped = read_items(task.samples.source, [3, 4])
+    assert (indices.tolist(), skipped) == ([3, 0], ("00004 has no embedding",))
     with pytest.raises(DataError, match=r"no embedding of x and 0 more of 1 samples; embed these"):
         EmbeddingSet.open(tmp_path / "embeddings").find(["x"], 1.0)
 

@@ -37,16 +37,16 @@ def test_the_exponent_solves_the_equation_of_the_width() -> None:
 @pytest.mark.parametrize("width", [0.0, -0.1, 0.29, math.inf])
 def test_widths_that_no_profile_has_are_refused(width: float) -> None:
     with pytest.raises(ConfigError, match=r"is no width of an average; give one above 0 and below 0\.2887"):
-        AverageRule("power", sigma_rel=(0.1, width))
+        AverageRule(sigma_rel=(0.1, width))
     with pytest.raises(ConfigError, match="a power-function average needs a width"):
-        AverageRule("power")
+        AverageRule()
 
 
 def test_each_batch_counts_as_the_power_function_over_its_time() -> None:
     """Step k of n weighs (k/n)^(gamma+1) - ((k-1)/n)^(gamma+1): the integral of the profile, so sums are exact."""
     values = torch.randn(60, dtype=torch.float64)
     edges = torch.arange(61, dtype=torch.float64) / 60
-    for width, found in zip(WIDTHS, average(values, AverageRule("power", sigma_rel=WIDTHS), 7), strict=True):
+    for width, found in zip(WIDTHS, average(values, AverageRule(sigma_rel=WIDTHS), 7), strict=True):
         share = (edges ** (power_exponent(width) + 1)).diff()
         assert found == pytest.approx(float((share * values).sum()), abs=1e-12)
 
@@ -54,14 +54,14 @@ def test_each_batch_counts_as_the_power_function_over_its_time() -> None:
 def test_the_deviation_of_the_profile_is_the_width() -> None:
     """Of the time that a weight was seen at: averages of t and of t squared give its variance, up to 1 / n."""
     time = torch.arange(1, 4001, dtype=torch.float64) / 4000
-    rule = AverageRule("power", sigma_rel=WIDTHS)
+    rule = AverageRule(sigma_rel=WIDTHS)
     for width, mean, square in zip(WIDTHS, average(time, rule, 1), average(time**2, rule, 1), strict=True):
         assert math.sqrt(square - mean**2) == pytest.approx(width, rel=1e-3)
 
 
 def test_an_average_is_frozen_and_moves_by_one_minus_the_decay() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    averages = Averages([copy.deepcopy(network)], AverageRule("classic", half_life=100.0))
+    averages = Averages([copy.deepcopy(network)], AverageRule(half_life=100.0))
     before = network[0].weight.detach().clone()
     with torch.no_grad():
         for tensor in network.state_dict().values():

@@ -11,14 +11,14 @@ def test_it_halves_at_once_and_doubles_after_2000_finite_steps() -> None:
     scale = LossScale()
     assert scale.value == 65536
     for _ in range(1999):
-        scale = scale.after(finite=True)
+        scale = scale.after(is_finite=True)
     assert scale == (65536, 1999)
-    assert scale.after(finite=True) == (131072, 0)
-    assert scale.after(finite=False) == (32768, 0)
+    assert scale.after(is_finite=True) == (131072, 0)
+    assert scale.after(is_finite=False) == (32768, 0)
 
 
 def test_two_numbers_are_all_that_a_checkpoint_needs() -> None:
-    scale = LossScale().after(finite=False).after(finite=True)
+    scale = LossScale().after(is_finite=False).after(is_finite=True)
     assert LossScale(*json.loads(json.dumps(scale))) == scale
 
 

@@ -19,7 +19,7 @@ from unclip.training.memory import checkpoint_activations, sharded_blocks
 from unclip.training.optimizer import Optimizers, make_optimizers
 
 CONFIG = OptimizerConfig(learning_rate=1e-2)
-RULE = AverageRule("power", sigma_rel=(0.05, 0.1))
+RULE = AverageRule(sigma_rel=(0.05, 0.1))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from unclip.training import (
 )
 from unclip.training.config import TaskConfig
 from unclip.training.optimizer import make_optimizers
-from unclip.training.plan.cost import count_state, count_step_cost, optimizer_bytes
+from unclip.training.plan.cost import count_flops_per_image, count_state, count_step_cost
 
 DECODER = DecoderConfig(
     image_size=16,
@@ -66,12 +66,13 @@ def test_state_is_that_of_a_real_step() -> None:
 
 
 def test_muon_keeps_one_number_for_a_weight_of_a_matrix() -> None:
-    network, config = Prior(PRIOR), OptimizerConfig(learning_rate=1e-3, name="muon")
-    optimizers = make_optimizers(network, config)
+    muon = OptimizerConfig(learning_rate=1e-3, name="muon")
+    network, config = Prior(PRIOR), run_of(PriorTaskConfig(model=PRIOR, clip="clip"), optimizer=muon)
+    optimizers = make_optimizers(network, config.optimizer)
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizers.step()
-    assert optimizer_bytes(network, config) == bytes_of(list(optimizers.tensors().values()))
+    assert count_state(network, config).optimizer == bytes_of(list(optimizers.tensors().values()))
 
 
 def test_two_power_averages_take_twice_the_room_of_a_classic_one() -> None:
@@ -117,14 +118,14 @@ def test_training_takes_three_forward_passes_and_checkpointing_a_fourth() -> Non
             torch.randn(1, 10, 16, requires_grad=True),
         ).sum().backward()
     sinusoids = 2 * PRIOR.width**2  # Time steps have no gradient.
-    assert counter.get_total_flops() == cost.flops_per_image(checkpointing=False) - sinusoids
-    assert cost.flops_per_image(checkpointing=True) == 4 * cost.forward_flops
+    assert counter.get_total_flops() == cost.flops_per_image - sinusoids
+    assert count_flops_per_image(config.replace(activation_checkpointing=True)) == 4 * cost.forward_flops
 
 
 def test_self_conditioning_costs_a_forward_pass_in_its_share_of_steps() -> None:
     model = PRIOR.replace(self_conditioning=True)
     cost = count_step_cost(run_of(PriorTaskConfig(model=model, clip="clip", self_conditioning_prob=0.25)))
-    assert cost.flops_per_image(checkpointing=False) == 3.25 * cost.forward_flops
+    assert cost.flops_per_image == 3.25 * cost.forward_flops
 
 
 def test_a_frozen_clip_is_paid_once_a_step_or_once_a_picture_or_not_at_all() -> None:
@@ -157,5 +158,6 @@ def test_a_frozen_clip_is_paid_once_a_step_or_once_a_picture_or_not_at_all() -> 
 )
 def test_every_task_is_counted(task: TaskConfig) -> None:
     half, full = (count_step_cost(run_of(task, precision=precision)) for precision in ("bfloat16", "float32"))
-    assert 0 < half.saved(4, checkpointing=True) < half.saved(4, checkpointing=False) < full.saved(4, False)
+    saved = half.saved_per_image
+    assert 0 < saved.checkpointed < saved.everything < full.saved_per_image.everything
     assert (half.state.half_copies, full.state.half_copies) == (half.state.gradients // 2, 0)

@@ -24,10 +24,10 @@ def test_a_picture_without_an_embedding_gives_way_to_a_whole_other_sample(tmp_pa
     pictures = open_pictures(tmp_path, [16], cache=False)
     stored = EmbeddingSet.open(tmp_path)
     embeddings = Embeddings.of_shards(stored, stored.find(pictures.keys))
-    found = read_items(EmbeddedPictures(pictures, embeddings), [1, 2])
-    assert found.skipped == (f"{KEYS[2]} has no embedding",)
-    assert [item.key for item in found.items] == [KEYS[1], KEYS[3]]
-    assert [int(item.pixels[16][0, 0, 0]) for item in found.items] == [10, 30]
-    assert torch.equal(embeddings(found.indices), torch.from_numpy(rows[[1, 3]]))
+    items, indices, skipped = read_items(EmbeddedPictures(pictures, embeddings), [1, 2])
+    assert skipped == (f"{KEYS[2]} has no embedding",)
+    assert [item.key for item in items] == [KEYS[1], KEYS[3]]
+    assert [int(item.pixels[16][0, 0, 0]) for item in items] == [10, 30]
+    assert torch.equal(embeddings(indices), torch.from_numpy(rows[[1, 3]]))
     with pytest.raises(DataError, match=rf"{KEYS[2]} has no image embedding"):
         embeddings(np.array([2]))

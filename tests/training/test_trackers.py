@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def records(path: Path) -> Iterator[bytes]:
             place += 32768 - place % 32768
             continue
         length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        if place + 7 + length > len(content):
+            return
         whole += content[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
@@ -51,9 +54,14 @@ def history(path: Path) -> tuple[list[dict[str, float]], dict[str, object], str]
     """Numbers of each step, the configuration and the id, from the file of an offline run."""
     from wandb.proto.wandb_internal_pb2 import Record
 
+    # `finish` returns before the service of wandb has written the last records, of which the exit is one.
+    deadline, written = time.monotonic() + 60.0, list[Record]()
+    while not any(record.WhichOneof("record_type") == "exit" for record in written):
+        assert time.monotonic() < deadline, f"{path} has {len(written)} records and no exit"
+        time.sleep(0.05)
+        written = [Record.FromString(content) for content in records(path)]
     steps, config, identity = [], {}, ""
-    for content in records(path):
-        record = Record.FromString(content)
+    for record in written:
         if record.WhichOneof("record_type") == "history":
             values = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
             steps.append({name: json.loads(value) for name, value in values.items()})
@@ -67,7 +75,7 @@ def history(path: Path) -> tuple[list[dict[str, float]], dict[str, object], str]
 def test_weights_and_biases_offline_keeps_numbers_pictures_settings_and_one_run(tmp_path: Path) -> None:
     run(tmp_path, "wandb", 0, range(1, 5))
     run(tmp_path, "wandb", 2, range(3, 6))
-    files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
+    files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     (first, config, identity), (second, _, other) = map(history, files)
     numbers = ("_step", "loss", "grad_norm", "images_seen")
     assert [[step[name] for name in numbers] for step in first] == [[k, 1 / k, k, 8 * k] for k in (1, 2, 3, 4)]
@@ -99,11 +107,14 @@ def test_what_is_not_installed_is_a_note_or_an_error_before_training(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    opened, notes = open_trackers(("tensorboard",), tmp_path, 0)
+    opened, notes = open_trackers(("tensorboard",), tmp_path, 0, {})
     assert opened == []
     assert notes == ["tensorboard is not installed, so log.jsonl is all there is; pip install 'unclip[train]'."]
-    with pytest.raises(DependencyError, match=r"^trackers has wandb, which is not installed; pip install"):
-        open_trackers(("tensorboard", "wandb"), tmp_path, 0)
+    with pytest.raises(DependencyError, match=r"^trackers=wandb needs wandb; run: pip install 'unclip\[train\]'$"):
+        open_trackers(("tensorboard", "wandb"), tmp_path, 0, {})
+    with pytest.raises(DependencyError, match=r"^trackers=wandb needs wandb"):
+        RunLog(tmp_path, 0, ("tensorboard", "wandb"), {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_log_keeps_the_steps_up_to_the_checkpoint_and_goes_on(tmp_path: Path) -> None:
@@ -121,7 +132,7 @@ def test_the_log_keeps_the_steps_up_to_the_checkpoint_and_goes_on(tmp_path: Path
 def test_damaged_samples_stand_in_the_line_of_their_step(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0, ())
     log.write(StepReport(1, 8, 0.5, {"skipped": 0.0}, 0.1, ("00000.tar: cat is cut short",)))
-    log.write(StepReport(2, 16, 0.5, {"skipped": 0.0}, 0.1).with_metrics({"held_out_loss": 0.4}))
+    log.write(StepReport(2, 16, 0.5, {"skipped": 0.0, "held_out_loss": 0.4}, 0.1))
     log.close()
     first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert (first["damaged"], first["skipped"]) == (["00000.tar: cat is cut short"], 0.0)

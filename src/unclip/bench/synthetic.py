@@ -28,7 +28,7 @@ from unclip.training.tasks import ClipTask, DecoderTask, PriorTask, UpsamplerTas
 from unclip.training.tasks.clip import ClipSamples
 from unclip.training.tasks.decoder import DecoderSamples
 from unclip.training.tasks.prior import PriorSamples
-from unclip.training.tasks.samples import Embeddings, Texts
+from unclip.training.tasks.samples import Captions, Embeddings, TextReader
 from unclip.training.tasks.upsampler import UpsamplerSamples
 
 NUM_SAMPLES = 64
@@ -43,23 +43,23 @@ def synthetic_trainer(config: TrainConfig, cluster: Cluster) -> Trainer:
 
 def synthetic_task(config: TrainConfig, device: torch.device) -> Task:
     """Make the task of `config` on noise."""
-    task, seed = config.task, config.seed
+    task = config.task
     match task:
         case ClipTaskConfig(model=clip):
             samples = ClipSamples(NoisePictures(clip.image_size), noise_tokens(clip), task)
-            return ClipTask(task, seed, device, samples, None)
+            return ClipTask(task, config.seed, samples, None)
         case PriorTaskConfig(model=prior):
             table, width = _table(prior.embedding_dim), prior.text_dim or prior.embedding_dim
             texts = noise_texts(prior.text_embedding_dim or prior.embedding_dim, text_length(prior), width)
-            return PriorTask(task, seed, device, PriorSamples(NoisePictures(), table, texts, task), table, None)
+            return PriorTask(config, task, device, PriorSamples(NoisePictures(), table, texts, task), table)
         case DecoderTaskConfig(model=decoder):
             texts = noise_texts(decoder.embedding_dim, text_length(decoder), decoder.text_dim)
             pictures, table = NoisePictures(decoder.image_size), _table(decoder.embedding_dim)
             drawn = DecoderSamples(pictures, table, texts if decoder.text_dim else None, task)
-            return DecoderTask(task, seed, device, drawn, None)
+            return DecoderTask(config, task, device, drawn, table)
         case UpsamplerTaskConfig(model=upsampler):
             pictures = NoisePictures(upsampler.image_size, upsampler.low_res_size)
-            return UpsamplerTask(task, seed, device, UpsamplerSamples(pictures, task))
+            return UpsamplerTask(config, task, device, UpsamplerSamples(pictures, task))
 
 
 class Ready:
@@ -102,10 +102,10 @@ class NoisePictures:
         return Item(key=str(index), pixels=pixels, captions=self.captions(index))
 
 
-def noise_texts(embedding_dim: int, length: int, width: int) -> Texts:
+def noise_texts(embedding_dim: int, length: int, width: int) -> TextReader:
     """Make features of texts that all have `length` tokens; without tokens the embedding alone."""
 
-    def texts(indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[str, Tensor]:
+    def texts(indices: Sequence[int], captions: Captions, chosen: Sequence[int]) -> dict[str, Tensor]:
         rows, generator = len(indices), seeded(0)
         tensors = {"text_embedding": torch.randn(rows, embedding_dim, generator=generator)}
         if length:
@@ -119,10 +119,10 @@ def noise_texts(embedding_dim: int, length: int, width: int) -> Texts:
     return texts
 
 
-def noise_tokens(clip: ClipConfig) -> Texts:
+def noise_tokens(clip: ClipConfig) -> TextReader:
     """Make ids of texts that fill CLIP's context."""
 
-    def texts(indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[str, Tensor]:
+    def texts(indices: Sequence[int], captions: Captions, chosen: Sequence[int]) -> dict[str, Tensor]:
         ids = torch.randint(0, clip.end_token, (len(indices), clip.context_length), generator=seeded(0))
         ids[:, -1] = clip.end_token
         return {"text_ids": ids, "text_length": torch.full((len(indices),), clip.context_length)}

@@ -13,6 +13,7 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
 from unclip.machine import Machine, describe_machine
+from unclip.model.families import build_on_meta
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig, count_parameters
 from unclip.runtime import resolve_device
 from unclip.training import (
@@ -25,7 +26,7 @@ from unclip.training import (
     UpsamplerTaskConfig,
 )
 from unclip.training.config import TaskConfig
-from unclip.training.plan.cost import count_flops_per_image, network_of
+from unclip.training.plan.cost import count_flops_per_image
 
 SYNTHETIC = "synthetic"
 CROPS = 4
@@ -109,7 +110,7 @@ def bench_train(config: TrainConfig, *, device: str = "auto", repeats: int = 3) 
     seconds = median(measurement.seconds)
     return TrainReport(
         name=config.name,
-        num_parameters=count_parameters(network_of(config.task)),
+        num_parameters=count_parameters(build_on_meta(config.task.model)),
         batch=config.batch_size,
         micro_batch_size=config.micro_batch_size or config.batch_size,
         precision=config.precision,

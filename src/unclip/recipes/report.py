@@ -14,6 +14,7 @@ from PIL import Image
 from unclip.data import load_shards
 from unclip.files import atomic_write
 from unclip.metrics import COSINE_FIGURES
+from unclip.model.families import build_on_meta
 from unclip.models import count_parameters
 from unclip.pipelines import UnClip
 from unclip.pipelines.options import Progress
@@ -22,7 +23,6 @@ from unclip.recipes.own_data import problems_of, read_check
 from unclip.recipes.series import SeriesProgress, TrainingStage
 from unclip.report import Line, Report
 from unclip.training.feed import held_out
-from unclip.training.plan.cost import network_of
 
 COLUMNS = ("stage", "parameters", "steps", "pictures seen", "minutes", "training loss", "held-out loss",
            "without average")  # fmt: skip
@@ -153,7 +153,7 @@ def _stage_rows(stages: Sequence[TrainingStage], out: Path) -> list[dict[str, An
         last = log[-max(1, round(LAST_SHARE * len(log))) :]
         row = (
             stage.name,
-            count_parameters(network_of(stage.config.task)),
+            count_parameters(build_on_meta(stage.config.task.model)),
             len(log),
             int(log[-1]["images_seen"]) if log else 0,
             round(progress.of(stage.name).seconds / 60.0, 2),

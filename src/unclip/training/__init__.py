@@ -13,8 +13,7 @@ from unclip.training.config import (
 from unclip.training.distributed import Cluster, init_cluster
 from unclip.training.feed import Feed
 from unclip.training.fit import check_run
-from unclip.training.plan.gpus import GPUS, Gpu, get_gpu
-from unclip.training.plan.plan import Disk, Memory, Plan, make_plan
+from unclip.training.plan.plan import GPUS, Disk, Gpu, Memory, Plan, get_gpu, make_plan
 from unclip.training.state import Position
 from unclip.training.stop import StopFlag, stop_on_signal
 from unclip.training.task import Batch, Request, Samples, Task, TaskLoss

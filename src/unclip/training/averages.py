@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unclip.checkpoint import LazyTensor, open_weights, read_metadata, save_tensors, write_tensors
+from unclip.checkpoint import LazyTensor, open_weights, read_metadata, write_tensors
 from unclip.errors import CheckpointError, ConfigError, InputError
 from unclip.training.config import TrainConfig
 
@@ -18,6 +18,8 @@ RAMP_UP = 0.1
 WIDEST = 12**-0.5
 """Width of the widest profile, that of exponent 0: it is uniform, with this deviation as a share of the time."""
 FOLDER = "averages"
+Tensors: TypeAlias = Mapping[str, LazyTensor]
+"""The state of a network by name."""
 
 
 class Averages:
@@ -46,32 +48,30 @@ class Averages:
 
 @dataclass(frozen=True)
 class AverageRule:
-    """How far averages move towards the weights after each step."""
+    """How far averages move towards the weights after each step.
 
-    kind: Literal["classic", "power"]
-    """One average with a half-life, or a power-function average for each width."""
+    There is one classic average, or a power-function average for each width. Raises `ConfigError` for widths that no
+    profile has.
+    """
+
     half_life: float | None = None
     """Of the classic average, in images; at most a tenth of those seen."""
     sigma_rel: tuple[float, ...] = ()
     """Widths of the power-function averages, as shares of the images seen."""
 
     def __post_init__(self) -> None:
-        assert self.kind == "power" or self.half_life is not None, "a classic average has a half-life"
+        if self.half_life is None and not self.sigma_rel:
+            raise ConfigError("a power-function average needs a width; give ema_sigma_rel one, such as 0.05.")
         for width in self.sigma_rel:
             power_exponent(width)
-        if self.kind == "power" and not self.sigma_rel:
-            raise ConfigError("a power-function average needs a width; give ema_sigma_rel one, such as 0.05.")
 
     @classmethod
     def of(cls, config: TrainConfig) -> "AverageRule":
-        """Make the rule of a run; raises `ConfigError` for widths that no profile has."""
-        if config.ema == "classic":
-            return cls("classic", half_life=config.ema_images)
-        return cls("power", sigma_rel=config.ema_sigma_rel)
+        """Make the rule of a run."""
+        return cls(config.ema_images) if config.ema == "classic" else cls(sigma_rel=config.ema_sigma_rel)
 
     def __len__(self) -> int:
-        """The number of averages."""
-        return 1 if self.kind == "classic" else len(self.sigma_rel)
+        return len(self.sigma_rel) or 1
 
     # EDM2, section 3.1, in images: beta = (1 - batch / images)^(gamma + 1). The first batch replaces the average.
     def weights(self, batch_size: int, images_seen: int) -> tuple[float, ...]:
@@ -108,38 +108,27 @@ class Profile(NamedTuple):
     """Standard deviation of the profile, as a share of T; `power_exponent` makes gamma of it."""
 
 
-class Snapshot(NamedTuple):
-    """A power-function average as it was during a run."""
+def save_snapshot(folder: Path, profile: Profile, tensors: Tensors) -> Path:
+    """Write the average of a profile to `folder/averages/<images>-<width>.safetensors`, atomically; returns its path.
 
-    images_seen: int
-    sigma_rel: float
-    tensors: Mapping[str, LazyTensor]
-    """The state of the averaged network by name."""
-
-    @property
-    def profile(self) -> Profile:
-        """Of which weights it is the average."""
-        return Profile(self.images_seen, self.sigma_rel)
-
-
-def save_snapshot(folder: Path, snapshot: Snapshot, storage: Literal["float32", "bfloat16"] = "float32") -> Path:
-    """Write `folder/averages/<images>-<width>.safetensors`, atomically, and return its path."""
-    path = folder / FOLDER / f"{snapshot.images_seen:012d}-{snapshot.sigma_rel:g}.safetensors"
-    metadata = {"kind": "average", "images_seen": str(snapshot.images_seen), "sigma_rel": repr(snapshot.sigma_rel)}
-    save_tensors(path, {name: lazy.read() for name, lazy in snapshot.tensors.items()}, metadata, storage)
+    One tensor is in memory at a time.
+    """
+    path = folder / FOLDER / f"{profile.images_seen:012d}-{profile.sigma_rel:g}.safetensors"
+    metadata = {"images_seen": str(profile.images_seen), "sigma_rel": repr(profile.sigma_rel)}
+    write_tensors(path, tensors, {"kind": "average", "storage": "float32", **metadata})
     return path
 
 
-def load_snapshots(folder: Path) -> list[Snapshot]:
+def load_snapshots(folder: Path) -> dict[Profile, Tensors]:
     """Open what `save_snapshot` wrote to `folder`, oldest first, without reading tensors.
 
     Raises `CheckpointError` for a file that is damaged or of another kind.
     """
-    snapshots = []
+    snapshots: dict[Profile, Tensors] = {}
     for path in snapshot_files(folder):
         tensors, metadata = open_weights(path)
         try:
-            snapshots.append(Snapshot(int(metadata["images_seen"]), float(metadata["sigma_rel"]), tensors))
+            snapshots[Profile(int(metadata["images_seen"]), float(metadata["sigma_rel"]))] = tensors
         except (KeyError, ValueError):
             raise CheckpointError(f"{path} is no snapshot of an average; move it out of {FOLDER}/.") from None
     return snapshots
@@ -157,14 +146,14 @@ def snapshot_images(path: Path) -> int:
 
 
 class StageAverage(NamedTuple):
-    """What `average_stage` wrote."""
+    """An average that was made of stored ones."""
 
     images_seen: int
     """The moment that the average is of."""
     num_snapshots: int
     """Stored averages that it is made of."""
     error: float
-    """That of the profile, see `Fit`."""
+    """That of the profile, see `fit_profile`."""
 
 
 def average_stage(run: Path, sigma_rel: float, out: Path, images_seen: int | None = None) -> StageAverage:
@@ -178,9 +167,8 @@ def average_stage(run: Path, sigma_rel: float, out: Path, images_seen: int | Non
     if not snapshots:
         reason = "holds no stored averages" if run.is_dir() else "is no folder"
         raise InputError(f"{run} {reason}; give the folder of a run that was trained with --set ema=power.")
-    moment = max(s.images_seen for s in snapshots) if images_seen is None else images_seen
-    used = usable(snapshots, moment)
-    tensors = reconstruct(used, sigma_rel, moment)
+    moment = max(snapshots).images_seen if images_seen is None else images_seen
+    tensors, average = reconstruct(snapshots, Profile(moment, sigma_rel))
     # The stage beside the checkpoints is the file that is called as its kind.
     files = sorted(path for path in run.glob("*.safetensors") if read_metadata(path).get("kind") == path.stem)
     if len(files) != 1:
@@ -192,41 +180,35 @@ def average_stage(run: Path, sigma_rel: float, out: Path, images_seen: int | Non
             f"the averages in {run} are not of the network in {files[0].name}; keep those of one run."
         )
     write_tensors(out, tensors, stage.metadata | {"storage": "float32"})
-    error = fit_profile([snapshot.profile for snapshot in used], Profile(moment, sigma_rel)).error
-    return StageAverage(moment, len(used), error)
+    return average
 
 
-def usable(snapshots: Sequence[Snapshot], images_seen: int) -> list[Snapshot]:
-    """Select the snapshots up to a moment, oldest first; raises `InputError` if there is none."""
-    used = sorted((s for s in snapshots if s.images_seen <= images_seen), key=lambda s: s.profile)
-    if not used:
-        first = min((snapshot.images_seen for snapshot in snapshots), default=None)
-        reason = "there is none" if first is None else f"the first was taken at {first}"
-        raise InputError(f"no snapshot of an average up to images={images_seen}: {reason}; train with ema=power.")
-    return used
+def reconstruct(snapshots: Mapping[Profile, Tensors], wanted: Profile) -> tuple[dict[str, LazyTensor], StageAverage]:
+    """Average over another profile, from the snapshots up to its moment.
 
-
-def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, images_seen: int) -> dict[str, LazyTensor]:
-    """Average over the width `sigma_rel` as of `images_seen` images, from the snapshots until then.
-
-    float32, each tensor computed when it is read; tensors of integers are those of the newest snapshot. Raises
-    `InputError` if there is no snapshot, `CheckpointError` for snapshots of different networks, and `ConfigError` for
-    an impossible width.
+    float32, each tensor computed when it is read; tensors of integers are those of the newest snapshot. Raises as
+    `average_stage`.
     """
-    used = usable(snapshots, images_seen)
-    newest = used[-1]
-    for snapshot in used:
-        differing = _shapes(snapshot.tensors).items() ^ _shapes(newest.tensors).items()
+    profiles = sorted(profile for profile in snapshots if profile.images_seen <= wanted.images_seen)
+    if not profiles:
+        reason = f"the first was taken at {min(snapshots).images_seen}" if snapshots else "there is none"
+        raise InputError(
+            f"no snapshot of an average up to images={wanted.images_seen}: {reason}; train with ema=power."
+        )
+    newest = snapshots[profiles[-1]]
+    for profile in profiles:
+        differing = _shapes(snapshots[profile]).items() ^ _shapes(newest).items()
         if differing:
             raise CheckpointError(
-                f"the snapshots at {snapshot.images_seen} and {newest.images_seen} images are of "
+                f"the snapshots at {profile.images_seen} and {profiles[-1].images_seen} images are of "
                 f"different networks ({min(name for name, _ in differing)}); keep those of one run."
             )
-    weights = fit_profile([snapshot.profile for snapshot in used], Profile(images_seen, sigma_rel)).weights
-    return {name: _mix([snapshot.tensors[name] for snapshot in used], weights) for name in newest.tensors}
+    weights, error = fit_profile(profiles, wanted)
+    mixed = {name: _mix([snapshots[profile][name] for profile in profiles], weights) for name in newest}
+    return mixed, StageAverage(wanted.images_seen, len(profiles), error)
 
 
-def _shapes(tensors: Mapping[str, LazyTensor]) -> dict[str, tuple[int, ...]]:
+def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
@@ -245,24 +227,19 @@ def _mix(parts: Sequence[LazyTensor], weights: Sequence[float]) -> LazyTensor:
     return LazyTensor(newest.shape, torch.float32, read)
 
 
-class Fit(NamedTuple):
-    """A profile as a weighted sum of others."""
+def fit_profile(stored: Sequence[Profile], wanted: Profile) -> tuple[list[float], float]:
+    """Find the sum of stored profiles that lies nearest to another, by least squares.
 
-    weights: tuple[float, ...]
-    """One for each of the others; they add up to 1."""
-    error: float
-    """Distance to the wanted profile over the length of that (root of the integral of the square)."""
-
-
-def fit_profile(stored: Sequence[Profile], wanted: Profile) -> Fit:
-    """Find the sum of stored profiles that lies nearest to another, by least squares."""
+    Returns their weights, which add up to 1, and the error: the distance to the wanted profile over its length (root of
+    the integral of the square).
+    """
     products = inner_products([*stored, wanted])
     # Neighbouring profiles are all but parallel, so the matrix may be singular to the last digit.
     weights, *_ = np.linalg.lstsq(products[:-1, :-1], products[:-1, -1], rcond=None)
     weights = weights / weights.sum()
     difference = np.array([*weights, -1.0])
     square = difference @ products @ difference / products[-1, -1]
-    return Fit(tuple(weights.tolist()), float(np.sqrt(max(square, 0.0))))
+    return weights.tolist(), float(np.sqrt(max(square, 0.0)))
 
 
 # EDM2, appendix C: the integral of p_a p_b over the time that both cover.

@@ -8,13 +8,14 @@ from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, Positiv
 
 from unclip.clip import ClipConfig
 from unclip.config import Config
+from unclip.diffusion import Weighting
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-Weighting = Literal["uniform", "min_snr", "p2"]
 Precision = Literal["bfloat16", "float16", "float32"]
 Strategy = Literal["ddp", "fsdp", "fsdp_zero2"]
+TrackerName = Literal["tensorboard", "wandb"]
 
 
 def _expand_home(value: Any) -> Any:
@@ -182,7 +183,7 @@ class TrainConfig(Settings):
     """Steps in a row whose gradient may be infinite before the run ends."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints that are kept, beside the one of the best held-out loss."""
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
     """Mirrors of `log.jsonl`. Weights & Biases stays offline with WANDB_MODE=offline."""
     checkpoint_images: PositiveInt = 100_000
     """Images between checkpoints."""

@@ -63,7 +63,11 @@ def init_cluster(device: str = "auto") -> Iterator["Cluster"]:
             with connection_errors():
                 yield cluster
         finally:
-            cluster.close()
+            # Threads of connections that something still references abort the process now and then at its exit.
+            gc.collect()  # sharded networks refer to themselves
+            # Caches of torch's sharded tensors keep meshes for ever; torch has no public way to let their groups go.
+            getattr(cluster.mesh, "_pg_registry", {}).clear()
+            dist.destroy_process_group()
 
 
 def launcher_share(device: str) -> tuple[tuple[int, int], str]:
@@ -79,38 +83,34 @@ class Cluster:
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
         self.rank, self.size, self.device = rank, size, device
-        self._mesh: DeviceMesh | None = None
+        self.mesh: DeviceMesh | None = None
 
     @property
     def is_rank_zero(self) -> bool:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def build(self, make: Callable[[], nn.Module], strategy: Strategy, methods: Sequence[str] = ()) -> nn.Module:
+    def build(
+        self, make: Callable[[], nn.Module], strategy: Strategy, methods: Sequence[str] = (), num_copies: int = 0
+    ) -> list[nn.Module]:
         """Put the network that `make` returns on the CPU on this process's device, sharded where the strategy says so.
 
-        A sharded one is never whole on a device: it is built on the meta device, sharded, and then filled tensor by
-        tensor with the weights of rank 0, the only process that makes them. `methods` are called besides `forward`.
+        Returns it and `num_copies` copies. A sharded one is never whole on a device: it is built on the meta device,
+        sharded, and then filled tensor by tensor with the weights of rank 0, the only process that makes them.
+        `methods` are called besides `forward`.
         """
         if not self._shards(strategy):
-            return make().to(self.device)
+            network = make().to(self.device)
+            return [network, *(copy.deepcopy(network) for _ in range(num_copies))]
         weights = _tensors(make()) if self.is_rank_zero else {}
-        network = self._build_empty(make, strategy, methods)
-        for name, tensor in _tensors(network).items():
-            value = weights[name] if self.is_rank_zero else torch.empty(tensor.shape, dtype=tensor.dtype)
-            tensor.copy_(shard_like(tensor, self._broadcast(value)))
-        return network
-
-    def copy(
-        self, network: nn.Module, make: Callable[[], nn.Module], strategy: Strategy, methods: Sequence[str] = ()
-    ) -> nn.Module:
-        """Copy what `build` returned, sharded in the same way."""
-        if not self._shards(strategy):
-            return copy.deepcopy(network)
-        copied = self._build_empty(make, strategy, methods)
-        for target, source in zip(_tensors(copied).values(), _tensors(network).values(), strict=True):
-            target.copy_(source)
-        return copied
+        networks = [self._build_empty(make, strategy, methods) for _ in range(1 + num_copies)]
+        for name, *tensors in zip(_tensors(networks[0]), *(_tensors(n).values() for n in networks), strict=True):
+            first = tensors[0]
+            value = weights[name] if self.is_rank_zero else torch.empty(first.shape, dtype=first.dtype)
+            part = shard_like(first, self._broadcast(value))
+            for tensor in tensors:
+                tensor.copy_(part)
+        return networks
 
     def wrap(self, network: nn.Module, strategy: Strategy) -> nn.Module:
         """Return what is called instead of `network` so that its gradient becomes the mean over the processes."""
@@ -131,12 +131,12 @@ class Cluster:
         """Build a sharded network on this process's device whose weights are not set yet."""
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-        if self._mesh is None:
-            self._mesh = init_device_mesh(self.device.type, (self.size,))
+        if self.mesh is None:
+            self.mesh = init_device_mesh(self.device.type, (self.size,))
         with torch.device("meta"):
             network = make()
         options: dict[str, Any] = {
-            "mesh": self._mesh,
+            "mesh": self.mesh,
             "reshard_after_forward": strategy == "fsdp",
             # FSDP2 shards no scalar, such as CLIP's temperature: every process keeps it whole.
             "ignored_params": {parameter for parameter in network.parameters() if parameter.ndim == 0},
@@ -204,15 +204,13 @@ class Cluster:
         """Send rows of rank 0 on the CPU, or None, to all processes. A device holds some megabytes of them."""
         if self.size == 1:
             return rows
-        layout = self.broadcast_object(None if rows is None else (list(rows.shape), str(rows.dtype)))
+        layout = self.broadcast_object(None if rows is None else (list(rows.shape), _name(rows.dtype)))
         if layout is None:
             return None
         if rows is None:
-            rows = torch.empty(layout[0], dtype=_dtype(layout[1]))
+            rows = torch.empty(layout[0], dtype=getattr(torch, layout[1]))
         for block in rows.split(BROADCAST_ROWS):
-            received = self._broadcast(block)
-            if not self.is_rank_zero:
-                block.copy_(received)
+            block.copy_(self._broadcast(block))
         return rows
 
     def on_rank_zero(self, work: Callable[[], T]) -> T | None:
@@ -262,23 +260,13 @@ class Cluster:
 
         On the CPU, whole, where `like` returns None.
         """
-        layout = self.broadcast_object([(name, list(t.shape), str(t.dtype)) for name, t in tensors.items()])
+        layout = self.broadcast_object([(name, list(t.shape), _name(t.dtype)) for name, t in tensors.items()])
         state: dict[str, Tensor] = {}
         for name, shape, dtype in layout:
-            value = tensors[name] if self.is_rank_zero else torch.empty(shape, dtype=_dtype(dtype))
+            value = tensors[name] if self.is_rank_zero else torch.empty(shape, dtype=getattr(torch, dtype))
             value, pattern = self._broadcast(value), like(name)
             state[name] = value.cpu() if pattern is None else shard_like(pattern, value.to(pattern.device))
         return state
-
-    def close(self) -> None:
-        """Close the connections to the other processes.
-
-        Threads of connections that something still references abort the process now and then at its exit.
-        """
-        gc.collect()  # sharded networks refer to themselves
-        # Caches of torch's sharded tensors keep meshes for ever, and torch has no public way to let their groups go.
-        getattr(self._mesh, "_pg_registry", {}).clear()
-        dist.destroy_process_group()
 
     def _broadcast(self, value: Tensor) -> Tensor:
         if self.size == 1:
@@ -321,9 +309,8 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in named}
 
 
-def _dtype(name: str) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, name.removeprefix("torch."))
-    return dtype
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 # What the sockets of gloo, NCCL and torch's store say about another process that is gone or silent. NCCL's other

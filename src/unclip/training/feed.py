@@ -1,6 +1,7 @@
 """Load the batches of one process: which samples they hold, and loading ahead."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -39,7 +40,7 @@ class Feed:
         workers = self.config.data.num_workers
         loader = DataLoader(
             _RequestedBatches(self.samples),
-            sampler=_Requests(self, images_seen),
+            sampler=map(self.request, itertools.count(images_seen, self.config.batch_size)),
             batch_size=None,
             num_workers=workers,
             # Copies to a GPU are asynchronous, and in order, only from pinned memory.
@@ -72,19 +73,6 @@ class Feed:
         slots = np.arange(size)[cluster.rank :: cluster.size]
         indices = self.trained_on[self.order.batch(images_seen, size)]
         return Request(indices[slots], slots, size, images_seen, self.config.seed)
-
-
-class _Requests:
-    """The requests of a run from `images_seen` on; a `DataLoader` hands them to its workers."""
-
-    def __init__(self, feed: Feed, images_seen: int) -> None:
-        self.feed, self.images_seen = feed, images_seen
-
-    def __iter__(self) -> Iterator[Request]:
-        images_seen = self.images_seen
-        while True:
-            yield self.feed.request(images_seen)
-            images_seen += self.feed.config.batch_size
 
 
 class _RequestedBatches(Dataset[Batch]):

@@ -6,23 +6,21 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from importlib.util import find_spec
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from unclip.errors import DependencyError, InputError, TrainingError
+from unclip.errors import TrainingError, optional_module
 from unclip.files import atomic_write
 from unclip.images import save_png
 from unclip.progress import on_terminal, say
-from unclip.training.config import TrainConfig
+from unclip.training.config import TrackerName, TrainConfig
 from unclip.training.feed import Feed
-from unclip.training.state import Position
+from unclip.training.state import Position, os_errors
 
-TrackerName = Literal["tensorboard", "wandb"]
 PROJECT, ID_FILE = "unclip", "wandb-run-id"
 LINE_SECONDS = 15.0
 """Seconds between lines of progress where stderr is no terminal."""
@@ -39,17 +37,12 @@ class StepReport(NamedTuple):
     skipped: tuple[str, ...] = ()
     """Samples that this process could not read, with the reason."""
 
-    def with_metrics(self, metrics: Mapping[str, float]) -> "StepReport":
-        """Add numbers."""
-        return self._replace(metrics={**self.metrics, **metrics})
-
 
 class RunLog:
     """Appends to `folder/log.jsonl`, one line a step, and mirrors numbers and pictures to the named trackers.
 
-    On resuming, lines after the checkpoint's step are dropped, so that each step stands there once. `notes` name
-    trackers that could not be opened. `settings` is the run's configuration, for trackers that show it. Raises as
-    `open_trackers`.
+    On resuming, lines after the checkpoint's step are dropped, so that each step stands there once. Notes, settings and
+    errors are those of `open_trackers`.
     """
 
     def __init__(
@@ -61,58 +54,51 @@ class RunLog:
     ) -> None:
         self.folder, self.step = folder, resume_step
         self.path = folder / "log.jsonl"
-        _require_wandb(trackers)  # before anything is written
-        try:
+        if "wandb" in trackers:
+            optional_module("wandb", "trackers=wandb")  # before anything is written
+        with self._writing():
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= resume_step]
             images_seen = int(json.loads(kept[-1])["images_seen"]) if kept else 0
             atomic_write(self.path, "".join(line + "\n" for line in kept))
-            self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings)
+            self.trackers, self.notes = open_trackers(trackers, folder, images_seen, settings or {})
             self.file = self.path.open("a")
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def write(self, report: StepReport) -> None:
         """Write one step; raises `InputError` when the disk is full."""
         self.step = report.step
         numbers = {"loss": report.loss, **report.metrics}
-        line = {"step": report.step, "images_seen": report.images_seen, **numbers}
-        # Not called "skipped", which is the metric that says whether the step was.
-        damaged = {"damaged": report.skipped} if report.skipped else {}
-        try:
-            self.file.write(json.dumps(line | damaged) + "\n")
+        line: dict[str, Any] = {"step": report.step, "images_seen": report.images_seen, **numbers}
+        if report.skipped:
+            # Not called "skipped", which is the metric that says whether the step was.
+            line["damaged"] = report.skipped
+        with self._writing():
+            self.file.write(json.dumps(line) + "\n")
             self.file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from None
         for tracker in self.trackers:
-            tracker.scalars(numbers, report.step, report.images_seen)
+            tracker.log(numbers, report.step, report.images_seen)
 
     def picture(self, image: Image.Image, images_seen: int) -> None:
         """Write one sample grid to `folder/samples/`."""
         save_png(image, self.folder / "samples" / f"{images_seen:09d}.png")
         for tracker in self.trackers:
-            tracker.picture(image, self.step, images_seen)
+            tracker.log({}, self.step, images_seen, image)
 
     def close(self) -> None:
-        """Flush and close everything."""
         self.file.close()
         for tracker in self.trackers:
             tracker.close()
 
-    def _unwritable(self, error: OSError) -> InputError:
-        return InputError(f"cannot write {self.path}: {error.strerror}; make room and give the same command again.")
+    def _writing(self) -> AbstractContextManager[None]:
+        return os_errors(f"cannot write {self.path}", "make room and give the same command again")
 
 
 class Tracker(abc.ABC):
     """One service that mirrors a run."""
 
     @abc.abstractmethod
-    def scalars(self, values: Mapping[str, float], step: int, images_seen: int) -> None:
-        """Show numbers by name at `images_seen`; steps never fall, but one may have several calls."""
-
-    @abc.abstractmethod
-    def picture(self, image: Image.Image, step: int, images_seen: int) -> None:
-        """Show a grid of samples."""
+    def log(self, values: Mapping[str, float], step: int, images_seen: int, grid: Image.Image | None = None) -> None:
+        """Show numbers by name, and a grid of samples; steps never fall, but one may have several calls."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -120,7 +106,7 @@ class Tracker(abc.ABC):
 
 
 def open_trackers(
-    names: Sequence[TrackerName], folder: Path, images_seen: int, settings: Mapping[str, Any] | None = None
+    names: Sequence[TrackerName], folder: Path, images_seen: int, settings: Mapping[str, Any]
 ) -> tuple[list[Tracker], list[str]]:
     """Open the trackers called `names` for the run in `folder`, which resumes after `images_seen` images.
 
@@ -131,19 +117,13 @@ def open_trackers(
     trackers: list[Tracker] = []
     notes: list[str] = []
     for name in dict.fromkeys(names):
-        if name == "wandb":
-            trackers.append(WandbTracker(folder, settings or {}))
-            continue
         try:
-            trackers.append(TensorboardTracker(folder, images_seen))
+            trackers.append(
+                WandbTracker(folder, settings) if name == "wandb" else TensorboardTracker(folder, images_seen)
+            )
         except ImportError:
             notes.append("tensorboard is not installed, so log.jsonl is all there is; pip install 'unclip[train]'.")
     return trackers, notes
-
-
-def _require_wandb(names: Sequence[TrackerName]) -> None:
-    if "wandb" in names and find_spec("wandb") is None:
-        raise DependencyError("trackers has wandb, which is not installed; pip install 'unclip[train]'.")
 
 
 class TensorboardTracker(Tracker):
@@ -154,12 +134,11 @@ class TensorboardTracker(Tracker):
 
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen + 1)
 
-    def scalars(self, values: Mapping[str, float], step: int, images_seen: int) -> None:
+    def log(self, values: Mapping[str, float], step: int, images_seen: int, grid: Image.Image | None = None) -> None:
         for name, value in values.items():
             self.writer.add_scalar(name, value, images_seen)
-
-    def picture(self, image: Image.Image, step: int, images_seen: int) -> None:
-        self.writer.add_image("samples", np.asarray(image.convert("RGB")), images_seen, dataformats="HWC")
+        if grid is not None:
+            self.writer.add_image("samples", np.asarray(grid.convert("RGB")), images_seen, dataformats="HWC")
 
     def close(self) -> None:
         self.writer.close()
@@ -173,23 +152,21 @@ class WandbTracker(Tracker):
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        _require_wandb(["wandb"])
-        import wandb
-
-        self.wandb, id_file = wandb, folder / ID_FILE
+        self.wandb: Any = optional_module("wandb", "trackers=wandb")
+        id_file = folder / ID_FILE
         if not id_file.exists():
             atomic_write(id_file, uuid.uuid4().hex)
         try:
-            self.run = wandb.init(
+            self.run = self.wandb.init(
                 project=PROJECT,
                 name=str(settings.get("name", folder.name)),
                 id=id_file.read_text().strip(),
                 resume="allow",
                 dir=str(folder),
                 config=dict(settings),
-                settings=wandb.Settings(silent=True, console="off"),
+                settings=self.wandb.Settings(silent=True, console="off"),
             )
-        except wandb.Error as error:
+        except self.wandb.Error as error:
             raise TrainingError(
                 f"Weights & Biases does not start ({error}); log in with `wandb login`, set WANDB_MODE=offline, or "
                 "leave wandb out of trackers."
@@ -197,11 +174,9 @@ class WandbTracker(Tracker):
         self.run.define_metric("images_seen")
         self.run.define_metric("*", step_metric="images_seen")
 
-    def scalars(self, values: Mapping[str, float], step: int, images_seen: int) -> None:
-        self.run.log({**values, "images_seen": images_seen}, step=step)
-
-    def picture(self, image: Image.Image, step: int, images_seen: int) -> None:
-        self.run.log({"samples": self.wandb.Image(image), "images_seen": images_seen}, step=step)
+    def log(self, values: Mapping[str, float], step: int, images_seen: int, grid: Image.Image | None = None) -> None:
+        samples = {} if grid is None else {"samples": self.wandb.Image(grid)}
+        self.run.log({**values, **samples, "images_seen": images_seen}, step=step)
 
     def close(self) -> None:
         self.run.finish()
@@ -218,10 +193,18 @@ class Reporter:
         self.budget = math.inf if minutes is None else 60.0 * minutes
         self.average: float | None = None
         self.last_line = 0.0
-        self.bar = self._make_bar() if on_terminal() and not quiet else None
+        self.bar: tuple[Any, Any] | None = None
+        if on_terminal() and not quiet:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+            progress = Progress(*columns, console=Console(stderr=True))
+            with suppress(OSError, ValueError):
+                progress.start()
+            self.bar = progress, progress.add_task(config.name, total=config.num_images, completed=self.start)
 
     def step(self, report: StepReport) -> None:
-        """Show one step."""
         if self.quiet:
             return
         self.skipped_steps += bool(report.metrics.get("skipped"))
@@ -240,9 +223,8 @@ class Reporter:
             self.last_line = elapsed
             self._say(f"step {report.step}  {report.images_seen:,} images  {text}")
 
-    def note(self, text: str) -> None:
-        """Show one line between steps."""
-        if not self.quiet:
+    def note(self, *texts: str) -> None:
+        for text in () if self.quiet else texts:
             self._say(text)
 
     def damaged(self, names: Sequence[str]) -> None:
@@ -256,31 +238,21 @@ class Reporter:
         """Show the result of a run: where its weights are, what was skipped, and what was held out."""
         path = out / f"{self.config.stage}.safetensors"
         self.note(f"{position.images_seen:,} images in {position.step:,} steps; the averaged weights are in {path}")
-        skipped = {
+        counts = {
             "samples that could not be read": len(self.damaged_samples),
             "steps that were not finite": self.skipped_steps,
         }
-        if any(skipped.values()):
-            self.note("skipped " + " and ".join(f"{number} {what}" for what, number in skipped.items() if number))
-        trained, apart = len(feed.trained_on), len(feed.samples.source.keys) - len(feed.trained_on)
+        skipped = [f"{count} {what}" for what, count in counts.items() if count]
+        if skipped:
+            self.note("skipped " + " and ".join(skipped))
+        num_trained, num_samples = len(feed.trained_on), len(feed.samples.source.keys)
         share = f"data.validation_share={self.config.data.validation_share:g}"
-        self.note(f"trained on {trained:,} samples, {apart:,} held out ({share})")
+        self.note(f"trained on {num_trained:,} samples, {num_samples - num_trained:,} held out ({share})")
 
     def close(self) -> None:
-        """Remove the bar."""
         if self.bar is not None:
             with suppress(OSError, ValueError):  # a terminal that is gone costs no run
                 self.bar[0].stop()
 
     def _say(self, text: str) -> None:
         say(f"{self.config.name}  {text}")
-
-    def _make_bar(self) -> tuple[Any, Any]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        progress = Progress(*columns, console=Console(stderr=True))
-        with suppress(OSError, ValueError):
-            progress.start()
-        return progress, progress.add_task(self.config.name, total=self.config.num_images, completed=self.start)

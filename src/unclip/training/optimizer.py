@@ -25,37 +25,37 @@ def make_optimizers(network: nn.Module, config: OptimizerConfig) -> "Optimizers"
     Biases, norms and other vectors are not decayed. Raises `ConfigError` for Muon of weights that are sharded, or of a
     network without hidden matrices.
     """
+    optimizers: dict[str, Optimizer] = {}
     hidden = hidden_matrices(network) if config.name == "muon" else []
-    muon = {"muon": _muon(network, hidden, config)} if config.name == "muon" else {}
     others = set(hidden)
     parameters = [p for p in network.parameters() if p.requires_grad and p not in others]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    adamw = AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
-    return Optimizers(network, {"adamw": adamw} | muon)
-
-
-def _muon(network: nn.Module, hidden: list[nn.Parameter], config: OptimizerConfig) -> Optimizer:
-    if not hidden:
-        raise ConfigError(f"optimizer.name=muon: {type(network).__name__} has no hidden matrix; use adamw.")
-    if any(is_sharded(parameter) for parameter in hidden):
-        raise ConfigError("optimizer.name=muon needs whole matrices, these are sharded; use strategy=ddp, or adamw.")
-    try:
-        from torch.optim import Muon
-    except ImportError:
-        raise DependencyError(
-            f"optimizer.name=muon needs torch 2.9 or newer (found {torch.__version__}); pip install -U torch."
-        ) from None
-    # Updates as large as AdamW's (arXiv 2502.16982, section 2.2), so that one learning rate fits both.
-    return Muon(
-        hidden,
-        lr=config.learning_rate,
-        momentum=config.betas[0],
-        weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    optimizers["adamw"] = AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    if config.name == "muon":
+        if not hidden:
+            raise ConfigError(f"optimizer.name=muon: {type(network).__name__} has no hidden matrix; use adamw.")
+        if any(is_sharded(parameter) for parameter in hidden):
+            raise ConfigError(
+                "optimizer.name=muon needs whole matrices, these are sharded; use strategy=ddp, or adamw."
+            )
+        try:
+            from torch.optim import Muon
+        except ImportError:
+            raise DependencyError(
+                f"optimizer.name=muon needs torch 2.9 or newer (found {torch.__version__}); pip install -U torch."
+            ) from None
+        # Updates as large as AdamW's (arXiv 2502.16982, section 2.2), so that one learning rate fits both.
+        optimizers["muon"] = Muon(
+            hidden,
+            lr=config.learning_rate,
+            momentum=config.betas[0],
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+    return Optimizers(network, optimizers)
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
@@ -74,38 +74,40 @@ class Optimizers:
 
     def __init__(self, network: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
         self.optimizers = dict(optimizers)
-        self.parameters: dict[str, Tensor] = dict(network.named_parameters())
-        self.names = {parameter: name for name, parameter in self.parameters.items()}
+        names = {parameter: name for name, parameter in network.named_parameters()}
+        self.owners: dict[str, tuple[Optimizer, Tensor]] = {
+            f"{kind}.{names[parameter]}": (optimizer, parameter)
+            for kind, optimizer in self.optimizers.items()
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all optimisers."""
         return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
 
     def step(self, learning_rate: float | None = None) -> None:
-        """Update the parameters from their gradients, at this learning rate from now on if one is given."""
+        """Update the parameters from their gradients, from now on at `learning_rate` unless it is None."""
         for group in self.param_groups if learning_rate is not None else ():
             group["lr"] = learning_rate
         for optimizer in self.optimizers.values():
             optimizer.step()
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as `adamw.<parameter>.exp_avg` and so on; sharded like its parameter."""
         return {
-            f"{kind}.{self.names[parameter]}.{field}": value
-            for kind, optimizer in self.optimizers.items()
-            for parameter, values in optimizer.state.items()
-            for field, value in values.items()
+            f"{owner}.{field}": value
+            for owner, (optimizer, parameter) in self.owners.items()
+            for field, value in optimizer.state.get(parameter, {}).items()
         }
 
     def owner(self, name: str) -> Tensor | None:
         """Return the parameter whose state `tensors` calls `name`, None where no optimiser has it."""
-        return self.parameters.get(name.partition(".")[2].rpartition(".")[0])
+        return self.owners.get(name.rpartition(".")[0], (None, None))[1]
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace the state by what `tensors` returned.
@@ -113,29 +115,18 @@ class Optimizers:
         Tensors may be whole where parameters are sharded: each process takes its part. Raises `CheckpointError` for
         state of parameters that no optimiser here has.
         """
-        fields: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            owner, _, field = name.rpartition(".")
-            fields.setdefault(owner, {})[field] = tensor
-        states: dict[str, dict[int, dict[str, Tensor]]] = {}
-        unknown = set(fields)
-        for kind, optimizer in self.optimizers.items():
-            # In the order of torch's indices.
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            owners = [f"{kind}.{self.names[parameter]}" for parameter in parameters]
-            unknown -= set(owners)
-            states[kind] = {
-                index: {field: shard_like(parameters[index], value) for field, value in fields[owner].items()}
-                for index, owner in enumerate(owners)
-                if owner in fields
-            }
+        unknown = {name.rpartition(".")[0] for name in tensors} - self.owners.keys()
         if unknown:
             raise CheckpointError(
                 f"the checkpoint has optimiser state for {min(unknown)}, which this run does not train by that "
                 "optimiser; resume with the model and the optimizer.name that wrote it."
             )
-        for kind, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": states[kind]})
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
+        for name, tensor in tensors.items():
+            owner, _, field = name.rpartition(".")
+            optimizer, parameter = self.owners[owner]
+            optimizer.state[parameter][field] = shard_like(parameter, tensor)
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, num_images: int) -> float:
@@ -171,9 +162,9 @@ class LossScale(NamedTuple):
     num_finite: int = 0
     """Finite steps since it last changed."""
 
-    def after(self, finite: bool) -> "LossScale":
+    def after(self, is_finite: bool) -> "LossScale":
         """Return the scale of the next step: half after infinite gradients, twice after 2,000 finite steps."""
-        if not finite:
+        if not is_finite:
             return LossScale(self.value / 2)
         if self.num_finite + 1 == GROWTH_INTERVAL:
             return LossScale(self.value * 2)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from unclip.checkpoint import LazyTensor, load_tensors, load_weights, read_metadata, write_tensors
+from unclip.checkpoint import Checkpoint, LazyTensor, load_tensors, load_weights, read_metadata, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError, InputError, TrainingError
-from unclip.training.averages import AverageRule, Averages, Snapshot, save_snapshot, snapshot_files, snapshot_images
+from unclip.training.averages import AverageRule, Averages, Profile, save_snapshot, snapshot_files, snapshot_images
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
 from unclip.training.memory import checkpoint_activations
@@ -78,8 +78,7 @@ class TrainState:
     def build(cls, task: Task, config: TrainConfig, cluster: Cluster) -> "TrainState":
         """Build the state before the first step; weights depend on the run's seed alone."""
         rule, strategy = AverageRule.of(config), config.strategy
-        network = cluster.build(task.build, strategy, task.methods)
-        copies = [cluster.copy(network, task.build, strategy, task.methods) for _ in range(len(rule))]
+        network, *copies = cluster.build(task.build, strategy, task.methods, num_copies=len(rule))
         if config.activation_checkpointing:
             checkpoint_activations(network)
         if config.compile:
@@ -102,8 +101,19 @@ class TrainState:
             "storage": "float32",
         }
 
+        def read(name: str, tensor: LazyTensor) -> Tensor:
+            values = tensor.read()
+            if name.startswith(("network.", "average.")) and not bool(values.isfinite().all()):
+                raise TrainingError(
+                    f"{name} is not finite at step {self.position.step}, so nothing was saved; lower "
+                    f"optimizer.learning_rate (now {self.config.optimizer.learning_rate}) and resume with "
+                    "--allow-changes from the checkpoint before, if any."
+                )
+            return values
+
         def write(tensors: Mapping[str, LazyTensor]) -> None:
-            write_tensors(path, {name: self._checked(name, tensor) for name, tensor in tensors.items()}, metadata)
+            checked = {name: replace(tensor, read=partial(read, name, tensor)) for name, tensor in tensors.items()}
+            write_tensors(path, checked, metadata)
 
         self.cluster.gather_state(self.tensors(), write)
 
@@ -113,24 +123,19 @@ class TrainState:
         self.save(newest)
 
         def remove_oldest() -> None:
-            others = [path for path in checkpoints(folder) if path != newest]
-            try:
-                for path in others[: len(others) + 1 - self.config.keep_checkpoints]:
+            others = [path for path in checkpoints(folder).values() if path != newest]
+            for path in others[: len(others) + 1 - self.config.keep_checkpoints]:
+                with os_errors(f"cannot remove {path}", "choose a writable folder"):
                     path.unlink()
-            except OSError as error:
-                raise InputError(f"cannot remove {path}: {error.strerror}; choose a writable folder.") from None
 
         self.cluster.on_rank_zero(remove_oldest)
 
     def save_averages(self, folder: Path) -> None:
         """Write the power-function averages as they are now, so that any other width can be made of them."""
-
-        def write(sigma_rel: float, tensors: dict[str, LazyTensor]) -> None:
-            save_snapshot(folder, Snapshot(self.position.images_seen, sigma_rel, tensors))
-
-        if self.averages.rule.kind == "power":
-            for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=True):
-                self.cluster.gather_state(average.state_dict(), partial(write, sigma_rel))
+        # A classic average has no width.
+        for sigma_rel, average in zip(self.averages.rule.sigma_rel, self.averages.networks, strict=False):
+            profile = Profile(self.position.images_seen, sigma_rel)
+            self.cluster.gather_state(average.state_dict(), partial(save_snapshot, folder, profile))
 
     def set_aside_later(self, folder: Path) -> list[str]:
         """Rename what a run wrote after the position to which it went back; returns a note for each file."""
@@ -143,11 +148,11 @@ class TrainState:
         Files that are damaged, and those of later steps, are renamed. Raises `TrainingError` with the differences when
         other settings wrote the checkpoint, unless `allow_changes`, and for averages of another kind in any case.
         """
-        newest = self.cluster.on_rank_zero(lambda: _newest_readable(folder, self.config, allow_changes))
-        tensors, metadata, notes = newest or _Checkpoint({}, None, [])
-        metadata, notes = self.cluster.broadcast_object((metadata, notes))
+        read = partial(_read_newest, folder, self.config, allow_changes)
+        newest, notes = self.cluster.on_rank_zero(read) or (None, [])
+        metadata, notes = self.cluster.broadcast_object((newest and newest.metadata, notes))
         if metadata is not None:
-            self.restore(tensors)
+            self.restore(newest.tensors if newest else {})
             self.loss_scale = LossScale(*json.loads(metadata["loss_scale"]))
             self.best_loss = json.loads(metadata["best_loss"])
             self.position = self.last_finite = Position(*json.loads(metadata["position"]))
@@ -173,69 +178,41 @@ class TrainState:
             load_weights(network, state, "the checkpoint")
         self.optimizer.restore(self.cluster.scatter_state(part("optimizer."), self.optimizer.owner))
 
-    def _checked(self, name: str, tensor: LazyTensor) -> LazyTensor:
-        """Return the same tensor; reading weights or averages that are not finite raises `TrainingError`."""
 
-        def read() -> Tensor:
-            values = tensor.read()
-            if name.startswith(("network.", "average.")) and not bool(values.isfinite().all()):
-                raise TrainingError(
-                    f"{name} is not finite at step {self.position.step}, so nothing was saved; lower "
-                    f"optimizer.learning_rate (now {self.config.optimizer.learning_rate}) and resume with "
-                    "--allow-changes from the checkpoint before, if any."
-                )
-            return values
-
-        return replace(tensor, read=read)
-
-
-class _Checkpoint(NamedTuple):
-    """The newest readable checkpoint of a folder; without any, no metadata."""
-
-    tensors: dict[str, Tensor]
-    metadata: dict[str, str] | None
-    notes: list[str]
-
-
-def _newest_readable(folder: Path, config: TrainConfig, allow_changes: bool) -> _Checkpoint:
+def _read_newest(folder: Path, config: TrainConfig, allow_changes: bool) -> tuple[Checkpoint | None, list[str]]:
     """Read the newest checkpoint that is not damaged and rename those that are; with notes of that and of changes.
 
     Raises `TrainingError` as `check_config` does, before anything is renamed.
     """
     damaged: dict[Path, CheckpointError] = {}
-    newest, position = _Checkpoint({}, None, []), Position()
-    for path in reversed(checkpoints(folder)):
+    newest, changes, position = None, list[str](), START
+    for path in reversed(checkpoints(folder).values()):
         try:
-            tensors, metadata = load_tensors(path)
-            if not metadata.keys() >= METADATA:
+            checkpoint = load_tensors(path)
+            if not checkpoint.metadata.keys() >= METADATA:
                 raise CheckpointError(f"{path} is no checkpoint of a run.")
         except CheckpointError as error:
             damaged[path] = error
             continue
-        newest = _Checkpoint(tensors, metadata, check_config(path, metadata["config"], config, allow_changes))
-        position = Position(*json.loads(metadata["position"]))
+        changes = check_config(path, checkpoint.metadata["config"], config, allow_changes)
+        newest, position = checkpoint, Position(*json.loads(checkpoint.metadata["position"]))
         break
     notes = [f"skipped a damaged checkpoint, kept as {_set_aside(path).name}: {damaged[path]}" for path in damaged]
     notes += _set_aside_later(folder, position)
     if damaged:
-        notes.append(f"going on from {path.name}" if newest.metadata else "begins anew: no checkpoint is whole")
-    return newest._replace(notes=notes + newest.notes)
+        notes.append("begins anew: no checkpoint is whole" if newest is None else f"going on from {path.name}")
+    return newest, notes + changes
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a run, oldest first; files of other names are ignored."""
-    return [path for _, path in sorted((_step(path), path) for path in folder.glob("checkpoint-*") if _step(path) >= 0)]
-
-
-def _step(path: Path) -> int:
-    """Read the step of a checkpoint from its name; -1 for a file of another name."""
-    named = re.fullmatch(r"checkpoint-(\d{8,})\.safetensors", path.name)
-    return int(named[1]) if named else -1
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints of a run by their step, oldest first; files of other names are ignored."""
+    paths = {path: re.fullmatch(r"checkpoint-(\d{8,})\.safetensors", path.name) for path in folder.glob("checkpoint-*")}
+    return dict(sorted((int(match[1]), path) for path, match in paths.items() if match))
 
 
 def _set_aside_later(folder: Path, position: Position) -> list[str]:
     """Rename checkpoints, the best one and averages from beyond `position`: the run will write others there."""
-    later = [path for path in checkpoints(folder) if _step(path) > position.step]
+    later = [path for step, path in checkpoints(folder).items() if step > position.step]
     later += [path for path in snapshot_files(folder) if snapshot_images(path) > position.images_seen]
     best = folder / BEST
     try:
@@ -252,26 +229,24 @@ def _set_aside_later(folder: Path, position: Position) -> list[str]:
 def _set_aside(path: Path) -> Path:
     """Rename a file so that nothing reads, replaces or removes it; returns its new path."""
     names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
-    try:
+    with os_errors(f"cannot rename {path}", "choose a writable folder"):
         return path.rename(next(name for name in names if not name.exists()))
-    except OSError as error:
-        raise InputError(f"cannot rename {path}: {error.strerror}; choose a writable folder.") from None
 
 
 def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bool) -> list[str]:
     """Compare the settings that wrote `path` with `config`; returns a note of what changes.
 
     Raises `TrainingError` with all differences unless `allow_changes`, and for another stage and for other averages in
-    any case. A setting that the stored ones lack had its default.
+    any case.
     """
-    before, now = json.loads(stored), json.loads(config.model_dump_json())
-    if before["task"]["kind"] != now["task"]["kind"]:
+    before = json.loads(stored)
+    if before["task"]["kind"] != config.task.kind:
         raise TrainingError(f"{path} is of a {before['task']['kind']}, not of a {config.task.kind}; use another --out.")
-    differences = _differences(before, now, _defaults(config))
+    differences = _differences(before, config)
     changed = [f"{name}: {old!r} there, {new!r} asked" for name, (old, new) in differences.items() if name not in FREE]
     if not changed:
         return []
-    if allow_changes and "power" in (before["ema"], now["ema"]) and differences.keys() & AVERAGES:
+    if allow_changes and "power" in (before["ema"], config.ema) and differences.keys() & AVERAGES:
         raise TrainingError(
             f"{path} has other averages ({'; '.join(changed)}), which need the weights of all steps before; keep those "
             "settings, or use another --out."
@@ -283,31 +258,31 @@ def check_config(path: Path, stored: str, config: TrainConfig, allow_changes: bo
     return [f"settings change from here on: {'; '.join(changed)}"]
 
 
-def _defaults(config: Config, prefix: str = "") -> dict[str, Any]:
-    """Return every field's default by dotted name, nested settings included, as JSON has it."""
-    defaults: dict[str, Any] = {}
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, Config):
-            defaults |= _defaults(value, f"{prefix}{name}.")
-        elif not field.is_required():
-            defaults[prefix + name] = field.get_default(call_default_factory=True)
-    return json.loads(json.dumps(defaults, default=str))
+def _differences(before: Mapping[str, Any], config: Config, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ from those `before`, by dotted name, as JSON has them: (before, now).
 
-
-def _differences(
-    before: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
-    """Return the settings of `now` that differ from `before`; settings that no longer exist change nothing."""
+    A setting that is not there had its default; those that no longer exist change nothing.
+    """
     differences: dict[str, tuple[Any, Any]] = {}
-    for key, new in now.items():
-        name = prefix + key
-        old = before.get(key, defaults.get(name))
-        if isinstance(old, dict) and isinstance(new, dict):
-            differences |= _differences(old, new, defaults, f"{name}.")
+    settings = json.loads(config.model_dump_json())
+    for key, field in type(config).model_fields.items():
+        name, value, new = prefix + key, getattr(config, key), settings[key]
+        default = None if field.is_required() else json.loads(json.dumps(field.default, default=str))
+        old = before.get(key, default)
+        if isinstance(old, dict) and isinstance(value, Config):
+            differences |= _differences(old, value, f"{name}.")
         elif old != new:
             differences[name] = (old, new)
     return differences
+
+
+@contextmanager
+def os_errors(problem: str, fix: str) -> Iterator[None]:
+    """Raise `InputError` of one line for an error of the operating system."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{problem}: {error.strerror}; {fix}.") from None
 
 
 @contextmanager
@@ -323,11 +298,9 @@ def sole_run(folder: Path) -> Iterator[None]:
     if isinstance(config, dict) and config.get("format") == "unclip":
         raise InputError(f"{folder} is the folder of a model, whose files a run would replace; use another --out.")
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
+    with os_errors(f"cannot write {folder}", "choose a writable folder with room"):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror}; choose a writable folder with room.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

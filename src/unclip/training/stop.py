@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -31,16 +31,20 @@ def stop_on_signal() -> Iterator[StopFlag]:
         return
     previous = {number: signal.getsignal(number) for number in SIGNALS}
 
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
     def stop(number: int, frame: FrameType | None) -> None:
         flag.name = signal.Signals(number).name
-        _restore(previous)
+        restore()
 
     for number in SIGNALS:
         signal.signal(number, stop)
     try:
         yield flag
     finally:
-        _restore(previous)
+        restore()
 
 
 def outlive_first_signal(worker: int) -> None:
@@ -55,8 +59,3 @@ def outlive_first_signal(worker: int) -> None:
 
     for number in SIGNALS:
         signal.signal(number, ignore)
-
-
-def _restore(handlers: Mapping[signal.Signals, object]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)  # type: ignore[arg-type]  # what getsignal returned

@@ -35,6 +35,8 @@ class Task(abc.ABC):
     """Lines about the data for the user, shown when the run starts."""
     embedded: Tensor | None = None
     """Embeddings of pictures that were computed for this task, so that other processes need not compute them again."""
+    num_compared: int | None = 0
+    """Held-out samples that `figures` compares: None for all, 0 for a stage without figures."""
     methods: ClassVar[tuple[str, ...]] = ()
     """Methods of the network that are called besides `forward`, for which FSDP has to gather weights too."""
 
@@ -57,11 +59,6 @@ class Task(abc.ABC):
     def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
         """Compute the mean loss over the samples from what `forward` returned for them."""
         return TaskLoss(rows["loss"].mean(), {})
-
-    @property
-    def num_compared(self) -> int | None:
-        """Held-out samples that `figures` compares: None for all, 0 for a stage without figures."""
-        return 0
 
     def draw(self, network: nn.Module, batch: "Batch") -> dict[str, Tensor]:
         """Sample what `figures` compares, a row for each sample, from the samples' own noise."""
@@ -95,7 +92,6 @@ class Batch:
         return self.tensors[name]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to `device`."""
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
         return Batch(moved, self.skipped)
 
@@ -119,12 +115,10 @@ class SampleSet(Protocol):
     @property
     def keys(self) -> Sequence[str]:
         """Names of the samples."""
-        ...
 
     @property
     def shard_sizes(self) -> Sequence[int]:
         """Samples of each shard, in the order of `keys`."""
-        ...
 
 
 @runtime_checkable
@@ -134,37 +128,25 @@ class Samples(Protocol):
     @property
     def source(self) -> SampleSet:
         """The set that is read."""
-        ...
 
     def __call__(self, request: "Request") -> Batch:
         """Read, draw and prepare all that a loss needs but the networks' work."""
-        ...
 
 
 class Stream(enum.IntEnum):
-    """What random numbers are for: no two uses of a run share theirs."""
+    """What random numbers are for: no two uses of a run share theirs.
+
+    The number after one of a request's streams is that of the same draws for the held-out samples.
+    """
 
     SAMPLES = 0
-    """Drawn for one sample of training."""
-    HELD_OUT = 1
-    """Drawn for one sample of the held-out figures."""
+    """Drawn for one sample."""
     SHARED = 2
-    """Drawn for a whole batch of training, the same in every process."""
-    HELD_OUT_SHARED = 3
-    """Drawn for all held-out samples at once."""
+    """Drawn for a whole batch, the same in every process."""
     DROPOUT = 4
     """Drawn by the network itself, in one process."""
     SELF_CONDITIONING = 5
-    """Drawn once for a batch of training: whether the network reads its own estimate."""
-    HELD_OUT_SELF_CONDITIONING = 6
-    """The same for the held-out samples, one draw each."""
-
-
-_HELD_OUT = {
-    Stream.SAMPLES: Stream.HELD_OUT,
-    Stream.SHARED: Stream.HELD_OUT_SHARED,
-    Stream.SELF_CONDITIONING: Stream.HELD_OUT_SELF_CONDITIONING,
-}
+    """Whether the network reads its own estimate: drawn once for a batch of training, or once a held-out sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +173,12 @@ class Request:
     @cached_property
     def generators(self) -> list[torch.Generator]:
         """A generator for each sample."""
-        stream = self._stream(Stream.SAMPLES)
+        stream = Stream.SAMPLES + self.is_held_out
         return [seeded(self.seed, stream, self.images_seen + int(slot)) for slot in self.slots]
 
     def shared(self, use: Literal[Stream.SHARED, Stream.SELF_CONDITIONING] = Stream.SHARED) -> torch.Generator:
         """Make a generator for what is drawn for the whole batch at once, the same in every process."""
-        return seeded(self.seed, self._stream(use), self.images_seen)
+        return seeded(self.seed, use + self.is_held_out, self.images_seen)
 
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Draw standard normal numbers, (samples, *shape) float32."""
@@ -205,6 +187,3 @@ class Request:
     def uniform(self, *shape: int) -> Tensor:
         """Draw numbers in [0, 1), (samples, *shape) float32."""
         return torch.stack([torch.rand(shape, generator=generator) for generator in self.generators])
-
-    def _stream(self, use: Stream) -> Stream:
-        return _HELD_OUT[use] if self.is_held_out else use

@@ -62,14 +62,12 @@ def train(
             stack.callback(reporter.close)
             if start.images_seen >= config.num_images:
                 notes.append(f"is finished with {start.images_seen:,} images; a larger num_images goes on.")
-            for note in notes:
-                reporter.note(note)
+            reporter.note(*notes)
             settings = config.model_dump(mode="json")
             trainer.log = cluster.on_rank_zero(lambda: RunLog(folder, start.step, config.trackers, settings))
             if trainer.log is not None:
                 stack.callback(trainer.log.close)
-                for note in trainer.log.notes:
-                    reporter.note(note)
+                reporter.note(*trainer.log.notes)
             cluster.on_rank_zero(lambda: atomic_write(folder / "config.json", config.model_dump_json(indent=2) + "\n"))
             if trainer.run(folder, reporter, deadline, stopped) and advice:
                 reporter.note(advice)
@@ -97,8 +95,14 @@ class Trainer:
 
     @classmethod
     def open(cls, config: TrainConfig, cluster: Cluster, task: Task | None = None) -> "Trainer":
-        """Open the task of `config`, unless one is given, and build its state before the first step."""
-        task = task or open_task(config, cluster)
+        """Open the task of `config`, unless one is passed, and build its state before the first step.
+
+        Rank 0 opens it first, which writes files and embeds pictures; the others receive both.
+        """
+        if task is None:
+            task = cluster.on_rank_zero(lambda: make_task(config, cluster.device))
+            embedded = cluster.broadcast(None if task is None else task.embedded)
+            task = task or make_task(config, cluster.device, embedded)
         return cls(config, cluster, task, Feed(task.samples, config, cluster), TrainState.build(task, config, cluster))
 
     def run(self, out: Path, reporter: Reporter, deadline: float, stopped: StopFlag | None = None) -> bool:
@@ -116,8 +120,7 @@ class Trainer:
             except NotFiniteError:
                 # The steps since then were skipped and changed no weight.
                 state.position = state.last_finite
-                for note in state.set_aside_later(out):
-                    reporter.note(note)
+                reporter.note(*state.set_aside_later(out))
                 # A run that never had a finite step has nothing to keep.
                 if state.position != start:
                     self.save(out)
@@ -125,8 +128,7 @@ class Trainer:
             self.save(out)
         if self.cluster.any(bool(flag)):
             flag.name = flag.name or "stopped"
-            images_seen = state.position.images_seen
-            reporter.note(f"{flag.name}: saved at {images_seen:,} images; the same command resumes.")
+            reporter.note(f"{flag.name}: saved at {state.position.images_seen:,} images; the same command resumes.")
             return False
         self.preview()
         reporter.end(state.position, out, self.feed)
@@ -146,7 +148,7 @@ class Trainer:
             if figures.get("held_out_loss", math.inf) < state.best_loss:
                 state.best_loss = figures["held_out_loss"]
                 state.save(out / BEST)
-            report = report.with_metrics(figures)
+            report = report._replace(metrics={**report.metrics, **figures})
         if self.log is not None:
             self.log.write(report)
         reporter.step(report)
@@ -193,9 +195,9 @@ class Trainer:
         names, count = sorted(metrics), float(len(batch.skipped))
         numbers = torch.tensor([count, *(metrics[name] for name in names)], device=loss.device)
         mean, skipped, *means = cluster.mean(torch.cat([loss[None], numbers])).tolist()
-        shown = dict(zip(names, means, strict=True)) | {"skipped_samples": skipped * cluster.size}
-        shown |= {"grad_norm": norm.item(), "learning_rate": rate, "skipped": float(not is_finite)}
-        return StepReport(*state.position, mean, shown, time.monotonic() - started, batch.skipped)
+        metrics = dict(zip(names, means, strict=True)) | {"skipped_samples": skipped * cluster.size}
+        metrics |= {"grad_norm": norm.item(), "learning_rate": rate, "skipped": float(not is_finite)}
+        return StepReport(*state.position, mean, metrics, time.monotonic() - started, batch.skipped)
 
     def backward(self, batch: Batch) -> TaskLoss:
         """Add the gradient of the mean loss to the parameters, in passes of at most `feed.num_rows` samples."""
@@ -279,18 +281,7 @@ class Trainer:
 
     def _remedy(self) -> str:
         rate, step = self.config.optimizer.learning_rate, self.state.last_finite.step
+        rest = ", or look for data that are no numbers; nothing was saved, and the next call begins anew."
         if step:
-            return (
-                f"lower optimizer.learning_rate (now {rate}) and resume with --allow-changes from step {step}, saved."
-            )
-        return (
-            f"lower optimizer.learning_rate (now {rate}), or look for data that are no numbers; nothing was saved, and "
-            "the next call begins anew."
-        )
-
-
-def open_task(config: TrainConfig, cluster: Cluster) -> Task:
-    """Open the task in rank 0, which writes files and embeds pictures, then in the others, which receive both."""
-    task = cluster.on_rank_zero(lambda: make_task(config, cluster.device))
-    embedded = cluster.broadcast(None if task is None else task.embedded)
-    return task or make_task(config, cluster.device, embedded)
+            rest = f" and resume with --allow-changes from step {step}, saved."
+        return f"lower optimizer.learning_rate (now {rate}){rest}"

@@ -1,6 +1,7 @@
 """Count the bytes that a forward pass keeps for the backward pass of a GPU, on any device."""
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -9,9 +10,6 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from unclip.training.memory import sharded_blocks
-
-Storages = dict[int, torch.UntypedStorage]
-"""By id. They are kept, so that no two of them share one."""
 
 
 class SavedBytes(NamedTuple):
@@ -28,42 +26,43 @@ def count_saved(network: nn.Module, forward: Callable[[], Any], left_out: Iterab
 
     Weights, buffers and `left_out` (read after the call) are not counted. On meta nothing is computed.
     """
-    outside, inputs, blocks = Storages(), Storages(), list[Storages]()
+    # By id; they are kept, so that no two of them share one.
+    storages: dict[int, torch.UntypedStorage] = {}
+    outside, inputs, blocks = set[int](), set[int](), list[set[int]]()
     current = outside
 
-    def save(tensor: Tensor) -> Tensor:
+    def add(tensor: Tensor, ids: set[int]) -> Tensor:
         storage = tensor.untyped_storage()
-        current[id(storage)] = storage
+        storages[id(storage)] = storage
+        ids.add(id(storage))
         return tensor
 
     def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
         nonlocal current
-        current = Storages()
+        current = set()
         blocks.append(current)
-        inputs.update((id(arg.untyped_storage()), arg.untyped_storage()) for arg in args if isinstance(arg, Tensor))
+        for arg in args:
+            if isinstance(arg, Tensor):
+                add(arg, inputs)
 
     def leave(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         nonlocal current
         current = outside
 
-    found = sharded_blocks(network)
-    handles = [block.register_forward_pre_hook(enter) for block in found]
-    handles += [block.register_forward_hook(leave) for block in found]
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-            forward()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack:
+        for block in sharded_blocks(network):
+            stack.callback(block.register_forward_pre_hook(enter).remove)
+            stack.callback(block.register_forward_hook(leave).remove)
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(lambda tensor: add(tensor, current), lambda x: x))
+        forward()
     known = {id(tensor.untyped_storage()) for tensor in (*network.parameters(), *network.buffers(), *left_out)}
 
-    def total(storages: Storages, without: set[int]) -> int:
-        return sum(storage.nbytes() for key, storage in storages.items() if key not in without)
+    def total(ids: set[int]) -> int:
+        return sum(storages[key].nbytes() for key in ids - known)
 
     kept = outside | inputs
-    everything = {key: storage for saved in (outside, *blocks) for key, storage in saved.items()}
-    largest = max((total(block, known | kept.keys()) for block in blocks), default=0)
-    return SavedBytes(total(everything, known), total(kept, known) + largest)
+    largest = max((total(block - kept) for block in blocks), default=0)
+    return SavedBytes(total(outside.union(*blocks)), total(kept) + largest)
 
 
 class GpuAutocast(TorchFunctionMode):
@@ -113,10 +112,8 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    if not (training and p):
-        return x
-    dropped: Tensor = _FusedDropout.apply(x)  # type: ignore[no-untyped-call]
-    return dropped
+    # As the fused kernel, this keeps a mask of a byte per number.
+    return x.masked_fill(torch.empty_like(x, dtype=torch.bool), 0.0) if training and p else x
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -130,12 +127,3 @@ class _FusedAttention(torch.autograd.Function):
         extra = [] if mask is None else [mask.to(q.dtype)]
         ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32), *extra)
         return out
-
-
-class _FusedDropout(torch.autograd.Function):
-    """The input's shape, and a mask of a byte per number."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(torch.empty_like(x, dtype=torch.bool))
-        return torch.empty_like(x)

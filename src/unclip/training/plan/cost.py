@@ -3,19 +3,19 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from unclip.clip import Clip, ClipConfig
 from unclip.errors import InputError
-from unclip.model.families import family_of
+from unclip.model.families import build_on_meta, family_of
 from unclip.models import DecoderConfig, PriorConfig, count_flops, count_parameters
+from unclip.training.averages import AverageRule
 from unclip.training.config import (
     ClipTaskConfig,
     DecoderTaskConfig,
-    OptimizerConfig,
     PriorTaskConfig,
     TaskConfig,
     TrainConfig,
@@ -30,10 +30,10 @@ BACKWARD = 2
 
 
 class StateBytes(NamedTuple):
-    """Bytes of what a run holds besides activations, unsharded."""
+    """Bytes of what a run holds besides activations, unsharded; weights are float32."""
 
     weights: int
-    """Parameters and buffers, float32."""
+    """Parameters and buffers."""
     gradients: int
     """As many as the parameters alone."""
     optimizer: int
@@ -41,9 +41,9 @@ class StateBytes(NamedTuple):
     half_copies: int
     """Weights in the type of the forward pass, one copy a step; 0 in float32."""
     largest_block: int
-    """Parameters of the largest block, float32."""
+    """Parameters of the largest block."""
     outside_blocks: int
-    """Parameters outside of blocks, float32: FSDP gathers them together and keeps them whole through both passes."""
+    """Parameters outside of blocks: FSDP gathers them together and keeps them whole through both passes."""
 
     @property
     def checkpoint(self) -> int:
@@ -68,26 +68,23 @@ class StepCost(NamedTuple):
     parameters: int
     forward_flops: int
     """One forward pass of one image."""
+    flops_per_image: int
+    """All passes of one image, and the frozen CLIP's."""
     state: StateBytes
     saved_per_image: SavedBytes
-    estimates: float
-    """Forward passes without gradients: the share of steps in which a self-conditioned network reads its estimate."""
     tower: TowerCost
-
-    def saved(self, micro_batch_size: int, checkpointing: bool) -> int:
-        """Return the bytes of activations at a micro batch."""
-        saved = self.saved_per_image
-        return micro_batch_size * (saved.checkpointed if checkpointing else saved.everything)
-
-    def flops_per_image(self, checkpointing: bool) -> int:
-        """Return the operations of one image: forward, twice that back, once more where blocks are computed again."""
-        return round((1 + BACKWARD + checkpointing + self.estimates) * self.forward_flops) + self.tower.flops_per_image
 
 
 def count_flops_per_image(config: TrainConfig, clip: ClipConfig | None = None) -> int:
-    """Count the operations of one image of training, faster than `count_step_cost`; raises as that does."""
-    passes = 1 + BACKWARD + config.activation_checkpointing + _estimates(config.task)
-    return round(passes * _forward_flops(config.task)) + _tower(config, clip).flops_per_image
+    """Count the operations of one image of training, faster than `count_step_cost`; raises as that does.
+
+    A pass forward, twice that back, once more where blocks are computed again, and one without gradients in the share
+    of steps in which a self-conditioned network reads its estimate.
+    """
+    task, passes = config.task, 1.0 + BACKWARD + config.activation_checkpointing
+    if isinstance(task, PriorTaskConfig | DecoderTaskConfig) and task.model.self_conditioning:
+        passes += task.self_conditioning_prob
+    return round(passes * _forward_flops(task)) + _tower(config, clip).flops_per_image
 
 
 def count_step_cost(config: TrainConfig, clip: ClipConfig | None = None) -> StepCost:
@@ -95,49 +92,37 @@ def count_step_cost(config: TrainConfig, clip: ClipConfig | None = None) -> Step
 
     Raises `InputError` when such a CLIP is needed and not given.
     """
-    network = network_of(config.task)
     # Per image, of a batch of two: what does not grow with the batch is too little to be told apart.
-    call, mode = _forward_pass(network, config.task, 2), GpuAutocast(getattr(torch, config.precision))
+    network, call = _forward_pass(config.task, 2)
+    mode = GpuAutocast(getattr(torch, config.precision))
     with torch.device("meta"), mode:
         saved = count_saved(network, call, mode.copies.values())
     return StepCost(
         parameters=count_parameters(network),
         forward_flops=_forward_flops(config.task),
+        flops_per_image=count_flops_per_image(config, clip),
         state=count_state(network, config),
         saved_per_image=SavedBytes(*(math.ceil(count / 2) for count in saved)),
-        estimates=_estimates(config.task),
         tower=_tower(config, clip),
     )
-
-
-def network_of(task: TaskConfig) -> nn.Module:
-    """Build the network that a task trains on the meta device, without memory."""
-    build: Any = family_of(task.model).network
-    with torch.device("meta"):
-        network: nn.Module = build(task.model)
-    return network
 
 
 def count_state(network: nn.Module, config: TrainConfig) -> StateBytes:
     """Count the bytes of weights and of all that has their size, by the types of the parameters."""
     weights, parameters = _bytes([*network.parameters(), *network.buffers()]), _bytes(network.parameters())
     blocks = [_bytes(block.parameters()) for block in sharded_blocks(network)]
+    muon = set(hidden_matrices(network)) if config.optimizer.name == "muon" else set()
+    adamw = [parameter for parameter in network.parameters() if parameter not in muon]
     return StateBytes(
         weights=weights,
         gradients=parameters,
-        optimizer=optimizer_bytes(network, config.optimizer),
-        averages=weights * (1 if config.ema == "classic" else len(config.ema_sigma_rel)),
+        # AdamW keeps two numbers a weight and a step count a tensor; Muon one number for a weight of a hidden matrix.
+        optimizer=2 * _bytes(adamw) + torch.float32.itemsize * len(adamw) + _bytes(muon),
+        averages=weights * len(AverageRule.of(config)),
         half_copies=0 if config.precision == "float32" else parameters // 2,
         largest_block=max(blocks, default=0),
         outside_blocks=parameters - sum(blocks),
     )
-
-
-def optimizer_bytes(network: nn.Module, config: OptimizerConfig) -> int:
-    """AdamW keeps two numbers a weight and a step count a tensor; Muon one number for a weight of a hidden matrix."""
-    muon = set(hidden_matrices(network)) if config.name == "muon" else set()
-    adamw = [parameter for parameter in network.parameters() if parameter not in muon]
-    return 2 * _bytes(adamw) + torch.float32.itemsize * len(adamw) + _bytes(muon)
 
 
 def text_length(model: PriorConfig | DecoderConfig) -> int:
@@ -150,25 +135,21 @@ def text_length(model: PriorConfig | DecoderConfig) -> int:
 @lru_cache(maxsize=64)
 def _forward_flops(task: TaskConfig) -> int:
     with torch.device("meta"):
-        return count_flops(_forward_pass(network_of(task), task, 1))
+        return count_flops(_forward_pass(task, 1)[1])
 
 
-def _forward_pass(network: nn.Module, task: TaskConfig, batch: int) -> Callable[[], object]:
-    """Return the forward pass of a task on meta tensors; texts are as long as they may be."""
+def _forward_pass(task: TaskConfig, batch: int) -> tuple[nn.Module, Callable[[], object]]:
+    """Return the network of a task and its forward pass, on meta tensors; texts are as long as they may be."""
+    network = build_on_meta(task.model).train().requires_grad_()
     size = (task.crop_size, task.crop_size) if isinstance(task, UpsamplerTaskConfig) else None
     inputs = family_of(task.model).example_inputs(task.model, batch, size)
     if isinstance(task, ClipTaskConfig):
         pixels = torch.empty(batch, 3, task.model.image_size, task.model.image_size, device="meta")
-        return partial(network, pixels, inputs["ids"])
-    return partial(network, **inputs)
+        return network, partial(network, pixels, inputs["ids"])
+    return network, partial(network, **inputs)
 
 
-def _estimates(task: TaskConfig) -> float:
-    if isinstance(task, PriorTaskConfig | DecoderTaskConfig) and task.model.self_conditioning:
-        return task.self_conditioning_prob
-    return 0.0
-
-
+@lru_cache(maxsize=64)
 def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
     """Count the frozen CLIP of a task; with stored embeddings it computes nothing, but stays to check them."""
     task, stored = config.task, config.data.embeddings is not None

@@ -6,15 +6,15 @@ an upper bound where gradients fill while activations go.
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import get_args
 
 from unclip.clip import ClipConfig
 from unclip.config import Config
-from unclip.errors import InputError
+from unclip.errors import InputError, did_you_mean
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, Strategy, TrainConfig, UpsamplerTaskConfig
 from unclip.training.fit import check_run
 from unclip.training.plan.cost import StepCost, count_step_cost, text_length
-from unclip.training.plan.gpus import Gpu, get_gpu
 
 RESERVED_SHARE = 0.1
 """Share of a GPU's memory left to the driver, convolution workspaces and fragmentation."""
@@ -24,6 +24,50 @@ CAPTION_TOKENS = 20
 """Mean length of a caption whose states are stored: an assumption, start and end included."""
 FLOAT16_BYTES = 2
 DAY = 86_400.0
+
+
+class Gpu(Config):
+    """One GPU: its memory, and its peak without sparsity."""
+
+    name: str
+    """Its name in plans."""
+    memory: int
+    """Bytes."""
+    half_flops: float
+    """Floating-point operations a second in bfloat16 (float16 if it has no bfloat16), summed in float32."""
+    float32_flops: float
+    """The same in float32 without TF32, which is how a run with `precision=float32` computes."""
+    has_bfloat16: bool = True
+    source: str
+    """Data sheet."""
+
+
+GPUS = {
+    name: Gpu(
+        name=name,
+        memory=gigabytes * 10**9,
+        half_flops=half * 1e12,
+        float32_flops=single * 1e12,
+        has_bfloat16=name != "v100",
+        source=f"NVIDIA {source}",
+    )
+    for name, gigabytes, half, single, source in (
+        ("a100", 80, 312, 19.5, "A100 80GB SXM data sheet"),
+        ("h100", 80, 989, 67, "H100 SXM data sheet (1,979 with sparsity)"),
+        ("h200", 141, 989, 67, "H200 SXM data sheet (1,979 with sparsity)"),
+        ("l40s", 48, 362, 91.6, "L40S data sheet (733 with sparsity)"),
+        ("rtx4090", 24, 165, 82.6, "Ada architecture white paper, appendix A (sums in float32)"),
+        ("v100", 32, 125, 15.7, "V100 SXM2 32GB data sheet"),
+    )
+}
+"""The GPUs that `plan` knows, by name."""
+
+
+def get_gpu(name: str) -> Gpu:
+    """Return the GPU called `name`; raises `InputError` that lists them if there is none."""
+    if name not in GPUS:
+        raise InputError(f"there is no GPU {name!r} in the table of plans; {did_you_mean(name, GPUS)}")
+    return GPUS[name]
 
 
 class Memory(Config):
@@ -38,8 +82,7 @@ class Memory(Config):
     clip: int
     """The frozen CLIP, float32."""
     gathered: int
-    """Whole weights of other GPUs' shards: of two blocks and of what is outside of blocks, or of all if they are kept.
-    """
+    """Whole weights of other GPUs' shards."""
     compute_copies: int
     """Autocast's copies of the weights in the type of the forward pass."""
     communication: int
@@ -49,7 +92,6 @@ class Memory(Config):
 
     @property
     def total(self) -> int:
-        """The sum."""
         return sum(self.model_dump().values())
 
 
@@ -144,15 +186,14 @@ def make_plan(
     device, cost = get_gpu(gpu), count_step_cost(config, clip)
     share = math.ceil(config.batch_size / num_gpus)
     micro = min(config.micro_batch_size or share, share)
-    flops = cost.flops_per_image(config.activation_checkpointing)
     flops_once = cost.tower.flops_once * num_pictures
-    flops_per_second = (
-        num_gpus * utilisation * (device.float32_flops if config.precision == "float32" else device.half_flops)
-    )
-    seconds = (config.num_images * flops + flops_once) / flops_per_second
+    peak = device.float32_flops if config.precision == "float32" else device.half_flops
+    flops_per_second = num_gpus * utilisation * peak
+    seconds = (config.num_images * cost.flops_per_image + flops_once) / flops_per_second
     gpu_hours = seconds * num_gpus / 3600
     strategies: tuple[Strategy, ...] = get_args(Strategy)
-    memory = {strategy: predict_memory(cost, config, strategy, num_gpus, micro) for strategy in strategies}
+    checkpointing = config.activation_checkpointing
+    memory = {kind: predict_memory(cost, kind, num_gpus, micro, checkpointing) for kind in strategies}
     room = round((1 - RESERVED_SHARE) * device.memory)
     fits = memory[config.strategy].total <= room
     return Plan(
@@ -165,14 +206,14 @@ def make_plan(
         parameters=cost.parameters,
         clip_parameters=cost.tower.parameters,
         forward_flops=cost.forward_flops,
-        flops_per_image=flops,
+        flops_per_image=cost.flops_per_image,
         flops_once=flops_once,
         batch_size=config.batch_size,
         micro_batch_size=micro,
         accumulation=math.ceil(share / micro),
         num_images=config.num_images,
         num_steps=math.ceil(config.num_images / config.batch_size),
-        images_per_second=flops_per_second / flops,
+        images_per_second=flops_per_second / cost.flops_per_image,
         days=seconds / DAY,
         gpu_hours=gpu_hours,
         price=price,
@@ -187,18 +228,17 @@ def make_plan(
     )
 
 
-def predict_memory(cost: StepCost, config: TrainConfig, strategy: Strategy, num_gpus: int, micro: int) -> Memory:
-    """Predict the bytes on one of `num_gpus` GPUs at a micro batch.
+def predict_memory(cost: StepCost, strategy: Strategy, num_gpus: int, micro: int, checkpointing: bool) -> Memory:
+    """Predict the bytes on one of `num_gpus` GPUs at a micro batch, with or without `checkpointing` of activations.
 
     "ddp" holds everything, and the gradients again in the buckets that travel. "fsdp" divides weights, gradients,
     optimiser and averages from the start, since networks are built on the meta device and filled when they are sharded,
     and gathers float32 weights: what is outside of blocks, and two blocks at a time (one ahead); "fsdp_zero2" keeps all
     that it gathered until the backward pass is done. Autocast's copies are kept whole through both passes.
     """
-    state = cost.state
-    is_sharded = strategy != "ddp" and num_gpus > 1
+    state, saved = cost.state, cost.saved_per_image
     parts, gathered, communication = 1, 0, 0 if num_gpus == 1 else state.gradients
-    if is_sharded:
+    if strategy != "ddp" and num_gpus > 1:
         parts, gathered = num_gpus, state.gradients
         communication = max(state.largest_block, state.outside_blocks)
         if strategy == "fsdp":
@@ -212,35 +252,32 @@ def predict_memory(cost: StepCost, config: TrainConfig, strategy: Strategy, num_
         gathered=gathered,
         compute_copies=state.half_copies,
         communication=communication,
-        activations=cost.saved(micro, config.activation_checkpointing),
+        activations=micro * (saved.checkpointed if checkpointing else saved.everything),
     )
 
 
 def _advice(cost: StepCost, config: TrainConfig, num_gpus: int, micro: int, room: int) -> str:
     """Find the first change, in order of what it costs, that fits with some micro batch."""
-    sharded: tuple[Strategy, ...] = ("fsdp_zero2", "fsdp") if num_gpus > 1 else ()
-    for strategy in dict.fromkeys((config.strategy, *sharded)):
-        for checkpointing in dict.fromkeys((config.activation_checkpointing, True)):
-            changed = config.replace(activation_checkpointing=checkpointing, strategy=strategy)
-            for exponent in range(micro.bit_length()):
-                smaller = math.ceil(micro / 2**exponent)
-                if predict_memory(cost, changed, strategy, num_gpus, smaller).total <= room:
-                    options = {
-                        f"--set micro_batch_size={smaller}": smaller != micro,
-                        "--set activation_checkpointing=true": checkpointing != config.activation_checkpointing,
-                        f"--strategy {strategy}": strategy != config.strategy,
-                    }
-                    return " ".join(option for option, is_needed in options.items() if is_needed)
+    strategies: tuple[Strategy, ...] = (config.strategy, *(("fsdp_zero2", "fsdp") if num_gpus > 1 else ()))
+    recomputed = (config.activation_checkpointing, True)
+    changes = product(dict.fromkeys(strategies), dict.fromkeys(recomputed), range(micro.bit_length()))
+    for strategy, checkpointing, exponent in changes:
+        smaller = math.ceil(micro / 2**exponent)
+        if predict_memory(cost, strategy, num_gpus, smaller, checkpointing).total <= room:
+            options = {
+                f"--set micro_batch_size={smaller}": smaller != micro,
+                "--set activation_checkpointing=true": checkpointing != config.activation_checkpointing,
+                f"--strategy {strategy}": strategy != config.strategy,
+            }
+            return " ".join(option for option, is_needed in options.items() if is_needed)
     return "no micro batch, checkpointing or sharding fits it here; use more GPUs, or ones with more memory"
 
 
 def _disk(cost: StepCost, config: TrainConfig, num_pictures: int) -> Disk:
     data, task = config.data, config.task
-    cached = 0
+    cached = numbers = 0
     if data.cache and not isinstance(task, PriorTaskConfig):
-        cached = task.model.image_size**2
-        cached += task.model.low_res_size**2 if isinstance(task, UpsamplerTaskConfig) else 0
-    numbers = 0
+        cached = task.model.image_size**2 + (task.model.low_res_size**2 if isinstance(task, UpsamplerTaskConfig) else 0)
     if data.embeddings is not None and isinstance(task, PriorTaskConfig | DecoderTaskConfig):
         # Image and text embedding, and the text's states if they are read.
         width = task.model.embedding_dim if task.model.text_dim is None else task.model.text_dim

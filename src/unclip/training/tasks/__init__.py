@@ -23,7 +23,7 @@ def make_task(config: TrainConfig, device: torch.device, embedded: Tensor | None
     check_run(config)
     match config.task:
         case ClipTaskConfig():
-            return ClipTask.open(config, config.task, device)
+            return ClipTask.open(config, config.task)
         case PriorTaskConfig():
             return PriorTask.open(config, config.task, device, embedded)
         case DecoderTaskConfig():

@@ -13,12 +13,12 @@ from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
 from unclip.data import PictureSet
 from unclip.images import from_uint8, resize
+from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
 from unclip.training.distributed import unwrap
 from unclip.training.task import Batch, Gather, Request, Task, TaskLoss
-from unclip.training.tasks.common import seeded_network
 from unclip.training.tasks.samples import (
-    Texts,
+    TextReader,
     Tokens,
     caption_notes,
     choose_captions,
@@ -34,20 +34,12 @@ VOCABULARY_SAMPLES = 200_000
 class ClipTask(Task):
     """Learns both towers; the vocabulary is learned from the captions first."""
 
-    def __init__(
-        self,
-        task: ClipTaskConfig,
-        seed: int,
-        device: torch.device,
-        samples: "ClipSamples",
-        tokenizer: Tokenizer | None,
-    ) -> None:
-        """`tokenizer` made the ids of `samples`; it is exported with the network."""
-        self.task, self.device, self.seed = task, device, seed
-        self.samples, self.tokenizer = samples, tokenizer
+    def __init__(self, task: ClipTaskConfig, seed: int, samples: "ClipSamples", tokenizer: Tokenizer | None) -> None:
+        """Take the `tokenizer` that made the ids of `samples`; it is exported with the network."""
+        self.task, self.seed, self.samples, self.tokenizer = task, seed, samples, tokenizer
 
     @classmethod
-    def open(cls, config: TrainConfig, task: ClipTaskConfig, device: torch.device) -> "ClipTask":
+    def open(cls, config: TrainConfig, task: ClipTaskConfig) -> "ClipTask":
         """Open the task on the data that `config` names."""
         pictures = load_pictures(config.data, task.model.image_size)
         notes = caption_notes(pictures, config.data.folder)
@@ -55,12 +47,13 @@ class ClipTask(Task):
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
         tokenizer = Tokenizer.train(texts, task.model.vocab_size)
         samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task)
-        opened = cls(task, config.seed, device, samples, tokenizer)
+        opened = cls(task, config.seed, samples, tokenizer)
         opened.notes = notes
         return opened
 
     def build(self) -> Clip:
-        return seeded_network(lambda: Clip(self.task.model), self.seed)
+        with forked_random_state(self.seed):
+            return Clip(self.task.model)
 
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         longest = int(batch["text_length"].max())
@@ -70,7 +63,7 @@ class ClipTask(Task):
 
     def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
         """Compare every picture with the texts of all processes and parts."""
-        scale = logit_scale(network)
+        scale = unwrap(network).get_parameter("logit_scale")
         if "image_gradient" not in rows:
             return _contrast(gather(rows["image"]), gather(rows["text"]), scale)
         # The value is that of the whole batch; the gradient is the one that `prepare` found.
@@ -91,7 +84,7 @@ class ClipTask(Task):
             towers = [self.forward(network, part) for part in parts]
         torch.clear_autocast_cache()  # weights that were cast here have no gradient
         image, text = (torch.cat([rows[name] for rows in towers]).requires_grad_() for name in ("image", "text"))
-        scale = logit_scale(network).detach().requires_grad_()
+        scale = unwrap(network).get_parameter("logit_scale").detach().requires_grad_()
         loss, metrics = _contrast(gather(image), gather(text), scale)
         gradients = torch.autograd.grad(loss, (image, text, scale))
         whole = {"scale_gradient": gradients[2], "whole_loss": loss.detach(), "top1": torch.tensor(metrics["top1"])}
@@ -114,13 +107,6 @@ PREPARED = ("image_gradient", "text_gradient", "scale_gradient", "whole_loss", "
 """Tensors that `ClipTask.prepare` adds to a part."""
 
 
-def logit_scale(network: nn.Module) -> Tensor:
-    """Return CLIP's temperature, also of a network that is wrapped for several processes."""
-    clip = unwrap(network)
-    assert isinstance(clip, Clip), type(clip)
-    return clip.logit_scale
-
-
 def _contrast(image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:
     with torch.no_grad():
         scores = F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
@@ -133,7 +119,7 @@ class ClipSamples:
     """Augmented pictures, each with one of its captions."""
 
     source: PictureSet
-    tokens: Texts
+    tokens: TextReader
     task: ClipTaskConfig
 
     def __call__(self, request: Request) -> Batch:

@@ -1,10 +1,9 @@
 """What the tasks that learn to denoise share: the loss, its draws, frozen embeddings, sampling and previews."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor, NetworkWeights, save_network
+from unclip.clip import TextImageEncoder
 from unclip.diffusion import (
-    Denoiser,
     DiscreteSchedule,
     Weighting,
     add_noise,
@@ -26,13 +25,12 @@ from unclip.diffusion import (
 from unclip.images import from_uint8, grid, to_pil
 from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND, StageSettings
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
-from unclip.pipelines.stage import run_to_end, sample_steps
 from unclip.runtime import forked_random_state
-from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
+from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
 from unclip.training.task import Batch, Request, Samples, Stream, Task
+from unclip.training.tasks.samples import Embeddings
 
-N = TypeVar("N", bound=nn.Module)
-StageConfig = PriorConfig | DecoderConfig | UpsamplerConfig
+DiffusionTaskConfig: TypeAlias = PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig
 
 SAMPLING = StageSettings(num_steps=16, sampler="dpm++")
 """How previews and figures are sampled: without guidance."""
@@ -44,20 +42,37 @@ class DiffusionTask(Task):
     """A stage that learns to denoise; a subclass says what, from which conditioning."""
 
     network: ClassVar[type[Prior] | type[Decoder] | type[Upsampler]]
-    task: PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig
+    task: DiffusionTaskConfig
 
-    def __init__(self, seed: int, device: torch.device, samples: Samples, stage: str) -> None:
-        """`stage` is what the exported file is called."""
-        model = self.task.model
-        self.seed, self.device, self.samples, self.stage = seed, device, samples, stage
-        self.schedule = make_schedule(model.schedule, model.num_timesteps)
+    def __init__(
+        self,
+        config: TrainConfig,
+        task: DiffusionTaskConfig,
+        device: torch.device,
+        samples: Samples,
+        embeddings: Embeddings | None = None,
+        encoder: TextImageEncoder | None = None,
+    ) -> None:
+        """Take the settings of the run and of its task, and the data.
+
+        `embeddings` give the statistics of image embeddings; `encoder` reads what `samples` bring no features of.
+        """
+        self.task, self.device, self.samples = task, device, samples
+        self.embeddings, self.encoder = embeddings, encoder
+        self.seed, self.stage = config.seed, config.stage
+        self.schedule = make_schedule(task.model.schedule, task.model.num_timesteps)
 
     def build(self) -> nn.Module:
-        return seeded_network(lambda: self.network(self.task.model), self.seed)  # type: ignore[arg-type]  # its own
+        with forked_random_state(self.seed):
+            network = self.network(self.task.model)  # type: ignore[arg-type]  # its own
+        if self.embeddings is not None:
+            network.get_buffer("embedding_mean").copy_(self.embeddings.mean)
+            network.get_buffer("embedding_std").copy_(self.embeddings.std)
+        return network
 
-    @abc.abstractmethod
     def x0(self, batch: Batch) -> Tensor:
         """Return the clean samples of a batch, in the numbers that the network denoises."""
+        return from_uint8(batch["pixels"])
 
     @abc.abstractmethod
     def conditioning(self, batch: Batch) -> Mapping[str, Tensor | None]:
@@ -76,7 +91,7 @@ class DiffusionTask(Task):
 
 def denoising_losses(
     network: nn.Module,
-    model: StageConfig,
+    model: PriorConfig | DecoderConfig | UpsamplerConfig,
     schedule: DiscreteSchedule,
     weighting: Weighting,
     batch: Mapping[str, Tensor],
@@ -113,34 +128,18 @@ def draw_times(request: Request, num_timesteps: int) -> Tensor:
     return t[torch.from_numpy(request.slots)]
 
 
-def draw_self_conditioning(request: Request, prob: float) -> Tensor:
-    """Draw whether the network reads its own estimate, (samples,) bool.
+def draw_step(request: Request, task: DiffusionTaskConfig, shape: Sequence[int]) -> dict[str, Tensor]:
+    """Draw the `noise` of samples of a shape, their times `t` and, for a self-conditioned network, `self_condition`.
 
-    Once for a whole batch of training, so that the other batches are spared its cost; once for each held-out sample.
+    The last, (samples,) bool, is whether the network reads its own estimate: drawn once for a whole batch of training,
+    so that the other batches are spared its cost; once for each held-out sample.
     """
-    generator = request.shared(Stream.SELF_CONDITIONING)
-    if not request.is_held_out:
-        return (torch.rand((), generator=generator) < prob).expand(len(request.slots))
-    return (torch.rand(request.batch_size, generator=generator) < prob)[torch.from_numpy(request.slots)]
-
-
-def seeded_network(build: Callable[[], N], seed: int) -> N:
-    """Build a network whose initial weights depend on `seed` alone; the caller's random state is untouched."""
-    with forked_random_state(seed):
-        return build()
-
-
-@contextmanager
-def clip_precision(device: torch.device) -> Iterator[None]:
-    """Run a frozen CLIP in the type of its weights: without gradients, and without the autocast of training."""
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        yield
-
-
-@torch.no_grad()
-def sample(denoiser: Denoiser, schedule: DiscreteSchedule, x_T: Tensor) -> Tensor:
-    """Sample x_0 from the noise `x_T` as a pipeline's stage does, with a `denoiser` of that stage and `SAMPLING`."""
-    return run_to_end(sample_steps(denoiser, schedule, SAMPLING, lambda: x_T))
+    draws = {"noise": request.noise(shape), "t": draw_times(request, task.model.num_timesteps)}
+    if not isinstance(task, UpsamplerTaskConfig) and task.model.self_conditioning:
+        count = request.batch_size if request.is_held_out else 1
+        is_shown = torch.rand(count, generator=request.shared(Stream.SELF_CONDITIONING)) < task.self_conditioning_prob
+        draws["self_condition"] = is_shown.expand(request.batch_size)[torch.from_numpy(request.slots)]
+    return draws
 
 
 def preview_grid(real: np.ndarray, drawn: Tensor) -> Image.Image:

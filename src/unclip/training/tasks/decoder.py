@@ -16,26 +16,20 @@ from unclip.images import from_uint8
 from unclip.metrics import frechet_distance
 from unclip.models import Decoder
 from unclip.pipelines import Condition, DecoderStage
+from unclip.pipelines.stage import run_to_end, sample_steps
 from unclip.runtime import NoiseSource, autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request
-from unclip.training.tasks.common import (
-    SAMPLING,
-    DiffusionTask,
-    clip_precision,
-    draw_self_conditioning,
-    draw_times,
-    preview_grid,
-    sample,
-)
+from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step, preview_grid
 from unclip.training.tasks.samples import (
     EmbeddedPictures,
     Embeddings,
     StoredTexts,
-    Texts,
+    TextReader,
     Tokens,
     caption_notes,
     choose_captions,
+    clip_precision,
     embed_pictures,
     load_pictures,
     open_stored,
@@ -55,18 +49,7 @@ class DecoderTask(DiffusionTask):
     network = Decoder
     task: DecoderTaskConfig
     samples: "DecoderSamples"
-
-    def __init__(
-        self,
-        task: DecoderTaskConfig,
-        seed: int,
-        device: torch.device,
-        samples: "DecoderSamples",
-        encoder: TextImageEncoder | None,
-    ) -> None:
-        """`encoder` reads what `samples` bring no features of."""
-        self.task, self.embeddings, self.encoder = task, samples.embeddings, encoder
-        super().__init__(seed, device, samples, "decoder")
+    embeddings: Embeddings
 
     @classmethod
     def open(
@@ -83,7 +66,7 @@ class DecoderTask(DiffusionTask):
             )
         data, model, notes = config.data, task.model, list[str]()
         pictures = source = load_pictures(data, model.image_size)
-        texts: Texts | None = None
+        texts: TextReader | None = None
         if data.embeddings is not None:
             stored = open_stored(data.embeddings, encoder)
             rows = stored.find(pictures.keys, data.missing_share)
@@ -114,18 +97,9 @@ class DecoderTask(DiffusionTask):
         if model.text_dim and task.text_drop_prob < 1.0:
             notes += caption_notes(pictures, data.folder, is_required=False)
         samples = DecoderSamples(source, embeddings, texts if model.text_dim else None, task)
-        opened = cls(task, config.seed, device, samples, encoder)
-        opened.notes, opened.embedded = tuple(notes), embedded
+        opened = cls(config, task, device, samples, embeddings, encoder)
+        opened.notes, opened.embedded, opened.num_compared = tuple(notes), embedded, task.num_drawn
         return opened
-
-    def build(self) -> nn.Module:
-        network = cast(Decoder, super().build())
-        network.embedding_mean.copy_(self.embeddings.mean)
-        network.embedding_std.copy_(self.embeddings.std)
-        return network
-
-    def x0(self, batch: Batch) -> Tensor:
-        return from_uint8(batch["pixels"])
 
     def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
         jitter = self.task.embedding_noise * self.embeddings.std.to(self.device) * batch["jitter"]
@@ -134,10 +108,6 @@ class DecoderTask(DiffusionTask):
             return {**image}
         text = text_features(batch, self.encoder)
         return {**image, "text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
-
-    @property
-    def num_compared(self) -> int:
-        return self.task.num_drawn
 
     def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return CLIP's features of held-out pictures, and of pictures drawn from their embeddings."""
@@ -149,9 +119,8 @@ class DecoderTask(DiffusionTask):
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Compute `frechet_clip`: the distance between real pictures and those drawn from their embeddings."""
-        if len(rows["drawn"]) < LEAST_COMPARED:
-            return {}
-        return {"frechet_clip": frechet_distance(rows["drawn"], rows["real"])}
+        is_enough = len(rows["drawn"]) >= LEAST_COMPARED
+        return {"frechet_clip": frechet_distance(rows["drawn"], rows["real"])} if is_enough else {}
 
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image:
@@ -170,7 +139,7 @@ class DecoderTask(DiffusionTask):
         # Guidance is off, so the features of the empty prompt are never read.
         condition = Condition(text, text, is_conditional=is_conditional)
         denoiser = stage.denoiser(batch["image_embedding"], condition, SAMPLING)
-        return stage.finish(sample(denoiser, stage.schedule, x_T))
+        return stage.finish(run_to_end(sample_steps(denoiser, stage.schedule, SAMPLING, lambda: x_T)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,29 +148,22 @@ class DecoderSamples:
 
     source: PictureSet
     embeddings: Embeddings
-    texts: Texts | None
+    texts: TextReader | None
     task: DecoderTaskConfig
 
     def __call__(self, request: Request) -> Batch:
         model = self.task.model
         batch = self.plain(request, self.task.text_drop_prob)
-        draws = {
-            "noise": request.noise((3, model.image_size, model.image_size)),
-            "t": draw_times(request, model.num_timesteps),
-            "jitter": request.noise((model.embedding_dim,)),
-            "image_present": request.uniform() >= self.task.image_drop_prob,
-        }
-        if model.self_conditioning:
-            draws["self_condition"] = draw_self_conditioning(request, self.task.self_conditioning_prob)
+        draws = draw_step(request, self.task, (3, model.image_size, model.image_size))
+        draws["jitter"] = request.noise((model.embedding_dim,))
+        draws["image_present"] = request.uniform() >= self.task.image_drop_prob
         return Batch({**batch.tensors, **draws}, batch.skipped)
 
     def plain(self, request: Request, text_drop_prob: float = 0.0) -> Batch:
         """Read the samples with a caption each, without noise."""
         items, indices, skipped = read_items(self.source, request.indices)
-        tensors = {
-            "pixels": stack_pixels(items, self.task.model.image_size),
-            "image_embedding": self.embeddings(indices),
-        }
+        pixels = stack_pixels(items, self.task.model.image_size)
+        tensors = {"pixels": pixels, "image_embedding": self.embeddings(indices)}
         if self.texts is not None:
             captions = [item.captions for item in items]
             tensors |= self.texts(indices.tolist(), captions, choose_captions(captions, request, text_drop_prob))

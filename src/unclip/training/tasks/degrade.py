@@ -7,7 +7,7 @@ what this model enlarges comes from its own stages or from a person's good file.
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,24 +27,23 @@ QUALITY = (40, 95)  # of JPEG
 KERNELS = ("area", "bilinear", "bicubic")
 
 
-def degrade(images: Images, generator: torch.Generator) -> Images:
+def degrade(images: Images, generators: Sequence[torch.Generator]) -> Images:
     """Damage each picture by its own random choice of blur, resizing, noise and JPEG in random order.
 
-    All randomness comes from `generator`, in an order that does not depend on the pixels; three pictures in ten stay
-    as they are. Shape and device stay too.
+    All randomness comes from `generators`, one a picture, in an order that does not depend on the pixels; three
+    pictures in ten stay as they are. Shape and device stay too.
     """
+    damaged = []
     # Without autocast: bfloat16 has fewer levels than 8-bit colour, and the antialiased kernels no form in it.
     with torch.autocast("cpu", enabled=False):
-        return torch.cat([_degrade_one(image[None], generator) for image in images.cpu()]).to(images.device)
-
-
-def _degrade_one(image: Tensor, generator: torch.Generator) -> Tensor:
-    order, draws = torch.randperm(len(DAMAGES), generator=generator), torch.rand(len(DAMAGES), generator=generator)
-    for index in order.tolist():
-        prob, damage = DAMAGES[index]
-        if draws[index] < prob:
-            image = damage(image, generator)
-    return image
+        for image, generator in zip(images.cpu().split(1), generators, strict=True):
+            order = torch.randperm(len(DAMAGES), generator=generator).tolist()
+            draws = torch.rand(len(DAMAGES), generator=generator)
+            for index in order:
+                prob, damage = DAMAGES[index]
+                image = damage(image, generator) if draws[index] < prob else image
+            damaged.append(image)
+    return torch.cat(damaged).to(images.device)
 
 
 # Blur by a Gaussian with its axes turned, BSRGAN section 3.1.

@@ -14,35 +14,31 @@ from unclip.images import from_uint8
 from unclip.metrics import cosine_figures
 from unclip.models import Prior
 from unclip.pipelines import PriorStage
+from unclip.pipelines.stage import run_to_end, sample_steps
 from unclip.training.config import PriorTaskConfig, TrainConfig
-from unclip.training.task import Batch, Request, Samples
-from unclip.training.tasks.common import (
-    SAMPLING,
-    DiffusionTask,
-    clip_precision,
-    draw_self_conditioning,
-    draw_times,
-    sample,
-)
+from unclip.training.task import Batch, Request
+from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step
 from unclip.training.tasks.samples import (
     Embeddings,
     StoredTexts,
-    Texts,
+    TextReader,
     Tokens,
     caption_notes,
     choose_captions,
+    clip_precision,
     embed_pictures,
     load_pictures,
     next_valid,
     open_stored,
     read_items,
-    split_by_length,
     stack_pixels,
     text_features,
 )
 
 NUM_STATISTICS = 10_000
 """Pictures whose embeddings give the statistics when each batch is embedded in its own step."""
+NUM_GROUPS = 4
+"""Parts that a batch is at least split into by the length of texts."""
 
 
 class PriorTask(DiffusionTask):
@@ -51,19 +47,8 @@ class PriorTask(DiffusionTask):
     network = Prior
     task: PriorTaskConfig
     methods = ("text_cache",)
-
-    def __init__(
-        self,
-        task: PriorTaskConfig,
-        seed: int,
-        device: torch.device,
-        samples: Samples,
-        embeddings: Embeddings,
-        encoder: TextImageEncoder | None,
-    ) -> None:
-        """`embeddings` give the statistics; `encoder` reads what comes without features."""
-        self.task, self.embeddings, self.encoder = task, embeddings, encoder
-        super().__init__(seed, device, samples, "prior")
+    num_compared = None  # how often a picture is the nearest depends on how many there are
+    embeddings: Embeddings
 
     @classmethod
     def open(
@@ -76,7 +61,7 @@ class PriorTask(DiffusionTask):
             stored = open_stored(config.data.embeddings, encoder)
             embeddings = Embeddings.of_shards(stored)
             samples = PriorSamples(stored, embeddings, _stored_texts(stored, task, tokens), task)
-            return cls(task, config.seed, device, samples, embeddings, encoder)
+            return cls(config, task, device, samples, embeddings, encoder)
         image_size, is_once = encoder.clip.config.image_size, task.embed == "once"
         pictures = load_pictures(config.data, image_size)
         notes = caption_notes(pictures, config.data.folder) if task.text_drop_prob < 1.0 else ()
@@ -85,18 +70,22 @@ class PriorTask(DiffusionTask):
         else:
             embeddings = Embeddings.of_table(embedded)
         samples = PriorSamples(pictures, embeddings if is_once else None, tokens, task, image_size)
-        opened = cls(task, config.seed, device, samples, embeddings, encoder)
+        opened = cls(config, task, device, samples, embeddings, encoder)
         opened.notes, opened.embedded = notes, embeddings.table
         return opened
 
-    def build(self) -> nn.Module:
-        network = cast(Prior, super().build())
-        network.embedding_mean.copy_(self.embeddings.mean)
-        network.embedding_std.copy_(self.embeddings.std)
-        return network
-
     def split(self, batch: Batch, num_rows: int) -> list[Batch]:
-        return split_by_length(batch, num_rows)
+        """Split into parts of texts of similar length, each cut to its longest: captions vary from 3 tokens to 77."""
+        if "text_length" not in batch.tensors:
+            return batch.split(num_rows)
+        lengths = batch["text_length"]
+        num_parts = max(-(-len(batch) // num_rows), min(NUM_GROUPS, len(batch)))
+        padded = {"text_ids", "text_hidden", "text_mask"} & batch.tensors.keys()
+        parts = []
+        for rows in lengths.argsort(stable=True).tensor_split(num_parts):
+            part, longest = batch.rows(rows), int(lengths[rows].max())
+            parts.append(Batch({**part.tensors, **{name: part[name][:, :longest] for name in padded}}))
+        return parts
 
     def x0(self, batch: Batch) -> Tensor:
         mean, std = self.embeddings.mean.to(self.device), self.embeddings.std.to(self.device)
@@ -114,28 +103,21 @@ class PriorTask(DiffusionTask):
         with clip_precision(self.device):
             return self.encoder.encode_image(from_uint8(batch["pixels"]))
 
-    @property
-    def num_compared(self) -> None:
-        """All: how often a picture is the nearest depends on how many there are."""
-        return None
-
     def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the embeddings of texts and pictures, and those sampled for the texts."""
         stage, text = PriorStage(cast(Prior, network), SAMPLING), text_features(batch, self.encoder)
         # Guidance is off, so the features of the empty prompt are never read.
-        x_0 = sample(stage.denoiser(text, text, SAMPLING), stage.schedule, batch["noise"])
-        return {
-            "text": text.embedding,
-            "image": self._image_embedding(batch),
-            "predicted": stage.finish(x_0, text),
-        }
+        denoiser = stage.denoiser(text, text, SAMPLING)
+        x_0 = run_to_end(sample_steps(denoiser, stage.schedule, SAMPLING, lambda: batch["noise"]))
+        predicted = stage.finish(x_0, text)
+        return {"text": text.embedding, "image": self._image_embedding(batch), "predicted": predicted}
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Compute cosines of texts, predictions and pictures, and how often a prediction finds its picture."""
         return cosine_figures(rows["text"], rows["image"], rows["predicted"])
 
 
-def _stored_texts(stored: EmbeddingSet, task: PriorTaskConfig, tokens: Tokens) -> Texts:
+def _stored_texts(stored: EmbeddingSet, task: PriorTaskConfig, tokens: Tokens) -> TextReader:
     """Choose stored features of texts if they hold all that the prior reads; else captions, whose tower is cheap."""
     if stored.has_texts and (stored.text_dim or not task.model.num_text_tokens):
         return StoredTexts(stored)
@@ -159,7 +141,7 @@ class PriorSamples:
     source: PictureSet | EmbeddingSet
     embeddings: Embeddings | None
     """None: CLIP embeds the pixels of each batch in the loss."""
-    texts: Texts
+    texts: TextReader
     task: PriorTaskConfig
     image_size: int = 0
     """Pixels of a side that CLIP reads."""
@@ -180,9 +162,5 @@ class PriorSamples:
                 tensors["pixels"] = stack_pixels(items, self.image_size)
         if self.embeddings is not None:
             tensors["image_embedding"] = self.embeddings(indices)
-        model = self.task.model
         tensors |= self.texts(indices.tolist(), captions, choose_captions(captions, request, self.task.text_drop_prob))
-        tensors |= {"noise": request.noise((model.embedding_dim,)), "t": draw_times(request, model.num_timesteps)}
-        if model.self_conditioning:
-            tensors["self_condition"] = draw_self_conditioning(request, self.task.self_conditioning_prob)
-        return Batch(tensors, skipped)
+        return Batch({**tensors, **draw_step(request, self.task, (self.task.model.embedding_dim,))}, skipped)

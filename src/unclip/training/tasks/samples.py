@@ -1,9 +1,10 @@
 """Read samples for training: pictures, image embeddings, captions as tokens or as stored features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,14 +25,23 @@ from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.training.config import DataConfig
 from unclip.training.task import Batch, Request
-from unclip.training.tasks.common import clip_precision
 
 EMBED_BATCH = 256
-NUM_GROUPS = 4
-"""Parts that a batch is at least split into by the length of texts."""
 NO_CAPTION = -1
 LEAST_STD = 1e-6
 """Deviation, as a share of a coordinate's size, below which it is rounding."""
+Captions: TypeAlias = Sequence[Sequence[str]]
+"""The captions of each sample."""
+TextReader: TypeAlias = Callable[[Sequence[int], Captions, Sequence[int]], dict[str, Tensor]]
+"""Turns one caption of each sample into tensors: of the samples' numbers, their captions, and the numbers of the chosen
+ones, -1 for the empty prompt."""
+
+
+@contextmanager
+def clip_precision(device: torch.device) -> Iterator[None]:
+    """Run a frozen CLIP in the type of its weights: without gradients, and without the autocast of training."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
@@ -57,20 +67,16 @@ def caption_notes(pictures: PictureSet, location: str, *, is_required: bool = Tr
     return (f"{missing:,} of {count:,} pictures have no caption; their text is empty.",) if missing else ()
 
 
-class ReadItems(NamedTuple):
-    """Samples that could be read."""
+def read_items(
+    pictures: PictureSet, indices: Sequence[int] | np.ndarray
+) -> tuple[list[Item], np.ndarray, tuple[str, ...]]:
+    """Read the samples of these numbers; the next readable one takes the place of each that is damaged.
 
-    items: list[Item]
-    indices: np.ndarray
-    """Their numbers: the requested ones, but for damaged samples those of the next readable neighbours."""
-    skipped: tuple[str, ...]
-
-
-def read_items(pictures: PictureSet, indices: Sequence[int] | np.ndarray) -> ReadItems:
-    """Read the samples of these numbers; a damaged one is named, and the next one takes its place."""
+    Returns the samples, their numbers, and a line for each that is damaged.
+    """
     read = [item_or_next(pictures, int(index)) for index in indices]
     skipped = tuple(name for _, _, names in read for name in names)
-    return ReadItems([item for item, _, _ in read], np.array([index for _, index, _ in read], np.int64), skipped)
+    return [item for item, _, _ in read], np.array([index for _, index, _ in read], np.int64), skipped
 
 
 def stack_pixels(items: Sequence[Item], image_size: int) -> Tensor:
@@ -131,7 +137,7 @@ def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int |
     parts = []
     with clip_precision(encoder.device):
         for start in range(0, len(chosen), EMBED_BATCH):
-            items = read_items(pictures, chosen[start : start + EMBED_BATCH]).items
+            items, _, _ = read_items(pictures, chosen[start : start + EMBED_BATCH])
             pixels = from_uint8(stack_pixels(items, encoder.clip.config.image_size)).to(encoder.device)
             parts.append(encoder.encode_image(pixels).cpu())
     return Embeddings.of_table(torch.cat(parts))
@@ -148,30 +154,26 @@ def _divisor(mean: Tensor, std: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedPictures:
-    """A picture set in which a picture without an embedding counts as damaged: a whole other sample stands in."""
+    """A `PictureSet` in which a picture without an embedding counts as damaged: a whole other sample stands in."""
 
     pictures: PictureSet
     embeddings: Embeddings
 
     @property
     def shard_sizes(self) -> list[int]:
-        """See `PictureSet`."""
         return self.pictures.shard_sizes
 
     @property
     def keys(self) -> Sequence[str]:
-        """See `PictureSet`."""
         return self.pictures.keys
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """See `PictureSet`."""
         return self.pictures.captions(index)
 
     def item(self, index: int) -> Item:
-        """See `PictureSet`; raises `DataError` also for a picture without an embedding."""
         if not self.embeddings.has(index):
             raise DataError(f"{self.keys[index]} has no embedding")
         return self.pictures.item(index)
@@ -186,8 +188,7 @@ def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet
     if encoder is None:
         return stored
     if stored.model_hash:
-        run_hash = clip_hash(encoder)
-        if run_hash != stored.model_hash:
+        if (run_hash := clip_hash(encoder)) != stored.model_hash:
             raise DataError(
                 f"{location} was made by another CLIP ({stored.model_hash[:12]}) than that of the run "
                 f"({run_hash[:12]}); name that CLIP, or embed again with `unclip embed`."
@@ -200,29 +201,16 @@ def open_stored(location: str, encoder: TextImageEncoder | None) -> EmbeddingSet
 
 def next_valid(stored: EmbeddingSet, indices: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Replace each sample without an embedding by the next that has one; returns the indices and a line for each."""
-    valid = stored.valid(indices)
-    if valid.all():
-        return indices, ()
-    names = tuple(f"{stored.keys[int(index)]} has no embedding" for index in indices[~valid])
-    replaced = indices.copy()
-    for place in np.flatnonzero(~valid):
-        later = (int(indices[place]) + np.arange(1, len(stored))) % len(stored)
+    replaced, names = indices.copy(), list[str]()
+    for place in np.flatnonzero(~stored.valid(indices)):
+        index = int(indices[place])
+        later = (index + np.arange(1, len(stored))) % len(stored)
         row = next((row for row in later if stored.valid(np.array([row]))[0]), None)
         if row is None:
             raise DataError(f"{stored.location} has no valid embedding at all; check the pictures and embed again.")
         replaced[place] = row
-    return replaced, names
-
-
-@runtime_checkable
-class Texts(Protocol):
-    """Turns one caption of each sample into tensors."""
-
-    def __call__(
-        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
-        """`chosen` numbers a caption of each sample; -1 is the empty prompt."""
-        ...
+        names.append(f"{stored.keys[index]} has no embedding")
+    return replaced, tuple(names)
 
 
 @dataclass(frozen=True)
@@ -232,9 +220,7 @@ class Tokens:
     tokenizer: Tokenizer
     context_length: int
 
-    def __call__(
-        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def __call__(self, indices: Sequence[int], captions: Captions, chosen: Sequence[int]) -> dict[str, Tensor]:
         pairs = zip(captions, chosen, strict=True)
         prompts = ["" if number == NO_CAPTION else texts[number] for texts, number in pairs]
         tokens = self.tokenizer.encode(prompts, self.context_length)
@@ -249,22 +235,16 @@ class StoredTexts:
     rows: np.ndarray | None = None
     """The set's number of each sample; None: the numbers are the same."""
 
-    def __call__(
-        self, indices: Sequence[int], captions: Sequence[Sequence[str]], chosen: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def __call__(self, indices: Sequence[int], captions: Captions, chosen: Sequence[int]) -> dict[str, Tensor]:
         numbers = indices if self.rows is None else self.rows[np.asarray(indices)].tolist()
         embedding, hidden, mask = self.stored.text(list(zip(numbers, chosen, strict=True)))
         if hidden is None or mask is None:
             return {"text_embedding": embedding}
-        return {
-            "text_embedding": embedding,
-            "text_hidden": hidden,
-            "text_mask": mask,
-            "text_length": mask.sum(dim=1),
-        }
+        length = mask.sum(dim=1)
+        return {"text_embedding": embedding, "text_hidden": hidden, "text_mask": mask, "text_length": length}
 
 
-def choose_captions(captions: Sequence[Sequence[str]], request: Request, drop_prob: float) -> list[int]:
+def choose_captions(captions: Captions, request: Request, drop_prob: float) -> list[int]:
     """Draw one of each sample's captions, or the empty prompt with `drop_prob`."""
     chosen = []
     for texts, generator in zip(captions, request.generators, strict=True):
@@ -285,17 +265,3 @@ def text_features(batch: Batch, encoder: TextImageEncoder | None) -> TextFeature
         return TextFeatures(embedding, batch["text_hidden"], batch["text_mask"])
     hidden = embedding.new_zeros(len(embedding), 0, 1)
     return TextFeatures(embedding, hidden, hidden[..., 0].bool())
-
-
-def split_by_length(batch: Batch, num_rows: int) -> list[Batch]:
-    """Split into parts of texts of similar length, each cut to its longest: captions vary from 3 tokens to 77."""
-    if "text_length" not in batch.tensors:
-        return batch.split(num_rows)
-    lengths = batch["text_length"]
-    num_parts = max(-(-len(batch) // num_rows), min(NUM_GROUPS, len(batch)))
-    padded = {"text_ids", "text_hidden", "text_mask"} & batch.tensors.keys()
-    parts = []
-    for rows in lengths.argsort(stable=True).tensor_split(num_parts):
-        part, longest = batch.rows(rows), int(lengths[rows].max())
-        parts.append(Batch({**part.tensors, **{name: part[name][:, :longest] for name in padded}}))
-    return parts

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from unclip.data import PictureSet
 from unclip.errors import ConfigError
 from unclip.images import from_uint8, resize
-from unclip.models import Upsampler
+from unclip.models import Upsampler, UpsamplerConfig
 from unclip.pipelines import UpsamplerStage, run_to_end
 from unclip.runtime import NoiseSource
 from unclip.training.config import TrainConfig, UpsamplerTaskConfig
 from unclip.training.task import Batch, Request
-from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_times, preview_grid
+from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step, preview_grid
 from unclip.training.tasks.degrade import blur, degrade
 from unclip.training.tasks.samples import load_pictures, read_items, stack_pixels
 
@@ -36,17 +36,13 @@ class UpsamplerTask(DiffusionTask):
     network = Upsampler
     task: UpsamplerTaskConfig
 
-    def __init__(self, task: UpsamplerTaskConfig, seed: int, device: torch.device, samples: "UpsamplerSamples") -> None:
-        self.task, self.factor = task, task.model.image_size // task.model.low_res_size
-        super().__init__(seed, device, samples, f"upsampler_{task.model.image_size}")
-
     @classmethod
     def open(cls, config: TrainConfig, task: UpsamplerTaskConfig, device: torch.device) -> "UpsamplerTask":
         """Open the task on the data that `config` names.
 
         Raises `ConfigError` for crops that do not fit, and for noise of a level that the network cannot read.
         """
-        model, factor = task.model, task.model.image_size // task.model.low_res_size
+        model, factor = task.model, enlargement(task.model)
         if task.crop_size % factor or task.crop_size > model.image_size:
             raise ConfigError(
                 f"crop_size={task.crop_size} must be a multiple of {factor} (image_size / low_res_size) "
@@ -58,15 +54,13 @@ class UpsamplerTask(DiffusionTask):
                 "model.noise_conditioning=false rules out; set task.max_augmentation=0, or noise_conditioning=true."
             )
         pictures = load_pictures(config.data, model.image_size, model.low_res_size)
-        return cls(task, config.seed, device, UpsamplerSamples(pictures, task))
-
-    def x0(self, batch: Batch) -> Tensor:
-        return from_uint8(batch["pixels"])
+        return cls(config, task, device, UpsamplerSamples(pictures, task))
 
     def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
         """Enlarge the small crop as part of its whole picture, so that the margin falls away."""
-        margin = MARGINS[self.task.degradation] * self.factor
-        enlarged = resize(batch["low_res"], batch["low_res"].shape[-1] * self.factor)
+        factor = enlargement(self.task.model)
+        margin = MARGINS[self.task.degradation] * factor
+        enlarged = resize(batch["low_res"], batch["low_res"].shape[-1] * factor)
         level = {"augmentation": batch["augmentation"]} if self.task.model.noise_conditioning else {}
         return {"low_res": enlarged[..., margin:-margin, margin:-margin], **level}
 
@@ -76,16 +70,21 @@ class UpsamplerTask(DiffusionTask):
         model, pictures = self.task.model, cast(PictureSet, self.samples.source)
         chosen = np.linspace(0, len(pictures) - 1, min(NUM_PREVIEWS, len(pictures))).astype(int)
         size = min(model.image_size, PREVIEW_SIZE)
-        items = read_items(pictures, chosen).items
+        items, _, _ = read_items(pictures, chosen)
 
         def middle(image_size: int, side: int) -> Tensor:
             start = (image_size - side) // 2
             return stack_pixels(items, image_size)[:, start : start + side, start : start + side]
 
-        low_res = from_uint8(middle(model.low_res_size, size // self.factor)).to(self.device)
+        low_res = from_uint8(middle(model.low_res_size, size // enlargement(model))).to(self.device)
         stage, noise = UpsamplerStage(cast(Upsampler, network), SAMPLING), NoiseSource.from_seeds(range(len(items)))
         drawn = run_to_end(stage.steps(low_res, noise, SAMPLING, size=(size, size)))
         return preview_grid(middle(model.image_size, size).numpy(), drawn)
+
+
+def enlargement(model: UpsamplerConfig) -> int:
+    """Return the side of a large picture over that of the small one."""
+    return model.image_size // model.low_res_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,15 +99,18 @@ class UpsamplerSamples:
         items, _, skipped = read_items(self.source, request.indices)
         crops = [self._crop(item.pixels, generator) for item, generator in zip(items, request.generators, strict=True)]
         large, small = (np.stack(side) for side in zip(*crops, strict=True))
-        low_res, augmentation = self._damage(from_uint8(small), request)
-        tensors = {
-            "pixels": torch.from_numpy(large),
-            "low_res": low_res,
-            "augmentation": augmentation,
-            "noise": request.noise((3, task.crop_size, task.crop_size)),
-            "t": draw_times(request, task.model.num_timesteps),
-        }
-        return Batch(tensors, skipped)
+        low_res, draw = from_uint8(small), request.uniform(3).T
+        # Random damage, then Gaussian noise of a random level.
+        if task.degradation == "bsr":
+            low_res = degrade(low_res, request.generators)
+        else:
+            sigma = draw[0] * task.blur_sigma
+            blurred = blur(low_res, sigma, sigma, torch.zeros_like(sigma), BLUR_TAPS)
+            low_res = torch.where((draw[1] < task.blur_prob)[:, None, None, None], blurred, low_res)
+        level = draw[2] * task.max_augmentation
+        low_res = low_res + level[:, None, None, None] * request.noise(low_res.shape[1:])
+        tensors = {"pixels": torch.from_numpy(large), "low_res": low_res, "augmentation": level}
+        return Batch({**tensors, **draw_step(request, task, (3, task.crop_size, task.crop_size))}, skipped)
 
     def _crop(self, pixels: Mapping[int, np.ndarray], generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Cut a crop of the large picture, and the same place of the small one with a margin around it.
@@ -116,7 +118,7 @@ class UpsamplerSamples:
         Corners lie on the small picture's grid; beyond its edge the edge is repeated.
         """
         model, margin = self.task.model, MARGINS[self.task.degradation]
-        factor = model.image_size // model.low_res_size
+        factor = enlargement(model)
         size = self.task.crop_size // factor
         y, x = torch.randint(0, model.low_res_size - size + 1, (2,), generator=generator).tolist()
 
@@ -126,16 +128,3 @@ class UpsamplerSamples:
         padded = np.pad(pixels[model.low_res_size], ((margin, margin), (margin, margin), (0, 0)), "edge")
         large = cut(pixels[model.image_size], y * factor, x * factor, self.task.crop_size)
         return large, cut(padded, y, x, size + 2 * margin)
-
-    def _damage(self, low_res: Tensor, request: Request) -> tuple[Tensor, Tensor]:
-        """Add random damage, then Gaussian noise of a random level; returns the level for the network."""
-        draw = request.uniform(3).T
-        if self.task.degradation == "bsr":
-            rows = zip(low_res, request.generators, strict=True)
-            low_res = torch.cat([degrade(row[None], generator) for row, generator in rows])
-        else:
-            sigma = draw[0] * self.task.blur_sigma
-            blurred = blur(low_res, sigma, sigma, torch.zeros_like(sigma), BLUR_TAPS)
-            low_res = torch.where((draw[1] < self.task.blur_prob)[:, None, None, None], blurred, low_res)
-        augmentation = draw[2] * self.task.max_augmentation
-        return low_res + augmentation[:, None, None, None] * request.noise(low_res.shape[1:]), augmentation
