@@ -49,14 +49,14 @@ def test_more_steps_reconstruct_better(pipe: UnClip, pictures: list[Image.Image]
 
 
 def test_text_diffs_go_to_the_target_and_away_from_the_source(pipe: UnClip) -> None:
-    """On 36 of 40 edits as recorded; every eighth is drawn again, with fewer steps."""
+    """On 36 of 40 edits as recorded; every fifth is drawn again, with fewer steps."""
     edits, recorded = (json.loads((BENCHMARKS / name).read_text()) for name in ("text_diff_edits.json", RECORDED))
     assert len(edits) == recorded["num_edits"] == 40
     assert [{name: found[name] for name in edits[0]} for found in recorded["edits"]] == edits
     assert sum(found["change_to"] > 0 > found["change_from"] for found in recorded["edits"]) >= 36
     items = {item.key: item for item in emoji_items()}
     moved = []
-    for edit in edits[::8]:
+    for edit in edits[::5]:
         picture, texts = Image.fromarray(rasterize(items[edit["picture"]], 256)), [edit["from"], edit["to"]]
         options: dict[str, Any] = {"image_size": 32, "num_steps": 10, "seed": 0, "output_type": "pt"}
         (after,) = pipe.text_diff(picture, *texts, **options).images
@@ -64,4 +64,4 @@ def test_text_diffs_go_to_the_target_and_away_from_the_source(pipe: UnClip) -> N
         change = F.normalize(pipe.clip.encode_image(torch.stack([after, before])), dim=-1)
         source, target = (change[0] - change[1]) @ F.normalize(pipe.clip.encode_text(texts).embedding, dim=-1).T
         moved.append(bool(target > 0 > source))
-    assert sum(moved) >= 4, moved
+    assert sum(moved) >= 7, moved
