@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -143,3 +144,12 @@ def test_rules_find_what_they_forbid(rule: Callable[[ast.AST], bool], code: str)
 )
 def test_rules_let_the_rest_pass(rule: Callable[[ast.AST], bool], code: str) -> None:
     assert not any(rule(node) for node in ast.walk(ast.parse(code)))
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    places = defaultdict[str, list[str]](list)
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}

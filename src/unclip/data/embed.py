@@ -138,7 +138,7 @@ class ShardEmbedder:
         pin_memory = self.clip.device.type == "cuda"
         pictures = read_pictures(self.shards, chosen, options.batch_size, config, options.num_workers, pin_memory)
         for shard, group in groupby(pictures, key=lambda batch: batch.shard):
-            batches: list[PictureBatch] = []
+            batches: list[ShardBatch] = []
             embeddings: list[Tensor] = []
             for batch in group:
                 embeddings.append(self._image_embeddings(batch))
@@ -185,7 +185,7 @@ class ShardEmbedder:
         )
 
     @torch.inference_mode()
-    def _image_embeddings(self, batch: "PictureBatch") -> Tensor:
+    def _image_embeddings(self, batch: "ShardBatch") -> Tensor:
         """Compute (samples, dim) float16 on CLIP's device; zero for a picture that could not be read."""
         embeddings = torch.zeros(len(batch.keys), self.clip.embedding_dim, dtype=torch.float16, device=self.clip.device)
         if len(batch.pixels):
@@ -222,7 +222,7 @@ class ShardEmbedder:
         )
 
 
-class PictureBatch(NamedTuple):
+class ShardBatch(NamedTuple):
     """Neighbouring samples of one shard."""
 
     shard: int
@@ -236,7 +236,7 @@ class PictureBatch(NamedTuple):
 
 def read_pictures(
     shards: ShardSet, chosen: Sequence[int], batch_size: int, config: ClipConfig, num_workers: int, pin_memory: bool
-) -> Iterator[PictureBatch]:
+) -> Iterator[ShardBatch]:
     """Yield the batches of chosen shards, in order, decoded ahead by `num_workers` processes."""
     ends = list(accumulate(shards.shard_sizes))
     # No batch spans two shards: a shard's features do not depend on the others.
@@ -246,13 +246,13 @@ def read_pictures(
         for first in range(ends[shard] - shards.shard_sizes[shard], ends[shard], batch_size)
     ]
     dataset, read = cast("Dataset[Any]", batches), partial(_read_batch, shards, config)
-    loader: DataLoader[PictureBatch] = DataLoader(
+    loader: DataLoader[ShardBatch] = DataLoader(
         dataset, batch_size=None, collate_fn=read, num_workers=num_workers, pin_memory=pin_memory
     )
     return iter(loader)
 
 
-def _read_batch(shards: ShardSet, config: ClipConfig, batch: tuple[int, range]) -> PictureBatch:
+def _read_batch(shards: ShardSet, config: ClipConfig, batch: tuple[int, range]) -> ShardBatch:
     shard, indices = batch
     captions: list[Sequence[str]] = []
     damaged, pixels = {}, []
@@ -270,10 +270,10 @@ def _read_batch(shards: ShardSet, config: ClipConfig, batch: tuple[int, range]) 
         except DataError as error:
             damaged[shards.keys[index]] = str(error)
     keys = [shards.keys[index] for index in indices]
-    return PictureBatch(shard, keys, captions, damaged, torch.stack(pixels) if pixels else torch.empty(0))
+    return ShardBatch(shard, keys, captions, damaged, torch.stack(pixels) if pixels else torch.empty(0))
 
 
 def to_pixels(pixels: Tensor, device: torch.device) -> Images:
-    """Convert `PictureBatch.pixels` to float32 in [-1, 1] on `device`."""
+    """Convert `ShardBatch.pixels` to float32 in [-1, 1] on `device`."""
     pixels = pixels.to(device, non_blocking=True)
     return from_uint8(pixels) if pixels.dtype == torch.uint8 else pixels
