@@ -42,7 +42,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 def atomic_write(path: Path | str, content: bytes | str) -> None:
     """Write `content` to `path` atomically; raises `InputError` if the path cannot be written.
 
-    Text becomes UTF-8; half a surrogate, which has no bytes in UTF-8, becomes its escape, as in JSON.
+    Text becomes UTF-8; an unpaired surrogate, which has no bytes in UTF-8, becomes its escape, as in JSON.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
@@ -124,7 +124,7 @@ def download(
 
 
 def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
-    """Yield the content of `url`: as a generator, so that errors of the network and of the disk stay apart."""
+    """Yield the content of `url`: as a generator, so that errors of the network and of the disk are told apart."""
     try:
         with urllib.request.urlopen(urllib.parse.quote(url, safe=URL_CHARACTERS), timeout=TIMEOUT_SECONDS) as response:
             length, done = int(response.headers.get("Content-Length") or 0), 0
@@ -144,7 +144,7 @@ def _http_pieces(url: str, progress: Callable[[int, int], None] | None) -> Itera
 def check_writable(paths: Iterable[Path]) -> None:
     """Raise `InputError` unless a file can be made at each of `paths`, before time is spent on its content.
 
-    A file is made and removed again: permissions do not show a read-only mount, an access list or too long a name.
+    A file is made and removed again: permissions do not show a read-only mount, an access control list or a long name.
     """
     for path in paths:
         if path.parts and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():

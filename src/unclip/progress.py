@@ -38,4 +38,4 @@ def show_progress(stage: str, done: int, total: int, unit: str = "steps") -> Non
         bar = "#" * (BAR_WIDTH * done // total)
         say(f"\r{stage:<16} [{bar:<{BAR_WIDTH}}] {done}/{total}", end="\n" if done == total else "")
     elif done == total:
-        say(f"{stage}: {total} {unit}")
+        say(f"{stage}: {total} {unit.removesuffix('s') if total == 1 else unit}")

@@ -116,8 +116,8 @@ def test_the_process_keeps_its_matmul_precision(generate: Program) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([""], "prompt 0 is empty"),
-        (["  \n"], "prompt 0 is empty"),
+        ([""], "the prompt is empty"),
+        (["  \n"], "the prompt is empty"),
         ([PROMPT, "--guidance", "nan"], "--guidance of prior=nan"),
         ([PROMPT, "--guidance", "-1"], "--guidance of prior=-1.0"),
         ([PROMPT, "--guidance", "decoder=inf"], "--guidance of decoder=inf"),
@@ -147,7 +147,7 @@ def test_the_process_keeps_its_matmul_precision(generate: Program) -> None:
         ([PROMPT, "--prompt", PROMPT], "two prompts were given"),
         ([PROMPT, "--steps", "5", "--steps", "decoder=5"], "--steps '5,decoder=5' cannot be read"),
         ([PROMPT, "--format", "gif"], "--format gif is not written"),
-        ([PROMPT, "--format", "jpg", "-o", "x.png"], "name two kinds of file"),
+        ([PROMPT, "--format", "jpg", "-o", "x.png"], "name different formats"),
         ([PROMPT, "--format", "jpg", "--stop-after", "prior"], "--format jpg is of pictures"),
         ([PROMPT, "--batch-size", "0"], "--batch-size=0"),
         ([PROMPT, "-o", "n" * 300 + ".png"], "File name too long"),
@@ -159,7 +159,7 @@ def test_the_process_keeps_its_matmul_precision(generate: Program) -> None:
         ([PROMPT, "--model=~nosuchuser/x"], "there is no home folder ~nosuchuser"),
         ([PROMPT, "--device", "meta"], "device 'meta' cannot be used"),
         ([PROMPT, "--device", "hpu"], "device 'hpu' cannot be used"),
-        (["\udcff pple"], "prompt 0 has '\\udcff'"),
+        (["\udcff pple"], "the prompt has '\\udcff'"),
         ([PROMPT, "--negative", "half \ud83d"], "--negative has '\\ud83d'"),
     ],
 )

@@ -44,7 +44,7 @@ def test_without_a_prompt_it_is_called_after_the_picture(over: Program) -> None:
         (["nowhere.png"], "nowhere.png cannot be read"),
         (["in.png", "--strength", "0"], "strength=0.0 is not possible"),
         (["in.png", "--strength", "nan"], "strength=nan is not possible"),
-        (["in.png", " "], "prompt 0 is empty"),
+        (["in.png", " "], "the prompt is empty"),
         (["in.png", "a cat", "--negative", "a tree", "--guidance", "1"], "--negative needs guidance above 1"),
         (["in.png", "--size", "20x30"], "--size=20x30 has a side that is not divisible by 4"),
     ],

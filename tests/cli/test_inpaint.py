@@ -84,7 +84,7 @@ def test_what_a_mask_selects_is_said(inpaint: Program) -> None:
         (["photo.png", "a red apple"], "a red apple cannot be read"),
         (["photo.png", "mask.png", "a", "--prompt", "b"], "two prompts were given"),
         (["photo.png", "photo.png", "a"], "the mask photo.png looks like a picture"),
-        (["photo.png", "mask.png", ""], "prompt 0 is empty"),
+        (["photo.png", "mask.png", ""], "the prompt is empty"),
         (["photo.png", "mask.png", "a", "--feather", "-2"], "feather=-2"),
         (["photo.png", "mask.png", "a", "--resamples", "0"], "--resamples=0"),
     ],

@@ -68,7 +68,7 @@ def test_numbers_sort_by_name() -> None:
     [
         (["a cat", "nowhere.png"], "nowhere.png is named like a picture, but there is no such file"),
         (["a cat", "note.txt"], "note.txt is not a picture that can be read"),
-        (["a cat", ""], "prompt 0 is empty"),
+        (["a cat", ""], "the prompt is empty"),
         (["a cat", "a dog", "--frames", "1"], "'--frames': Input should be greater than or equal to 2"),
         (
             ["a cat", "a dog", "-o", "way.mp4"],

@@ -45,7 +45,7 @@ def test_the_weight_stands_after_the_last_sign() -> None:
         (["a cat="], "'a cat=': '' is no weight"),
         (["a cat=nan"], "the weight of a cat=nan"),
         (["a cat=0", "a dog=0"], "all weights are 0"),
-        (["=1"], "prompt 0 is empty"),
+        (["=1"], "the prompt is empty"),
         (["a cat", "nowhere.jpg=0.5"], "nowhere.jpg is named like a picture"),
         ([], "Missing argument"),
     ],

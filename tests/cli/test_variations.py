@@ -51,7 +51,7 @@ def test_an_exact_reconstruction_is_the_same_for_every_seed(variations: Program,
         (["--eta", "2"], "eta=2.0 is not possible; give a number from 0 to 1"),
         (["--exact"], "exact=True goes back to the noise of the picture, so it needs eta"),
         (["--eta", "0", "--sampler", "heun"], "does not lead back to a picture"),
-        (["--prompt", ""], "prompt 0 is empty"),
+        (["--prompt", ""], "the prompt is empty"),
         (["--text-weight", "much"], "--text-weight"),
     ],
 )

@@ -96,6 +96,6 @@ def test_a_strength_outside_is_refused_before_anything_is_drawn(
     seen: list[str] = []
     with pytest.raises(InputError, match=r"strength=.* is not possible; give a number above 0 and up to 1"):
         pipe.image_to_image(picture, strength=strength, progress=lambda stage, done, total: seen.append(stage))
-    with pytest.raises(InputError, match="prompt 0 is empty"):
+    with pytest.raises(InputError, match="the prompt is empty"):
         pipe.image_to_image(picture, " ", progress=lambda stage, done, total: seen.append(stage))
     assert seen == []

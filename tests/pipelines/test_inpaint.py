@@ -237,7 +237,7 @@ def test_one_stage_at_a_time_is_in_memory(tiny_folder: Path, picture: Image.Imag
         ({"mask": Image.new("L", (32, 32), 128)}, "looks like a picture"),
         ({"mask": "nowhere.png"}, r"nowhere\.png cannot be read"),
         ({"image": "nowhere.png"}, r"nowhere\.png cannot be read"),
-        ({"prompt": " "}, "prompt 0 is empty"),
+        ({"prompt": " "}, "the prompt is empty"),
         ({"feather": -1}, "feather=-1 is not possible; give a whole number of at least 0"),
         ({"num_resamples": 0}, "num_resamples=0 is not possible; give a whole number of at least 1"),
         ({"num_images": 0}, "num_images=0"),

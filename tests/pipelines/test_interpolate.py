@@ -131,7 +131,7 @@ def test_progress_counts_two_ends_and_all_frames_and_can_stop(pipe: UnClip, pict
     ("a", "frames", "options", "message"),
     [
         (A, 1, {}, "frames=1 is not possible"),
-        ("", 3, {}, "prompt 0 is empty"),
+        ("", 3, {}, "the prompt is empty"),
         ("nowhere.PNG", 3, {}, r"nowhere\.PNG is named like a picture, but there is no such file"),
         (Path("nowhere"), 3, {}, "nowhere cannot be read"),
         (A, 3, {"num_images": 2}, "there is no option 'num_images'"),

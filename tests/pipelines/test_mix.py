@@ -87,7 +87,7 @@ def test_progress_counts_every_text_of_every_picture(pipe: UnClip, picture: Imag
         ([], "nothing to mix"),
         ([(A, 0), (B, 0.0)], "all weights are 0"),
         ([(A, float("inf"))], "the weight of a red apple=inf"),
-        ([("", 1)], "prompt 0 is empty"),
+        ([("", 1)], "the prompt is empty"),
         ([("a.webp", 1)], r"a\.webp is named like a picture"),
     ],
 )

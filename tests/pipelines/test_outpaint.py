@@ -158,7 +158,7 @@ def test_stopping_leaves_nothing(pipe: UnClip, picture: Image.Image) -> None:
         ({"left": 5, "window": 21}, "window=21 does not fit the canvas of 25x20; give at most 20"),
         ({"left": 5000, "bottom": 5000, "window": 20}, "takes 254016 windows of 20 px; give a larger window"),
         ({"left": 5, "image_size": (48, 32)}, "image_size=48x32: outpainting draws squares; give one side"),
-        ({"left": 5, "prompt": ""}, "prompt 0 is empty"),
+        ({"left": 5, "prompt": ""}, "the prompt is empty"),
         ({"left": 5, "image": "nowhere.png"}, r"nowhere\.png cannot be read"),
         ({"left": 5, "feather": -1}, "feather=-1 is not possible"),
         ({"left": 5, "num_resamples": 0}, "num_resamples=0 is not possible"),

@@ -97,7 +97,7 @@ def test_every_picture_may_have_a_seed_of_its_own() -> None:
     assert picture_seeds((4, 0, 4, 1), 2, 2) == [4, 0, 4, 1]
     first, second, *others = picture_seeds(None, 2, 2)
     assert [first + 1, first, second] == [second, *others]
-    with pytest.raises(InputError, match=r"seed has 3 numbers, but 4 pictures are to be drawn"):
+    with pytest.raises(InputError, match=r"seed has 3 numbers for 4 pictures; give one for each"):
         picture_seeds([1, 2, 3], 2, 2)
     with pytest.raises(InputError, match=r"seed=-1 cannot be used"):
         picture_seeds([1, -1], 1, 2)
@@ -112,7 +112,7 @@ def test_impossible_numbers_of_images_are_refused(count: int) -> None:
 def test_prompts() -> None:
     assert check_prompts("a cat") == ["a cat"]
     assert check_prompts(("a cat", "a dog")) == ["a cat", "a dog"]
-    for prompts, message in [("", "prompt 0 is empty"), (["a", " \n"], "prompt 1 is empty"), ([], "no prompt")]:
+    for prompts, message in [("", "the prompt is empty"), (["a", " \n"], "prompt 1 is empty"), ([], "no prompt")]:
         with pytest.raises(InputError, match=message):
             check_prompts(prompts)
 

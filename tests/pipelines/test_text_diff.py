@@ -92,8 +92,8 @@ def test_no_source_is_the_empty_prompt(pipe: UnClip, picture: Image.Image) -> No
     ("source", "target", "options", "message"),
     [
         ("a cat", "a cat", {}, "source and target say the same to CLIP"),
-        ("a cat", "", {}, "prompt 0 is empty"),
-        (" ", "a cat", {}, "prompt 0 is empty"),
+        ("a cat", "", {}, "the prompt is empty"),
+        (" ", "a cat", {}, "the prompt is empty"),
         ("a cat", "a dog", {"theta": 1.2}, "theta=1.2 is not possible; give a number from 0 to 1"),
         ("a cat", "a dog", {"theta": [0.2, -0.1]}, "theta=-0.1 is not possible"),
         ("a cat", "a dog", {"theta": []}, "theta is empty"),

@@ -177,7 +177,7 @@ def test_progress_can_stop_the_drawing(pipe: UnClip) -> None:
 @pytest.mark.parametrize(
     ("prompts", "settings", "message"),
     [
-        ("", {}, "prompt 0 is empty"),
+        ("", {}, "the prompt is empty"),
         ([], {}, "no prompt"),
         (PROMPT, {"num_images": 0}, "num_images=0"),
         (PROMPT, {"num_candidates": 0}, "num_candidates=0"),

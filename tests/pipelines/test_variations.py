@@ -149,7 +149,7 @@ def test_a_published_layout_inverts_too(tmp_path: Path, picture: Image.Image) ->
         ({"eta": 0.0, "sampler": {"decoder": "dpm++"}}, "sampler of decoder='dpm\\+\\+' does not lead back"),
         ({"eta": 0.0, "exact": True, "sampler": {"upsampler_32": "ddpm"}}, "sampler of upsampler_32='ddpm'"),
         ({"prompt": "a cat", "text_weight": float("nan")}, "text_weight=nan is not possible"),
-        ({"prompt": " "}, "prompt 0 is empty"),
+        ({"prompt": " "}, "the prompt is empty"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_drawn(

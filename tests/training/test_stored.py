@@ -10,7 +10,7 @@ from embedding_files import write_arrays
 from shard_files import picture, write_tar
 from unclip.data import EmbeddingSet, open_pictures
 from unclip.errors import DataError
-from unclip.training.tasks.samples import EmbeddedPictures, Embeddings, read_items
+from unclip.training.tasks.samples import EmbeddedPictures, ImageEmbeddings, read_items
 
 KEYS = [f"00003{row:04d}" for row in range(4)]
 
@@ -23,7 +23,7 @@ def test_a_picture_without_an_embedding_gives_way_to_a_whole_other_sample(tmp_pa
     write_tar(tmp_path / "00003.tar", {f"{key}.png": picture(16, 10 * row) for row, key in enumerate(KEYS)})
     pictures = open_pictures(tmp_path, [16], cache=False)
     stored = EmbeddingSet.open(tmp_path)
-    embeddings = Embeddings.of_shards(stored, stored.find(pictures.keys))
+    embeddings = ImageEmbeddings.of_shards(stored, stored.find(pictures.keys))
     items, indices, skipped = read_items(EmbeddedPictures(pictures, embeddings), [1, 2])
     assert skipped == (f"{KEYS[2]} has no embedding",)
     assert [item.key for item in items] == [KEYS[1], KEYS[3]]

@@ -28,7 +28,7 @@ from unclip.models.dalle2_pytorch import Dalle2PriorConfig, Dalle2UNetConfig
 from unclip.pipelines import DecoderStage, ImageSize, Model, PriorStage, Stage, UpsamplerStage
 from unclip.pipelines.job import chain_to, show_size, width_and_height
 
-Size = tuple[int, int]
+HeightWidth = tuple[int, int]
 """(height, width)."""
 BEFORE_UPSAMPLERS = ("clip", "text_encoder", "prior", "decoder", "autoencoder")
 # Of a network that comes without a model, and so without settings.
@@ -135,14 +135,16 @@ def model_subject(name: str) -> Subject:
     )
 
 
-def stage_sizes(subject: Subject, image_size: ImageSize | None = None) -> tuple[dict[str, Size | None], int | None]:
+def stage_sizes(
+    subject: Subject, image_size: ImageSize | None = None
+) -> tuple[dict[str, HeightWidth | None], int | None]:
     """Return what each stage's network makes for pictures of `image_size` (None: the default), and the pictures' width.
 
     The size of a stage that makes no picture is None, as is the width without such a stage; upsamplers to larger sizes
     are left out. Raises `CheckpointError` if stages do not fit each other, and `InputError` for a size that they cannot
     draw.
     """
-    sizes: dict[str, Size | None] = dict.fromkeys(subject.stages)
+    sizes: dict[str, HeightWidth | None] = dict.fromkeys(subject.stages)
     if "decoder" not in sizes:
         drawn = None
         for name in sizes:

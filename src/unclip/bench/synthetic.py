@@ -28,7 +28,7 @@ from unclip.training.tasks import ClipTask, DecoderTask, PriorTask, UpsamplerTas
 from unclip.training.tasks.clip import ClipSamples
 from unclip.training.tasks.decoder import DecoderSamples
 from unclip.training.tasks.prior import PriorSamples
-from unclip.training.tasks.samples import Captions, Embeddings, TextReader
+from unclip.training.tasks.samples import Captions, ImageEmbeddings, TextReader
 from unclip.training.tasks.upsampler import UpsamplerSamples
 
 NUM_SAMPLES = 64
@@ -130,5 +130,5 @@ def noise_tokens(clip: ClipConfig) -> TextReader:
     return texts
 
 
-def _table(embedding_dim: int) -> Embeddings:
-    return Embeddings.of_table(torch.randn(NUM_SAMPLES, embedding_dim, generator=seeded(1)))
+def _table(embedding_dim: int) -> ImageEmbeddings:
+    return ImageEmbeddings.of_table(torch.randn(NUM_SAMPLES, embedding_dim, generator=seeded(1)))

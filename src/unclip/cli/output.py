@@ -32,10 +32,10 @@ class Target:
     is_folder: bool
     is_series: bool
     """Whether the pictures belong together."""
-    in_one: bool
+    in_one_file: bool
     """Whether one file has all: a draft, or a series unless a folder was named."""
     is_derived: bool = False
-    """Whether the name is ours although a file was named, so that nothing may be replaced."""
+    """Whether the suffix of a named file was changed, so that no file may be replaced."""
 
     @property
     def is_stdout(self) -> bool:
@@ -47,10 +47,10 @@ class Target:
 
         `titles` are one for all pictures or one for each.
         """
-        if not self.is_folder and (self.in_one or len(seeds) == 1):
+        if not self.is_folder and (self.in_one_file or len(seeds) == 1):
             return [free_names(self.path) if self.is_derived else [self.path]]
         titles, labels = [titles] * len(seeds) if isinstance(titles, str) else titles, [str(seed) for seed in seeds]
-        if self.in_one:
+        if self.in_one_file:
             titles, labels = titles[:1], labels[:1]
         elif self.is_series:
             digits = len(str(len(labels)))
@@ -62,13 +62,15 @@ class Target:
         if not self.is_stdout:
             check_writable([next(iter(paths)) for paths in self.names(titles, seeds)])
         elif sys.stdout is None or sys.stdout.isatty():
-            raise InputError("-o - writes to stdout, which is no pipe and no file here; add | or >, or name a file.")
-        elif len(seeds) > 1 and not self.in_one:
+            raise InputError(
+                "-o - writes to stdout, which is a terminal here; redirect it with | or >, or name a file."
+            )
+        elif len(seeds) > 1 and not self.in_one_file:
             raise InputError(f"-o - writes one picture, but {len(seeds)} are asked for; name a folder.")
 
 
 def parse_out(out: str | None, form: str | None = None, *, is_series: bool = False, is_draft: bool = False) -> Target:
-    """Read `-o` and `--format`; raises `InputError` for a kind of file that is not written, or two kinds."""
+    """Read `-o` and `--format`; raises `InputError` for an unsupported format, or two that differ."""
     if form is not None and form not in FORMATS:
         raise InputError(f"--format {form} is not written; {did_you_mean(form, FORMATS)}")
     suffix, path = DRAFT if is_draft else FORMATS[form or "png"], Path(out or ".")
@@ -83,10 +85,10 @@ def parse_out(out: str | None, form: str | None = None, *, is_series: bool = Fal
             kinds = "PNG, JPEG, WebP or GIF" if is_series else "PNG, JPEG or WebP"
             raise InputError(f"{out}: pictures are written as {kinds}; use {path.with_suffix('.png')}, or a folder.")
         if form is not None and not is_draft and named.replace("jpeg", "jpg") != suffix:
-            raise InputError(f"-o {out} and --format {form} name two kinds of file; leave one out.")
+            raise InputError(f"-o {out} and --format {form} name different formats; leave one out.")
         suffix = named
-    in_one = is_draft or (is_series and (out is None or not is_folder))
-    return Target(path=path, suffix=suffix, is_folder=is_folder, is_series=is_series, in_one=in_one)
+    in_one_file = is_draft or (is_series and (out is None or not is_folder))
+    return Target(path=path, suffix=suffix, is_folder=is_folder, is_series=is_series, in_one_file=in_one_file)
 
 
 @contextmanager
@@ -111,7 +113,7 @@ def save_images(
     A series in one file is a row, or an animation if it ends in .gif. Only a file that was named is replaced. Pictures
     that a format has no room for become PNGs, and stderr says so. Raises `InputError` if a file cannot be written.
     """
-    if target.in_one and target.suffix != ".gif" and len(images) > 1:
+    if target.in_one_file and target.suffix != ".gif" and len(images) > 1:
         images = [grid(images, len(images))]
     longest = max(max(image.size) for image in images)
     if longest > MAX_SIDE.get(target.suffix, longest):

@@ -61,7 +61,7 @@ def generate(
 def variations(
     command: DrawCommand,
     image: Annotated[Path, Typed("images", help=ONE_PICTURE)],
-    text: Annotated[str | None, Typed("prompt", metavar="[PROMPT]", hidden=True)] = None,
+    text: Annotated[str | None, Typed("prompt", metavar="PROMPT", hidden=True)] = None,
     prompt: Annotated[str | None, Typed("prompt", "--prompt")] = None,
     **options: Any,
 ) -> None:
@@ -132,7 +132,7 @@ def inpaint(
         Path | None,
         Typed("mask", help="White, or transparent, where to paint, - is stdin; else the picture's clear part."),
     ] = None,
-    text: Annotated[str | None, Typed("prompt", metavar="[PROMPT]")] = None,
+    text: Annotated[str | None, Typed("prompt", metavar="PROMPT")] = None,
     prompt: Annotated[
         str | None, Typed("prompt", "--prompt", help="What to paint where no mask is given before it.")
     ] = None,

@@ -61,7 +61,7 @@ def projection(width: int, embedding_dim: int) -> Linear:
 
 
 class Blocks(nn.ModuleList):
-    """Transformer blocks in a row."""
+    """Transformer blocks, applied in sequence."""
 
     def forward(self, x: Hidden) -> Hidden:
         """Transform (batch, length, width)."""
@@ -141,7 +141,7 @@ class Clip(nn.Module):
         return self.encode_pixels(images), self.encode_tokens(ids)
 
     def encode_pixels(self, images: Images, dtype: torch.dtype | None = None) -> Embeddings:
-        """Encode pixels in [-1, 1] of any size (squashed to a square): embeddings (batch, embedding_dim), float32.
+        """Encode pixels in [-1, 1] of any size and shape, resized to a square: float32 (batch, embedding_dim).
 
         They are computed in `dtype`; None is that of the weights.
         """

@@ -133,7 +133,7 @@ def _add_suites(page: Report, points: Mapping[str, Point], *, has_headings: bool
 
 
 def _add_pictures(page: Report, points: Mapping[str, Point], folder: Path) -> None:
-    """Add the samples of every point; of sheets, what their places show once if it is the same for all."""
+    """Add the samples of every point; captions of a contact sheet's cells once if all sheets share them."""
     if any(point.samples for point in points.values()):
         page.heading("Pictures")
     tables = []
@@ -215,7 +215,7 @@ def embed_in_card(card: Path | str, evaluation: Evaluation, *, command: str | No
     try:
         text = Path(card).read_bytes().decode()
     except UnicodeDecodeError:
-        raise InputError(f"{card} is no text in UTF-8; give a Markdown file.") from None
+        raise InputError(f"{card} is not text in UTF-8; give a Markdown file.") from None
     except OSError as error:
         raise InputError(f"cannot read {card}: {error.strerror or error}; give the model card to change.") from None
     newline = "\r\n" if "\r\n" in text else "\n"

@@ -18,7 +18,7 @@ COCO_PROMPTS = 30_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts:
+class PromptList:
     """Texts to draw, in the order that they are drawn in."""
 
     name: str
@@ -28,14 +28,14 @@ class Prompts:
     """Whether they are COCO's annotations, of which 30,000 are drawn unless another number is asked for."""
 
 
-def read_prompts(location: str | Path | Sequence[str]) -> Prompts:
+def read_prompts(location: str | Path | Sequence[str]) -> PromptList:
     """Read all captions of a source: every line of a text file, every annotation of COCO's captions_*.json, and of
     anything that `unclip.data.open_source` reads the first caption of each picture. A sequence holds the texts.
 
     Raises `InputError` for a location that does not exist, `DataError` for one without text.
     """
     if not isinstance(location, str | Path):
-        return Prompts(name=f"{len(location)} prompts", texts=tuple(check_prompts(location)))
+        return PromptList(name=f"{len(location)} prompts", texts=tuple(check_prompts(location)))
     path = Path(location)
     if path.suffix.lower() == ".txt" and path.is_file():
         try:
@@ -43,16 +43,16 @@ def read_prompts(location: str | Path | Sequence[str]) -> Prompts:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} cannot be read as UTF-8 text ({error}); save it again.") from None
     elif path.suffix.lower() == ".json" and path.is_file():
-        return Prompts(name=str(location), texts=_annotations(path), is_coco=True)
+        return PromptList(name=str(location), texts=_annotations(path), is_coco=True)
     else:
         texts = [sample.captions[0] for sample in open_source(location) if isinstance(sample, Sample)]
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise DataError(f"{location} holds no caption; give a text file with a prompt a line, or captioned pictures.")
-    return Prompts(name=str(location), texts=tuple(texts))
+    return PromptList(name=str(location), texts=tuple(texts))
 
 
-def choose_prompts(prompts: Prompts, num_prompts: int | None, seed: int) -> Prompts:
+def choose_prompts(prompts: PromptList, num_prompts: int | None, seed: int) -> PromptList:
     """Choose `num_prompts` of them by `seed`, in the order of the source; None is all, or COCO's 30,000.
 
     Raises `InputError` for more than there are.

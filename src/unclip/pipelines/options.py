@@ -6,7 +6,7 @@ the same annotations from the source, so that help needs no torch: their argumen
 
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter
@@ -141,11 +141,15 @@ class StageOptions(UpsamplerOptions, total=False):
 
 def check_options(options: Mapping[str, Any], allowed: type = DrawOptions) -> None:
     """Raise `InputError` for a keyword that is not `allowed`, naming the nearest, and for an unknown output type."""
-    for name in options:
-        if name not in allowed.__annotations__:
-            raise InputError(f"there is no option {name!r}; {did_you_mean(name, allowed.__annotations__)}")
+    _check_names(options, allowed.__annotations__, allowed.__annotations__)
     if (form := options.get("output_type", "pil")) not in get_args(OutputType):
         raise InputError(f"unknown output_type {form!r}; {did_you_mean(form, get_args(OutputType))}")
+
+
+def _check_names(options: Iterable[str], allowed: Container[str], shown: Iterable[str]) -> None:
+    for name in options:
+        if name not in allowed:
+            raise InputError(f"there is no option {name!r}; {did_you_mean(name, shown)}")
 
 
 def progress_function(progress: Progress | bool | None) -> Progress:
@@ -202,9 +206,11 @@ def task(*, is_series: bool = False, unused: Sequence[str] = ()) -> Callable[[Ca
         shared = get_type_hints(DrawOptions, include_extras=True) if "options" in signature.parameters else {}
         options = [_describe(name, hint, None, is_series) for name, hint in shared.items() if name not in unused]
         options = [*described.values(), *options]
+        names = [*described, *(name for name in shared if name not in unused)]
 
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            _check_names(kwargs, {*signature.parameters, *shared}, names)
             for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
                 if name in described:
                     described[name].check(value)

@@ -56,16 +56,17 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
     if not texts:
         raise InputError("no prompt was given; give at least one text.")
     for number, text in enumerate(texts):
+        name = "the prompt" if len(texts) == 1 else f"prompt {number}"
         if not isinstance(text, str):
-            raise InputError(f"prompt {number} is a {type(text).__name__}; a prompt is a text.")
+            raise InputError(f"{name} is a {type(text).__name__}; a prompt is a text.")
         if not text.strip():
-            raise InputError(f"prompt {number} is empty; say what to draw.")
-        check_text(f"prompt {number}", text)
+            raise InputError(f"{name} is empty; say what to draw.")
+        check_text(name, text)
     return texts
 
 
 def check_text(name: str, text: str) -> None:
-    """Raise `InputError` for half a surrogate: bytes on a command line that are not UTF-8."""
+    """Raise `InputError` for an unpaired surrogate: bytes on a command line that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -95,7 +96,7 @@ def picture_seeds(seed: SupportsIndex | Sequence[int] | None, num_inputs: int, n
         return image_seeds(seed, num_images) * num_inputs
     wanted = num_inputs * check_count("num_images", num_images)
     if len(seed) != wanted:
-        raise InputError(f"seed has {len(seed)} numbers, but {wanted} pictures are to be drawn; give one for each.")
+        raise InputError(f"seed has {len(seed)} numbers for {wanted} pictures; give one for each picture.")
     return [image_seeds(one, 1)[0] for one in seed]
 
 

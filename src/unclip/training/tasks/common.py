@@ -28,7 +28,7 @@ from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler,
 from unclip.runtime import forked_random_state
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
 from unclip.training.task import Batch, Request, Samples, Stream, Task
-from unclip.training.tasks.samples import Embeddings
+from unclip.training.tasks.samples import ImageEmbeddings
 
 DiffusionTaskConfig: TypeAlias = PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig
 
@@ -50,7 +50,7 @@ class DiffusionTask(Task):
         task: DiffusionTaskConfig,
         device: torch.device,
         samples: Samples,
-        embeddings: Embeddings | None = None,
+        embeddings: ImageEmbeddings | None = None,
         encoder: TextImageEncoder | None = None,
     ) -> None:
         """Take the settings of the run and of its task, and the data.

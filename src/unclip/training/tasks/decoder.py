@@ -23,7 +23,7 @@ from unclip.training.task import Batch, Request
 from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step, preview_grid
 from unclip.training.tasks.samples import (
     EmbeddedPictures,
-    Embeddings,
+    ImageEmbeddings,
     StoredTexts,
     TextReader,
     Tokens,
@@ -49,7 +49,7 @@ class DecoderTask(DiffusionTask):
     network = Decoder
     task: DecoderTaskConfig
     samples: "DecoderSamples"
-    embeddings: Embeddings
+    embeddings: ImageEmbeddings
 
     @classmethod
     def open(
@@ -70,15 +70,15 @@ class DecoderTask(DiffusionTask):
         if data.embeddings is not None:
             stored = open_stored(data.embeddings, encoder)
             rows = stored.find(pictures.keys, data.missing_share)
-            embeddings = Embeddings.of_shards(stored, rows)
+            embeddings = ImageEmbeddings.of_shards(stored, rows)
             source, num_missing = EmbeddedPictures(pictures, embeddings), int((rows < 0).sum())
             if num_missing:
                 notes.append(f"{num_missing:,} of {len(pictures):,} pictures are skipped: no embedding.")
             texts = StoredTexts(stored, rows) if stored.text_dim else None
         elif task.image_drop_prob == 1.0:
-            embeddings = Embeddings.zeros(len(pictures), model.embedding_dim)
+            embeddings = ImageEmbeddings.zeros(len(pictures), model.embedding_dim)
         elif embedded is not None:
-            embeddings = Embeddings.of_table(embedded)
+            embeddings = ImageEmbeddings.of_table(embedded)
         elif encoder is not None:
             embeddings = embed_pictures(encoder, load_pictures(data, encoder.clip.config.image_size))
             embedded = embeddings.table
@@ -147,7 +147,7 @@ class DecoderSamples:
     """Pictures with their embeddings and, if the decoder reads it, their text."""
 
     source: PictureSet
-    embeddings: Embeddings
+    embeddings: ImageEmbeddings
     texts: TextReader | None
     task: DecoderTaskConfig
 

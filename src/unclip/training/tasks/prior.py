@@ -19,7 +19,7 @@ from unclip.training.config import PriorTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request
 from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step
 from unclip.training.tasks.samples import (
-    Embeddings,
+    ImageEmbeddings,
     StoredTexts,
     TextReader,
     Tokens,
@@ -38,7 +38,7 @@ from unclip.training.tasks.samples import (
 NUM_STATISTICS = 10_000
 """Pictures whose embeddings give the statistics when each batch is embedded in its own step."""
 NUM_GROUPS = 4
-"""Parts that a batch is at least split into by the length of texts."""
+"""Least number of groups that a batch is split into by the length of its texts."""
 
 
 class PriorTask(DiffusionTask):
@@ -47,8 +47,8 @@ class PriorTask(DiffusionTask):
     network = Prior
     task: PriorTaskConfig
     methods = ("text_cache",)
-    num_compared = None  # how often a picture is the nearest depends on how many there are
-    embeddings: Embeddings
+    num_compared = None  # all of them: recall depends on the number of candidates
+    embeddings: ImageEmbeddings
 
     @classmethod
     def open(
@@ -59,7 +59,7 @@ class PriorTask(DiffusionTask):
         tokens = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
         if config.data.embeddings is not None:
             stored = open_stored(config.data.embeddings, encoder)
-            embeddings = Embeddings.of_shards(stored)
+            embeddings = ImageEmbeddings.of_shards(stored)
             samples = PriorSamples(stored, embeddings, _stored_texts(stored, task, tokens), task)
             return cls(config, task, device, samples, embeddings, encoder)
         image_size, is_once = encoder.clip.config.image_size, task.embed == "once"
@@ -68,7 +68,7 @@ class PriorTask(DiffusionTask):
         if embedded is None:
             embeddings = embed_pictures(encoder, pictures, None if is_once else NUM_STATISTICS)
         else:
-            embeddings = Embeddings.of_table(embedded)
+            embeddings = ImageEmbeddings.of_table(embedded)
         samples = PriorSamples(pictures, embeddings if is_once else None, tokens, task, image_size)
         opened = cls(config, task, device, samples, embeddings, encoder)
         opened.notes, opened.embedded = notes, embeddings.table
@@ -118,7 +118,7 @@ class PriorTask(DiffusionTask):
 
 
 def _stored_texts(stored: EmbeddingSet, task: PriorTaskConfig, tokens: Tokens) -> TextReader:
-    """Choose stored features of texts if they hold all that the prior reads; else captions, whose tower is cheap."""
+    """Choose stored features of texts if they hold all that the prior reads, else captions: encoding them is cheap."""
     if stored.has_texts and (stored.text_dim or not task.model.num_text_tokens):
         return StoredTexts(stored)
     if stored.has_captions:
@@ -139,8 +139,8 @@ class PriorSamples:
     """Pairs of text and image embedding: of pictures, or of embedding shards without any picture."""
 
     source: PictureSet | EmbeddingSet
-    embeddings: Embeddings | None
-    """None: CLIP embeds the pixels of each batch in the loss."""
+    embeddings: ImageEmbeddings | None
+    """If None, CLIP embeds the pixels of each batch in the loss."""
     texts: TextReader
     task: PriorTaskConfig
     image_size: int = 0
@@ -150,7 +150,7 @@ class PriorSamples:
         tensors: dict[str, Tensor] = {}
         if isinstance(self.source, EmbeddingSet):
             indices, skipped = next_valid(self.source, request.indices)
-            # Where features of texts are read, only their number matters, and not every layout holds the texts.
+            # Stored features are chosen by number alone, and not every layout holds the texts.
             captions = [
                 self.source.captions(index) if isinstance(self.texts, Tokens) else [""] * self.source.num_texts(index)
                 for index in indices.tolist()

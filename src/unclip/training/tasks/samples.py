@@ -85,7 +85,7 @@ def stack_pixels(items: Sequence[Item], image_size: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Embeddings:
+class ImageEmbeddings:
     """Image embeddings by the number of their sample, from memory or from stored shards, and their statistics."""
 
     mean: Tensor
@@ -99,18 +99,18 @@ class Embeddings:
     """The stored set's number of each sample, -1 for one that it lacks; None: the numbers are the same."""
 
     @classmethod
-    def of_table(cls, table: Tensor) -> "Embeddings":
+    def of_table(cls, table: Tensor) -> "ImageEmbeddings":
         """Hold embeddings in memory."""
         mean, std = table.mean(dim=0), table.std(dim=0, correction=min(1, len(table) - 1))
         return cls(mean, _divisor(mean, std), table=table)
 
     @classmethod
-    def of_shards(cls, stored: EmbeddingSet, rows: np.ndarray | None = None) -> "Embeddings":
+    def of_shards(cls, stored: EmbeddingSet, rows: np.ndarray | None = None) -> "ImageEmbeddings":
         """Read stored embeddings when they are needed."""
         return cls(stored.mean, _divisor(stored.mean, stored.std), stored=stored, rows=rows)
 
     @classmethod
-    def zeros(cls, num_samples: int, embedding_dim: int) -> "Embeddings":
+    def zeros(cls, num_samples: int, embedding_dim: int) -> "ImageEmbeddings":
         """Stand in for the embeddings that an unconditional decoder never reads."""
         zeros = torch.zeros(embedding_dim)
         return cls(zeros, torch.ones(embedding_dim), table=zeros.expand(num_samples, -1))
@@ -130,7 +130,7 @@ class Embeddings:
         return bool(row >= 0 and self.stored.valid(np.array([row]))[0])
 
 
-def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int | None = None) -> Embeddings:
+def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int | None = None) -> ImageEmbeddings:
     """Embed all pictures with CLIP, or `limit` of them spread over the set."""
     count = len(pictures)
     chosen = np.arange(count) if limit is None else np.unique(np.linspace(0, count - 1, min(limit, count)).astype(int))
@@ -140,7 +140,7 @@ def embed_pictures(encoder: TextImageEncoder, pictures: PictureSet, limit: int |
             items, _, _ = read_items(pictures, chosen[start : start + EMBED_BATCH])
             pixels = from_uint8(stack_pixels(items, encoder.clip.config.image_size)).to(encoder.device)
             parts.append(encoder.encode_image(pixels).cpu())
-    return Embeddings.of_table(torch.cat(parts))
+    return ImageEmbeddings.of_table(torch.cat(parts))
 
 
 def _divisor(mean: Tensor, std: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class EmbeddedPictures:
     """A `PictureSet` in which a picture without an embedding counts as damaged: a whole other sample stands in."""
 
     pictures: PictureSet
-    embeddings: Embeddings
+    embeddings: ImageEmbeddings
 
     @property
     def shard_sizes(self) -> list[int]:
