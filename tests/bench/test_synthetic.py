@@ -41,3 +41,12 @@ def test_a_batch_that_lies_ready_is_the_samples_first() -> None:
     first = ready(feed.request(0))
     assert ready(feed.request(4)) is first
     torch.testing.assert_close(first["noise"], ready.samples(feed.request(0))["noise"])
+
+
+def test_balance_and_positives_read_nothing() -> None:
+    """Their fields are those of a data set, which need not be there."""
+    config = train_config("tiny/clip", clip_preset("tiny")).replace(batch_size=4, precision="float32")
+    config = config.replace(
+        data=config.data.replace(balance=("concept",)), task=config.task.replace(positives=("concept",))
+    )
+    assert synthetic_trainer(config, Cluster(0, 1, CPU)).step().images_seen == 4

@@ -1,4 +1,4 @@
-"""The order of samples: every item once per epoch, and resuming by arithmetic."""
+"""The order of samples: every item once per epoch, or groups by their weights, and resuming by arithmetic."""
 
 from collections import Counter
 from typing import Any
@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unclip.data import Order, epoch_order
+from unclip.data import BalancedOrder, Order, epoch_order
 from unclip.errors import InputError
 
 SIZES = st.integers(1, 40)
 SHARDS = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
 LANES = st.integers(1, 5)
 WINDOWS = st.none() | st.integers(1, 14)
+GROUPS = st.lists(st.integers(-3, 9), min_size=1, max_size=40)
+POWERS = st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0.0, 1.0)
 
 
 @given(num_items=SIZES, seed=st.integers(0, 2**32), epoch=st.integers(0, 1000))
@@ -159,3 +161,76 @@ def test_impossible_lanes(arguments: tuple[Any, ...]) -> None:
 def test_impossible_batches(arguments: tuple[int, int]) -> None:
     with pytest.raises(InputError, match="use a batch of at least 1"):
         Order([3], 0).batch(*arguments)
+
+
+@given(groups=GROUPS, power=POWERS, seed=st.integers(0, 2**63 - 1))
+def test_groups_are_drawn_as_often_as_their_sizes_to_a_power_say(groups: list[int], power: float, seed: int) -> None:
+    order = BalancedOrder(np.array(groups), seed, power)
+    sizes = Counter(groups)
+    weights = {group: size**power for group, size in sizes.items()}
+    drawn: Counter[int] = Counter()
+    for epoch in range(1, 12):
+        drawn.update(groups[sample] for sample in epoch_of(order, epoch - 1))
+        for group, weight in weights.items():
+            assert abs(drawn[group] - epoch * len(groups) * weight / sum(weights.values())) < 1.0 + 1e-6
+    assert drawn.total() == 11 * len(groups)
+
+
+@given(groups=GROUPS, power=POWERS, seed=st.integers(0, 99))
+def test_no_sample_comes_again_before_all_others_of_its_group(groups: list[int], power: float, seed: int) -> None:
+    stream = BalancedOrder(np.array(groups), seed, power).batch(0, 9 * len(groups)).tolist()
+    for group, size in Counter(groups).items():
+        drawn = [sample for sample in stream if groups[sample] == group]
+        members = [sample for sample, other in enumerate(groups) if other == group]
+        for start in range(0, len(drawn) - size + 1, size):
+            assert sorted(drawn[start : start + size]) == members
+        rest = drawn[len(drawn) // size * size :]
+        assert len(set(rest)) == len(rest)
+
+
+@given(groups=GROUPS, power=POWERS, images_seen=st.integers(0, 500), batch_size=SIZES)
+def test_balanced_batches_are_those_of_a_run_that_began_anywhere(
+    groups: list[int], power: float, images_seen: int, batch_size: int
+) -> None:
+    whole = BalancedOrder(np.array(groups), 3, power).batch(0, images_seen + batch_size)
+    resumed = BalancedOrder(np.array(groups), 3, power).batch(images_seen, batch_size)
+    np.testing.assert_array_equal(resumed, whole[images_seen:])
+
+
+@given(groups=GROUPS, seed=st.integers(0, 99), epoch=st.integers(0, 50))
+def test_power_one_draws_every_sample_once_per_epoch(groups: list[int], seed: int, epoch: int) -> None:
+    assert sorted(epoch_of(BalancedOrder(np.array(groups), seed, 1.0), epoch)) == list(range(len(groups)))
+
+
+def test_samples_of_a_group_are_shuffled_evenly() -> None:
+    order = BalancedOrder(np.zeros(3, np.int64), 0)
+    counts = Counter(tuple(epoch_of(order, epoch)) for epoch in range(4800))
+    assert len(counts) == 6
+    # 800 of each are expected, with a deviation of 25.8.
+    assert max(abs(count - 800) for count in counts.values()) < 4 * 25.8
+
+
+def test_groups_are_spread_evenly_over_an_epoch() -> None:
+    order = BalancedOrder(np.array([0, 1, 1, 1, 1, 1]), 0)
+    places = np.sum([epoch_of(order, epoch) == 0 for epoch in range(3600)], axis=0)
+    # Three of six draws: 1800 at each place are expected, with a deviation of 30.
+    assert np.abs(places - 1800).max() < 4 * 30
+
+
+def test_balanced_order_is_pinned() -> None:
+    # A run that was interrupted before an upgrade must resume in the same order.
+    assert epoch_of(BalancedOrder(np.array([5, 5, 5, 5, -1, 5, 2, 2]), 7, 0.5), 2).tolist() == [3, 4, 6, 6, 2, 5, 4, 2]
+
+
+def test_an_epoch_of_many_groups_is_made_at_once() -> None:
+    # 100,000 samples in 60,000 groups, as a large set has names that occur once.
+    order = BalancedOrder(np.arange(100_000) % 60_000, 0)
+    assert order.batch(0, 100_000).max() < 100_000
+    assert order.draws.min() == order.draws.max() == pytest.approx(100_000 / 60_000)
+
+
+@pytest.mark.parametrize("arguments", [([], 0), ([1], -1), ([1], 0, -0.1), ([1], 0, 1.5)])
+def test_impossible_balances(arguments: tuple[Any, ...]) -> None:
+    groups, *others = arguments
+    with pytest.raises(InputError, match="give no order"):
+        BalancedOrder(np.array(groups, np.int64), *others)

@@ -1,10 +1,11 @@
 """Small tars of small pictures, and servers that hold them."""
 
 import io
+import json
 import multiprocessing
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -32,8 +33,13 @@ def picture(image_size: int, value: int = 255) -> bytes:
     return file.getvalue()
 
 
-def write_set(folder: Path, shard_sizes: list[int], image_size: int = 8) -> list[str]:
-    """Shards of that many samples; sample i is one grey of value i and says so. Returns the keys."""
+def write_set(
+    folder: Path, shard_sizes: list[int], image_size: int = 8, infos: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    """Shards of that many samples; sample i is one grey of value i and says so, with the i-th of `infos` as its .json.
+
+    Returns the keys.
+    """
     keys: list[str] = []
     for shard, size in enumerate(shard_sizes):
         files: dict[str, bytes] = {}
@@ -43,6 +49,7 @@ def write_set(folder: Path, shard_sizes: list[int], image_size: int = 8) -> list
                 f"{keys[-1]}.png": picture(image_size, (len(keys) - 1) % 256),
                 f"{keys[-1]}.txt": f"grey {len(keys) - 1}".encode(),
             }
+            files |= {f"{keys[-1]}.json": json.dumps(info).encode() for info in infos[len(keys) - 1 : len(keys)]}
         write_tar(folder / f"{shard:05d}.tar", files)
     return keys
 

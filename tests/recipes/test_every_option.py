@@ -52,6 +52,8 @@ DATA = {
     "lanes": 8,
     "num_workers": 2,
     "validation_share": 0.125,
+    "balance": ["concept", "design"],
+    "balance_power": 0.5,
 }
 OPTIMIZER = {
     "name": "muon",
@@ -65,7 +67,7 @@ OPTIMIZER = {
 }
 DIFFUSION = {"weighting": "p2"}
 TASKS: dict[str, dict[str, Any]] = {
-    "clip": {"max_shift": 0.2, "max_rotation": 3.0, "degrade_prob": 0.75},
+    "clip": {"max_shift": 0.2, "max_rotation": 3.0, "degrade_prob": 0.75, "positives": ["concept"]},
     "prior": DIFFUSION
     | {"clip": "other/clip", "embed": "every_step", "text_drop_prob": 0.3, "self_conditioning_prob": 0.25},
     "decoder": DIFFUSION

@@ -10,10 +10,12 @@ import torch
 
 from embedding_files import write_arrays, write_tables
 from shard_files import picture, write_set, write_tar
-from short_runs import ALONE, changed, first_batch, options, small_shards, steps
+from short_runs import ALONE, changed, first_batch, options, small_shards, steps, stop_after
+from unclip.checkpoint import load_tensors
 from unclip.clip import TextImageEncoder
+from unclip.config import override
 from unclip.data import EmbeddingSet, ShardSet, embed, emoji_items, open_pictures
-from unclip.errors import DataError
+from unclip.errors import ConfigError, DataError, TrainingError
 from unclip.training import DataConfig, Feed, TrainConfig, make_task, train
 from unclip.training.feed import held_out
 from unclip.training.tasks.samples import load_pictures, read_items
@@ -208,6 +210,81 @@ def test_damaged_samples_are_counted_and_named_and_the_run_goes_on(
         assert all(torch.isfinite(torch.tensor(line["loss"])) for line in lines)
 
 
+@pytest.fixture(scope="module")
+def uneven(prior: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Twelve greys in two shards: one bright, eleven dark; a batch is six of them."""
+    folder = tmp_path_factory.mktemp("uneven") / "shards"
+    write_set(folder, [6, 6], 16, infos=[{"is": "bright" if number == 7 else "dark"} for number in range(12)])
+    return changed(prior, folder=str(folder), batch_size=6)
+
+
+def num_bright(config: TrainConfig, num_images: int = 120) -> int:
+    """How often the bright one is drawn in the first ten epochs."""
+    feed = Feed(make_task(config, ALONE.device).samples, config, ALONE)
+    return sum(int((feed.request(seen).indices == 7).sum()) for seen in range(0, num_images, 6))
+
+
+def test_balance_draws_groups_equally_often(uneven: TrainConfig) -> None:
+    assert num_bright(uneven) == 10
+    assert num_bright(changed(uneven, balance=["is"])) == 60
+
+
+def test_balance_power_lies_between_groups_and_samples(uneven: TrainConfig) -> None:
+    drawn = [num_bright(changed(uneven, balance=["is"], balance_power=power)) for power in (0.0, 0.5, 1.0)]
+    assert drawn == [60, pytest.approx(120 / (1 + 11**0.5), abs=1), 10]
+
+
+def test_balance_takes_stored_features_whose_pictures_have_the_fields(uneven: TrainConfig, tmp_path: Path) -> None:
+    out = tmp_path / "embeddings"
+    embed(uneven.data.folder, TextImageEncoder.load(uneven.task.clip), out, num_workers=0)
+    stored = changed(uneven, balance=["is"], embeddings=str(out))
+    assert num_bright(stored) == 60
+    with pytest.raises(DataError, match=r"^data\.balance reads the \.json .* does not hold 00000 and 11 more of 12"):
+        num_bright(changed(stored, folder=str(small_shards(tmp_path / "others", 16, 2))))
+
+
+def test_a_field_that_is_missing_is_refused_with_those_that_exist(uneven: TrainConfig) -> None:
+    with pytest.raises(
+        DataError, match=r'data\.balance=\["iz"\]: .*00000 has no .iz.; did you mean .is.\? allowed: is\.'
+    ):
+        num_bright(changed(uneven, balance=["iz"]))
+
+
+@pytest.mark.parametrize(("change", "found"), [({"lanes": 2}, "null and .*=2"), ({"shuffle_shards": 3}, "3 and .*=1")])
+def test_balance_is_refused_where_shards_are_streamed(change: dict[str, int], found: str) -> None:
+    message = (
+        rf"^data\.balance=a,b draws .*data\.shuffle_shards={found} stream .*; allowed are null and 1: "
+        r"set data\.shuffle_shards=null data\.lanes=1, or data\.balance=\[\]\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        DataConfig(folder="x", balance=("a", "b"), **change)
+
+
+def test_fields_may_be_separated_by_commas(uneven: TrainConfig) -> None:
+    for text in ("is, design", '["is", "design"]'):
+        assert override(uneven, {"data.balance": text}).data.balance == ("is", "design")
+
+
+def test_a_balanced_run_that_was_interrupted_equals_one_that_was_not(
+    uneven: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = changed(uneven, balance=["is"], trackers=(), num_images=48, checkpoint_images=100)
+    train(config, tmp_path / "whole", device="cpu")
+    assert (
+        "balanced by is: 2 groups of 1 to 11 samples; a sample of the rarest is seen 6 times" in capsys.readouterr().err
+    )
+    with monkeypatch.context() as patch:
+        assert train(config, tmp_path / "halves", device="cpu", stopped=stop_after(3, patch)) == (3, 18)
+    train(config, tmp_path / "halves", device="cpu")
+    whole, halves = (
+        load_tensors(tmp_path / name / "checkpoint-00000008.safetensors").tensors for name in ("whole", "halves")
+    )
+    assert whole.keys() == halves.keys()
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    with pytest.raises(TrainingError, match=r"data\.balance: \['is'\] there, \[\] asked"):
+        train(changed(config, balance=()), tmp_path / "whole", device="cpu")
+
+
 SHOWN = {
     "folder": test_the_pictures_are_those_of_the_folder,
     "emoji_split": test_the_emoji_set_is_rasterised_as_the_settings_say,
@@ -221,6 +298,8 @@ SHOWN = {
     "lanes": test_lanes_read_shards_of_their_own,
     "num_workers": test_how_pictures_are_read_does_not_change_the_losses,
     "validation_share": test_what_is_held_out_is_never_trained_on,
+    "balance": test_balance_draws_groups_equally_often,
+    "balance_power": test_balance_power_lies_between_groups_and_samples,
 }
 
 

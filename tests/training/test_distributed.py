@@ -14,7 +14,9 @@ from unclip.training import TrainConfig
 
 WORKER = Path(__file__).parents[1] / "helpers" / "training_worker.py"
 NUM_STEPS = 6
-STAGES = ("emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
+BALANCED = "balanced emoji/clip"
+"""CLIP with balanced batches, in which pictures of a group are positives of each other."""
+STAGES = (BALANCED, "emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
 VARIANTS = {
     "one": {},
     "accumulated": {"micro_batch_size": 2},
@@ -40,7 +42,7 @@ def results(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("processes")
     for count, variants in ((1, set(ALONE)), (2, VARIANTS.keys() - set(ALONE))):
         runs = [
-            {"config": measured(tiny_recipe(stage)).replace(**VARIANTS[variant]).model_dump(mode="json"),
+            {"config": measured(tiny_recipe, stage).replace(**VARIANTS[variant]).model_dump(mode="json"),
              "out": str(folder / variant / stage), "num_steps": NUM_STEPS}
             for variant, stage in RUNS if variant in variants
         ]  # fmt: skip
@@ -51,13 +53,15 @@ def results(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.
     return folder
 
 
-def measured(config: TrainConfig) -> TrainConfig:
+def measured(recipe: Callable[[str], TrainConfig], stage: str) -> TrainConfig:
     """With five held-out samples, which two processes cannot share equally, and without dropout.
 
     Dropout's draws belong to a process's own passes; all others belong to the samples.
     """
+    config = recipe(stage.removeprefix("balanced "))
     options = {"dropout": 0.0} if "dropout" in type(config.task.model).model_fields else {}
     options |= {"num_drawn": 5} if config.task.kind == "decoder" else {}
+    options |= {"balance": ["group"], "positives": ["group"]} if stage == BALANCED else {}
     return changed(config, validation_share=0.4, num_validation=5, **options)
 
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from shard_files import write_set
+from unclip.data import ShardSet
 from unclip.errors import ConfigError, DataError
-from unclip.training import Batch, Cluster, Feed, Request, TrainConfig
+from unclip.training import Batch, Cluster, Feed, Request, Samples, TrainConfig
 from unclip.training.feed import held_out
+from unclip.training.task import SampleSet
 
 NUM_SAMPLES = 23
 
@@ -28,7 +31,7 @@ class Names:
 class Numbers:
     """Samples that are their own numbers."""
 
-    source = Names()
+    source: SampleSet = Names()
 
     def __call__(self, request: Request) -> Batch:
         return Batch({"number": torch.from_numpy(request.indices), "slot": torch.from_numpy(request.slots)})
@@ -39,14 +42,21 @@ def config(tiny_recipe: Callable[[str], TrainConfig]) -> TrainConfig:
     return tiny_recipe("emoji/prior").replace(batch_size=6)
 
 
-def feed_of(config: TrainConfig, rank: int = 0, size: int = 1) -> Feed:
-    return Feed(Numbers(), config, Cluster(rank, size, torch.device("cpu")))
+def feed_of(config: TrainConfig, rank: int = 0, size: int = 1, samples: Samples = Numbers()) -> Feed:
+    return Feed(samples, config, Cluster(rank, size, torch.device("cpu")))
 
 
-def samples_of(config: TrainConfig, num_processes: int, images_seen: int, num_steps: int) -> list[int]:
+def samples_of(
+    config: TrainConfig,
+    num_processes: int,
+    images_seen: int,
+    num_steps: int,
+    samples: Samples = Numbers(),
+) -> list[int]:
     """The samples of some steps in the order of the whole batches."""
     shares = [
-        islice(feed_of(config, rank, num_processes).batches(images_seen), num_steps) for rank in range(num_processes)
+        islice(feed_of(config, rank, num_processes, samples).batches(images_seen), num_steps)
+        for rank in range(num_processes)
     ]
     found = []
     for parts in zip(*shares, strict=True):
@@ -109,3 +119,64 @@ def test_batches_that_processes_cannot_share_are_refused(config: TrainConfig) ->
         feed_of(config.replace(micro_batch_size=4))
     with pytest.raises(DataError, match="no sample to train on"):
         feed_of(config.replace(data=config.data.replace(validation_share=1.0)))
+
+
+KINDS = ["cat"] * 12 + ["dog"] * 6 + ["owl"] * 4 + ["yak"]
+"""Of each of the 23 samples."""
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
+    """Samples of four kinds, 12, 6, 4 and 1, in three shards."""
+    folder = tmp_path_factory.mktemp("zoo") / "shards"
+    write_set(
+        folder,
+        list(Names.shard_sizes),
+        infos=[{"kind": kind, "is_even": index % 2} for index, kind in enumerate(KINDS)],
+    )
+    return Numbers(ShardSet.open(folder))
+
+
+def balanced(config: TrainConfig, zoo: Numbers, **changes: object) -> TrainConfig:
+    data = config.data.replace(folder=zoo.source.location, balance=["kind"], **changes)
+    return config.replace(data=data)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 0), (2, 0), (3, 1)])
+def test_balanced_batches_are_those_of_one_process_also_after_resuming(
+    config: TrainConfig, zoo: Numbers, num_processes: int, num_workers: int
+) -> None:
+    config = balanced(config, zoo)
+    alone = samples_of(config, 1, 0, 23, zoo)
+    config = balanced(config, zoo, num_workers=num_workers)
+    first, rest = (samples_of(config, num_processes, *part, zoo) for part in ((0, 10), (60, 13)))
+    assert first + rest == alone
+    # Six epochs of 23 draws, and four groups.
+    counts = Counter(KINDS[sample] for sample in alone)
+    assert all(abs(count - 6 * 23 / 4) < 1 for count in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("power", "rarest", "largest"), [(0.0, "5.75", "0.479"), (0.5, "2.58", "0.745"), (1.0, "1", "1")]
+)
+def test_a_balanced_run_says_what_its_groups_are(
+    config: TrainConfig, zoo: Numbers, power: float, rarest: str, largest: str
+) -> None:
+    """Draws of a sample per epoch: 23 times n^power / (12^power + 6^power + 4^power + 1), over n."""
+    assert feed_of(balanced(config, zoo, balance_power=power), samples=zoo).notes == (
+        f"balanced by kind: 4 groups of 1 to 12 samples; a sample of the rarest is seen {rarest} times an epoch, "
+        f"one of the largest {largest} times.",
+    )
+    assert feed_of(config).notes == ()
+
+
+def test_what_is_held_out_is_not_balanced(config: TrainConfig, zoo: Numbers) -> None:
+    config = balanced(config, zoo, validation_share=0.4)
+    feed, plain = (
+        feed_of(config, samples=zoo),
+        feed_of(config.replace(data=config.data.replace(balance=())), samples=zoo),
+    )
+    assert feed.held_out.tolist() == plain.held_out.tolist() != []
+    assert {int(index) for seen in range(0, 120, 6) for index in feed.request(seen).indices} == set(plain.trained_on)
+    assert feed.order.num_items == len(feed.trained_on)

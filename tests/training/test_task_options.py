@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from short_runs import ALONE, calls, changed, first_batch, loss, options, small_shards, steps
-from unclip.clip import TextImageEncoder
-from unclip.data import open_pictures
+from unclip.clip import TextImageEncoder, contrastive_loss
+from unclip.data import ShardSet, open_pictures
 from unclip.diffusion import make_schedule
 from unclip.diffusion.loss import loss_weight
-from unclip.errors import ConfigError
+from unclip.errors import ConfigError, DataError
 from unclip.images import from_uint8
 from unclip.training import Feed, TrainConfig, Trainer, make_task
 from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
@@ -62,6 +62,38 @@ def test_a_degraded_picture_keeps_its_mean_and_a_shifted_one_its_white_ground(cl
     degraded = first_batch(changed(clip, degrade_prob=1.0))["images"]
     torch.testing.assert_close(degraded.mean(dim=(1, 2, 3)), plain.mean(dim=(1, 2, 3)), atol=0.05, rtol=0)
     assert first_batch(changed(clip, max_shift=0.5))["images"].max() <= 1.0 + 1e-5
+
+
+def test_positives_are_the_pictures_that_agree(clip: TrainConfig) -> None:
+    plain, grouped = clip, changed(clip, positives=["group"])
+    task = make_task(grouped, ALONE.device)
+    batch, info = first_batch(grouped, task), ShardSet.open(clip.data.folder).info
+    names = [info(int(index))["group"] for index in Feed(task.samples, grouped, ALONE).request(0).indices]
+    is_positive = batch["group"][:, None] == batch["group"]
+    assert is_positive.tolist() == [[one == other for other in names] for one in names]
+    assert len(set(names)) < len(names)
+    network = task.build()
+    rows = task.forward(network, batch)
+    expected = contrastive_loss(rows["image"], rows["text"], network.logit_scale, batch["group"])
+    torch.testing.assert_close(loss(task, network, batch).loss, expected)
+    assert abs(steps(grouped, 1).losses[0] - steps(plain, 1).losses[0]) > 1e-3
+    assert steps(changed(clip, positives=["key"]), 2).losses == pytest.approx(steps(plain, 2).losses, rel=1e-6)
+    assert "group" not in first_batch(plain).tensors
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
+def test_positives_are_found_across_the_parts_of_a_batch(clip: TrainConfig, micro_batch_size: int) -> None:
+    config = changed(clip, positives=["group"], validation_share=0.4, num_validation=5)
+    whole, parts = steps(config, 3), steps(changed(config, micro_batch_size=micro_batch_size), 3)
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-5)
+    top1 = [[report.metrics["top1"] for report in run.reports] for run in (whole, parts)]
+    assert top1[0] == pytest.approx(top1[1])
+    assert parts.trainer.validate() == pytest.approx(whole.trainer.validate(), rel=1e-3)
+
+
+def test_a_field_that_positives_lack_is_refused(clip: TrainConfig) -> None:
+    with pytest.raises(DataError, match=r'^task\.positives=\["grup"\]: .* has no .grup.; did you mean .group.\?'):
+        make_task(changed(clip, positives=["grup"]), ALONE.device)
 
 
 def test_text_drop_prob_1_makes_every_caption_the_empty_prompt(prior: TrainConfig, decoder: TrainConfig) -> None:
@@ -207,6 +239,7 @@ SHOWN = {
         "max_shift": test_clip_sees_plain_pictures_unless_told_to_change_them,
         "max_rotation": test_clip_sees_plain_pictures_unless_told_to_change_them,
         "degrade_prob": test_a_degraded_picture_keeps_its_mean_and_a_shifted_one_its_white_ground,
+        "positives": test_positives_are_the_pictures_that_agree,
     },
     PriorTaskConfig: {
         "clip": test_clip_is_the_model_whose_embeddings_are_learned,

@@ -36,6 +36,8 @@ NUM_SAMPLES = 64
 
 def synthetic_trainer(config: TrainConfig, cluster: Cluster) -> Trainer:
     """Make a trainer on noise that lies ready: pictures, embeddings and texts of full length, without a CLIP."""
+    # Noise has no fields.
+    config = config.replace(data=config.data.replace(balance=()))
     task = synthetic_task(config, cluster.device)
     task.samples = Ready(task.samples)
     return Trainer.open(config, cluster, task)

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -173,18 +173,28 @@ class Clip(nn.Module):
 MAX_LOGIT_SCALE = math.log(100.0)
 
 
-# Symmetric cross-entropy over cosine similarities, CLIP (arXiv 2103.00020) fig. 3.
+# Symmetric cross-entropy over cosine similarities, CLIP (arXiv 2103.00020) fig. 3. With groups, several positives:
+# SupCon (arXiv 2004.11362) eq. 2, between pictures and texts as in UniCL (arXiv 2204.03610).
 def contrastive_loss(
-    image_embeddings: Embeddings, text_embeddings: Embeddings, logit_scale: Float[Tensor, ""]
+    image_embeddings: Embeddings,
+    text_embeddings: Embeddings,
+    logit_scale: Float[Tensor, ""],
+    groups: Int64[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the mean loss of finding each image's text, and each text's image, in the batch.
 
-    Row i of both belongs together; neither needs to be normalised. `logit_scale` is a logarithm, held at log 100 at
-    most. Computed in float32 even under autocast: bfloat16 logits near 100 would be rounded to steps of 0.5.
+    Row i of both belongs together; neither needs to be normalised. Rows of equal `groups` belong together too: the
+    target is spread evenly over all of them. None: every row is a group of its own. `logit_scale` is a logarithm, held
+    at log 100 at most. Computed in float32 even under autocast: bfloat16 logits near 100 would be rounded to steps of
+    0.5.
     """
     with torch.autocast(image_embeddings.device.type, enabled=False):
         images = F.normalize(image_embeddings.float(), dim=-1)
         texts = F.normalize(text_embeddings.float(), dim=-1)
         logits = logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp() * images @ texts.T  # (N, N)
-        pairs = torch.arange(len(logits), device=logits.device)
+        if groups is None:
+            pairs = torch.arange(len(logits), device=logits.device)
+        else:
+            positives = (groups[:, None] == groups).float()
+            pairs = positives / positives.sum(dim=1, keepdim=True)  # (N, N), symmetric
         return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2

@@ -25,7 +25,8 @@ from unclip.data.emoji import (
     write_emoji_shards,
     write_shards,
 )
-from unclip.data.order import Order, epoch_order
+from unclip.data.groups import read_groups
+from unclip.data.order import BalancedOrder, Order, epoch_order
 from unclip.data.pictures import (
     ImageTextSet,
     Item,
@@ -46,6 +47,7 @@ __all__ = [
     "CAPTION_KINDS",
     "DESIGNS",
     "SPLITS",
+    "BalancedOrder",
     "Broken",
     "CaptionStats",
     "CheckConfig",
@@ -88,6 +90,7 @@ __all__ = [
     "prepare",
     "probe_uncaptioned",
     "rasterize",
+    "read_groups",
     "read_header",
     "read_keys",
     "stats",

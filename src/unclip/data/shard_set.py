@@ -24,8 +24,8 @@ MAX_COUNTED = 100_000
 """Samples up to which captions are counted: their texts are read, which takes some seconds."""
 NUM_PROBED = 1000
 """Samples that are read of a larger set, or of the first shard of a remote one."""
-TEXT, CLASS = 1, 3
-"""Rows of a sample's members: the first of its texts, and its class."""
+TEXT, INFO, CLASS = 1, 2, 3
+"""Rows of a sample's members: the first of its texts, its .json, and its class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,6 +110,15 @@ class ShardSet:
         except (OSError, ValueError, RecursionError, DataError) as error:
             raise damaged(self.name(index), str(error)) from None
 
+    def info(self, index: int) -> dict[str, Any]:
+        """Read the fields of one sample's .json, and nothing else; none without a .json. Raises as `sample` does."""
+        shard = self.shard(index)
+        try:
+            path = self.store.path(self.shard_names[shard], self.shard_bytes[shard])
+            return _fields(*_read(path, self.members[index, INFO : INFO + 1]))
+        except (OSError, ValueError, RecursionError) as error:
+            raise damaged(self.name(index), str(error)) from None
+
     def count_uncaptioned(self) -> int | None:
         """Count the readable samples without a caption; None for remote shards and for very many samples."""
         return None if self.store.is_remote or len(self) > MAX_COUNTED else self.probe_uncaptioned()[0]
@@ -175,11 +184,15 @@ def _read(path: Path, members: UInt32[np.ndarray, "parts 2"]) -> list[bytes | No
     return contents
 
 
+def _fields(content: bytes | None) -> dict[str, Any]:
+    values = {} if content is None else json.loads(content)
+    return values if isinstance(values, dict) else {}
+
+
 def _texts(contents: Sequence[bytes | None], column: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the fields of a sample's .json, and its captions in the order of `ShardSet.sample`."""
     text, fields, label = contents
-    values = {} if fields is None else json.loads(fields)
-    info: dict[str, Any] = values if isinstance(values, dict) else {}
+    info = _fields(fields)
     if column is not None:
         captions = field_captions(info, column)
         return info, captions or (field_captions({column: text_of(label or b"")}, column) if column == "cls" else ())

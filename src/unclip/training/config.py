@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.diffusion import Weighting
+from unclip.errors import ConfigError
 from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -26,6 +27,15 @@ def _expand_home(value: Any) -> Any:
 Location = Annotated[str, BeforeValidator(_expand_home)]
 """A folder, or what fsspec opens: s3://bucket/folder, https://host/folder."""
 Folder = Annotated[Path, BeforeValidator(_expand_home)]
+
+
+def _split_names(value: Any) -> Any:
+    """Split `concept,design`, as people type a list behind the `=` of `--set`; other types pass unchanged."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+Fields = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
+"""Names of fields in the .json of samples; samples that agree in all of them are a group."""
 
 
 class Settings(Config):
@@ -61,6 +71,23 @@ class DataConfig(Settings):
     """Processes that load batches ahead; 0 = the training process itself."""
     validation_share: Probability = 0.0
     """Share of the samples, chosen by their keys, that is never trained on and gives the held-out figures."""
+    balance: Fields = ()
+    """Fields of a sample's .json, such as concept: samples that agree in all of them form a group, and rare groups are
+    seen more often. Every .json is read when the run starts, up to minutes for a million samples."""
+    balance_power: Probability = 0.0
+    """A group of n samples is drawn n^balance_power times as often as one of a single sample: 0 = all groups equally
+    often, 0.5 = by the square root of their sizes, 1 = every sample equally often."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.balance and (self.shuffle_shards is not None or self.lanes > 1):
+            window = "null" if self.shuffle_shards is None else self.shuffle_shards
+            raise ConfigError(
+                f"data.balance={','.join(self.balance)} draws from the whole set, but data.shuffle_shards={window} and "
+                f"data.lanes={self.lanes} stream it shard by shard; allowed are null and 1: set "
+                "data.shuffle_shards=null data.lanes=1, or data.balance=[]."
+            )
+        return self
 
 
 class ClipTaskConfig(Settings):
@@ -74,6 +101,9 @@ class ClipTaskConfig(Settings):
     """Largest rotation of the augmentation, in degrees."""
     degrade_prob: Probability = 0.5
     """Share of pictures shrunk to a random smaller size and back, so that blur does not change what CLIP sees."""
+    positives: Fields = ()
+    """Fields of a sample's .json, such as concept: samples of a batch that agree in all of them are positives of each
+    other, not negatives. Every .json is read when the run starts."""
 
 
 class PriorTaskConfig(Settings):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from unclip.data import Order
+from unclip.data import BalancedOrder, Order, read_groups
 from unclip.errors import ConfigError, DataError
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
@@ -30,10 +30,18 @@ class Feed:
         self.trained_on = np.flatnonzero(~is_held_out)
         if not len(self.trained_on):
             raise DataError(f"{config.data.folder} leaves no sample to train on; lower data.validation_share.")
+        self.notes: tuple[str, ...] = ()
+        """Lines about the order for the user, shown when the run starts."""
+        self.num_rows = rows_of_pass(config, cluster.size)
+        self.order: Order | BalancedOrder
+        if config.data.balance:
+            groups = read_groups(config.data.folder, config.data.balance, source.keys, "data.balance")
+            self.order = BalancedOrder(groups[self.trained_on], config.seed, config.data.balance_power)
+            self.notes = (balance_note(config, self.order),)
+            return
         owners = np.repeat(np.arange(len(source.shard_sizes)), source.shard_sizes)[self.trained_on]
         sizes = np.bincount(owners, minlength=len(source.shard_sizes)).tolist()
         self.order = Order(sizes, config.seed, lanes=config.data.lanes, window=config.data.shuffle_shards)
-        self.num_rows = rows_of_pass(config, cluster.size)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """Load the batches after `images_seen` images, without end."""
@@ -89,6 +97,17 @@ def held_out(keys: Sequence[str], share: float) -> np.ndarray:
         return np.zeros(len(keys), bool)
     draws = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys]
     return np.asarray(draws) < share
+
+
+def balance_note(config: TrainConfig, order: BalancedOrder) -> str:
+    """Describe the groups of a balanced run, and what the balance does to the smallest and the largest."""
+    sizes, draws = order.sizes, order.draws
+    rarest, largest = int(sizes.argmin()), int(sizes.argmax())
+    return (
+        f"balanced by {', '.join(config.data.balance)}: {len(sizes):,} groups of {sizes[rarest]:,} to "
+        f"{sizes[largest]:,} samples; a sample of the rarest is seen {draws[rarest] / sizes[rarest]:.3g} times an "
+        f"epoch, one of the largest {draws[largest] / sizes[largest]:.3g} times."
+    )
 
 
 def rows_of_pass(config: TrainConfig, num_processes: int) -> int:

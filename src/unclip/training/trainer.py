@@ -56,7 +56,7 @@ def train(
             cluster.on_rank_zero(lambda: stack.enter_context(sole_run(folder)))
             check_options(config, cluster)
             trainer = Trainer.open(config, cluster)
-            notes = [*trainer.task.notes, *trainer.state.resume(folder, allow_changes)]
+            notes = [*trainer.task.notes, *trainer.feed.notes, *trainer.state.resume(folder, allow_changes)]
             start = trainer.state.position
             reporter = Reporter(config, start, minutes, quiet=not cluster.is_rank_zero)
             stack.callback(reporter.close)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
-from unclip.data import PictureSet
+from unclip.data import PictureSet, read_groups
 from unclip.images import from_uint8, resize
 from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
@@ -46,7 +47,10 @@ class ClipTask(Task):
         count = min(len(pictures), VOCABULARY_SAMPLES)
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
         tokenizer = Tokenizer.train(texts, task.model.vocab_size)
-        samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task)
+        groups = None
+        if task.positives:
+            groups = torch.from_numpy(read_groups(config.data.folder, task.positives, pictures.keys, "task.positives"))
+        samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task, groups)
         opened = cls(task, config.seed, samples, tokenizer)
         opened.notes = notes
         return opened
@@ -58,14 +62,14 @@ class ClipTask(Task):
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         longest = int(batch["text_length"].max())
         image, text = network(batch["images"], batch["text_ids"][:, :longest])
-        prepared = {name: batch[name] for name in PREPARED if name in batch.tensors}
-        return {"image": image, "text": text.embedding, **prepared}
+        others = {name: batch[name] for name in (GROUP, *PREPARED) if name in batch.tensors}
+        return {"image": image, "text": text.embedding, **others}
 
     def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
         """Compare every picture with the texts of all processes and parts."""
         scale = unwrap(network).get_parameter("logit_scale")
         if "image_gradient" not in rows:
-            return _contrast(gather(rows["image"]), gather(rows["text"]), scale)
+            return _contrast(rows, scale, gather)
         # The value is that of the whole batch; the gradient is the one that `prepare` found.
         carried = sum((rows[name] * rows[f"{name}_gradient"]).sum() for name in ("image", "text"))
         carried = carried + scale * rows["scale_gradient"][0]
@@ -83,9 +87,10 @@ class ClipTask(Task):
         with torch.no_grad():
             towers = [self.forward(network, part) for part in parts]
         torch.clear_autocast_cache()  # weights that were cast here have no gradient
-        image, text = (torch.cat([rows[name] for rows in towers]).requires_grad_() for name in ("image", "text"))
+        whole_rows = {name: torch.cat([rows[name] for rows in towers]) for name in towers[0]}
+        image, text = (whole_rows[name].requires_grad_() for name in ("image", "text"))
         scale = unwrap(network).get_parameter("logit_scale").detach().requires_grad_()
-        loss, metrics = _contrast(gather(image), gather(text), scale)
+        loss, metrics = _contrast(whole_rows, scale, gather)
         gradients = torch.autograd.grad(loss, (image, text, scale))
         whole = {"scale_gradient": gradients[2], "whole_loss": loss.detach(), "top1": torch.tensor(metrics["top1"])}
         prepared, start = [], 0
@@ -103,15 +108,21 @@ class ClipTask(Task):
         save_encoder(folder, {name: tensor.read() for name, tensor in state.items()}, self.task.model, self.tokenizer)
 
 
+GROUP = "group"
+"""The tensor of a batch with the group of each sample, where `positives` are set."""
 PREPARED = ("image_gradient", "text_gradient", "scale_gradient", "whole_loss", "top1")
 """Tensors that `ClipTask.prepare` adds to a part."""
 
 
-def _contrast(image: Tensor, text: Tensor, scale: Tensor) -> TaskLoss:
+def _contrast(rows: Mapping[str, Tensor], scale: Tensor, gather: Gather) -> TaskLoss:
+    """Compare the pictures and texts of all processes; `top1` is how often a picture's nearest text is a positive."""
+    image, text = gather(rows["image"]), gather(rows["text"])
+    groups = gather(rows[GROUP]) if GROUP in rows else None
     with torch.no_grad():
         scores = F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
-        hits = scores.argmax(dim=1) == torch.arange(len(scores), device=scores.device)
-    return TaskLoss(contrastive_loss(image, text, scale), {"top1": hits.float().mean().item()})
+        names = torch.arange(len(scores), device=scores.device) if groups is None else groups
+        hits = names[scores.argmax(dim=1)] == names
+    return TaskLoss(contrastive_loss(image, text, scale, groups), {"top1": hits.float().mean().item()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +132,8 @@ class ClipSamples:
     source: PictureSet
     tokens: TextReader
     task: ClipTaskConfig
+    groups: Int64[Tensor, " samples"] | None = None
+    """The group of each sample, whose members are positives of each other; None: each sample is alone."""
 
     def __call__(self, request: Request) -> Batch:
         items, indices, skipped = read_items(self.source, request.indices)
@@ -129,7 +142,8 @@ class ClipSamples:
         images = from_uint8(stack_pixels(items, self.task.model.image_size))
         images = augment(images, self.task.max_shift, self.task.max_rotation, request.uniform(4))
         images = shrink_and_restore(images, self.task.degrade_prob, request.uniform(2))
-        return Batch({"images": images, **tokens}, skipped)
+        group = {} if self.groups is None else {GROUP: self.groups[torch.from_numpy(indices)]}
+        return Batch({"images": images, **tokens, **group}, skipped)
 
 
 def augment(images: Tensor, max_shift: float, max_rotation: float, draws: Tensor) -> Tensor:
