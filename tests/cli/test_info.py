@@ -68,4 +68,4 @@ def test_an_unknown_model_is_one_line(unclip: Program) -> None:
     done = unclip("info", "nowhere")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "there is no model 'nowhere'" in done.err
-    assert "allowed: dalle2-paper, emoji, kandinsky-2.1, " in done.err
+    assert "dalle2-paper, emoji, kandinsky-2.1, " in done.err.partition("allowed: ")[2]

@@ -15,6 +15,7 @@ from unclip.cli import tasks as commands
 from unclip.cli.draw import NOT_TYPED
 from unclip.cli.options import RENAMED, flag_of
 from unclip.cli.signatures import REQUIRED, read_tasks
+from unclip.diffusion import SAMPLERS
 from unclip.pipelines.options import TASKS, describe
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "options.json").read_text(encoding="utf-8"))
@@ -101,6 +102,12 @@ def test_the_source_says_what_the_functions_say(name: str) -> None:
             else option.default == of_source.default
         )
         assert option.name in NOT_TYPED or tuple(of_source.choices) == option.choices
+
+
+def test_the_help_names_every_sampler() -> None:
+    (option,) = (option for option in describe("text_to_image") if option.name == "sampler")
+    assert sorted(option.choices) == sorted(SAMPLERS)
+    assert option.help.partition(";")[0].replace(" or ", ", ").split(", ") == list(option.choices)
 
 
 def test_every_task_has_commands_that_read_it() -> None:

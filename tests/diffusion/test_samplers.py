@@ -203,7 +203,6 @@ def test_times_that_do_not_fall_are_refused(spec: SamplerSpec, times: list[float
 
 
 def test_samplers_are_known_by_name() -> None:
-    assert sorted(SAMPLERS) == ["ddim", "ddpm", "dpm++", "dpm++sde", "heun"]
     for name, spec in SAMPLERS.items():
         assert get_sampler(name) is spec
         assert spec.name == name

@@ -111,5 +111,5 @@ def test_a_step_of_the_papers_decoder_includes_its_text_transformer() -> None:
 
 
 def test_an_unknown_preset_gets_the_nearest_name() -> None:
-    with pytest.raises(InputError, match=r"no model preset 'carlo'; did you mean 'karlo'\? allowed: dalle2-paper, "):
+    with pytest.raises(InputError, match=r"no model preset 'carlo'; did you mean 'karlo'\? allowed: .*dalle2-paper, "):
         model_preset("carlo")

@@ -57,7 +57,7 @@ def test_the_smoke_variant_trains(name: str, folder: Path, monkeypatch: pytest.M
     assert len(lines) == config.num_images // config.batch_size
     assert all(math.isfinite(line["loss"]) and line["skipped"] == line["skipped_samples"] == 0 for line in lines)
     assert {line["step"] for line in lines if "held_out_loss" in line} == steps_with_figures(name)
-    assert len(list(out.glob(f"{config.task.kind}*.safetensors"))) == 1
+    assert len(list(out.glob(f"{config.stage}*.safetensors"))) == 1
 
 
 def steps_with_figures(name: str) -> set[int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from unclip.diffusion.loss import loss_weight
 from unclip.errors import ConfigError, DataError
 from unclip.images import from_uint8
 from unclip.training import Feed, TrainConfig, Trainer, make_task
-from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, UpsamplerTaskConfig
+from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, TaskConfig, UpsamplerTaskConfig
 
 Recipe = Callable[[str], TrainConfig]
 
@@ -266,6 +267,10 @@ SHOWN = {
         "weighting": test_weighting_multiplies_each_samples_loss,
     },
 }
+
+
+def test_every_task_is_in_the_table() -> None:
+    assert set(SHOWN) == set(get_args(get_args(TaskConfig)[0]))
 
 
 @pytest.mark.parametrize("part", SHOWN)

@@ -30,6 +30,8 @@ NOT_TYPED = ("output_type", "progress")
 SERIES_OUT = Annotated[
     str | None, Option("-o", "--out", help="All in one .png, .jpg, .webp or .gif, a folder, or - (stdout).")
 ]
+COMMANDS: list[Callable[..., None]] = []
+"""The commands that draw, in the order of their definition, filled by `draws`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,7 @@ def draws(task: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         program.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         program.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        COMMANDS.append(program)
         return program
 
     return decorate

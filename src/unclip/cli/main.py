@@ -5,7 +5,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, TextIO
 
@@ -13,9 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from unclip import __version__
-from unclip.cli import tasks
+from unclip.cli import tasks  # noqa: F401  # defines the commands that draw
 from unclip.cli.bench import bench_app
 from unclip.cli.data import data_app, embed
+from unclip.cli.draw import COMMANDS
 from unclip.cli.evaluate import compare, evaluate
 from unclip.cli.models import assemble, basis, convert, ema, info
 from unclip.cli.options import RENAMED
@@ -32,11 +33,10 @@ CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for command in (
-    tasks.generate, tasks.variations, tasks.image_to_image, tasks.mix, tasks.interpolate, tasks.edit, tasks.inpaint,
-    tasks.outpaint, tasks.upscale, tasks.probe, tasks.finish, train, assemble, plan, embed, evaluate, compare, ema,
-    convert, info, basis,
-):  # fmt: skip
+OTHERS: Sequence[Callable[..., None]] = (
+    train, assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
+)  # fmt: skip
+for command in (*COMMANDS, *OTHERS):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")

@@ -108,13 +108,12 @@ def advice(config: "TrainConfig", out: Path, smoke: bool = False) -> str:
     Other stages are looked for beside `out`, where `unclip train` puts them.
     """
     from unclip.recipes import RECIPES
-    from unclip.training import DecoderTaskConfig, PriorTaskConfig
 
     stages = {stage: out.parent / stage for stage in ("clip", "prior", "decoder")}
     trained = {stage: path for stage, path in stages.items() if (path / f"{stage}.safetensors").exists()}
     trained |= {config.stage: out}
-    if isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) and config.task.clip is not None:
-        trained["clip"] = config.task.clip
+    if config.clip is not None:
+        trained["clip"] = config.clip
     missing = next((stage for stage in stages if stage not in trained), None)
     series = config.name.split("/")[0]
     if missing is not None and f"{series}/{missing}" in RECIPES:

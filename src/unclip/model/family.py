@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from unclip.clip import TextFeatures
 from unclip.config import Config
+from unclip.models import PredictionType, ScheduleName
 from unclip.shapes import Embeddings
 
 StageKind = Literal["clip", "text_encoder", "prior", "decoder", "autoencoder", "upsampler"]
@@ -60,12 +61,32 @@ class Condition(NamedTuple):
         return self._replace(text=expand_text(self.null, rows))
 
 
+@runtime_checkable
+class DecoderShape(Protocol):
+    """What the configuration of every decoder says, in fields, properties or constants of its class."""
+
+    image_size: int
+    """Side of the training pictures, or latents."""
+    size_multiple: int
+    """Divisor of the height and width."""
+    in_channels: int
+    embedding_dim: int
+    """Size of the image embedding; 0 = none."""
+    text_dim: int
+    """Width of the text tokens; 0 = no text."""
+    learned_variance: bool
+    prediction_type: PredictionType
+    schedule: ScheduleName
+    num_timesteps: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """A class of networks: what it is built from, what it reads, and how it is conditioned."""
 
     network: type[nn.Module]
     config: type[Config]
+    """A decoder's says what `DecoderShape` lists."""
     stage: StageKind
     """What its networks do in a model."""
     sizes: Callable[[Any], Sequence[Size]]

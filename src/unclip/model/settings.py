@@ -18,7 +18,7 @@ class StageSettings(Config):
     num_steps: int = pydantic.Field(ge=1)
     """Steps of the sampler."""
     sampler: str
-    """Name of the sampler: ddpm, ddim, heun, dpm++ or dpm++sde."""
+    """Name of the sampler, one of `unclip.diffusion.SAMPLERS`."""
     spacing: Literal["uniform", "logsnr"] = "uniform"
     """Steps even in the schedule's table, or even in log-SNR."""
     guidance_scale: float = pydantic.Field(default=1.0, ge=0.0, allow_inf_nan=False)

@@ -8,10 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from unclip.diffusion import Denoiser, SamplerStep
-from unclip.model.family import Condition
+from unclip.model.family import Condition, DecoderShape
 from unclip.model.settings import PIXEL_BOUND, StageSettings
-from unclip.models import Autoencoder, Decoder, KandinskyDecoder
-from unclip.models.dalle2_pytorch import Dalle2UNet
+from unclip.models import Autoencoder
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start, run_to_end, sample_steps
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
@@ -22,7 +21,6 @@ class DecoderStage(Stage):
     """A decoder network and how it is sampled unless a caller says otherwise."""
 
     name = "decoder"
-    network: Decoder | KandinskyDecoder | Dalle2UNet
     autoencoder: Autoencoder | None = None
     """What turns latents into pictures; None: the network denoises pixels."""
 
@@ -32,9 +30,15 @@ class DecoderStage(Stage):
         return {self.name: self.network, **latents}
 
     @property
+    def config(self) -> DecoderShape:
+        """Configuration of the network, of whichever family."""
+        config: DecoderShape = self.network.config
+        return config
+
+    @property
     def image_size(self) -> int:
         """Side of its pictures in pixels."""
-        return self.network.config.image_size * self.downsampling
+        return self.config.image_size * self.downsampling
 
     @property
     def downsampling(self) -> int:
@@ -44,12 +48,12 @@ class DecoderStage(Stage):
     @property
     def size_multiple(self) -> int:
         """What the sides of its pictures must be divisible by."""
-        return self.network.config.size_multiple * self.downsampling
+        return self.config.size_multiple * self.downsampling
 
     @property
     def reads_text(self) -> bool:
         """Whether the network reads text besides the image embedding."""
-        return self.network.config.text_dim > 0
+        return self.config.text_dim > 0
 
     @property
     def needs_null_image(self) -> bool:
@@ -59,7 +63,7 @@ class DecoderStage(Stage):
     def sample_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """Return the shape of one sample that the network denoises, for a picture of (height, width)."""
         height, width = size
-        return (self.network.config.in_channels, height // self.downsampling, width // self.downsampling)
+        return (self.config.in_channels, height // self.downsampling, width // self.downsampling)
 
     def from_clip(self, image_embedding: Embeddings) -> Embeddings:
         """Scale CLIP's embedding of a picture as the network reads it: CLIP's own scale, or length 1."""

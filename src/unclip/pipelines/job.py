@@ -211,7 +211,7 @@ def begin(
     """
     check_options(options)
     chain = chain or chain_to(model, options.get("image_size"))
-    if uses_decoder and is_conditional and not model.need_decoder.network.config.embedding_dim:
+    if uses_decoder and is_conditional and not model.need_decoder.config.embedding_dim:
         raise InputError(
             f"the decoder of {model.name!r} reads no image embedding, so it draws neither texts nor pictures; use "
             "`unconditional` (unclip generate --unconditional)."

@@ -25,8 +25,6 @@ from unclip.recipes.smoke import shrink
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
-    DecoderTaskConfig,
-    PriorTaskConfig,
     StopFlag,
     TrainConfig,
     stop_on_signal,
@@ -92,16 +90,16 @@ def frozen_clip(config: TrainConfig) -> ClipConfig | None:
     It is the CLIP in the run's folder; without one the model of the series' own CLIP recipe, or the preset that the
     folder is named after.
     """
-    if not isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) or config.task.clip is None:
+    if config.clip is None:
         return None
-    if (shape := stored_clip(config.task.clip)) is not None:
+    if (shape := stored_clip(config.clip)) is not None:
         return shape
     if recipe := RECIPES.get(f"{config.name.split('/')[0]}/clip"):
         task = recipe().task
         assert isinstance(task, ClipTaskConfig), task
         return task.model
     try:
-        return clip_preset(config.task.clip.name)
+        return clip_preset(config.clip.name)
     except InputError:
         return None
 
@@ -222,7 +220,7 @@ def train_series(
     stages = []
     for recipe, share in series.shares.items():
         config = get_recipe(recipe, smoke)
-        if isinstance(config.task, PriorTaskConfig | DecoderTaskConfig):
+        if config.clip is not None:
             config = config.replace(task=config.task.replace(clip=out / "clip"))
         data = config.data.replace(folder=str(out / Path(config.data.folder).name))
         stages.append(TrainingStage(config=config.replace(data=data), share=share))

@@ -111,7 +111,7 @@ def prepare_smoke(config: TrainConfig) -> None:
 
     Every process of a run may call it at once: one makes them, the others wait.
     """
-    reads_clip = isinstance(config.task, PriorTaskConfig | DecoderTaskConfig) and config.task.clip == CLIP_FOLDER
+    reads_clip = config.clip == CLIP_FOLDER
     reads_shards, reads_embeddings = config.data.folder == str(SHARDS), config.data.embeddings == str(EMBEDDINGS)
     if not (reads_clip or reads_shards or reads_embeddings):
         return

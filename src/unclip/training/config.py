@@ -225,6 +225,11 @@ class TrainConfig(Settings):
     """Held-out samples that figures are computed on."""
 
     @property
+    def clip(self) -> Path | None:
+        """Folder of the frozen CLIP that the task learns from; None where it reads none."""
+        return None if isinstance(self.task, ClipTaskConfig | UpsamplerTaskConfig) else self.task.clip
+
+    @property
     def stage(self) -> str:
         """The name of the trained stage and of its file: `clip`, `prior`, `decoder`, `upsampler_256`."""
         task = self.task

@@ -94,8 +94,8 @@ def _inputs(config: TrainConfig, clip: ClipConfig | None) -> dict[str, Part]:
     if isinstance(config.task, ClipTaskConfig | UpsamplerTaskConfig):
         return {}
     parts: dict[str, Part] = {}
-    if config.task.clip is not None and (shape := stored_clip(config.task.clip) or clip):
-        parts[f"the CLIP {config.task.clip}"] = shape
+    if config.clip is not None and (shape := stored_clip(config.clip) or clip):
+        parts[f"the CLIP {config.clip}"] = shape
     location = config.data.embeddings
     if location is not None and Path(location).is_dir():
         parts[f"the embeddings {location}"] = EmbeddingSet.open(location)

@@ -242,7 +242,7 @@ def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
         raise InputError(f"seed={options['seed']} cannot be set: the pictures of a draft have theirs; leave it out.")
     chain, such_as = chain_to(model, _image_size(draft, options)), f", such as {draft.model!r}" if draft.model else ""
     if draft.images is None:
-        dim, wanted = draft.image_embeddings.shape[1], model.need_decoder.network.config.embedding_dim
+        dim, wanted = draft.image_embeddings.shape[1], model.need_decoder.config.embedding_dim
         if dim != wanted:
             raise InputError(
                 f"the draft's image embeddings have {dim} numbers, but the decoder of {model.name!r} reads {wanted}; "

@@ -162,7 +162,7 @@ def read_vectors(model: Model, values: Vectors, prompt: str | Sequence[str]) -> 
     if not isinstance(values, Tensor | np.ndarray):
         raise InputError(f"an image embedding is a tensor or an array; found a {type(values).__name__}.")
     vectors = torch.as_tensor(values).detach()
-    wanted = model.need_decoder.network.config.embedding_dim
+    wanted = model.need_decoder.config.embedding_dim
     if vectors.ndim not in (1, 2) or vectors.shape[-1] != wanted or not len(vectors):
         raise InputError(
             f"image embeddings have the shape {tuple(vectors.shape)}, but the decoder of {model.name!r} reads "
@@ -195,7 +195,7 @@ def read_images(images: Picture | Sequence[Picture] | Tensor) -> Images:
 
 def decoder_features(model: Model, prompts: Sequence[str], negative_prompt: str = "") -> Features:
     """Return the decoder's conditioning besides image embeddings; where it reads none, no CLIP is needed."""
-    config = model.need_decoder.network.config
+    config = model.need_decoder.config
     if any(prompts) or config.text_dim or model.need_decoder.needs_null_image:
         return encode(model, prompts, negative_prompt=negative_prompt)
     zeros = torch.zeros(len(prompts), 1, config.embedding_dim, device=model.device)

@@ -28,6 +28,6 @@ def unconditional(model: Model, num_images: NumImages = 1, **options: Unpack[Dra
     if (scale := job.settings["decoder"].guidance_scale) != 1.0:
         raise InputError(f"guidance_scale of decoder={scale:g} has no condition to lead to; leave it out, or give 1.")
     condition = decoder_features(model, [""]).condition._replace(is_conditional=False)
-    width = model.need_decoder.network.config.embedding_dim
+    width = model.need_decoder.config.embedding_dim
     embeddings = [torch.zeros(len(batch.rows), width, device=model.device) for batch in job.batches]
     return job.result(job.draw(embeddings, condition), None, {}, unconditional=True)

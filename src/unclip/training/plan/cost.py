@@ -153,7 +153,7 @@ def _forward_pass(task: TaskConfig, batch: int) -> tuple[nn.Module, Callable[[],
 def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
     """Count the frozen CLIP of a task; with stored embeddings it computes nothing, but stays to check them."""
     task, stored = config.task, config.data.embeddings is not None
-    if not isinstance(task, PriorTaskConfig | DecoderTaskConfig) or task.clip is None or (clip is None and stored):
+    if isinstance(task, ClipTaskConfig | UpsamplerTaskConfig) or task.clip is None or (clip is None and stored):
         return TowerCost(0, 0, 0, 0)
     if clip is None:
         raise InputError(
@@ -164,7 +164,7 @@ def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
         network = Clip(clip)
         text = count_flops(network.encode_tokens, torch.empty(1, clip.context_length, dtype=torch.int64))
         picture = count_flops(network.encode_pixels, torch.empty(1, 3, clip.image_size, clip.image_size))
-    reads_text = isinstance(task, PriorTaskConfig) or task.model.text_dim > 0
+    reads_text = not isinstance(task, DecoderTaskConfig) or task.model.text_dim > 0
     every_step = isinstance(task, PriorTaskConfig) and task.embed == "every_step"
     return TowerCost(
         parameters=count_parameters(network),
