@@ -282,7 +282,7 @@ def _explained(name: str | Path) -> Iterator[None]:
         raise InputError(f"{name} is not a picture that can be read; give PNG, JPEG or WebP.") from None
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"the picture {name} cannot be read ({reason}); give the path of a whole file.") from None
+        raise InputError(f"{name} cannot be read ({reason}); give the path of a whole picture.") from None
     except Exception as error:  # on damaged bytes, decoders fail in many ways
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{name} cannot be read ({reason}); save it again as PNG.") from None

@@ -277,7 +277,7 @@ def test_a_card_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*card\.md"):
         embed_in_card(tmp_path / "card.md", evaluation(point(2.0)))
     (tmp_path / "card.md").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"no text in UTF-8"):
+    with pytest.raises(InputError, match=r"not text in UTF-8"):
         embed_in_card(tmp_path / "card.md", evaluation(point(2.0)))
 
 
