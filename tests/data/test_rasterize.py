@@ -59,3 +59,8 @@ def test_damaged_svg_names_the_item(items: Items) -> None:
 def test_size_below_one(items: Items) -> None:
     with pytest.raises(InputError, match="image_size=0"):
         rasterize(items["noto/zebra"], 0)
+
+
+def test_a_panic_of_the_renderer_names_the_item_and_the_size(items: Items) -> None:
+    with pytest.raises(DataError, match=r"cannot draw fluent/person-curly-hair-dark at 16 px .*; use a larger size"):
+        rasterize(items["fluent/person-curly-hair-dark"], 16)

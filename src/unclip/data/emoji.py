@@ -123,7 +123,8 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def rasterize(item: EmojiItem, image_size: int) -> UInt8[np.ndarray, "height width 3"]:
     """Draw `item` on white: uint8 (image_size, image_size, 3); an icon that is not square is centred.
 
-    Raises `InputError` for a size below 1, `DependencyError` without resvg-py, `DataError` if the SVG is invalid.
+    Raises `InputError` for a size below 1, `DependencyError` without resvg-py, `DataError` if the SVG is invalid or
+    resvg cannot draw it at this size.
     """
     check_sizes([image_size])
     size = f'width="{image_size}" height="{image_size}" viewBox="0 0 {item.width} {item.height}"'
@@ -133,6 +134,10 @@ def rasterize(item: EmojiItem, image_size: int) -> UInt8[np.ndarray, "height wid
         png = resvg.svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
     except ValueError as error:
         raise DataError(f"cannot draw {item.key}: {error}; restore its SVG from the repository.") from None
+    except BaseException as error:  # a panic of Rust is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DataError(f"resvg cannot draw {item.key} at {image_size} px ({error}); use a larger size.") from None
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"))
 
