@@ -40,7 +40,7 @@ def write_pictures(folder: Path, count: int = 12) -> Path:
     return folder
 
 
-def tell_nobody(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
@@ -132,12 +132,12 @@ def test_interrupted_anywhere_it_goes_on(own: Path, tiny_folder: Path, tmp_path:
     """With a given CLIP; in training itself, see the tests of the stages."""
     asked, out = Quickstart(source=str(own), smoke=True, clip=str(tiny_folder)), tmp_path / "out"
     for name, count, missing in (("check", 3, "check.json"), ("shards", 5, "shards"), ("join", 0, "model")):
-        assert quickstart(asked, out, device="cpu", tell=raise_at(name, count)) is None
+        assert quickstart(asked, out, device="cpu", progress=raise_at(name, count)) is None
         # The signal is heard when the next thing is told of.
         assert not (out / missing).exists() or name == "join"
         assert list(out.glob(".*.tmp")) == []
     before = {stage: log_of(out / stage) for stage in ("upsampler_64", "decoder", "prior")}
-    assert quickstart(asked, out, device="cpu", tell=tell_nobody) == out / "model"
+    assert quickstart(asked, out, device="cpu", progress=no_progress) == out / "model"
     assert {stage: log_of(out / stage) for stage in before} == before
     assert not (out / "clip" / "log.jsonl").exists()
     assert (out / "report.html").exists()
@@ -146,7 +146,7 @@ def test_interrupted_anywhere_it_goes_on(own: Path, tiny_folder: Path, tmp_path:
 def test_too_few_pictures_are_one_clear_line(tmp_path: Path) -> None:
     own = write_pictures(tmp_path / "few", 7)
     with pytest.raises(DataError, match=r"7 of 9 pictures can be used .1 duplicate, 1 unreadable.; training needs 8"):
-        make_shards(str(own), None, tmp_path / "out", tell_nobody)
+        make_shards(str(own), None, tmp_path / "out", no_progress)
     with pytest.raises(DataError, match=r"training needs 8"):
         quickstart(Quickstart(source=str(own)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -160,13 +160,13 @@ def test_what_was_mended_is_seen_and_other_captions_may_be_tried(tmp_path: Path)
             quickstart(asked.replace(captions=captions), out, device="cpu")
         assert not (out / "check.json").exists()
     (own / "broken.png").write_bytes(encoded(picture(20, SIDE, SIDE)))
-    assert quickstart(asked, out, device="cpu", tell=raise_at("shards", 1)) is None
+    assert quickstart(asked, out, device="cpu", progress=raise_at("shards", 1)) is None
     assert read_check(out).counts == {"duplicate": 1}
 
 
 def test_pictures_without_captions_are_told_what_to_do(own: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of the 14 pictures has a caption .* write a .txt beside each"):
-        make_shards(str(own), "none", tmp_path / "out", tell_nobody)
+        make_shards(str(own), "none", tmp_path / "out", no_progress)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_the_size_is_what_nine_in_ten_pictures_have(tmp_path: Path, side: int, e
         size = min(side, 64) if number < 2 else side
         picture(number, size, size + 5).save(own / f"{number}.png")
         (own / f"{number}.txt").write_text(f"number {number}")
-    data = make_shards(str(own), None, tmp_path / "out", tell_nobody)
+    data = make_shards(str(own), None, tmp_path / "out", no_progress)
     assert (data.num_pictures, data.image_size) == (20, expected)
-    assert make_shards("not looked at again", None, tmp_path / "out", tell_nobody) == data
+    assert make_shards("not looked at again", None, tmp_path / "out", no_progress) == data
 
 
 def test_pictures_of_mnist_and_cifar_draw_at_32(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_pictures_of_mnist_and_cifar_draw_at_32(tmp_path: Path) -> None:
     for number, word in enumerate(WORDS):
         picture(number, 28 if number % 2 else 32, 32).save(own / f"{number:02d}.png")
         (own / f"{number:02d}.txt").write_text(f"a {word} digit")
-    data = make_shards(str(own), None, out, tell_nobody)
+    data = make_shards(str(own), None, out, no_progress)
     assert (data.num_pictures, data.image_size) == (12, 32)
     given = Circumstances(
         num_pictures=12, image_size=32, vocab_size=600, longest_caption=6, flops_per_second=1e11, minutes=2
@@ -211,7 +211,7 @@ def test_pictures_of_mnist_and_cifar_draw_at_32(tmp_path: Path) -> None:
     (own / "large.txt").write_text("a large thing")
     picture(41, 90, 90).save(own / "larger.png")
     (own / "larger.txt").write_text("a larger thing")
-    assert make_shards(str(own), None, tmp_path / "mixed", tell_nobody).image_size == 64
+    assert make_shards(str(own), None, tmp_path / "mixed", no_progress).image_size == 64
     assert read_check(tmp_path / "mixed").counts == {"tiny": 12}
 
 
@@ -219,7 +219,7 @@ def test_drawings_that_are_alike_are_no_duplicates(tmp_path: Path) -> None:
     """A small square and a small circle of one colour differ in 2 of the 64 bits that `data check` compares."""
     write_shapes = runpy.run_path(str(BENCHMARKS / "quickstart_shapes.py"))["write_shapes"]
     captions = write_shapes(tmp_path / "shapes", 64)
-    assert make_shards(str(tmp_path / "shapes"), None, tmp_path / "out", tell_nobody).num_pictures == len(captions)
+    assert make_shards(str(tmp_path / "shapes"), None, tmp_path / "out", no_progress).num_pictures == len(captions)
 
 
 def told(stages: dict[str, int], folder: Path, minutes: float) -> str | None:
@@ -249,9 +249,9 @@ def test_too_few_steps_are_said_with_the_minutes_that_would_do(tmp_path: Path) -
 
 def test_the_report_gives_no_advice_that_is_wrong(finished: Path, own: Path) -> None:
     assert "A smoke run" in (finished / "report.md").read_text()
-    data, out = make_shards("", None, finished, tell_nobody), finished
+    data, out = make_shards("", None, finished, no_progress), finished
     given = Circumstances(**data.model_dump(), flops_per_second=1e9, minutes=1, smoke=True)
-    write_report(choose(given, out), out, str(own), tell_nobody, device="cpu")
+    write_report(choose(given, out), out, str(own), no_progress, device="cpu")
     few = (out / "report.md").read_text()
     assert "Too few steps for more than blurs: clip" in few
     assert "more pictures help" not in few.lower()

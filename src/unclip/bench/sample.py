@@ -190,14 +190,14 @@ def bench_sample(
     dtype: str | None = None,
     device: str = "auto",
     repeats: int = 3,
-    tell: Callable[[str, int, int], object] = lambda stage, done, total: None,
+    progress: Callable[[str, int, int], object] = lambda stage, done, total: None,
 ) -> SampleReport:
     """Measure every stage of `subject` at every batch size, one in memory at a time.
 
     At least `repeats` steps of a stage are timed after one to warm up; where a sampling has more, its time is that of
     the timed ones in proportion to the operations. `text_tokens` is the length of texts where a decoder does not limit
-    it. `tell` is called before each job: (stage, number, of how many). Raises `InputError` and `ConfigError`, before
-    anything is measured, for invalid sizes and settings, and `InputError` if a stage does not fit into memory.
+    it. `progress` is called before each job: (stage, number, of how many). Raises `InputError` and `ConfigError`,
+    before anything is measured, for invalid sizes and settings, and `InputError` if a stage does not fit into memory.
     """
     place = resolve_device(device)
     dtype = dtype or str(inference_dtype(place)).removeprefix("torch.")
@@ -229,7 +229,7 @@ def bench_sample(
     peaks = {name: measure_peak(place, getattr(torch, name)) for name in sorted({job.dtype for job in jobs})}
     figures = []
     for number, (job, count) in enumerate(zip(jobs, counts, strict=True)):
-        tell(f"{job.stage}, batch {job.batch}", number, len(jobs))
+        progress(f"{job.stage}, batch {job.batch}", number, len(jobs))
         measurement = measure_apart(job.replace(num_steps=len(count.steps)))
         figures.append(_figures(job, count, measurement, peaks[job.dtype]))
     return SampleReport(

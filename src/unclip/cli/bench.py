@@ -76,7 +76,7 @@ def sample(
         dtype=dtype,
         device=device,
         repeats=repeats,
-        tell=lambda job, done, total: say(f"measuring {job} ({done + 1} of {total})"),
+        progress=lambda job, done, total: say(f"measuring {job} ({done + 1} of {total})"),
     )
     for note in [] if quality is None else _differences(report, quality):
         say(f"note: {note}")

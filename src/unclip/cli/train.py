@@ -48,7 +48,7 @@ def train(
         request = load_config(Quickstart, settings | ({} if minutes is None else {"minutes": minutes}))
         # By its full path, since "." and ".." have no name of their own.
         folder = out or Path("runs") / (Path(source) if "://" in source else Path(source).resolve()).stem
-        _print_model(quickstart(request, folder, device=device, tell=partial(show_progress, unit="done")))
+        _print_model(quickstart(request, folder, device=device, progress=partial(show_progress, unit="done")))
         return
     of_quickstart = {f"the folder {source}": source, "--captions": captions, "--clip": clip, "--seed": seed is not None}
     _refuse(of_quickstart, f"belongs to quickstart, not to {recipe!r}; say: unclip train quickstart FOLDER")

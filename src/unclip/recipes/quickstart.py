@@ -76,11 +76,11 @@ class _InterruptedError(UnclipError):
 
 
 def quickstart(
-    request: Quickstart, out: Path | str, *, device: str = "auto", tell: Progress | None = None
+    request: Quickstart, out: Path | str, *, device: str = "auto", progress: Progress | None = None
 ) -> Path | None:
     """Check the pictures, make shards, train every stage, join them to `out/model` (returned) and write `out/report.*`.
 
-    The same call again resumes where this one was interrupted; None is returned after SIGINT or SIGTERM. `tell` is
+    The same call again resumes where this one was interrupted; None is returned after SIGINT or SIGTERM. `progress` is
     called with the progress outside the stages: (what, done, of how many). Raises `InputError` if `out` holds something
     else or another run works in it, `DataError` for unusable pictures.
     """
@@ -96,8 +96,8 @@ def quickstart(
         def watched(what: str, done: int, total: int) -> None:
             if stopped:
                 raise _InterruptedError("a signal came")
-            if tell is not None:
-                tell(what, done, total)
+            if progress is not None:
+                progress(what, done, total)
 
         try:
             return _run(request, out, device, stopped, watched)
