@@ -74,9 +74,9 @@ def own_isa() -> str:
 def run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, str, str, str]], Run]:
     """The job under (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY, matmul precision, OMP_NUM_THREADS); each runs once.
 
-    What oneDNN may use beyond the processor's own is the processor's own, so that these rows are the plain one.
+    What oneDNN and ATen may use beyond the processor's own is its own, so that these rows are the plain one.
     """
-    own = ISA.index(own_isa())
+    own, own_aten = ISA.index(own_isa()), torch.backends.cpu.get_cpu_capability().lower()
 
     @cache
     def start(row: tuple[str, str, str, str]) -> Run:
@@ -101,7 +101,8 @@ def run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[tup
         return Run(load_tensors(out / "tensors.safetensors").tensors, facts["losses"], facts["number_formats"])
 
     def of(row: tuple[str, str, str, str]) -> Run:
-        return start(("", *row[1:]) if row[0] and ISA.index(row[0]) >= own else row)
+        isa, aten, *rest = row
+        return start(("" if isa and ISA.index(isa) >= own else isa, "" if aten == own_aten else aten, *rest))
 
     return of
 
