@@ -30,18 +30,18 @@ class Feed:
         self.trained_on = np.flatnonzero(~is_held_out)
         if not len(self.trained_on):
             raise DataError(f"{config.data.folder} leaves no sample to train on; lower data.validation_share.")
-        self.notes: tuple[str, ...] = ()
-        """Lines about the order for the user, shown when the run starts."""
         self.num_rows = rows_of_pass(config, cluster.size)
         self.order: Order | BalancedOrder
+        self.notes: tuple[str, ...] = ()
+        """Lines about the order for the user, shown when the run starts."""
         if config.data.balance:
             groups = read_groups(config.data.folder, config.data.balance, source.keys, "data.balance")
             self.order = BalancedOrder(groups[self.trained_on], config.seed, config.data.balance_power)
             self.notes = (balance_note(config, self.order),)
-            return
-        owners = np.repeat(np.arange(len(source.shard_sizes)), source.shard_sizes)[self.trained_on]
-        sizes = np.bincount(owners, minlength=len(source.shard_sizes)).tolist()
-        self.order = Order(sizes, config.seed, lanes=config.data.lanes, window=config.data.shuffle_shards)
+        else:
+            owners = np.repeat(np.arange(len(source.shard_sizes)), source.shard_sizes)[self.trained_on]
+            sizes = np.bincount(owners, minlength=len(source.shard_sizes)).tolist()
+            self.order = Order(sizes, config.seed, lanes=config.data.lanes, window=config.data.shuffle_shards)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """Load the batches after `images_seen` images, without end."""
