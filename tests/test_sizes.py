@@ -20,7 +20,7 @@ BUDGETS = {
     "clip": 950,  # data.balance: positives in the contrastive loss
     "models": 2_590,
     "interop": 3_440,
-    "data": 4_170,  # data.balance: the order of balanced batches, groups by fields of .json files; phrases, alpha
+    "data": 4_260,  # data.balance: the order of balanced batches, groups by fields of .json files; phrases, alpha
     "metrics": 1_500,
     "model": 1_720,  # with what every decoder's configuration says
     "pipelines": 4_080,

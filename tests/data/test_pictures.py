@@ -78,6 +78,37 @@ def test_transparency_is_white_and_a_turned_picture_upright(tmp_path: Path) -> N
         assert pictures.item(1).pixels[8][7, 7].tolist() == [255, 0, 0]
 
 
+def test_a_fourth_channel_is_coverage_and_the_others_stay_on_white(tmp_path: Path) -> None:
+    half = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    half.paste((255, 0, 0, 255), (0, 0, 8, 16))
+    half.putpixel((0, 0), (0, 0, 255, 51))
+    write_tar(tmp_path / "a.tar", {"half.png": encoded(half), "plain.jpg": encoded(noise("RGB", (16, 16)), "JPEG")})
+    plain = open_pictures(tmp_path, [16, 8])
+    for cache in (True, False):
+        pictures = open_pictures(tmp_path, [16, 8], channels=4, cache=cache)
+        item = pictures.item(0)
+        assert item.pixels[16].shape == (16, 16, 4)
+        assert item.pixels[16][0, 0].tolist() == [204, 204, 255, 51]
+        assert item.pixels[16][4, [4, 12]].tolist() == [[255, 0, 0, 255], [255, 255, 255, 0]]
+        # A bicubic kernel gives one weight to each pixel, whatever its alpha: red on white and coverage go together.
+        edge = item.pixels[8][4].astype(int)
+        np.testing.assert_allclose(255 - edge[:, 1], edge[:, 3], atol=1)
+        assert 0 < edge[4, 3] < 64 < 192 < edge[3, 3] < 255
+        assert (pictures.item(1).pixels[8][..., 3] == 255).all()
+        for index in range(2):
+            for size in (16, 8):
+                expected = plain.item(index).pixels[size]
+                np.testing.assert_array_equal(pictures.item(index).pixels[size][..., :3], expected)
+    names = sorted(path.name.rpartition("-")[0] for path in tmp_path.glob(".cache-*.npy"))
+    assert names == [".cache-16", ".cache-16x4", ".cache-8", ".cache-8x4"]
+
+
+def test_channels_are_three_or_four(tmp_path: Path) -> None:
+    write_set(tmp_path, [1])
+    with pytest.raises(InputError, match=r"channels=1 is unknown; use 3 \(RGB on white\) or 4"):
+        open_pictures(tmp_path, [4], channels=1)
+
+
 def test_items_are_those_of_load_shards(few: list[EmojiItem], shards: Path) -> None:
     data = load_shards(shards, 16)
     for pictures in both(shards, [32, 16]):

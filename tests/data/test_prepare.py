@@ -1,15 +1,25 @@
 """From any source to shards: what a trainer reads from them, what is left out, and the same bytes each time."""
 
 import json
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pictures import encoded, picture
-from unclip.data import PrepareConfig, ShardSet, fit_picture, load_shards, open_source, prepare
+from unclip.data import (
+    PictureFormat,
+    PrepareConfig,
+    ShardSet,
+    fit_picture,
+    load_shards,
+    open_pictures,
+    open_source,
+    prepare,
+)
 from unclip.data.tars import hash_order
 from unclip.errors import DataError, InputError
 
@@ -78,7 +88,7 @@ def uniform(colour: str, mode: str) -> Image.Image:
     return Image.new("RGB", (40, 40), colour).convert(mode)
 
 
-def test_unusual_pictures_become_rgb(tmp_path: Path) -> None:
+def test_unusual_pictures_become_rgb_or_keep_their_alpha(tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
     uniform("red", "CMYK").save(folder / "cmyk.jpg", quality=100)
@@ -103,9 +113,38 @@ def test_unusual_pictures_become_rgb(tmp_path: Path) -> None:
     assert found == {
         "palette": ("RGB", (20, 20), (255, 0, 0)),
         "deep": ("RGB", (20, 20), (255, 255, 255)),
-        "clear": ("RGB", (20, 20), (255, 255, 255)),
+        "clear": ("RGBA", (20, 20), (255, 255, 255, 0)),
         "turned": ("RGB", (40, 20), (0, 0, 255)),
     }
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "margin", "clear"),
+    [("png", "RGBA", 0, 0), ("webp", "RGBA", 0, 0), ("jpg", "RGB", 255, 255)],
+)
+def test_alpha_is_kept_where_the_format_has_it(
+    tmp_path: Path, suffix: Literal["png", "webp", "jpg"], mode: str, margin: int, clear: int
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, alpha in (("icon", 0), ("opaque", 255)):
+        picture = Image.new("RGBA", (40, 20), (0, 0, 255, 255))
+        picture.paste((0, 0, 0, alpha), (0, 0, 20, 20))
+        picture.save(folder / f"{name}.png")
+    form = PictureFormat(suffix=suffix, quality=100)
+    prepare(open_source(folder, "none"), tmp_path / "out", PrepareConfig(image_size=40, crop="pad", form=form))
+    shards = ShardSet.open(tmp_path / "out")
+    pictures = {key: Image.open(BytesIO(shards.sample(index).picture)) for index, key in enumerate(shards.keys)}
+    assert (pictures["icon"].mode, pictures["opaque"].mode) == (mode, "RGB")
+    channels = 4 if mode == "RGBA" else 3
+    for place, colour in {(20, 2): (255, 255, 255), (10, 20): (255, 255, 255), (30, 20): (0, 0, 255)}.items():
+        expected = (*colour, 255 if place == (30, 20) else 0)[:channels]
+        np.testing.assert_allclose(pictures["icon"].getpixel(place), expected, atol=4)
+    np.testing.assert_allclose(pictures["opaque"].getpixel((20, 2)), (255, 255, 255), atol=4)
+    np.testing.assert_allclose(pictures["opaque"].getpixel((10, 20)), (0, 0, 0), atol=4)
+    read = open_pictures(tmp_path / "out", [40], channels=4)
+    coverage = read.item(list(read.keys).index("icon")).pixels[40][..., 3]
+    np.testing.assert_array_equal(coverage[[2, 20, 20], [20, 10, 30]], (margin, clear, 255))
 
 
 def test_long_names_in_other_scripts_keep_their_keys(tmp_path: Path) -> None:

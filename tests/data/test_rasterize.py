@@ -22,6 +22,16 @@ def test_red_heart_is_red_on_white(items: Items, design: str) -> None:
     assert max(green, blue) < 110
 
 
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_fourth_channel_is_coverage(items: Items, design: str) -> None:
+    picture = rasterize(items[f"{design}/red-heart"], 64, channels=4)
+    assert picture.shape == (64, 64, 4)
+    np.testing.assert_array_equal(picture[..., :3], rasterize(items[f"{design}/red-heart"], 64))
+    assert picture[0, 0].tolist() == [255, 255, 255, 0]
+    assert (picture[28:36, 28:36, 3] == 255).all()
+    assert 0.3 < (picture[..., 3] / 255).mean() < 0.85
+
+
 def test_fluent_filters_are_drawn(items: Items) -> None:
     item = items["fluent/red-heart"]
     plain = dataclasses.replace(item, body=item.body.replace("filter=", "data-filter="))
@@ -59,6 +69,11 @@ def test_damaged_svg_names_the_item(items: Items) -> None:
 def test_size_below_one(items: Items) -> None:
     with pytest.raises(InputError, match="image_size=0"):
         rasterize(items["noto/zebra"], 0)
+
+
+def test_channels_are_three_or_four(items: Items) -> None:
+    with pytest.raises(InputError, match="channels=2 is unknown"):
+        rasterize(items["noto/zebra"], 16, channels=2)
 
 
 def test_a_panic_of_the_renderer_names_the_item_and_the_size(items: Items) -> None:

@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from unclip.data.parallel import ordered_map
-from unclip.data.pictures import check_sizes
-from unclip.data.prepare import PictureFormat
+from unclip.data.pictures import Pixels, check_channels, check_sizes, stack_layers, white_and_coverage
+from unclip.data.prepare import PictureFormat, whiten_clear
 from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError, did_you_mean, optional_module
 from unclip.files import atomic_folder
@@ -134,18 +132,25 @@ def _read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"cannot read {path}: {error}; restore it from the repository.") from None
 
 
-def rasterize(item: EmojiItem, image_size: int) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw `item` on white: uint8 (image_size, image_size, 3); an icon that is not square is centred.
+def rasterize(item: EmojiItem, image_size: int, channels: int = 3) -> Pixels:
+    """Draw `item`: uint8 (image_size, image_size, channels); an icon that is not square is centred.
 
-    Raises `InputError` for a size below 1, `DependencyError` without resvg-py, `DataError` if the SVG is invalid or
-    resvg cannot draw it at this size.
+    RGB is on white; a fourth channel is coverage, as in `open_pictures`. Raises `InputError` for a size below 1 and
+    other channels, `DependencyError` without resvg-py, `DataError` if the SVG is invalid or resvg cannot draw it at
+    this size.
     """
+    check_channels(channels)
+    return stack_layers(white_and_coverage(draw_svg(item, image_size)))[..., :channels]
+
+
+def draw_svg(item: EmojiItem, image_size: int) -> Image.Image:
+    """Draw `item` as `rasterize` does, to RGBA: what is fully transparent is white."""
     check_sizes([image_size])
     size = f'width="{image_size}" height="{image_size}" viewBox="0 0 {item.width} {item.height}"'
     svg = f"<svg {NAMESPACES} {size}>{item.body}</svg>"
     resvg = optional_module("resvg_py", "drawing SVG")
     try:
-        png = resvg.svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
+        png = resvg.svg_to_bytes(svg_string=svg, skip_system_fonts=True)
     except ValueError as error:
         raise DataError(f"cannot draw {item.key}: {error}; restore its SVG from the repository.") from None
     except BaseException as error:  # a panic of Rust is no Exception
@@ -153,7 +158,7 @@ def rasterize(item: EmojiItem, image_size: int) -> UInt8[np.ndarray, "height wid
             raise
         raise DataError(f"resvg cannot draw {item.key} at {image_size} px ({error}); use a larger size.") from None
     with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image.convert("RGB"))
+        return whiten_clear(image.convert("RGBA"))
 
 
 def write_emoji_shards(
@@ -167,10 +172,10 @@ def write_emoji_shards(
 ) -> list[Path]:
     """Draw the emoji of a split into WebDataset shards in the new folder `out`; returns the shards' paths.
 
-    Each sample is `<design>/<name>.png` (image_size x image_size, RGB, on white), `.txt` (the plain caption) and
-    `.json` (all captions, label, concept, design, tags, skin tones). The same call writes the same bytes. The folder
-    appears when it is complete or not at all; raises `InputError` if it exists already or cannot be written. With more
-    than one worker a script needs the `if __name__ == "__main__"` guard.
+    Each sample is `<design>/<name>.png` (image_size x image_size, RGBA, white where it is clear), `.txt` (the plain
+    caption) and `.json` (all captions, label, concept, design, tags, skin tones). The same call writes the same bytes.
+    The folder appears when it is complete or not at all; raises `InputError` if it exists already or cannot be written.
+    With more than one worker a script needs the `if __name__ == "__main__"` guard.
     """
     require_new(Path(out))
     return write_shards(
@@ -198,6 +203,6 @@ def write_shards(
 
 
 def _draw(item: EmojiItem, image_size: int) -> ShardSample:
-    picture = PictureFormat().encode(Image.fromarray(rasterize(item, image_size)))
+    picture = PictureFormat().encode(draw_svg(item, image_size))
     info = json.dumps(item.info(), ensure_ascii=False, sort_keys=True).encode()
     return ShardSample(item.key, {"json": info, "png": picture, "txt": item.captions[0].encode()})

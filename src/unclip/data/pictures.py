@@ -20,7 +20,9 @@ from unclip.images import cut_square
 from unclip.pictures import on_white, read_picture
 
 MAX_SKIPPED = 100
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+CHANNELS = (3, 4)
+"""RGB on white; or the same with the picture's coverage (alpha) behind, 255 where a picture has none."""
+Pixels = UInt8[np.ndarray, "_ _ 3"] | UInt8[np.ndarray, "_ _ 4"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +31,7 @@ class Item:
 
     key: str
     pixels: Mapping[int, Pixels]
-    """uint8 RGB, (image_size, image_size, 3), by image size."""
+    """uint8, (image_size, image_size, channels), by image size; 3 or 4 channels as in `CHANNELS`."""
     captions: tuple[str, ...]
     """At least one, the plain one first; "" if there is none."""
 
@@ -59,19 +61,28 @@ class PictureSet(Protocol):
         """
 
 
-def open_pictures(location: str | Path, image_sizes: Sequence[int], *, cache: bool = True) -> PictureSet:
+def open_pictures(
+    location: str | Path, image_sizes: Sequence[int], *, channels: int = 3, cache: bool = True
+) -> PictureSet:
     """Open the centre squares of the pictures in the shards at `location` (as `ShardSet.open` takes it), at each size.
 
-    Scaling is Pillow's antialiased bicubic, from the same decoded picture for all sizes. With `cache` all pictures are
-    decoded now, once, into files beside the shards, 3 * size**2 bytes a picture, or in the folder of UNCLIP_CACHE if
-    that is impossible; without, each picture when it is requested. The items are the same. Raises `InputError` for a
-    size below 1 and a cache that cannot be written, `DataError` as `ShardSet.open` does.
+    The pixels are RGB on white, with 4 `channels` followed by coverage: 0 where the picture is transparent, 255 where
+    it is opaque. Scaling is Pillow's antialiased bicubic, after compositing, from the same decoded picture for all
+    sizes. With `cache` all pictures are decoded now, once, into files beside the shards, channels * size**2 bytes a
+    picture, or in the folder of UNCLIP_CACHE if that is impossible; without, each picture when it is requested. The
+    items are the same. Raises `InputError` for a size below 1, other channels and a cache that cannot be written,
+    `DataError` as `ShardSet.open` does.
     """
     check_sizes(image_sizes)
+    check_channels(channels)
     shards, sizes = ShardSet.open(location), tuple(image_sizes)
-    caches = _pixel_caches(shards, sizes) if cache else {}
     return ShardPictures(
-        shards=shards, image_sizes=sizes, caches=caches, shard_sizes=shards.shard_sizes, keys=shards.keys
+        shards=shards,
+        image_sizes=sizes,
+        channels=channels,
+        caches=_pixel_caches(shards, sizes, channels) if cache else {},
+        shard_sizes=shards.shard_sizes,
+        keys=shards.keys,
     )
 
 
@@ -81,6 +92,7 @@ class ShardPictures:
 
     shards: ShardSet
     image_sizes: tuple[int, ...]
+    channels: int
     caches: "Mapping[int, PixelCache]"
     """The decoded pictures by size; empty if each picture is decoded when it is requested."""
     shard_sizes: list[int]
@@ -100,8 +112,8 @@ class ShardPictures:
             captions = self.captions(index)
             pixels = {size: cache.read(index) for size, cache in sorted(self.caches.items())}
             return Item(key=self.keys[index], pixels=pixels, captions=captions)
-        captions, picture = _decoded(self.shards, index)
-        pixels = {size: _square(self.shards, index, picture, size) for size in sorted(self.image_sizes)}
+        captions, layers = _decoded(self.shards, index, self.channels)
+        pixels = {size: _square(self.shards, index, layers, size) for size in sorted(self.image_sizes)}
         return Item(key=self.keys[index], pixels=pixels, captions=captions)
 
 
@@ -158,7 +170,7 @@ def load_shards(folder: Path | str, image_size: int) -> ImageTextSet:
     """
     check_sizes([image_size])
     shards = ShardSet.open(folder)
-    cache = _pixel_caches(shards, [image_size])[image_size]
+    cache = _pixel_caches(shards, [image_size], channels=3)[image_size]
     for reason in cache.damage.values():
         raise DataError(reason)
     texts = [(list(sample.captions), dict(sample.info)) for sample in map(shards.sample, range(len(shards)))]
@@ -171,28 +183,55 @@ def decode_picture(content: bytes) -> Image.Image:
 
     Raises `DataError` with the reason for bytes that are damaged or no picture, and for too many pixels.
     """
+    return on_white(decode_alpha(content))
+
+
+def decode_alpha(content: bytes) -> Image.Image:
+    """Decode a picture as `decode_picture` does, but to RGBA if it has transparency."""
     try:
-        return on_white(read_picture(content))
+        return read_picture(content)
     except InputError as error:
         raise DataError(str(error).partition(";")[0].removeprefix("the picture is ")) from None
 
 
-def _decoded(shards: ShardSet, index: int) -> tuple[tuple[str, ...], Image.Image]:
+def white_and_coverage(picture: Image.Image) -> list[Image.Image]:
+    """Return an RGB or RGBA picture as RGB on white and its coverage (L): layers that may be scaled each alone.
+
+    Scaled together, Pillow would weigh the colours by alpha, and the white ground would be counted twice.
+    """
+    coverage = picture.getchannel("A") if picture.mode == "RGBA" else Image.new("L", picture.size, 255)
+    return [on_white(picture), coverage]
+
+
+def stack_layers(layers: Sequence[Image.Image]) -> Pixels:
+    """Stack the channels of pictures of one size."""
+    return np.dstack([np.asarray(layer) for layer in layers])
+
+
+def _decoded(shards: ShardSet, index: int, channels: int) -> tuple[tuple[str, ...], list[Image.Image]]:
+    """Read the captions of a sample and the layers of its picture."""
     sample = shards.sample(index)
     try:
-        return sample.captions, decode_picture(sample.picture)
+        picture = decode_alpha(sample.picture)
     except DataError as error:
         raise damaged(shards.name(index), str(error)) from None
+    return sample.captions, white_and_coverage(picture) if channels == 4 else [on_white(picture)]
 
 
-def _square(shards: ShardSet, index: int, picture: Image.Image, image_size: int) -> Pixels:
-    side = min(picture.size)
-    if side < image_size:
+def _square(shards: ShardSet, index: int, layers: Sequence[Image.Image], image_size: int) -> Pixels:
+    width, height = layers[0].size
+    if min(width, height) < image_size:
         raise DataError(
-            f"{shards.name(index)} is {picture.width} x {picture.height} pixels, smaller than image_size={image_size}; "
-            f"use at most {side}, or write larger shards."
+            f"{shards.name(index)} is {width} x {height} pixels, smaller than image_size={image_size}; "
+            f"use at most {min(width, height)}, or write larger shards."
         )
-    return np.asarray(cut_square(picture, image_size, Image.Resampling.BICUBIC))
+    return stack_layers([cut_square(layer, image_size, Image.Resampling.BICUBIC) for layer in layers])
+
+
+def check_channels(channels: int) -> None:
+    """Raise `InputError` for another number of channels than `CHANNELS`."""
+    if channels not in CHANNELS:
+        raise InputError(f"channels={channels} is unknown; use 3 (RGB on white) or 4 (RGB on white, and coverage).")
 
 
 def check_sizes(image_sizes: Sequence[int]) -> None:
@@ -207,6 +246,7 @@ class PixelCache:
 
     path: Path
     image_size: int
+    channels: int
     offset: int
     """Bytes before the first picture."""
     captions: PackedTexts
@@ -218,27 +258,29 @@ class PixelCache:
         """Read the pixels of one sample; raises `DataError` if it is damaged or the file is gone."""
         if index in self.damage:
             raise DataError(self.damage[index])
-        shape = (self.image_size, self.image_size, 3)
-        count = self.image_size**2 * 3
+        shape = (self.image_size, self.image_size, self.channels)
+        count = self.image_size**2 * self.channels
         try:
             return np.fromfile(self.path, np.uint8, count, offset=self.offset + index * count).reshape(shape)
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path} cannot be read ({error}); remove it, it is made again.") from None
 
 
-def _pixel_caches(shards: ShardSet, image_sizes: Sequence[int]) -> dict[int, PixelCache]:
+def _pixel_caches(shards: ShardSet, image_sizes: Sequence[int], channels: int) -> dict[int, PixelCache]:
     """Open the caches of a set at each size, `.cache-<size>-<content>.npy` and `.json`, or write those missing.
 
-    They lie beside the shards, or in the folder of UNCLIP_CACHE for remote shards and read-only folders. All missing
-    sizes come from one decoding. Raises `InputError` if they cannot be written.
+    Of 4 channels they are called `.cache-<size>x4-<content>`. They lie beside the shards, or in the folder of
+    UNCLIP_CACHE for remote shards and read-only folders. All missing sizes come from one decoding. Raises `InputError`
+    if they cannot be written.
     """
-    paths = {size: shards.store.folder / f".cache-{size}-{shards.content_id[:16]}.npy" for size in image_sizes}
-    caches = {size: cache for size, path in paths.items() if (cache := _open_cache(path, size, len(shards)))}
+    mark = "" if channels == 3 else f"x{channels}"
+    paths = {size: shards.store.folder / f".cache-{size}{mark}-{shards.content_id[:16]}.npy" for size in image_sizes}
+    caches = {size: cache for size, path in paths.items() if (cache := _open_cache(path, size, channels, len(shards)))}
     missing = {size: path for size, path in paths.items() if size not in caches}
-    return caches | (_write_caches(shards, missing) if missing else {})
+    return caches | (_write_caches(shards, missing, channels) if missing else {})
 
 
-def _open_cache(path: Path, image_size: int, num_items: int) -> PixelCache | None:
+def _open_cache(path: Path, image_size: int, channels: int, num_items: int) -> PixelCache | None:
     """Open a cache; None if its files are missing or another program's."""
     try:
         pixels = np.load(path, mmap_mode="r")
@@ -247,23 +289,25 @@ def _open_cache(path: Path, image_size: int, num_items: int) -> PixelCache | Non
         damage = {int(index): reason for index, reason in notes["damage"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if pixels.shape != (num_items, image_size, image_size, 3) or len(captions) != num_items:
+    if pixels.shape != (num_items, image_size, image_size, channels) or len(captions) != num_items:
         return None
-    return PixelCache(path=path, image_size=image_size, offset=pixels.offset, captions=captions, damage=damage)
+    return PixelCache(
+        path=path, image_size=image_size, channels=channels, offset=pixels.offset, captions=captions, damage=damage
+    )
 
 
-def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> dict[int, PixelCache]:
+def _write_caches(shards: ShardSet, paths: dict[int, Path], channels: int) -> dict[int, PixelCache]:
     captions: list[tuple[str, ...]] = []
     damage: dict[int, dict[int, str]] = {size: {} for size in paths}
     with ExitStack() as stack:
         pixels = {}
         for size, path in paths.items():
-            shape = (len(shards), size, size, 3)
+            shape = (len(shards), size, size, channels)
             temporary = stack.enter_context(atomic_path(path))
             pixels[size] = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         for index in range(len(shards)):
             try:
-                texts, picture = _decoded(shards, index)
+                texts, layers = _decoded(shards, index, channels)
             except DataError as error:
                 captions.append(())
                 for reasons in damage.values():
@@ -272,7 +316,7 @@ def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> dict[int, PixelCa
             captions.append(texts)
             for size, rows in pixels.items():
                 try:
-                    rows[index] = _square(shards, index, picture, size)
+                    rows[index] = _square(shards, index, layers, size)
                 except DataError as error:
                     damage[size][index] = str(error)
         for size, path in paths.items():
@@ -281,6 +325,13 @@ def _write_caches(shards: ShardSet, paths: dict[int, Path]) -> dict[int, PixelCa
             atomic_write(path.with_suffix(".json"), json.dumps({"captions": captions, "damage": damage[size]}))
     packed = PackedTexts.of(map(json.dumps, captions))
     return {
-        size: PixelCache(path=path, image_size=size, offset=pixels[size].offset, captions=packed, damage=damage[size])
+        size: PixelCache(
+            path=path,
+            image_size=size,
+            channels=channels,
+            offset=pixels[size].offset,
+            captions=packed,
+            damage=damage[size],
+        )
         for size, path in paths.items()
     }

@@ -7,16 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from unclip.config import Config
 from unclip.data.parallel import map_samples
-from unclip.data.pictures import check_sizes, decode_picture
+from unclip.data.pictures import check_sizes, decode_alpha
 from unclip.data.sources.base import Broken, Sample, Source, whole_text
 from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_folder
 from unclip.images import cut_square
+from unclip.pictures import on_white
 from unclip.progress import Progress
 
 SKIPPED = "skipped.jsonl"
@@ -32,15 +34,20 @@ class PictureFormat(Config):
     """1 to 100, of webp and jpg; png has none."""
 
     def encode(self, picture: Image.Image) -> bytes:
-        """Encode a picture as a file, without metadata; the same pixels give the same bytes."""
+        """Encode an RGB or RGBA picture as a file, without metadata; the same pixels give the same bytes.
+
+        png and webp keep alpha, jpg is on white.
+        """
         options: dict[str, Any] = {
             "png": {"format": "PNG", "compress_level": 6},
             "webp": {"format": "WEBP", "quality": self.quality, "method": 4},
             # Colour at full resolution: half of a small picture's pixels is little.
             "jpg": {"format": "JPEG", "quality": self.quality, "subsampling": 0},
         }
+        if self.suffix == "webp" and picture.mode == "RGBA":
+            options["webp"]["exact"] = True  # keeps the colours below what is clear
         file = io.BytesIO()
-        picture.save(file, **options[self.suffix])
+        (on_white(picture) if self.suffix == "jpg" else picture).save(file, **options[self.suffix])
         return file.getvalue()
 
 
@@ -122,7 +129,7 @@ def prepare(
 
 def make_shard_sample(sample: Sample, config: PrepareConfig) -> ShardSample:
     """Make the files of one sample; raises `DataError` for a picture that is damaged or too small."""
-    original = decode_picture(sample.picture)
+    original = whiten_clear(decode_alpha(sample.picture))
     picture = fit_picture(original, config.image_size, config.crop, allow_upscale=config.allow_upscale)
     info = {
         **sample.info,
@@ -134,7 +141,7 @@ def make_shard_sample(sample: Sample, config: PrepareConfig) -> ShardSample:
         "original_height": original.height,
     }
     files = {
-        config.form.suffix: config.form.encode(picture),
+        config.form.suffix: config.form.encode(whiten_clear(picture)),
         "txt": whole_text(sample.captions[0]).encode(),
         "json": whole_text(json.dumps(info, ensure_ascii=False, sort_keys=True)).encode(),
     }
@@ -142,10 +149,11 @@ def make_shard_sample(sample: Sample, config: PrepareConfig) -> ShardSample:
 
 
 def fit_picture(picture: Image.Image, image_size: int, crop: Crop, *, allow_upscale: bool = False) -> Image.Image:
-    """Fit `picture` (RGB) to `image_size` by the rule `crop`.
+    """Fit `picture` (RGB or RGBA) to `image_size` by the rule `crop`.
 
     center: the largest centre square, scaled. shortest: the shorter side scaled to `image_size`, the other in
-    proportion. pad: the longer side scaled to at most `image_size`, centred on a white square. stretch: both sides
+    proportion. pad: the longer side scaled to at most `image_size`, centred on a square that is white, or
+    clear for RGBA. stretch: both sides
     scaled. none: unchanged. Scaling is Pillow's Lanczos over the whole picture. Raises `DataError` if a picture would
     have to be enlarged and `allow_upscale` is not set (pad leaves it at its size), `InputError` for an invalid size.
     """
@@ -166,6 +174,15 @@ def fit_picture(picture: Image.Image, image_size: int, crop: Crop, *, allow_upsc
     if crop == "shortest":
         return picture.resize(size, lanczos)
     inner = picture.resize(size, lanczos) if scale < 1 or allow_upscale else picture
-    square = Image.new("RGB", (image_size, image_size), "white")
+    square = Image.new(picture.mode, (image_size, image_size), (255, 255, 255, 0)[: len(picture.mode)])
     square.paste(inner, ((image_size - inner.width) // 2, (image_size - inner.height) // 2))
     return square
+
+
+def whiten_clear(picture: Image.Image) -> Image.Image:
+    """Paint white what is fully transparent in an RGBA picture; one that is opaque everywhere becomes RGB."""
+    if picture.mode != "RGBA" or picture.getchannel("A").getextrema()[0] == 255:
+        return picture.convert("RGB")
+    pixels = np.array(picture)
+    pixels[pixels[..., 3] == 0, :3] = 255
+    return Image.fromarray(pixels)

@@ -44,13 +44,13 @@ def clip_precision(device: torch.device) -> Iterator[None]:
         yield
 
 
-def load_pictures(config: DataConfig, *image_sizes: int) -> PictureSet:
-    """Open the pictures at these sizes; the emoji set is rasterised first if its folder is missing."""
+def load_pictures(config: DataConfig, *image_sizes: int, channels: int = 3) -> PictureSet:
+    """Open the pictures at these sizes, RGB or with coverage; the emoji set is drawn first if its folder is missing."""
     if config.emoji_split is not None and not Path(config.folder).exists():
         items = emoji_items(config.emoji_split)[:: config.every][: config.limit]
         workers = 1 if config.limit else 2
         write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)
-    return open_pictures(config.folder, image_sizes, cache=config.cache)
+    return open_pictures(config.folder, image_sizes, channels=channels, cache=config.cache)
 
 
 def caption_notes(pictures: PictureSet, location: str, *, is_required: bool = True) -> tuple[str, ...]:
