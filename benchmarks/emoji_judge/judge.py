@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--image-size", type=int, help="default: the model's smallest size from 64 px on")
     parser.add_argument("--options", default="{}", help='of drawing, as JSON, such as {"num_steps": {"decoder": 10}}')
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets and the judge's ranks")
+    parser.add_argument("--drawings", type=Path, help="folder that keeps drawn pictures for another judge")
     parser.add_argument("--final", action="store_true", help="open the test half of the phrases")
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments = parser.parse_args()
@@ -53,9 +54,11 @@ def main() -> int:
             arguments.image_size,
             json.loads(arguments.options),
             arguments.sheets,
+            arguments.drawings,
         )
         result: dict[str, Any] = {
             "model": arguments.model,
+            "weights": subject.fingerprint,
             "judge": subject.judge.fingerprint,
             "image_size": subject.image_size,
             "options": dict(subject.options),

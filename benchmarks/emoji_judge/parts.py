@@ -10,10 +10,10 @@ import torch
 from colours import main_colours
 from lists import is_caption, read_compositions, read_phrases, words_of
 from PIL import Image
-from subject import Subject, beside, compare
+from subject import CHUNK, Subject, beside, compare
 from torch import Tensor
 
-from unclip.data import load_shards
+from unclip.data import load_shards, open_pictures
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize
 from unclip.metrics import frechet_distance, manifold_metrics, psnr
@@ -67,7 +67,7 @@ def phrases(subject: Subject, count: int, half: str = "dev") -> dict[str, Any]:
     generator = np.random.default_rng(SEED)
     chosen = [chosen[place] for place in generator.permutation(len(chosen))[:count]]
     texts, concepts = [phrase.text for phrase in chosen], [phrase.concepts for phrase in chosen]
-    drawn = subject.draw(texts, range(len(chosen)), f"phrases ({half})")
+    drawn = subject.draw(texts, range(len(chosen)), f"phrases {half}")
     ranks = subject.judge.ranks(subject.judge.features(drawn), concepts)
     subject.sheet(f"phrases_{half}", drawn, texts, ranks)
     rows_of = rows_by_concept(subject.train.info)
@@ -123,7 +123,7 @@ def stages(subject: Subject, count: int) -> dict[str, Any]:
     result = {"from_text": compare(judge, judge.features(from_text), real, infos)}
     large = load_shards(subject.shards / "test", 2 * subject.test.images.shape[1])
     pictures = [Image.fromarray(large.images[row]) for row in rows]
-    varied = subject.vary(pictures, range(len(rows)), "from image embeddings")
+    varied = subject.vary(pictures, range(len(rows)), "image embeddings")
     subject.sheet(
         "from_images",
         varied,
@@ -140,24 +140,25 @@ def autoencoder(subject: Subject, count: int) -> dict[str, Any]:
     stage = subject.pipe.decoder.stage
     if stage.autoencoder is None:
         return {}
-    pictures = load_shards(subject.shards / "test", stage.image_size)
+    channels = stage.autoencoder.config.in_channels
+    pictures = open_pictures(subject.shards / "test", [stage.image_size], channels=channels)
     rows = np.random.default_rng(SEED).permutation(len(pictures))[:count]
-    values, agrees = [], []
+    values, of_coverage, agrees = [], [], []
     with torch.no_grad(), subject.pipe.resident(stage):
-        for part in np.array_split(rows, -(-len(rows) // 16)):
-            images = from_uint8(torch.from_numpy(pictures.images[part]))
-            channels = stage.autoencoder.config.in_channels
-            # Coverage of the pictures, as of opaque ones.
-            whole = torch.cat([images, images.new_ones(len(images), channels - 3, *images.shape[2:])], dim=1)
+        for part in np.array_split(rows, -(-len(rows) // CHUNK)):
+            images = from_uint8(np.stack([pictures.item(int(row)).pixels[stage.image_size] for row in part]))
             dtype = next(stage.autoencoder.parameters()).dtype
-            rebuilt = stage.finish(stage.encode(whole.to(dtype))).float()[:, :3]
-            values.append(psnr(rebuilt, images))
+            rebuilt = stage.finish(stage.encode(images.to(dtype))).float()
+            values.append(psnr(rebuilt[:, :3], images[:, :3]))
+            if channels > 3:
+                of_coverage.append(psnr(rebuilt[:, 3:], images[:, 3:]))
             names = [subject.judge.logits(subject.judge.features(each)).argmax(dim=1) for each in (rebuilt, images)]
             agrees.append(names[0] == names[1])
     decibels = torch.cat(values)
     return {
         "psnr": round(float(decibels.mean()), 2),
         "psnr_5_percent": round(float(decibels.quantile(0.05)), 2),
+        **({"psnr_coverage": round(float(torch.cat(of_coverage).mean()), 2)} if of_coverage else {}),
         "agreement": round(torch.cat(agrees).float().mean().item(), 4),
         "count": len(decibels),
     }

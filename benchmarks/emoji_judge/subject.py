@@ -1,8 +1,10 @@
 """What is measured: a loaded model, the judge and the real pictures, and how pictures are drawn and scored."""
 
+import hashlib
+import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import unclip
+from unclip.checkpoint import networks_hash
 from unclip.data import ImageTextSet, load_shards
 from unclip.images import from_pil, grid, resize, save_png, to_uint8
 
@@ -37,6 +40,10 @@ class Subject:
     """Options of every task."""
     sheets: Path | None = None
     """Where contact sheets go."""
+    drawings: Path | None = None
+    """Where drawn pictures are kept, so that another judge need not draw them again."""
+    fingerprint: str = ""
+    """Of the model's weights."""
     cache: dict[str, Any] = field(default_factory=dict)
     """Pictures that several parts use."""
 
@@ -49,14 +56,15 @@ class Subject:
         image_size: int | None,
         options: Mapping[str, Any],
         sheets: Path | None,
+        drawings: Path | None,
     ) -> "Subject":
         """Load a model, the judge and the pictures; the default size is the model's smallest from 64 px on."""
         pipe = unclip.UnClip.load(model)
-        size = image_size or min(
-            (side for side in pipe.image_sizes if side >= LEAST_SIDE), default=max(pipe.image_sizes)
-        )
+        sizes = pipe.image_sizes
+        size = image_size or min((side for side in sizes if side >= LEAST_SIDE), default=max(sizes))
         train, test = (load_shards(shards / split, CELL) for split in ("train", "test"))
-        return cls(pipe, Judge.load(judge), shards, train, test, size, options, sheets)
+        fingerprint = networks_hash(pipe.source().networks)
+        return cls(pipe, Judge.load(judge), shards, train, test, size, options, sheets, drawings, fingerprint)
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], what: str) -> Tensor:
         """Draw one picture of each prompt: uint8 (prompts, CELL, CELL, 3), scaled as the judge reads them."""
@@ -67,7 +75,7 @@ class Subject:
             )
             return list(result.images)
 
-        return self.chunks(task, len(prompts), what)
+        return self._kept(task, len(prompts), what, [list(prompts), list(seeds)])
 
     def vary(self, pictures: Sequence[Image.Image], seeds: Sequence[int], what: str) -> Tensor:
         """Draw one picture of the image embedding of each picture: uint8 (pictures, CELL, CELL, 3)."""
@@ -78,17 +86,27 @@ class Subject:
             )
             return list(result.images)
 
-        return self.chunks(task, len(pictures), what)
+        hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures]
+        return self._kept(task, len(pictures), what, [hashes, list(seeds)])
 
-    def chunks(self, task: Any, count: int, what: str) -> Tensor:
-        """Run `task` for slices of `count` pictures, with a line of progress each; scales and joins the pictures."""
+    def _kept(self, task: Callable[[slice], list[Image.Image]], count: int, what: str, inputs: list[Any]) -> Tensor:
+        """Return the pictures that `task` draws of slices of `count`, from `drawings` if they were drawn before."""
+        request = json.dumps([self.fingerprint, self.image_size, self.options, what, inputs], sort_keys=True)
+        name = f"{what.replace(' ', '-')}-{hashlib.sha256(request.encode()).hexdigest()[:16]}.npy"
+        path = self.drawings / name if self.drawings else None
+        if path is not None and path.exists():
+            return torch.from_numpy(np.load(path))
         parts, started = [], time.monotonic()
         for first in range(0, count, CHUNK):
             images = resize(from_pil(task(slice(first, first + CHUNK))), CELL)
             parts.append(torch.from_numpy(to_uint8(images)))
             done, seconds = min(first + CHUNK, count), time.monotonic() - started
             print(f"{what}: {done} of {count} pictures, {seconds / done:.2f} s each", file=sys.stderr, flush=True)
-        return torch.cat(parts)
+        drawn = torch.cat(parts)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, drawn.numpy())
+        return drawn
 
     def sheet(self, name: str, pictures: Tensor, prompts: Sequence[str], ranks: Tensor) -> None:
         """Save pictures as a contact sheet, and beside it each prompt with the rank that the judge gave."""

@@ -36,12 +36,14 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/emoji_judge/shards"))
     parser.add_argument("--images", type=int, default=200_000, help="Pictures to train on.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="A judge to go on from; concepts that it lacks begin anew.")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--json", type=Path, default=HERE.parent / "results" / "emoji_judge.json")
     arguments = parser.parse_args()
     sets = {split: open_split(arguments.shards, split) for split in ("train", "test")}
     started = time.monotonic()
-    network = train(sets["train"], arguments.images, arguments.seed)
+    start = None if arguments.start is None else Judge.load(arguments.start)
+    network = train(sets["train"], arguments.images, arguments.seed, start=start)
     seconds = time.monotonic() - started
     Judge(network).save(arguments.out)
     judge = Judge.load(arguments.out)  # figures are those of the rounded weights
@@ -57,7 +59,9 @@ def open_split(folder: Path, split: str) -> ImageTextSet:
     return load_shards(folder / split, SIDE)
 
 
-def train(pictures: ImageTextSet, num_images: int, seed: int, batch_size: int = BATCH) -> JudgeNetwork:
+def train(
+    pictures: ImageTextSet, num_images: int, seed: int, batch_size: int = BATCH, start: Judge | None = None
+) -> JudgeNetwork:
     """Train a network on balanced batches; the learning rate rises for a tenth and falls to nothing."""
     rows = [row for row, info in enumerate(pictures.info) if info["concept"] and not info.get("composition")]
     infos = [pictures.info[row] for row in rows]
@@ -72,6 +76,8 @@ def train(pictures: ImageTextSet, num_images: int, seed: int, batch_size: int = 
     order = BalancedOrder((labels[:, 0] * len(config.designs) + labels[:, 1]).numpy(), seed)
     with forked_random_state(seed):
         network = JudgeNetwork(config).to(memory_format=torch.channels_last)
+    if start is not None:
+        take_over(network, start.network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.02)
     num_steps = max(num_images // batch_size, 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -87,6 +93,19 @@ def train(pictures: ImageTextSet, num_images: int, seed: int, batch_size: int = 
         if step % REPORTED == REPORTED - 1:
             print(f"{(step + 1) * batch_size} images, loss {loss.item():.3f}", file=sys.stderr, flush=True)
     return network.eval()
+
+
+@torch.no_grad()
+def take_over(network: JudgeNetwork, start: JudgeNetwork) -> None:
+    """Copy the trunk of a judge, and the rows of its heads whose names `network` has too."""
+    network.trunk.load_state_dict(start.trunk.state_dict())
+    for head, names, old_head, old_names in (
+        (network.concepts, network.config.concepts, start.concepts, start.config.concepts),
+        (network.designs, network.config.designs, start.designs, start.config.designs),
+    ):
+        rows = [(names.index(name), place) for place, name in enumerate(old_names) if name in names]
+        new, old = (torch.tensor(each) for each in zip(*rows, strict=True))
+        head.weight[new], head.bias[new] = old_head.weight[old], old_head.bias[old]
 
 
 def loss_of(network: JudgeNetwork, images: Tensor, labels: Tensor) -> Tensor:

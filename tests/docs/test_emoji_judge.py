@@ -32,7 +32,7 @@ from lists import (  # noqa: E402
     words_of,
 )
 from network import Judge, JudgeConfig, JudgeNetwork  # noqa: E402
-from train import evaluate, train  # noqa: E402
+from train import evaluate, take_over, train  # noqa: E402
 
 CONCEPTS = (
     "red heart",
@@ -195,6 +195,7 @@ def run_judge(*words: str | Path) -> subprocess.CompletedProcess[str]:
 def test_a_model_is_measured(tiny_folder: Path, shards: Path, weights: Path, tmp_path: Path) -> None:
     parts = "captions,test,stages,distribution,diversity,memorisation"
     options = ("--num-prompts", "8", "--parts", parts, "--json", tmp_path / "out.json", "--sheets", tmp_path / "sheets")
+    options += ("--drawings", tmp_path / "drawings")
     run = run_judge(tiny_folder, "--judge", weights, "--shards", shards, *options)
     assert run.returncode == 0, run.stderr
     result = json.loads((tmp_path / "out.json").read_text())
@@ -213,6 +214,10 @@ def test_a_model_is_measured(tiny_folder: Path, shards: Path, weights: Path, tmp
     assert result["distribution"]["drawn"]["frechet"] > result["distribution"]["train_floor"]["frechet"] > 0.0
     assert result["memorisation"]["pixels"]["drawn"]["median"] > result["memorisation"]["pixels"]["real_test"]["median"]
     assert (tmp_path / "sheets/captions.txt").read_text().count("\n") == 8
+    again = run_judge(tiny_folder, "--judge", weights, "--shards", shards, *options)  # nothing is drawn again
+    assert again.stdout == run.stdout
+    assert "pictures, " in run.stderr
+    assert again.stderr == ""
     assert "top1_of_real" in run.stdout
     assert len([line for line in run.stdout.splitlines() if line.startswith("captions")]) == 4
 
@@ -222,3 +227,15 @@ def test_an_unknown_part_is_one_line() -> None:
     assert run.returncode == 2
     assert run.stderr.startswith("--parts: 'captoins' is unknown; did you mean 'captions'?")
     assert run.stderr.count("\n") == 1
+
+
+def test_a_judge_goes_on_from_another(weights: Path, pictures: ImageTextSet) -> None:
+    start = Judge.load(weights)
+    config = start.network.config
+    reordered = JudgeNetwork(JudgeConfig(concepts=("another", *config.concepts[::-1]), designs=config.designs))
+    take_over(reordered, start.network)
+    pixels = torch.from_numpy(pictures.images[list(range(8))])
+    other = Judge(reordered)
+    torch.testing.assert_close(other.features(pixels), start.features(pixels))
+    logits = other.logits(other.features(pixels))[:, 1:].flip(1)
+    torch.testing.assert_close(logits, start.logits(start.features(pixels)))
