@@ -1,13 +1,15 @@
 """Convert pictures between tensors, arrays and PIL, scale and cut them, and write them to files.
 
-A batch of pictures is a float32 tensor (batch, channels, height, width) in [-1, 1]; numpy pictures are uint8
-(batch, height, width, channels); PIL pictures are RGB. Files are read by `unclip.pictures`.
+A batch of pictures is a float32 tensor (batch, channels, height, width) in [-1, 1]: RGB, or RGB on white followed by
+its coverage (alpha: -1 is transparent, 1 opaque). numpy pictures are uint8 (batch, height, width, channels); PIL
+pictures are RGB or, with transparency, RGBA of straight colours. Files are read by `unclip.pictures`.
 """
 
 import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.files import atomic_write
-from unclip.pictures import on_white, open_picture
+from unclip.pictures import coverage_of, on_white, open_picture
 from unclip.shapes import Images
 
 PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
@@ -27,6 +29,12 @@ PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 QUALITY = 95
 MAX_TEXT_BYTES = 15_000
 Uint8Images = UInt8[np.ndarray, "batch height width channels"]
+AlphaImages = Float[Tensor, "batch 4 height width"]
+Background: TypeAlias = tuple[int, int, int] | Literal["transparent"]
+"""What lies behind pictures: a colour of 8 bits a channel, or nothing."""
+WHITE = (255, 255, 255)
+# The least coverage that a colour is recovered from: less is no step of 8 bits.
+LEAST_COVERAGE = 1 / 255
 
 
 def from_uint8(pixels: Uint8Images | UInt8[Tensor, "batch height width channels"]) -> Images:
@@ -45,17 +53,55 @@ def to_uint8(images: Images) -> Uint8Images:
     return np.rint(to_unit(images) * 255.0).astype(np.uint8)
 
 
-def from_pil(images: Sequence[Image.Image]) -> Images:
-    """Convert PIL pictures of one size, white behind transparency; raises `InputError` if sizes differ or for none."""
+def from_pil(images: Sequence[Image.Image], channels: int = 3) -> Images:
+    """Convert PIL pictures of one size, white behind transparency, with their coverage if `channels` is 4.
+
+    Raises `InputError` if sizes differ, or for none.
+    """
     sizes = {image.size for image in images}
     if len(sizes) != 1:
         raise InputError(f"a batch holds pictures of one size; found {len(images)} pictures of sizes {sorted(sizes)}.")
-    return from_uint8(np.stack([np.asarray(on_white(image)) for image in images]))
+    rgb = from_uint8(np.stack([np.asarray(on_white(image)) for image in images]))
+    if channels == 3:
+        return rgb
+    coverage = from_uint8(np.stack([np.asarray(coverage_of(image))[..., None] for image in images]))
+    return torch.cat([rgb, coverage], dim=1)
 
 
-def to_pil(images: Images) -> list[Image.Image]:
-    """Convert a batch to RGB PIL pictures."""
-    return [Image.fromarray(pixels) for pixels in to_uint8(images)]
+def to_pil(images: Images, background: Background = WHITE) -> list[Image.Image]:
+    """Convert a batch to PIL pictures: RGB on `background`, RGBA if that is "transparent" and there is a coverage."""
+    if images.shape[1] == 4 and background == "transparent":
+        return [Image.fromarray(pixels) for pixels in to_uint8(straighten(images))]
+    return [Image.fromarray(pixels) for pixels in to_uint8(on_background(images, background))]
+
+
+def on_background(
+    images: Images, background: Background = WHITE
+) -> Float[Tensor, "batch background_channels height width"]:
+    """Move pictures from white to another colour by their coverage, which is left out then; not clamped.
+
+    "transparent" changes nothing, and pictures without a coverage stay as they are.
+    """
+    if images.shape[1] != 4 or background == "transparent":
+        return images
+    rgb, coverage = images[:, :3], images[:, 3:]
+    if background == WHITE:
+        return rgb
+    # a c + (1 - a) background = (a c + 1 - a) + (1 - a) (background - 1), from [-1, 1].
+    colour = rgb.new_tensor(background).view(3, 1, 1) / 127.5 - 1.0
+    return rgb + (1.0 - coverage) * (colour - 1.0) / 2.0
+
+
+def straighten(images: AlphaImages) -> AlphaImages:
+    """Recover straight colours from pictures on white: (rgb - (1 - a)) / a in [0, 1], and alpha a, in [-1, 1].
+
+    Of a coverage below 1 / 255 the alpha is 0 and the colour white.
+    """
+    rgb, alpha = images.float().add(1.0).mul(0.5).clamp(0.0, 1.0).split([3, 1], dim=1)
+    is_covered = alpha >= LEAST_COVERAGE
+    colour = ((rgb - (1.0 - alpha)) / alpha.clamp(min=LEAST_COVERAGE)).clamp(0.0, 1.0)
+    straight = torch.cat([torch.where(is_covered, colour, 1.0), torch.where(is_covered, alpha, 0.0)], dim=1)
+    return straight * 2.0 - 1.0
 
 
 def resize(images: Images, size: int | tuple[int, int]) -> Float[Tensor, "batch channels new_height new_width"]:
@@ -98,6 +144,14 @@ def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return on_white(image).resize(size, Image.Resampling.BICUBIC, box=box)
 
 
+def cover_all(images: Sequence[Image.Image], size: tuple[int, int], channels: int) -> Images:
+    """Convert pictures to a batch of (height, width) by `cover`, with their coverage if `channels` is 4."""
+    rgb = from_pil([cover(image, size[::-1]) for image in images])
+    if channels == 3:
+        return rgb
+    return torch.cat([rgb, from_pil([cover(coverage_of(image), size[::-1]) for image in images])[:, :1]], dim=1)
+
+
 def cut(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
     """Cut the middle in the proportions of `shape`, (width, height), as large as whole pixels allow; not scaled."""
     scale = min(image.width / shape[0], image.height / shape[1])
@@ -112,14 +166,19 @@ def cut_square(image: Image.Image, size: int, resampling: Image.Resampling) -> I
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
-    """Arrange pictures on a white sheet, row by row; cells take the size of the first picture."""
+    """Arrange pictures on a white sheet, row by row; cells take the size of the first picture.
+
+    The sheet of pictures that all have alpha has alpha too, and is transparent between them.
+    """
     if not images:
         raise InputError("a grid needs at least one picture; found 0.")
     width, height = images[0].size
     rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    mode, ground = ("RGBA", "#ffffff00") if all(image.mode == "RGBA" for image in images) else ("RGB", "white")
+    sheet = Image.new(mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), ground)
     for index, image in enumerate(images):
-        sheet.paste(image, ((index % columns) * (width + gap), (index // columns) * (height + gap)))
+        cell = image if mode == "RGBA" else on_white(image)
+        sheet.paste(cell, ((index % columns) * (width + gap), (index // columns) * (height + gap)))
     return sheet
 
 

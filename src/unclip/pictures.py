@@ -98,11 +98,25 @@ def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
 
 def on_white(picture: Image.Image) -> Image.Image:
     """Convert a picture to RGB, with white behind transparency."""
+    return on_colour(picture, (255, 255, 255))
+
+
+def on_colour(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """Convert a picture to RGB, with `colour` behind transparency."""
     if picture.mode not in PLAIN_MODES:
         picture = _convert(picture)
     if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, colour), picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def coverage_of(picture: Image.Image) -> Image.Image:
+    """Return the alpha of a picture in mode L: 255 where it is opaque, everywhere if it has no transparency."""
+    if picture.mode not in PLAIN_MODES:
+        picture = _convert(picture)
+    if picture.has_transparency_data:
+        return picture.convert("RGBA").getchannel("A")
+    return Image.new("L", picture.size, 255)
 
 
 def _of_array(pixels: np.ndarray) -> Image.Image:

@@ -32,3 +32,14 @@ def test_an_upsampler_enlarges_what_the_stage_before_makes() -> None:
         check_fit(parts | {"upsampler_256": middle})
     with pytest.raises(CheckpointError, match="the decoder makes 32 px, but upsampler_256 enlarges 64 px"):
         check_fit(parts | {"decoder": enlarged(parts["decoder"], "image_size", 32)})
+
+
+def test_latents_and_pictures_have_the_same_channels_in_every_stage() -> None:
+    parts = dict(model_preset("kandinsky-2.2").stages)
+    with pytest.raises(CheckpointError, match="the number of latent channels: decoder 8, autoencoder 4"):
+        check_fit(parts | {"decoder": enlarged(parts["decoder"], "in_channels", 8)})
+    parts = dict(model_preset("dalle2-paper").stages)
+    with pytest.raises(CheckpointError, match=r"3, or 4 with alpha\): decoder 4, upsampler_256 3, upsampler_1024 3"):
+        check_fit(parts | {"decoder": enlarged(parts["decoder"], "in_channels", 4)})
+    every = {name: enlarged(parts[name], "in_channels", 4) for name in ("decoder", "upsampler_256", "upsampler_1024")}
+    check_fit(parts | every)

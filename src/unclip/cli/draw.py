@@ -64,6 +64,7 @@ class DrawCommand:
         # Imported here: torch takes two seconds, and `unclip --help` needs none of it.
         from unclip.cli.output import choose_paths, parse_out, save_images
         from unclip.pipelines import UnClip, image_seeds
+        from unclip.pipelines.result import check_alpha
 
         shared = {**self.options, "progress": show_progress}
         if seeds is None:
@@ -72,6 +73,8 @@ class DrawCommand:
         target = parse_out(self.out, self.form, is_series=read_tasks()[self.task].is_series, is_draft=is_draft)
         if target.is_stdout and self.as_json:
             raise InputError("-o - and --json both write to stdout; leave one out.")
+        if not is_draft:
+            check_alpha(target.suffix, self.options.get("background"))
         target.check(titles, seeds)
         pipe = UnClip.load(self.model, self.device)
         result = getattr(pipe, self.task)(*inputs, **options, **shared)

@@ -196,6 +196,8 @@ def finish(
 
     begun = Draft.load(draft)
     titles = [prompt or draft.stem for prompt in begun.prompts]
+    background = command.options["background"] or begun.background
+    command = replace(command, options={**command.options, "background": background})
     if stop_after is None:
         command.draw(titles, begun, seeds=begun.seeds)
     else:

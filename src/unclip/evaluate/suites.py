@@ -16,7 +16,7 @@ from unclip.evaluate.drawing import DrawnPictures
 from unclip.evaluate.options import EvaluateOptions
 from unclip.evaluate.pictures import ComparedPictures
 from unclip.files import atomic_write
-from unclip.images import cover, crop_square, from_pil, resize, to_pil
+from unclip.images import cover_all, crop_square, resize, to_pil
 from unclip.metrics import COSINE_FIGURES, cosine_figures, diversity, psnr, recall_at_1
 from unclip.model.family import select_text
 from unclip.model.settings import StageSettings
@@ -172,7 +172,7 @@ def upsampler_consistency(
         stage_settings = (settings or {}).get(stage.name, stage.defaults)
 
         def small(batch: PictureBatch, side: int = side) -> Images:
-            return from_pil([cover(images[row], (side, side)) for row in batch.rows]).to(model.device)
+            return cover_all([images[row] for row in batch.rows], (side, side), model.channels).to(model.device)
 
         values: dict[str, list[Tensor]] = {stage.name: [], f"{stage.name}_bicubic": []}
         with model.resident(stage):

@@ -31,8 +31,9 @@ def check_fit(parts: Mapping[str, Part]) -> None:
             "prior and decoder disagree on the scale of image embeddings: DALLE2-pytorch's are unit vectors, others as "
             "CLIP gives them; use stages that were trained together."
         )
-    # Each stage enlarges pictures of the size that the one before makes.
     configs: Mapping[str, Any] = parts
+    _check_channels(configs)
+    # Each stage enlarges pictures of the size that the one before makes.
     previous, picture_size = "decoder", None
     if "decoder" in configs:
         factor = configs["autoencoder"].downsampling if "autoencoder" in configs else 1
@@ -47,6 +48,29 @@ def check_fit(parts: Mapping[str, Part]) -> None:
                 "that were made for each other."
             )
         picture_size, previous = config.image_size, name
+
+
+def _check_channels(configs: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` where decoder and autoencoder differ in latents, or stages in channels of pictures."""
+    channels: dict[str, int] = {}
+    if "autoencoder" in configs:
+        autoencoder = configs["autoencoder"]
+        channels["autoencoder"] = autoencoder.in_channels
+        latents = configs["decoder"].in_channels if "decoder" in configs else autoencoder.latent_channels
+        if latents != autoencoder.latent_channels:
+            raise CheckpointError(
+                f"the stages disagree on the number of latent channels: decoder {latents}, autoencoder "
+                f"{autoencoder.latent_channels}; use stages that were trained together."
+            )
+    elif "decoder" in configs and not family_of(configs["decoder"]).draws_latents:
+        channels["decoder"] = configs["decoder"].in_channels
+    channels |= {name: config.in_channels for name, config in configs.items() if name.startswith("upsampler_")}
+    if len(set(channels.values())) > 1:
+        shown = ", ".join(f"{name} {number}" for name, number in channels.items())
+        raise CheckpointError(
+            f"the stages disagree on the channels of pictures (3, or 4 with alpha): {shown}; use stages that were "
+            "trained together."
+        )
 
 
 def sizes_of(part: Part) -> list[Size]:

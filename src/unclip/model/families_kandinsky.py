@@ -25,7 +25,6 @@ def _decoder_sizes(config: KandinskyDecoderConfig) -> list[Size]:
         # Its text comes from the multilingual encoder.
         Size("second text embedding", text, "text_embedding_dim"),
         Size("second token width", config.text_dim, "text_dim"),
-        Size("number of latent channels", config.in_channels, "in_channels"),
     ]
 
 
@@ -64,12 +63,13 @@ KANDINSKY_DECODER = Family(
     condition_decoder=_condition_decoder,
     null_is_text=True,
     null_is_empty_image=True,
+    draws_latents=True,
 )
 AUTOENCODER = Family(
     network=Autoencoder,
     config=AutoencoderConfig,
     stage="autoencoder",
-    sizes=lambda config: (Size("number of latent channels", config.latent_channels, "latent_channels"),),
+    sizes=lambda config: (),  # Its channels and the size of its pictures are checked as a chain.
     example=lambda config, shape: {
         "latents": torch.empty(shape.batch, config.latent_channels, *(shape.size or (LATENT_SIZE, LATENT_SIZE)))
     },

@@ -107,6 +107,8 @@ class Family:
     """Whether guidance leads away from CLIP's embedding of an empty image; False: from a null that was learned."""
     unit_embeddings: bool = False
     """Whether image embeddings are unit vectors; False: at CLIP's own scale."""
+    draws_latents: bool = False
+    """Whether a decoder draws latents whatever model it is in; False: latents with an autoencoder, else pixels."""
     can_self_condition: bool = False
     """Whether its configuration has `self_conditioning`: then a network may read its own last x0."""
 

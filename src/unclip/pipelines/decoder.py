@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from unclip.diffusion import Denoiser, SamplerStep
 from unclip.model.family import Condition, DecoderShape
-from unclip.model.settings import PIXEL_BOUND, StageSettings
+from unclip.model.settings import LATENT_BOUND, PIXEL_BOUND, StageSettings
 from unclip.models import Autoencoder
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start, run_to_end, sample_steps
 from unclip.runtime import NoiseSource
@@ -39,6 +39,11 @@ class DecoderStage(Stage):
     def image_size(self) -> int:
         """Side of its pictures in pixels."""
         return self.config.image_size * self.downsampling
+
+    @property
+    def channels(self) -> int:
+        """Channels of its pictures: 3, or 4 where RGB on white is followed by its coverage."""
+        return self.config.in_channels if self.autoencoder is None else self.autoencoder.config.in_channels
 
     @property
     def downsampling(self) -> int:
@@ -76,7 +81,8 @@ class DecoderStage(Stage):
         """
         conditioning = self.family.condition_decoder
         assert conditioning is not None, f"{type(self.network).__name__} is no decoder"
-        return self.guided(conditioning(self.network, image_embedding, condition), settings, PIXEL_BOUND)
+        bound = PIXEL_BOUND if self.autoencoder is None else LATENT_BOUND
+        return self.guided(conditioning(self.network, image_embedding, condition), settings, bound)
 
     def steps(
         self,
@@ -113,5 +119,5 @@ class DecoderStage(Stage):
         noise: NoiseSource,
         settings: StageSettings | None = None,
     ) -> Images:
-        """Sample pictures (batch, 3, image_size, image_size) in [-1, 1] of embeddings (batch, dim) at CLIP's scale."""
+        """Sample pictures (batch, channels, side, side) in [-1, 1] of embeddings (batch, dim) at CLIP's scale."""
         return self.finish(run_to_end(self.steps(image_embedding, condition, noise, settings or self.defaults)))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unclip.diffusion import SamplerStep
 from unclip.errors import InputError
-from unclip.images import cover, from_pil
+from unclip.images import WHITE, Background, cover_all
 from unclip.model.family import Condition, select_text
 from unclip.model.settings import StageSettings
 from unclip.pipelines.decoder import DecoderStage
@@ -20,7 +20,14 @@ from unclip.pipelines.features import Features, encode
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress, check_options, progress_function
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, picture_size
-from unclip.pipelines.settings import check_count, check_text, picture_seeds, resolve_settings
+from unclip.pipelines.settings import (
+    check_count,
+    check_text,
+    picture_seeds,
+    read_background,
+    resolve_settings,
+    show_background,
+)
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start, stage_times
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import NoiseSource
@@ -75,6 +82,8 @@ class Job:
     batches: list[PictureBatch]
     progress: Progress
     output_type: OutputType
+    background: Background
+    """What lies behind the pictures; without a coverage, white."""
 
     def embed(
         self,
@@ -146,8 +155,8 @@ class Job:
         return len(self.batches[0].rows)
 
     def pixels(self, pictures: Sequence[Image.Image], rows: Sequence[int], size: tuple[int, int]) -> Images:
-        """Convert the pictures of these rows to [-1, 1], cut and scaled to (height, width)."""
-        return from_pil([cover(pictures[row], size[::-1]) for row in rows]).to(self.model.device)
+        """Convert the pictures of these rows to [-1, 1], cut and scaled to (height, width), in the model's channels."""
+        return cover_all([pictures[row] for row in rows], size, self.model.channels).to(self.model.device)
 
     def with_pictures(self, pictures: PictureBatch) -> "Job":
         """Return a job that goes on with `pictures`, as many in a batch as here."""
@@ -176,10 +185,11 @@ class Job:
         stages = {stage: value.model_dump(mode="json") for stage, value in self.settings.items()}
         width, height = picture_size(images[0][0])
         settings |= {"cut": dict(cut)} if cut else {}
+        settings |= {"background": show_background(self.background)} if self.model.channels == 4 else {}
         settings.setdefault("image_size", width if width == height else [width, height])
         settings["number_formats"] = {**settings.get("number_formats", {}), **self.model.number_formats(stages)}
         return Result(
-            images=[picture for batch in images for picture in convert(batch, self.output_type)],
+            images=[picture for batch in images for picture in convert(batch, self.output_type, self.background)],
             prompts=texts,
             seeds=pictures.seeds,
             image_embeddings=None if embeddings is None else torch.cat(embeddings).float(),
@@ -239,6 +249,7 @@ def begin(
         batches=pictures.split(default if batch_size is None else check_count("batch_size", batch_size)),
         progress=progress_function(options.get("progress")),
         output_type=options.get("output_type", "pil"),
+        background=_background(model, options.get("background")),
     )
 
 
@@ -302,6 +313,17 @@ def _default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: i
     in_bfloat16 = all(formats[name] == "bfloat16" for name in stages)
     pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.reads_text
     return BATCH_SIZE if in_bfloat16 and not pads_texts and not torch.cpu._is_amx_tile_supported() else 1
+
+
+def _background(model: Model, text: object) -> Background:
+    """Read what lies behind the pictures; raises `InputError` for another than white where no coverage is drawn."""
+    background = read_background(text)
+    if background != WHITE and model.channels != 4:
+        raise InputError(
+            f"background={text!r} needs pictures with transparency, and {model.name!r} draws opaque ones; leave it "
+            "out, or use a model whose decoder has 4 channels (unclip info)."
+        )
+    return background
 
 
 def count_candidates(model: Model, num_candidates: int | None) -> int:

@@ -109,6 +109,12 @@ class Model:
         return [self.need_decoder.image_size, *sorted(self.upsampler_stages)]
 
     @property
+    def channels(self) -> int:
+        """Channels of the pictures that its stages draw: 3, or 4 where RGB on white is followed by its coverage."""
+        drawing = [stage for stage in self.stages.values() if isinstance(stage, DecoderStage | UpsamplerStage)]
+        return drawing[0].channels if drawing else 3
+
+    @property
     def networks(self) -> dict[str, Any]:
         """All networks by the names of their files."""
         networks = {name: _network(encoder) for name, encoder in self.encoders.items()}

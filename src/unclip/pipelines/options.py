@@ -113,7 +113,15 @@ class DrawOptions(TypedDict, total=False):
     ]
     """One name for all stages, or by stage."""
     output_type: Annotated[OutputType, Option("The form of the pictures: PIL, NumPy or PyTorch.", "choice")]
-    """"pil", "np" (float32, (height, width, 3), [0, 1]) or "pt" (float32, (3, height, width), [-1, 1])."""
+    """"pil", "np" (float32, (height, width, 3), [0, 1]) or "pt" (float32, (3, height, width), [-1, 1]).
+
+    On a transparent background there are 4 channels: an array is RGBA of straight colours as PIL has it, a tensor RGB
+    on white and its coverage, as the stages draw and read it."""
+    background: Annotated[
+        str | None, Option("white, transparent, or a colour as gold or #ffcc00; else white. Needs a model with alpha.")
+    ]
+    """What lies behind pictures of a model whose stages have 4 channels: white unless given; "transparent" makes RGBA
+    pictures of straight colours; or a colour: a name, "#ffcc00" or "255,204,0". Other models draw opaque pictures."""
     batch_size: Annotated[int | None, Option("Pictures drawn together; else 1 on a CPU, 8 elsewhere.", least=1)]
     """Pictures that go through a network together: by default 8, on a CPU where that changes no bit of a picture, else
     1: in float32, and for several prompts of a decoder that reads text. More is faster there, and differs by rounding.

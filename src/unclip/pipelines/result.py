@@ -19,7 +19,18 @@ from unclip import __version__
 from unclip.config import flatten
 from unclip.errors import InputError
 from unclip.files import atomic_write, atomic_writes, claimed_paths, expand_home, free_names, slug
-from unclip.images import encode_gif, encode_picture, from_pil, grid, to_pil, to_unit
+from unclip.images import (
+    WHITE,
+    Background,
+    encode_gif,
+    encode_picture,
+    from_pil,
+    grid,
+    on_background,
+    straighten,
+    to_pil,
+    to_unit,
+)
 from unclip.model.settings import StageSettings
 from unclip.pictures import open_picture
 from unclip.shapes import Embeddings
@@ -44,7 +55,9 @@ class Result:
     """
 
     images: list[Any]
-    """PIL pictures, float32 arrays (height, width, 3) in [0, 1], or float32 tensors (3, height, width) in [-1, 1]."""
+    """PIL pictures, float32 arrays (height, width, 3) in [0, 1], or float32 tensors (3, height, width) in [-1, 1].
+
+    On a transparent background they have a fourth channel; see `DrawOptions`."""
     prompts: list[str]
     """The prompt of each picture."""
     seeds: list[int]
@@ -109,7 +122,7 @@ class Result:
     def pictures(self) -> list[Image.Image]:
         """Return the pictures as PIL pictures, whatever `output_type` was."""
         if self.images and isinstance(self.images[0], Tensor):
-            return [to_pil(image[None])[0] for image in self.images]
+            return [to_pil(image[None], "transparent")[0] for image in self.images]
         return [open_picture(image) if isinstance(image, np.ndarray) else image for image in self.images]
 
     def grid(self, columns: int | None = None, gap: int = 2) -> Image.Image:
@@ -126,14 +139,15 @@ class Result:
 
         `target` is a folder, where files are named after prompt and seed as the command line does and none is replaced,
         or a file that ends in .png, .jpg or .webp (numbered from 1 for several pictures), or in .gif, an animation of
-        all. `format` is that of the files in a folder. Raises `InputError` for another kind of file, and for one that
-        cannot be written.
+        all. `format` is that of the files in a folder. Raises `InputError` for another kind of file, for one that
+        cannot be written, and for JPEG and GIF where the background is transparent.
         """
         if not self.images:
             raise InputError("the result has no pictures to save.")
         path, pictures = expand_home(target), self.pictures()
         is_folder = path.is_dir() or str(target).endswith(("/", os.sep)) or not path.suffix
         suffix = f".{format}" if is_folder else path.suffix.lower()
+        check_alpha(suffix, self.settings.get("background"))
         if suffix == ".gif" and not is_folder:
             contents = [encode_gif(pictures, self.metadata(0))]
         else:
@@ -180,6 +194,14 @@ class Result:
         return rows
 
 
+def check_alpha(suffix: str, background: str | None) -> None:
+    """Raise `InputError` if the background is transparent and files that end in `suffix` hold no alpha."""
+    if background == "transparent" and suffix in (".jpg", ".jpeg", ".gif"):
+        raise InputError(
+            f'background="transparent" has no place in a {suffix} file; use .png or .webp, or give a colour.'
+        )
+
+
 def file_names(
     path: Path, suffix: str, titles: Sequence[str], seeds: Sequence[int | str], *, is_folder: bool
 ) -> list[Iterable[Path]]:
@@ -189,12 +211,20 @@ def file_names(
     return [(path.with_stem(f"{path.stem}-{n}") for n in itertools.count(first)) for first in range(1, len(seeds) + 1)]
 
 
-def convert(images: Drawn, output_type: OutputType) -> list[Image.Image] | list[np.ndarray] | list[Tensor]:
-    """Convert pictures to a list of PIL pictures, arrays or tensors."""
+def convert(
+    images: Drawn, output_type: OutputType, background: Background = WHITE
+) -> list[Image.Image] | list[np.ndarray] | list[Tensor]:
+    """Convert pictures to a list of PIL pictures, arrays or tensors; PIL pictures have their background already."""
+    is_clear = background == "transparent"
     if output_type == "pil":
-        return to_pil(images) if isinstance(images, Tensor) else list(images)
-    batch = images if isinstance(images, Tensor) else from_pil(images)
-    return list(to_unit(batch)) if output_type == "np" else list(batch.float().clamp(-1.0, 1.0))
+        return to_pil(images, background) if isinstance(images, Tensor) else list(images)
+    if not isinstance(images, Tensor) and output_type == "np" and is_clear:
+        return [np.asarray(open_picture(image).convert("RGBA"), dtype=np.float32) / 255 for image in images]
+    batch = images if isinstance(images, Tensor) else from_pil(images, 3 if background == WHITE else 4)
+    batch = on_background(batch, background)
+    if output_type == "np":
+        return list(to_unit(straighten(batch) if is_clear else batch))
+    return list(batch.float().clamp(-1.0, 1.0))
 
 
 def picture_size(image: Image.Image | np.ndarray | Tensor) -> tuple[int, int]:

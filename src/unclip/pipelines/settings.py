@@ -7,8 +7,11 @@ from functools import partial
 from operator import index
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
 
+from PIL import ImageColor
+
 from unclip.diffusion import get_sampler
 from unclip.errors import InputError, did_you_mean
+from unclip.images import WHITE, Background
 from unclip.model.settings import StageSettings
 
 T = TypeVar("T")
@@ -98,6 +101,32 @@ def picture_seeds(seed: SupportsIndex | Sequence[int] | None, num_inputs: int, n
     if len(seed) != wanted:
         raise InputError(f"seed has {len(seed)} numbers for {wanted} pictures; give one for each picture.")
     return [image_seeds(one, 1)[0] for one in seed]
+
+
+def read_background(text: object) -> Background:
+    """Read "transparent", a name of a colour, "#ffcc00" or "255,204,0"; None is white. Raises `InputError`."""
+    if text is None or text == "transparent":
+        return WHITE if text is None else "transparent"
+    try:
+        numbers = str(text).split(",")
+        if len(numbers) == 3 and all(number.strip().isdecimal() and int(number) < 256 for number in numbers):
+            return int(numbers[0]), int(numbers[1]), int(numbers[2])
+        red, green, blue, *alpha = ImageColor.getrgb(str(text))
+        if alpha:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"background={text!r} is no background; give white, transparent, the name of a colour, #ffcc00 or "
+            "255,204,0 (red, green and blue up to 255)."
+        ) from None
+    return red, green, blue
+
+
+def show_background(background: Background) -> str:
+    """Write a background as `read_background` reads it: white, transparent or #ffcc00."""
+    if background in (WHITE, "transparent"):
+        return "white" if background == WHITE else "transparent"
+    return "#" + "".join(f"{int(value):02x}" for value in background)
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> int:

@@ -120,10 +120,11 @@ class BoundDecoder(BoundStage[DecoderStage]):
         image_size: ImageSize | None = None,
         **options: Unpack[StageOptions],
     ) -> Images:
-        """Draw `num_images` small pictures of each image embedding: (embeddings * num_images, 3, height, width).
+        """Draw `num_images` small pictures of each image embedding: (embeddings * num_images, channels, height, width).
 
-        They lie in [-1, 1], and are those that `UnClip.decode` goes on with. `image_size` is a side or (width, height),
-        None the decoder's own. Embeddings, `prompt` and options are as for `decode`.
+        They lie in [-1, 1] (of 4 channels three are RGB on white, and the last is its coverage), and are those that
+        `UnClip.decode` goes on with. `image_size` is a side or (width, height), None the decoder's own. Embeddings,
+        `prompt` and options are as for `decode`.
         """
         check_options(options, StageOptions)
         vectors, prompts = read_vectors(self.model, image_embedding, prompt)
@@ -151,15 +152,16 @@ class BoundUpsampler(BoundStage[UpsamplerStage]):
         image_size: ImageSize | None = None,
         **options: Unpack[UpsamplerOptions],
     ) -> LargeImages:
-        """Enlarge small pictures: (pictures, 3, height, width) in [-1, 1].
+        """Enlarge small pictures: (pictures, channels, height, width) in [-1, 1].
 
-        `images` are a tensor in [-1, 1], (batch, 3, height, width) or of one picture without the batch, or pictures of
-        one size. A square becomes one of the upsampler's size; other shapes are enlarged by the factor that makes a
-        square of the decoder one of that size. `image_size`, a side or (width, height), sets another. All have the same
-        `seed`, unless it is a sequence. For pictures of any size and shape there is `UnClip.upscale`.
+        `images` are a tensor in [-1, 1], (batch, channels, height, width) or of one picture without the batch, or
+        pictures of one size. Of 4 channels three are RGB on white, and the last is its coverage. A square becomes one
+        of the upsampler's size; other shapes are enlarged by the factor that makes a square of the decoder one of that
+        size. `image_size`, a side or (width, height), sets another. All have the same `seed`, unless it is a sequence.
+        For pictures of any size and shape there is `UnClip.upscale`.
         """
         check_options(options, UpsamplerOptions)
-        low_res = read_images(images).to(self.model.device)
+        low_res = read_images(images, self.stage.channels).to(self.model.device)
         height, width = low_res.shape[-2:]
         factor = self.image_size // self.network.config.low_res_size
         if image_size is not None:

@@ -47,6 +47,11 @@ class UpsamplerStage(Stage):
         return self.network.config.image_size
 
     @property
+    def channels(self) -> int:
+        """Channels of its pictures: 3, or 4 where RGB on white is followed by its coverage."""
+        return self.network.config.in_channels
+
+    @property
     def size_multiple(self) -> int:
         """What the sides of its pictures must be divisible by."""
         return self.network.config.size_multiple
@@ -109,7 +114,7 @@ class UpsamplerStage(Stage):
         After the start, and before the steps, `noise` is drawn once for the augmentation where that is above 0.
         """
         height, width = size or (self.image_size, self.image_size)
-        draw = partial(self.draw, noise, (3, height, width), low_res.device)
+        draw = partial(self.draw, noise, (self.channels, height, width), low_res.device)
         start = start if start.x_T is not None else start._replace(x_T=draw())
         if settings.augmentation > 0.0:
             low_res = low_res + settings.augmentation * noise(low_res.shape[1:], low_res.device)
@@ -121,5 +126,5 @@ class UpsamplerStage(Stage):
         return x_0.clamp(-1.0, 1.0)
 
     def sample(self, low_res: Images, noise: NoiseSource, settings: StageSettings | None = None) -> LargeImages:
-        """Sample pictures (batch, 3, image_size, image_size) of small ones (batch, 3, height, width) in [-1, 1]."""
+        """Sample pictures (batch, channels, image_size, image_size) of small ones (batch, channels, height, width)."""
         return run_to_end(self.steps(low_res, noise, settings or self.defaults))

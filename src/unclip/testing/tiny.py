@@ -11,7 +11,16 @@ from torch import nn
 
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
 from unclip.model import StageSettings
-from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
+from unclip.models import (
+    Autoencoder,
+    Decoder,
+    DecoderConfig,
+    Prior,
+    PriorConfig,
+    Upsampler,
+    UpsamplerConfig,
+    autoencoder_preset,
+)
 from unclip.pipelines import DecoderStage, PriorStage, UnClip, UpsamplerStage
 from unclip.runtime import forked_random_state
 
@@ -66,12 +75,22 @@ def tiny_model(folder: str | Path, *, seed: int = 0) -> Path:
     return Path(folder)
 
 
-def tiny_pipeline(*, seed: int = 0) -> UnClip:
-    """The tiny model in memory, float32 on the CPU."""
-    tokenizer = tiny_tokenizer()
-    upsampler = UpsamplerStage(_random(lambda: Upsampler(UPSAMPLER), seed + 3), _settings(2, sampler="ddim"))
+def tiny_pipeline(*, seed: int = 0, channels: int = 3, latents: bool = False) -> UnClip:
+    """The tiny model in memory, float32 on the CPU; with 4 `channels` it draws alpha.
+
+    With `latents` the decoder draws them, 8 x 8 of 4 channels, and an autoencoder makes pictures of them.
+    """
+    tokenizer, enlarging, drawing = tiny_tokenizer(), UPSAMPLER.replace(in_channels=channels), DECODER
+    autoencoder: Autoencoder | None = None
+    if latents:
+        coding = autoencoder_preset("tiny").replace(in_channels=channels)
+        autoencoder = _random(lambda: Autoencoder(coding), seed + 4)
+        drawing = drawing.replace(image_size=DECODER.image_size // coding.downsampling)
+    drawing = drawing.replace(in_channels=4 if latents else channels)
+    upsampler = UpsamplerStage(_random(lambda: Upsampler(enlarging), seed + 3), _settings(2, sampler="ddim"))
     prior = PriorStage(_random(lambda: Prior(PRIOR), seed + 1), _settings(3, guidance_scale=2.0))
-    decoder = DecoderStage(_random(lambda: Decoder(DECODER), seed + 2), _settings(3, guidance_scale=3.0))
+    decoder_network = _random(lambda: Decoder(drawing), seed + 2)
+    decoder = DecoderStage(decoder_network, _settings(3, guidance_scale=3.0), autoencoder)
     return UnClip(
         name="tiny",
         encoders={"clip": TextImageEncoder(_random(lambda: Clip(CLIP), seed), tokenizer)},

@@ -28,7 +28,7 @@ from unclip.pipelines.options import (
     task,
 )
 from unclip.pipelines.result import Result
-from unclip.pipelines.settings import check_prompts, image_seeds
+from unclip.pipelines.settings import check_prompts, image_seeds, show_background
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings
 
@@ -52,13 +52,15 @@ class Draft:
     noise: Tensor
     """uint8 (pictures, state): the state of each picture's generator."""
     images: Tensor | None = None
-    """float (pictures, 3, height, width) in [-1, 1]; None before the decoder."""
+    """float (pictures, channels, height, width) in [-1, 1]; None before the decoder."""
     model: str = ""
     """The name of the model that began."""
     negative_prompt: str = ""
     """The prompt that guidance leads away from."""
     image_size: ImageSize | None = None
     """The size that was asked for; None is the model's own."""
+    background: str = "white"
+    """What was asked for behind the pictures."""
     num_candidates: int | None = None
     """Image embeddings that the prior sampled for each picture; None where there was no prior."""
     done: Mapping[str, StageSettings] = field(default_factory=dict)
@@ -72,10 +74,10 @@ class Draft:
 
     def __post_init__(self) -> None:
         embeddings, noise, images = self.image_embeddings, self.noise, self.images
-        finite, has_channels = "finite floating numbers", images is not None and images.shape[1:2] == (3,)
+        finite, has_channels = "finite floating numbers", images is not None and images.shape[1:2] in ((3,), (4,))
         for name, values, is_valid, form in (
             ("image_embeddings", embeddings, _is_finite(embeddings, 2), f"{finite} (pictures, dim)"),
-            ("images", images, has_channels and _is_finite(images, 4), f"{finite} (pictures, 3, height, width)"),
+            ("images", images, has_channels and _is_finite(images, 4), f"{finite} (pictures, 3 or 4, height, width)"),
             ("noise", noise, noise.dtype == torch.uint8 and noise.ndim == 2, "the states of generators, uint8"),
         ):
             if values is not None and not is_valid:
@@ -145,6 +147,7 @@ class Header(Config):
     seeds: tuple[Seed, ...]
     negative_prompt: str
     image_size: int | tuple[int, int] | None
+    background: str = "white"
     num_candidates: int | None
     done: dict[str, StageSettings]
     to_come: dict[str, StageSettings]
@@ -193,6 +196,7 @@ def draft(
         model=model.name,
         negative_prompt=negative_prompt,
         image_size=options.get("image_size"),
+        background=show_background(job.background),
         num_candidates=candidates,
         done=done,
         to_come=to_come,
@@ -212,6 +216,7 @@ def advance(model: Model, draft: Unfinished, *, stop_after: StopAfter, **options
         noise=job.pictures.noise.states,
         images=torch.cat(images).cpu(),
         image_size=_image_size(draft, options),
+        background=show_background(job.background),
         done={**draft.done, **done},
         to_come=to_come,
         cut=cut,
@@ -249,7 +254,12 @@ def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
                 f"use a model of the same CLIP{such_as}."
             )
     else:
-        height, width = draft.images.shape[-2:]
+        channels, height, width = draft.images.shape[1:]
+        if channels != model.channels:
+            raise InputError(
+                f"the draft's pictures have {channels} channels (3, or 4 with alpha), but the stages of {model.name!r} "
+                f"have {model.channels}; use the model that began them{such_as}."
+            )
         if (height, width) not in chain.sizes:
             sizes = ", then ".join(show_size(size[::-1]) for size in chain.sizes)
             raise InputError(
@@ -262,7 +272,8 @@ def _resume(model: Model, draft: Draft, options: DrawOptions) -> Job:
     to_come = draft.to_come if draft.model == model.name else {}
     defaults = {stage: values.model_dump() for stage, values in to_come.items()}
     count, uses_decoder = len(draft.seeds), draft.images is None
-    job = begin(model, options, num_inputs=count, uses_decoder=uses_decoder, chain=chain, defaults=defaults)
+    asked = {**options, "background": options.get("background") or draft.background}
+    job = begin(model, asked, num_inputs=count, uses_decoder=uses_decoder, chain=chain, defaults=defaults)
     return job.with_pictures(PictureBatch(list(range(count)), list(draft.seeds), draft.generators()))
 
 

@@ -76,9 +76,9 @@ def embed(
     """Embed texts and pictures with CLIP: (dim,) for one, (inputs, dim) for a sequence, float32 on the model's device.
 
     A PIL picture, a path, an array and a tensor (3, height, width) in [-1, 1] are pictures; so is a text that names a
-    file which is there, and any other is a text. Both lie in one space, at CLIP's own scale, which is that of
-    `Result.image_embeddings` and the one that `decode` reads; with `normalize` they have length 1, so that their
-    products are cosines. A text's is not that of a picture of it: `prior.sample` draws those.
+    file which is there, and any other is a text. Transparency lies on white. Both lie in one space, at CLIP's own
+    scale, which is that of `Result.image_embeddings` and the one that `decode` reads; with `normalize` they have length
+    1, so that their products are cosines. A text's is not that of a picture of it: `prior.sample` draws those.
 
     Raises `InputError` for what is neither, for an empty text and for no input.
     """
@@ -90,7 +90,9 @@ def embed(
     items = [values] if is_one else list(values)
     if not items:
         raise InputError("there is nothing to embed; give at least one text or picture.")
-    read = [read_input(to_pil(read_images(item))[0] if isinstance(item, Tensor) else item) for item in items]
+    read = [
+        read_input(to_pil(read_images(item, model.channels))[0] if isinstance(item, Tensor) else item) for item in items
+    ]
     pictures = [one.picture for one in read if one.picture is not None]
     texts = [one.text for one in read if one.picture is None]
     of_pictures = iter(encode_pictures(model, pictures) if pictures else ())
@@ -177,20 +179,26 @@ def read_vectors(model: Model, values: Vectors, prompt: str | Sequence[str]) -> 
     return vectors, prompts
 
 
-def read_images(images: Picture | Sequence[Picture] | Tensor) -> Images:
-    """Read a batch in [-1, 1]: a tensor, (batch, 3, height, width) or of one picture, or pictures of one size."""
+def read_images(images: Picture | Sequence[Picture] | Tensor, channels: int = 3) -> Images:
+    """Read a batch in [-1, 1]: a tensor, (batch, channels, height, width) or of one picture, or pictures of one size.
+
+    Where 4 channels are read, a picture without alpha, and a tensor of 3 channels, is opaque.
+    """
     if not isinstance(images, Tensor):
-        return from_pil(open_pictures(images))
-    if images.ndim not in (3, 4) or images.shape[-3] != 3:
-        shape = tuple(images.shape)
-        raise InputError(f"a tensor of pictures is (batch, 3, height, width) or (3, height, width); found {shape}.")
+        return from_pil(open_pictures(images), channels)
+    if images.ndim not in (3, 4) or images.shape[-3] not in (3, channels):
+        shape, more = tuple(images.shape), " (or 4 channels: RGB on white and its coverage)" * (channels == 4)
+        raise InputError(
+            f"a tensor of pictures is (batch, 3, height, width) or (3, height, width){more}; found {shape}."
+        )
     # Other numbers would give wrong pictures silently.
     if not images.is_floating_point() or not images.detach().abs().amax() <= 1.001:
         raise InputError(
             f"a tensor of pictures holds float numbers in [-1, 1]; found {images.dtype} from {images.min():g} to "
             f"{images.max():g}; numbers up to 255 become those by images / 127.5 - 1."
         )
-    return (images if images.ndim == 4 else images[None]).detach().float().clamp(-1.0, 1.0)
+    batch = (images if images.ndim == 4 else images[None]).detach().float().clamp(-1.0, 1.0)
+    return batch if batch.shape[1] == channels else torch.cat([batch, torch.ones_like(batch[:, :1])], dim=1)
 
 
 def decoder_features(model: Model, prompts: Sequence[str], negative_prompt: str = "") -> Features:

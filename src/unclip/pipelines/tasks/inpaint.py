@@ -26,6 +26,7 @@ from unclip.pipelines.tasks.painting import (
     place_window,
     recolour,
     settings_of,
+    with_alpha,
 )
 
 MaskKind = Literal["white", "alpha"]
@@ -58,7 +59,8 @@ def inpaint(
     """Paint a part of a picture anew, `num_images` times; every other pixel stays, bit for bit.
 
     `image` is a PIL picture or a path, of any size and shape, and so is the result, in the picture's own mode
-    (`open_editable`): what was painted is opaque, and all else has its values, alpha and what it hides included.
+    (`open_editable`): what was painted is opaque, and all else has its values, alpha and what it hides included. On a
+    transparent background what was painted has alpha, and a picture without gets it, 255 where it was.
 
     `mask` is as large as the picture. By `mask_kind` "white" its white part is painted and its black stays; by "alpha"
     what is more than half transparent is painted, as OpenAI has it. None tells them apart, and refuses a mask that can
@@ -87,12 +89,16 @@ def inpaint(
         hole, kind = transparent, "alpha"
     else:
         raise InputError("there is no mask, and nothing in the picture is transparent; give a mask.")
-    picture, bounds = on_white(picture), hole.getbbox()
+    picture, bounds = on_white(picture) if model.channels == 3 else picture, hole.getbbox()
     job = begin(model, options, num_images=num_images, uses_prior=prompt is not None)
     embeddings, features = job.embed(prompts if bounds else None, [picture])
 
+    # Straight colours cannot be recovered from a batch bit for bit.
+    is_clear = job.background == "transparent"
+    in_8_bits = job.output_type == "pil" or (job.output_type == "np" and is_clear)
+    original = with_alpha(original) if is_clear else original
     if bounds is None:
-        unchanged = original if job.output_type == "pil" else picture
+        unchanged = original if in_8_bits else picture
         images: list[Drawn] = [[unchanged.copy() for _ in batch.seeds] for batch in job.batches]
     else:
         box = window_around(bounds, picture.size, job.chain.size[::-1])
@@ -101,9 +107,10 @@ def inpaint(
         painted = paint(
             job, embeddings, features.condition, windows, known, feather=feather, num_resamples=num_resamples
         )
-        if job.output_type == "pil":
+        if in_8_bits:
             in_window = hole.crop(box)
-            images = [[insert(original, one, in_window, box[:2]) for one in to_pil(batch)] for batch in painted]
+            batches = [to_pil(batch, job.background) for batch in painted]
+            images = [[insert(original, one, in_window, box[:2]) for one in batch] for batch in batches]
         else:
             images = [_insert_pixels(picture, batch, box) for batch in painted]
     settings = settings_of(job, prompt, feather, num_resamples)
@@ -130,7 +137,7 @@ def window_around(missing: Box, picture: tuple[int, int], drawn: tuple[int, int]
 
 
 def insert(original: Image.Image, window: Image.Image, hole: Image.Image, corner: tuple[int, int]) -> Image.Image:
-    """Copy an `open_editable` picture, with RGB pixels at `corner` where `hole` is white."""
+    """Copy an `open_editable` picture, with pixels as `recolour` takes them at `corner` where `hole` is white."""
     copy = original.copy()
     copy.paste(recolour(window, original), corner, hole.convert("1"))
     return copy
@@ -139,7 +146,7 @@ def insert(original: Image.Image, window: Image.Image, hole: Image.Image, corner
 def _insert_pixels(picture: Image.Image, windows: Tensor, box: Box) -> Tensor:
     """Return the picture in [-1, 1], once with each window at `box`; what sticks out is cut off."""
     left, top = box[:2]
-    whole, (height, width) = from_pil([picture] * len(windows)), windows.shape[-2:]
+    whole, (height, width) = from_pil([picture] * len(windows), windows.shape[1]), windows.shape[-2:]
     inside = windows[..., max(-top, 0) : picture.height - top, max(-left, 0) : picture.width - left]
     whole[..., max(top, 0) : top + height, max(left, 0) : left + width] = inside
     return whole

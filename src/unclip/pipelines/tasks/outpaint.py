@@ -8,8 +8,8 @@ from typing import Annotated, TypeAlias, Unpack
 from PIL import Image, ImageOps
 
 from unclip.errors import InputError
-from unclip.images import to_pil
-from unclip.pictures import MAX_PIXELS, Picture, on_white, open_picture
+from unclip.images import Background, to_pil
+from unclip.pictures import MAX_PIXELS, Picture, on_colour, on_white, open_picture
 from unclip.pipelines.job import Job, begin, show_size
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, NumImages, Option, task
@@ -24,6 +24,7 @@ from unclip.pipelines.tasks.painting import (
     place_window,
     recolour,
     settings_of,
+    with_alpha,
 )
 
 MAX_WINDOWS = 10_000
@@ -53,7 +54,8 @@ def outpaint(
 ) -> Result:
     """Paint what lies beyond the borders of a picture, `num_images` times; the picture itself stays, bit for bit.
 
-    The result has the picture's own mode, as for `inpaint`; what was painted is opaque.
+    The result has the picture's own mode, as for `inpaint`; what was painted is opaque, or has alpha on a transparent
+    background.
     It grows by `left`, `right`, `top` and `bottom` pixels, or to the `aspect` (width, height), by as much on both
     sides. Squares of `window` pixels are painted as by `inpaint`, outward from the picture, each half over what is
     there already: memory is that of one window and the pictures in 8 bits. By default a window is as large as the
@@ -65,7 +67,8 @@ def outpaint(
     """
     prompts = None if prompt is None else check_prompts(prompt)
     original = open_editable(image)
-    picture = on_white(open_picture(original))
+    opened = open_picture(original)
+    picture = on_white(opened) if model.channels == 3 else opened.convert("RGBA")
     left, top, right, bottom = _margins(picture.size, (left, top, right, bottom), aspect)
     job = begin(model, options, num_images=num_images, uses_prior=prompt is not None)
     size = left + picture.width + right, top + picture.height + bottom
@@ -89,11 +92,15 @@ def outpaint(
             num_resamples=num_resamples,
         )
         for batch, images in zip(canvases, painted, strict=True):
-            for canvas, window_image in zip(batch, to_pil(images), strict=True):
+            for canvas, window_image in zip(batch, to_pil(images, "transparent"), strict=True):
                 canvas.paste(window_image, box)
         known.paste(255, box)
     if job.output_type == "pil":
-        canvases = [[_around(original, canvas, placed) for canvas in batch] for batch in canvases]
+        original = with_alpha(original) if job.background == "transparent" else original
+        canvases = [[_around(original, canvas, placed, job.background) for canvas in batch] for batch in canvases]
+    else:
+        for canvas in (canvas for batch in canvases for canvas in batch):
+            canvas.paste(picture, placed)  # colours that alpha hides are lost in a batch
     settings = {"left": left, "top": top, "right": right, "bottom": bottom, "window": side}
     settings |= settings_of(job, prompt, feather, num_resamples)
     return job.result(canvases, embeddings, features.cut, prompts, **settings)
@@ -177,9 +184,9 @@ def _unknown(known: Image.Image, boxes: list[Box]) -> list[Box]:
     return unknown
 
 
-def _around(original: Image.Image, canvas: Image.Image, placed: Box) -> Image.Image:
-    """Return the painted canvas in the mode of the original, with the original itself in its place."""
-    whole = recolour(canvas, original)
+def _around(original: Image.Image, canvas: Image.Image, placed: Box, background: Background) -> Image.Image:
+    """Return the painted canvas on its background in the mode of the original, with the original itself in place."""
+    whole = recolour(canvas if background == "transparent" else on_colour(canvas, background), original)
     whole.info = dict(original.info)
     whole.paste(original, placed)
     return whole

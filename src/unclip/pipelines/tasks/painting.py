@@ -48,7 +48,7 @@ def paint(
     Every stage draws at its own size and keeps what is known at that size; only the decoder resamples.
     """
     decoder, device = job.model.need_decoder, job.model.device
-    pictures = [from_pil(batch).to(device) for batch in windows]
+    pictures = [from_pil(batch, job.model.channels).to(device) for batch in windows]
     mask = (from_pil([known])[:, :1] < 0.0).float().to(device)
 
     # A generator for each stage, since pictures become latents by weights that are in memory only while it runs.
@@ -154,8 +154,24 @@ def open_editable(source: Picture) -> Image.Image:
     return widened if mode in DEEP or _is_reversible(widened) else open_picture(original)
 
 
+def with_alpha(original: Image.Image) -> Image.Image:
+    """Give an `open_editable` picture alpha, every pixel as it was; RGBA where its mode has room for none."""
+    if original.mode in ("LA", "RGBA"):
+        return original
+    if original.mode in ("L", "RGB"):
+        return original.convert(f"{original.mode}A")
+    return open_picture(original).convert("RGBA")
+
+
 def recolour(pixels: Image.Image, original: Image.Image) -> Image.Image:
-    """Convert RGB pixels to the mode and colours of an `open_editable` picture: opaque, none its transparent colour."""
+    """Convert RGB pixels to the mode and colours of an `open_editable` picture: opaque, none its transparent colour.
+
+    RGBA pixels, for a picture `with_alpha`, keep their alpha.
+    """
+    if pixels.mode == "RGBA":
+        coloured = recolour(pixels.convert("RGB"), original)
+        coloured.putalpha(pixels.getchannel("A"))
+        return coloured
     if original.mode in DEEP:
         values = np.asarray(pixels.convert("L"), dtype=np.float32) * (white_of(original) / 255)
         deep = values if original.mode == "F" else np.rint(values).astype(np.asarray(original).dtype)

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.images import from_uint8, to_uint8
-from unclip.pictures import MAX_PIXELS, Picture, on_white, open_pictures
+from unclip.images import WHITE, Background, from_uint8, to_pil, to_uint8
+from unclip.pictures import MAX_PIXELS, Picture, coverage_of, on_white, open_pictures
 from unclip.pipelines.job import Chain, Job, begin
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, Option, task
@@ -28,7 +28,7 @@ OVERLAP = 64
 # What is enlarged around a block and cut off again, in pixels of the small picture: the reach of the bicubic kernel.
 MARGIN = 3
 
-Pixels = UInt8[np.ndarray, "_height _width 3"]
+Pixels = UInt8[np.ndarray, "_height _width channels"]
 
 
 @task(unused=("image_size", "guidance_scale", "batch_size"))
@@ -40,15 +40,16 @@ def upscale(
 ) -> Result:
     """Enlarge pictures of any shape until their longer side has `size` pixels (None: by the upsampler's factor).
 
-    The model's last upsampler sharpens an enlarged copy, in as many passes as its factor asks for (paper, section
-    2.3). It works on blocks of 1024 pixels that fade into each other: of a whole picture only the 8-bit colours are in
-    memory. Transparency becomes white. Of the options, `seed`, `num_steps`, `sampler`, `output_type` and `progress`
-    apply. Raises `InputError` for what is no picture, a `size` that does not enlarge or makes more than 2^27 pixels,
-    and a model without upsampler.
+    The model's last upsampler sharpens an enlarged copy, in as many passes as its factor asks for (paper, section 2.3).
+    It works on blocks of 1024 pixels that fade into each other: of a whole picture only the 8-bit colours are in
+    memory. Transparency becomes white, unless the model draws it and `background` is another. Of the options, `seed`,
+    `num_steps`, `sampler`, `output_type`, `background` and `progress` apply. Raises `InputError` for what is no
+    picture, a `size` that does not enlarge or makes more than 2^27 pixels, and a model without upsampler.
     """
     if options.get("image_size") is not None:
         raise InputError("upscale takes the longer side as size, not image_size.")
-    stage, pictures = model.need_upsampler, [on_white(picture) for picture in open_pictures(images)]
+    stage, pictures = model.need_upsampler, open_pictures(images)
+    layers = [[on_white(picture), *([coverage_of(picture)] * (model.channels == 4))] for picture in pictures]
     (seed,) = image_seeds(options.get("seed"), 1)
     # A batch for each picture, all with the same seed.
     separate = {**options, "seed": seed, "batch_size": 1}
@@ -63,8 +64,9 @@ def upscale(
     with model.resident(stage):
         for index, (plan, batch) in enumerate(zip(plans, job.batches, strict=True)):
             for pass_size in plan:
-                pictures[index] = _enlarge(job, pictures[index], pass_size, batch.noise, count_step)
-    return job.result([[picture] for picture in pictures], None, {}, image_size=[list(plan[-1]) for plan in plans])
+                layers[index] = _enlarge(job, layers[index], pass_size, batch.noise, count_step)
+    drawn = [[_join(one, job.background)] for one in layers]
+    return job.result(drawn, None, {}, image_size=[list(plan[-1]) for plan in plans])
 
 
 def plan_passes(picture: tuple[int, int], size: int | None, stage: UpsamplerStage) -> list[tuple[int, int]]:
@@ -96,13 +98,13 @@ def _cut_axis(length: int) -> list[tuple[int, int]]:
 
 
 def _enlarge(
-    job: Job, picture: Image.Image, size: tuple[int, int], noise: NoiseSource, count_step: Callable[[], None]
-) -> Image.Image:
-    """Enlarge `picture` to (width, height), each block sampled from noise of its own, in turn."""
+    job: Job, layers: list[Image.Image], size: tuple[int, int], noise: NoiseSource, count_step: Callable[[], None]
+) -> list[Image.Image]:
+    """Enlarge RGB, and its coverage if there is one, to (width, height); each block has noise of its own, in turn."""
     (stage,) = job.chain.upsamplers
-    canvas = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+    canvas = np.zeros((size[1], size[0], job.model.channels), dtype=np.uint8)
     for box in _blocks(size):
-        blurred = enlarge_part(picture, size, box)
+        blurred = np.dstack([enlarge_part(layer, size, box) for layer in layers])
         height, width = blurred.shape[:2]
         grid = stage.size_multiple
         padded = np.pad(blurred, ((0, -height % grid), (0, -width % grid), (0, 0)), "edge")
@@ -111,10 +113,23 @@ def _enlarge(
             count_step()
             sharpened = step.x_t
         paste(canvas, box, to_uint8(sharpened)[0, :height, :width])
-    return Image.fromarray(canvas)
+    whole = Image.fromarray(canvas)
+    return [whole.convert("RGB"), *([whole.getchannel("A")] if whole.mode == "RGBA" else [])]
 
 
-def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Box) -> Pixels:
+def _join(layers: list[Image.Image], background: Background) -> Image.Image:
+    """Make one picture on its background of RGB on white and, if there is one, its coverage."""
+    if len(layers) == 1 or background == WHITE:
+        return layers[0]
+    rgb, coverage = layers
+    rgb.putalpha(coverage)
+    pixels = np.asarray(rgb)
+    # As numbers a strip at a time, like the blocks.
+    strips = (from_uint8(pixels[None, top : top + BLOCK]) for top in range(0, len(pixels), BLOCK))
+    return Image.fromarray(np.concatenate([np.asarray(to_pil(strip, background)[0]) for strip in strips]))
+
+
+def enlarge_part(picture: Image.Image, size: tuple[int, int], box: Box) -> np.ndarray:
     """Return the part `box` of the whole picture resized to `size` (bicubic)."""
     across, down = size[0] / picture.width, size[1] / picture.height
     reach = (math.ceil(MARGIN * across), math.ceil(MARGIN * down))
