@@ -97,6 +97,7 @@ def _decoder_sizes(config: DecoderConfig) -> list[Size]:
         Size("image embedding", config.embedding_dim, "embedding_dim"),
         Size("token width", config.text_dim, "text_dim"),
         Size("prompt length", transformer.num_text_tokens if transformer else 0, "text_transformer.num_text_tokens"),
+        Size("number of latent channels", config.in_channels, "in_channels"),
     ]
 
 

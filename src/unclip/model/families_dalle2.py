@@ -77,6 +77,7 @@ DALLE2_UNET = Family(
     sizes=lambda config: (
         Size("image embedding", config.embedding_dim, "embedding_dim"),
         Size("token width", config.text_dim, "text_dim"),
+        Size("number of latent channels", config.in_channels, "in_channels"),
     ),
     example=_decoder_example,
     condition_decoder=_condition_decoder,

@@ -25,6 +25,7 @@ def _decoder_sizes(config: KandinskyDecoderConfig) -> list[Size]:
         # Its text comes from the multilingual encoder.
         Size("second text embedding", text, "text_embedding_dim"),
         Size("second token width", config.text_dim, "text_dim"),
+        Size("number of latent channels", config.in_channels, "in_channels"),
     ]
 
 
@@ -69,7 +70,7 @@ AUTOENCODER = Family(
     network=Autoencoder,
     config=AutoencoderConfig,
     stage="autoencoder",
-    sizes=lambda config: (),  # Its channels and the size of its pictures are checked as a chain.
+    sizes=lambda config: (Size("number of latent channels", config.latent_channels, "latent_channels"),),
     example=lambda config, shape: {
         "latents": torch.empty(shape.batch, config.latent_channels, *(shape.size or (LATENT_SIZE, LATENT_SIZE)))
     },

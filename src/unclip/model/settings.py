@@ -7,9 +7,9 @@ import pydantic
 from unclip.config import Config
 from unclip.errors import ConfigError
 
-# Bounds of a predicted x0. Embeddings are in standard deviations: one further out is noise (Karlo clamps at 10 too).
-# Pixels lie in [-1, 1]; latents of an autoencoder are in standard deviations.
-EMBEDDING_BOUND, PIXEL_BOUND, LATENT_BOUND = 10.0, 1.0, 5.0
+# Bounds of a predicted x0. Embeddings and latents are in standard deviations: one further out is noise (Karlo clamps
+# embeddings at 10 too). Pixels lie in [-1, 1].
+EMBEDDING_BOUND, LATENT_BOUND, PIXEL_BOUND = 10.0, 10.0, 1.0
 
 
 class StageSettings(Config):
@@ -26,7 +26,7 @@ class StageSettings(Config):
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Times t between which guidance acts; outside them the unconditional pass is saved."""
     x0_bound: float | None = pydantic.Field(default=None, gt=0.0)
-    """Largest absolute value of a predicted x0; None is the stage's own: prior 10, pixels 1, latents 5."""
+    """Largest absolute value of a predicted x0; None is the stage's own: 10 for the prior and latents, 1 for pixels."""
     schedule_dtype: Literal["float64", "float32"] = "float64"
     """What the schedule's table is multiplied up in: float32 repeats the rounding of diffusers."""
     eta: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)

@@ -321,7 +321,7 @@ def _background(model: Model, text: object) -> Background:
     if background != WHITE and model.channels != 4:
         raise InputError(
             f"background={text!r} needs pictures with transparency, and {model.name!r} draws opaque ones; leave it "
-            "out, or use a model whose decoder has 4 channels (unclip info)."
+            "out, or use a model whose stages have 4 channels."
         )
     return background
 
