@@ -67,6 +67,14 @@ def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
     return config.replace(task=config.task.replace(model=config.task.model.replace(**changes))) if changes else config
 
 
+def of_pixels(config: TrainConfig) -> TrainConfig:
+    """A decoder's run on small pictures, which reads the image embedding alone and predicts x0."""
+    return changed(
+        config, autoencoder=None, in_channels=3, image_size=16, attention_resolutions=(), text_dim=0,
+        prediction_type="x0", noise_conditioning=False, embedding_noise=0.0, balance=(),
+    )  # fmt: skip
+
+
 def options(part: type[Config]) -> set[str]:
     """The settings of a part that are no parts themselves."""
     return set(part.model_fields) - {"kind", "model", "task", "data", "optimizer"}

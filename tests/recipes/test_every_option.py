@@ -13,6 +13,7 @@ from unclip.training.config import TaskConfig
 
 RECIPE_OF_KIND = {
     "clip": "emoji/clip",
+    "autoencoder": "emoji/autoencoder",
     "prior": "emoji/prior",
     "decoder": "emoji/decoder",
     "upsampler": "emoji/upsampler_256",
@@ -68,6 +69,12 @@ OPTIMIZER = {
 DIFFUSION = {"weighting": "p2"}
 TASKS: dict[str, dict[str, Any]] = {
     "clip": {"max_shift": 0.2, "max_rotation": 3.0, "degrade_prob": 0.75, "positives": ["concept"]},
+    "autoencoder": {
+        "image_size": 64,
+        "gradient_weight": 0.5,
+        "regularizer_weight": 0.01,
+        "latent_noise": 0.2,
+    },
     "prior": DIFFUSION
     | {"clip": "other/clip", "embed": "every_step", "text_drop_prob": 0.3, "self_conditioning_prob": 0.25},
     "decoder": DIFFUSION
@@ -75,6 +82,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "clip": "other/clip",
         "image_drop_prob": 1.0,
         "text_drop_prob": 0.3,
+        "autoencoder": "other/autoencoder",
         "embedding_noise": 0.1,
         "num_drawn": 5,
         "self_conditioning_prob": 0.25,
@@ -118,6 +126,8 @@ def flat(config: BaseModel) -> dict[str, Any]:
 @pytest.mark.parametrize(("kind", "name", "value"), CASES, ids=[f"{kind}-{name}" for kind, name, _ in CASES])
 def test_an_option_changes_itself_alone(kind: str, name: str, value: Any) -> None:
     config = get_recipe(RECIPE_OF_KIND[kind])
+    if name in ("data.balance", "data.shuffle_shards", "data.lanes"):
+        config = override(config, {"data.balance": "[]"})  # which some recipes set, and the others rule out
     before = flat(config)
     assert before[name] != value
     after = flat(override(config, {name: value if isinstance(value, str) else json.dumps(value)}))

@@ -23,7 +23,7 @@ def test_a_smoke_series_ends_with_a_model_that_draws(trained: Path) -> None:
         result = pipe.text_to_image(["a zebra"], seed=1, num_steps=2, image_size=size)
         assert result.images[0].size == (size, size)
     assert (trained / "model" / "config.json").exists()
-    probed = pipe.probe(result.images[0], [1, 32], seed=1, num_steps=2, image_size=32)
+    probed = pipe.probe(result.images[0], [1, 32], seed=1, num_steps=2, image_size=128)
     torch.testing.assert_close(probed.image_embeddings[1], pipe.clip.encode_pictures(result.images)[0])
 
 

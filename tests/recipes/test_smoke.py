@@ -12,7 +12,7 @@ from unclip.config import differences
 from unclip.recipes import RECIPES, SERIES, get_recipe
 
 # The pixel stages of a series are large for a test; test_series trains the same variants.
-IN_SERIES = {"emoji/decoder", "emoji/upsampler_256", "emoji/upsampler_1024"}
+IN_SERIES = {"emoji/autoencoder", "emoji/decoder", "emoji/upsampler_256", "emoji/upsampler_1024"}
 # Each differs from the one that trains in numbers of the optimiser, dropout, weighting and the like, all of which
 # tests/training tries one by one; test_recipes has every setting of every variant.
 LIKE = {

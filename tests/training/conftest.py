@@ -36,9 +36,16 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory, shards: dict[int, Path
 
 
 @pytest.fixture(scope="session")
-def tiny_recipe(shards: dict[int, Path], clip_folder: Path) -> Callable[[str], TrainConfig]:
-    """The smoke variant of a recipe by name, on the tests' data and CLIP."""
-    return lambda name: _tiny(name, shards, clip_folder)
+def autoencoder_folder(tmp_path_factory: pytest.TempPathFactory, shards: dict[int, Path]) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "autoencoder"
+    train(_tiny("emoji/autoencoder", shards, folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(shards: dict[int, Path], clip_folder: Path, autoencoder_folder: Path) -> Callable[[str], TrainConfig]:
+    """The smoke variant of a recipe by name, on the tests' data, CLIP and autoencoder."""
+    return lambda name: _tiny(name, shards, clip_folder, autoencoder_folder)
 
 
 @pytest.fixture(scope="session")
@@ -66,11 +73,14 @@ def prior(tiny_recipe: Callable[[str], TrainConfig], tmp_path_factory: pytest.Te
     )  # fmt: skip
 
 
-def _tiny(name: str, shards: dict[int, Path], clip: Path) -> TrainConfig:
+def _tiny(name: str, shards: dict[int, Path], clip: Path, autoencoder: Path | None = None) -> TrainConfig:
     """The smoke variant of a recipe on the test's own data, in float32 so that numbers are exact."""
     config = get_recipe(name, smoke=True)
     data = config.data.replace(folder=shards[config.data.source_size], limit=None)
-    task = config.task.replace(clip=clip) if "clip" in type(config.task).model_fields else config.task
+    frozen = {"clip": clip, "autoencoder": autoencoder}
+    task = config.task.replace(
+        **{part: folder for part, folder in frozen.items() if part in type(config.task).model_fields}
+    )
     return config.replace(
         data=data, task=task, num_images=64, checkpoint_images=32, preview_images=64, precision="float32"
     )

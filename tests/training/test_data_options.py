@@ -10,7 +10,7 @@ import torch
 
 from embedding_files import write_arrays, write_tables
 from shard_files import picture, write_set, write_tar
-from short_runs import ALONE, changed, first_batch, options, small_shards, steps, stop_after
+from short_runs import ALONE, changed, first_batch, of_pixels, options, small_shards, steps, stop_after
 from unclip.checkpoint import load_tensors
 from unclip.clip import TextImageEncoder
 from unclip.config import override
@@ -113,7 +113,7 @@ def test_layouts_of_other_programs_give_the_losses_of_our_own(
 def test_pictures_without_an_embedding_are_skipped_where_that_is_allowed(
     prior: TrainConfig, tiny_recipe: Callable[[str], TrainConfig], tmp_path: Path
 ) -> None:
-    config = changed(tiny_recipe("emoji/decoder"), emoji_split=None)
+    config = changed(of_pixels(tiny_recipe("emoji/decoder")), emoji_split=None)
     size = config.task.model.image_size
     write_set(tmp_path / "set", [3, 1], size)
     embed(tmp_path / "set", TextImageEncoder.load(prior.task.clip), tmp_path / "embeddings", num_workers=0)

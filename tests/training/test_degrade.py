@@ -80,3 +80,10 @@ def test_autocast_does_not_reach_the_pixels() -> None:
         inside = damage(pictures(), 6)
     assert inside.dtype == torch.float32
     assert torch.equal(inside, damage(pictures(), 6))
+
+
+def test_jpeg_takes_a_coverage_for_a_grey_picture() -> None:
+    images = torch.cat([pictures(2), pictures(2).flip(0)[:, :1]], dim=1)
+    compressed = compress(images, 40)
+    assert torch.equal(compressed[:, :3], compress(images[:, :3], 40))
+    torch.testing.assert_close(compressed[:, 3:], compress(images[:, 3:].expand(-1, 3, -1, -1), 40)[:, :1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from processes import finish, start
-from short_runs import ALONE, calls, changed, first_batch, fresh, loss, options, steps
+from short_runs import ALONE, calls, changed, first_batch, fresh, loss, of_pixels, options, steps
 from unclip.errors import TrainingError
 from unclip.training import Feed, TrainConfig, Trainer, average_stage, make_task, train
 from unclip.training.averages import ema_decay, load_snapshots
@@ -21,7 +21,7 @@ RATE = 1e-3
 @pytest.fixture(scope="module")
 def decoder(prior: TrainConfig, tiny_recipe: Callable[[str], TrainConfig]) -> TrainConfig:
     """The smallest stage with pictures to look at."""
-    config = changed(tiny_recipe("emoji/decoder"), image_size=16, attention_resolutions=(), trackers=())
+    config = changed(of_pixels(tiny_recipe("emoji/decoder")), trackers=())
     return config.replace(data=prior.data, num_images=24)
 
 

@@ -7,15 +7,22 @@ from typing import get_args
 import pytest
 import torch
 
-from short_runs import ALONE, calls, changed, first_batch, loss, options, small_shards, steps
+from short_runs import ALONE, calls, changed, first_batch, loss, of_pixels, options, small_shards, steps
 from unclip.clip import TextImageEncoder, contrastive_loss
 from unclip.data import ShardSet, open_pictures
 from unclip.diffusion import make_schedule
 from unclip.diffusion.loss import loss_weight
 from unclip.errors import ConfigError, DataError
 from unclip.images import from_uint8
-from unclip.training import Feed, TrainConfig, Trainer, make_task
-from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, TaskConfig, UpsamplerTaskConfig
+from unclip.training import Batch, Feed, TrainConfig, Trainer, make_task
+from unclip.training.config import (
+    AutoencoderTaskConfig,
+    ClipTaskConfig,
+    DecoderTaskConfig,
+    PriorTaskConfig,
+    TaskConfig,
+    UpsamplerTaskConfig,
+)
 
 Recipe = Callable[[str], TrainConfig]
 
@@ -32,7 +39,7 @@ def prior(tiny_recipe: Recipe) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def decoder(tiny_recipe: Recipe) -> TrainConfig:
-    return changed(tiny_recipe("emoji/decoder"), image_size=16, attention_resolutions=())
+    return of_pixels(tiny_recipe("emoji/decoder"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,7 @@ def upsampler(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = small_shards(tmp_path_factory.mktemp("small") / "shards", 32)
     return changed(
         tiny_recipe("emoji/upsampler_256"), folder=str(folder), emoji_split=None, image_size=32, low_res_size=8,
-        crop_size=32, patch_size=2, blur_prob=0.0, max_augmentation=0.0,
+        in_channels=3, crop_size=32, patch_size=2, blur_prob=0.0, max_augmentation=0.0,
     )  # fmt: skip
 
 
@@ -185,6 +192,59 @@ def test_embedding_noise_is_in_units_of_the_deviation(decoder: TrainConfig) -> N
     torch.testing.assert_close(seen[1] - seen[0], network.embedding_std * batch["jitter"], atol=1e-5, rtol=1e-4)
 
 
+def test_a_network_that_reads_the_level_is_told_that_of_each_sample(decoder: TrainConfig) -> None:
+    config = changed(decoder, noise_conditioning=True, embedding_noise=0.5)
+    task = make_task(config, ALONE.device)
+    network, batch = task.build(), first_batch(config, task)
+    with calls(network) as made:
+        loss(task, network, batch)
+    level = made[0]["augmentation"]
+    assert 0.0 < level.min() < level.max() <= 0.5
+    added = made[0]["image_embedding"] - batch["image_embedding"]
+    expected = level[:, None] * network.embedding_std * batch["jitter"]
+    torch.testing.assert_close(added, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_autoencoder_makes_what_the_decoder_learns(tiny_recipe: Recipe, decoder: TrainConfig) -> None:
+    latents = tiny_recipe("emoji/decoder")
+    assert {"latents"} == {"latents", "pixels"} & first_batch(latents).tensors.keys()
+    assert {"pixels"} == {"latents", "pixels"} & first_batch(decoder).tensors.keys()
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tiny_recipe: Recipe) -> TrainConfig:
+    return changed(tiny_recipe("emoji/autoencoder"), image_size=32)
+
+
+def test_image_size_is_the_side_of_what_an_autoencoder_learns(autoencoder: TrainConfig) -> None:
+    for side in (16, 32):
+        assert first_batch(changed(autoencoder, image_size=side))["pixels"].shape[1:] == (side, side, 4)
+
+
+def test_the_parts_of_an_autoencoder_s_loss_have_their_weights(autoencoder: TrainConfig) -> None:
+    """The loss is linear in each weight."""
+    task = make_task(autoencoder, ALONE.device)
+    network, batch = task.build(), first_batch(autoencoder, task)
+    for name in ("gradient_weight", "regularizer_weight"):
+        losses = []
+        for weight in (0.0, 1.0, 2.0):
+            weighted = make_task(changed(autoencoder, **{name: weight}), ALONE.device)
+            losses.append(float(loss(weighted, network, batch).loss.detach()))
+        assert losses[1] - losses[0] > 1e-3
+        assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+
+
+def test_latent_noise_changes_what_is_decoded(autoencoder: TrainConfig) -> None:
+    quiet, loud = (changed(autoencoder, latent_noise=amount) for amount in (0.0, 10.0))
+    task = make_task(quiet, ALONE.device)
+    network, batch = task.build(), first_batch(quiet, task)
+    with torch.no_grad():
+        network.encoder.conv_out.bias[network.config.latent_channels :] = -30.0  # posteriors without noise
+    plain, noisy = (loss(make_task(config, ALONE.device), network, batch).loss for config in (quiet, loud))
+    torch.testing.assert_close(plain, loss(task, network, Batch(batch.tensors | {"noise": 0 * batch["noise"]})).loss)
+    assert noisy > plain + 1e-3
+
+
 def test_num_drawn_is_how_many_pictures_a_distance_is_taken_of(decoder: TrainConfig) -> None:
     held_out = changed(decoder, validation_share=0.4)
     found = {}
@@ -242,6 +302,12 @@ SHOWN = {
         "degrade_prob": test_a_degraded_picture_keeps_its_mean_and_a_shifted_one_its_white_ground,
         "positives": test_positives_are_the_pictures_that_agree,
     },
+    AutoencoderTaskConfig: {
+        "image_size": test_image_size_is_the_side_of_what_an_autoencoder_learns,
+        "gradient_weight": test_the_parts_of_an_autoencoder_s_loss_have_their_weights,
+        "regularizer_weight": test_the_parts_of_an_autoencoder_s_loss_have_their_weights,
+        "latent_noise": test_latent_noise_changes_what_is_decoded,
+    },
     PriorTaskConfig: {
         "clip": test_clip_is_the_model_whose_embeddings_are_learned,
         "embed": test_embedding_once_and_every_step_give_the_same_losses,
@@ -253,6 +319,7 @@ SHOWN = {
         "clip": test_clip_is_the_model_whose_embeddings_are_learned,
         "image_drop_prob": test_image_drop_prob_1_trains_without_conditioning_and_without_a_clip,
         "text_drop_prob": test_text_drop_prob_1_makes_every_caption_the_empty_prompt,
+        "autoencoder": test_the_autoencoder_makes_what_the_decoder_learns,
         "embedding_noise": test_embedding_noise_is_in_units_of_the_deviation,
         "self_conditioning_prob": test_self_conditioning_prob_is_the_share_of_steps_with_two_passes,
         "num_drawn": test_num_drawn_is_how_many_pictures_a_distance_is_taken_of,

@@ -10,6 +10,7 @@ from unclip.clip import ClipConfig
 from unclip.data import Item
 from unclip.runtime import seeded
 from unclip.training import (
+    AutoencoderTaskConfig,
     Batch,
     ClipTaskConfig,
     Cluster,
@@ -25,6 +26,7 @@ from unclip.training import (
 from unclip.training.plan.cost import text_length
 from unclip.training.task import SampleSet
 from unclip.training.tasks import ClipTask, DecoderTask, PriorTask, UpsamplerTask
+from unclip.training.tasks.autoencoder import AutoencoderSamples, AutoencoderTask
 from unclip.training.tasks.clip import ClipSamples
 from unclip.training.tasks.decoder import DecoderSamples
 from unclip.training.tasks.prior import PriorSamples
@@ -50,17 +52,22 @@ def synthetic_task(config: TrainConfig, device: torch.device) -> Task:
         case ClipTaskConfig(model=clip):
             samples = ClipSamples(NoisePictures(clip.image_size), noise_tokens(clip), task)
             return ClipTask(task, config.seed, samples, None)
+        case AutoencoderTaskConfig(model=autoencoder):
+            pictures = NoisePictures(task.image_size, channels=autoencoder.in_channels)
+            return AutoencoderTask(task, config.seed, AutoencoderSamples(pictures, task))
         case PriorTaskConfig(model=prior):
             table, width = _table(prior.embedding_dim), prior.text_dim or prior.embedding_dim
             texts = noise_texts(prior.text_embedding_dim or prior.embedding_dim, text_length(prior), width)
             return PriorTask(config, task, device, PriorSamples(NoisePictures(), table, texts, task), table)
         case DecoderTaskConfig(model=decoder):
             texts = noise_texts(decoder.embedding_dim, text_length(decoder), decoder.text_dim)
-            pictures, table = NoisePictures(decoder.image_size), _table(decoder.embedding_dim)
+            # Of latents, too: noise is noise.
+            pictures = NoisePictures(decoder.image_size, channels=decoder.in_channels)
+            table = _table(decoder.embedding_dim)
             drawn = DecoderSamples(pictures, table, texts if decoder.text_dim else None, task)
             return DecoderTask(config, task, device, drawn, table)
         case UpsamplerTaskConfig(model=upsampler):
-            pictures = NoisePictures(upsampler.image_size, upsampler.low_res_size)
+            pictures = NoisePictures(upsampler.image_size, upsampler.low_res_size, channels=upsampler.in_channels)
             return UpsamplerTask(config, task, device, UpsamplerSamples(pictures, task))
 
 
@@ -85,8 +92,8 @@ class Ready:
 class NoisePictures:
     """Pictures of noise, each with an empty caption; see `PictureSet`."""
 
-    def __init__(self, *image_sizes: int) -> None:
-        self.image_sizes = image_sizes
+    def __init__(self, *image_sizes: int, channels: int = 3) -> None:
+        self.image_sizes, self.channels = image_sizes, channels
         self.shard_sizes = [NUM_SAMPLES]
         self.keys: Sequence[str] = [str(index) for index in range(NUM_SAMPLES)]
 
@@ -100,7 +107,7 @@ class NoisePictures:
     def item(self, index: int) -> Item:
         """Return a picture of the number's own noise."""
         drawn = np.random.default_rng(index)
-        pixels = {size: drawn.integers(0, 256, (size, size, 3), np.uint8) for size in self.image_sizes}
+        pixels = {size: drawn.integers(0, 256, (size, size, self.channels), np.uint8) for size in self.image_sizes}
         return Item(key=str(index), pixels=pixels, captions=self.captions(index))
 
 

@@ -100,6 +100,7 @@ def assemble(
     clip: Annotated[str | None, Option(help=f"{PART}; else the one that the stages were trained with.")] = None,
     prior: Annotated[str | None, Option(help=f"{PART}.")] = None,
     decoder: Annotated[str | None, Option(help=f"{PART}.")] = None,
+    autoencoder: Annotated[str | None, Option(help=f"{PART}; else the one that the decoder was trained on.")] = None,
     upsampler: Annotated[list[str] | None, Option(help=f"{PART}; once for each.")] = None,
     storage: Storage = None,
     as_json: AsJson = False,
@@ -109,7 +110,8 @@ def assemble(
     from unclip.model import assemble as assemble_model
 
     parts = {"clip": clip, "prior": prior, "decoder": decoder}
-    result = assemble_model(folder, **parts, upsamplers=upsampler or [], storage=storage)  # type: ignore[arg-type]
+    frozen: dict[str, Any] = {"autoencoder": autoencoder}
+    result = assemble_model(folder, **parts, **frozen, upsamplers=upsampler or [], storage=storage)  # type: ignore[arg-type]
     for note in result.notes:
         say(f"note: {note}")
     record: dict[str, Any] = {"stages": dict(result.origins), "notes": list(result.notes)}

@@ -27,6 +27,8 @@ from unclip.model.settings import StageSettings
 
 # Networks that a stage brings along from a model.
 COMPANIONS = {"decoder": ("autoencoder", "text_encoder")}
+# Parts that other stages were trained on, and that are not sampled.
+FROZEN = ("clip", "autoencoder")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +50,22 @@ def assemble(
     clip: str | Path | None = None,
     prior: str | Path | None = None,
     decoder: str | Path | None = None,
+    autoencoder: str | Path | None = None,
     upsamplers: Sequence[str | Path] = (),
     storage: Storage | None = None,
 ) -> Assembled:
     """Join stages to a model in a new folder, named after it.
 
-    Each part is the folder of a training run, a stage's file, or a model whose stage is taken. Without `clip`, the CLIP
-    that the prior and the decoder were trained with is taken if their runs name it. A model's stages keep their
-    sampling settings, others get those of their kind. Weights keep their number format unless `storage` is another.
-    Raises `InputError` where the folder exists or a part lacks its stage, and `CheckpointError` for stages that do not
-    fit each other; the folder appears whole or not at all.
+    Each part is the folder of a training run, a stage's file, or a model whose stage is taken. Without `clip` and
+    `autoencoder`, those that the prior and the decoder were trained with are taken if their runs name them. A model's
+    stages keep their sampling settings, others get those of their kind. Weights keep their number format unless
+    `storage` is another. Raises `InputError` where the folder exists or a part lacks its stage, and `CheckpointError`
+    for stages that do not fit each other; the folder appears whole or not at all.
     """
     folder = Path(folder)
     check_new(folder)
     stages = {stage: part for stage, part in (("prior", prior), ("decoder", decoder)) if part is not None}
-    clips = {stage: path for stage, part in stages.items() if (path := _clip_of_run(part)) is not None}
+    clips = {stage: path for stage, part in stages.items() if (path := _frozen_of_run(part, "clip")) is not None}
     notes: list[str] = []
     if clip is None and len({path.resolve() for path in clips.values()}) == 1:
         clip = next(iter(clips.values()))
@@ -73,8 +76,13 @@ def assemble(
             for stage, path in clips.items()
             if path.resolve() != _folder(clip).resolve()
         ]
+    if autoencoder is None and decoder is not None and (path := _frozen_of_run(decoder, "autoencoder")) is not None:
+        autoencoder = path
+        notes.append(f"the autoencoder is {path}, which the decoder was trained on")
     if clip is not None:
         stages = {"clip": clip, **stages}
+    if autoencoder is not None:
+        stages = {**stages, "autoencoder": autoencoder}
     sources = [_open_part(stage, part) for stage, part in stages.items()]
     sources += [_open_part("upsampler", part) for part in upsamplers]
     if not sources:
@@ -100,7 +108,8 @@ def _open_part(stage: str, part: str | Path) -> ModelSource:
         if not networks:
             raise InputError(f"{part} holds no {stage}; give the folder of its run, its file, or a model that has one.")
         tokenizers = {name: kind.load(folder / file) for name, (kind, file) in TOKENIZERS.items() if name in networks}
-        settings = {name: _settings(weights.config, run) for name, weights in networks.items() if name != "clip"}
+        sampled = {name: weights for name, weights in networks.items() if name not in FROZEN}
+        settings = {name: _settings(weights.config, run) for name, weights in sampled.items()}
         return ModelSource("", networks, tokenizers, Defaults(stages=settings))
     source = open_sources([part]).source
     names = upsampler_names(source.networks) if stage == "upsampler" else [stage]
@@ -138,9 +147,10 @@ def _run_settings(folder: Path) -> Mapping[str, Any]:
     return task if isinstance(task, dict) else {}
 
 
-def _clip_of_run(part: str | Path) -> Path | None:
-    clip = _run_settings(_folder(part)).get("clip")
-    return Path(clip) if clip and (Path(clip) / "clip.safetensors").exists() else None
+def _frozen_of_run(part: str | Path, name: str) -> Path | None:
+    """Return the folder of the CLIP or the autoencoder that a run learned from, if it is still there."""
+    folder = _run_settings(_folder(part)).get(name)
+    return Path(folder) if folder and (Path(folder) / f"{name}.safetensors").exists() else None
 
 
 def _folder(part: str | Path) -> Path:

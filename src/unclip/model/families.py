@@ -11,6 +11,7 @@ from unclip.config import Config
 from unclip.model.families_dalle2 import DALLE2_PRIOR, DALLE2_UNET
 from unclip.model.families_kandinsky import AUTOENCODER, KANDINSKY_DECODER, MULTILINGUAL_CLIP
 from unclip.model.family import (
+    LATENT_SIZE,
     Condition,
     Conditioning,
     ExampleShape,
@@ -21,7 +22,17 @@ from unclip.model.family import (
     text_conditioning,
     trim_texts,
 )
-from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig, count_flops
+from unclip.models import (
+    ConvAutoencoder,
+    ConvAutoencoderConfig,
+    Decoder,
+    DecoderConfig,
+    Prior,
+    PriorConfig,
+    Upsampler,
+    UpsamplerConfig,
+    count_flops,
+)
 from unclip.shapes import Embeddings
 
 
@@ -109,6 +120,7 @@ def _decoder_example(config: DecoderConfig, shape: ExampleShape) -> Conditioning
         "image_embedding": embedding,
         "image_present": torch.empty(shape.batch, dtype=torch.bool),
         "text_embedding": embedding if config.text_dim else None,
+        "augmentation": torch.empty(shape.batch) if config.noise_conditioning else None,
         **example_text(shape.batch, length, config.text_dim),
     }
 
@@ -123,6 +135,10 @@ def _condition_decoder(network: Decoder, image_embedding: Embeddings, condition:
         {"image_embedding": image_embedding, "image_present": present, **text}
         for present, text in zip((~absent if condition.is_conditional else absent, absent), texts, strict=True)
     ]
+
+
+def _latents_example(config: ConvAutoencoderConfig, shape: ExampleShape) -> Conditioning:
+    return {"latents": torch.empty(shape.batch, config.latent_channels, *(shape.size or (LATENT_SIZE, LATENT_SIZE)))}
 
 
 def _upsampler_example(config: UpsamplerConfig, shape: ExampleShape) -> Conditioning:
@@ -164,6 +180,7 @@ FAMILIES = {
             example=_decoder_example,
             condition_decoder=_condition_decoder,
             null_is_text=True,
+            reads_noise_level=True,
             can_self_condition=True,
         ),
         Family(
@@ -172,10 +189,19 @@ FAMILIES = {
             stage="upsampler",
             sizes=lambda config: (),  # It reads pictures alone, whose sizes are checked as a chain.
             example=_upsampler_example,
+            reads_noise_level=True,
         ),
         KANDINSKY_DECODER,
         MULTILINGUAL_CLIP,
         AUTOENCODER,
+        Family(
+            network=ConvAutoencoder,
+            config=ConvAutoencoderConfig,
+            stage="autoencoder",
+            sizes=lambda config: (Size("number of latent channels", config.latent_channels, "latent_channels"),),
+            example=_latents_example,
+            method="decode",
+        ),
         DALLE2_PRIOR,
         DALLE2_UNET,
     )

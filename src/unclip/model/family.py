@@ -109,6 +109,8 @@ class Family:
     """Whether image embeddings are unit vectors; False: at CLIP's own scale."""
     draws_latents: bool = False
     """Whether a decoder draws latents whatever model it is in; False: latents with an autoencoder, else pixels."""
+    reads_noise_level: bool = False
+    """Whether its configuration has `noise_conditioning`: then a network may read how noisy its condition is."""
     can_self_condition: bool = False
     """Whether its configuration has `self_conditioning`: then a network may read its own last x0."""
 

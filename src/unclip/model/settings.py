@@ -32,7 +32,8 @@ class StageSettings(Config):
     eta: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
     """Share of the posterior's deviation that DDIM draws as noise; 0 is deterministic. Other samplers take none."""
     augmentation: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
-    """Standard deviation of noise added to an upsampler's small picture, which hides a decoder's flaws; 0 is none."""
+    """Standard deviation of noise: added to an upsampler's small picture, where it hides a decoder's flaws; that a
+    decoder takes the prior's image embeddings to have. 0 is none."""
     sigma_min: float = pydantic.Field(default=0.0, ge=0.0, le=1.0)
     """No step ends at less noise than this but the last, which ends at none; 0 makes every step."""
 

@@ -1,6 +1,7 @@
 """The networks and their configs; a network maps tensors to a tensor, and does not sample."""
 
 from unclip.diffusion import PredictionType, ScheduleName
+from unclip.models.autoencoder import ConvAutoencoder, ConvAutoencoderConfig
 from unclip.models.decoder import Decoder, DecoderConfig, TextTransformerConfig
 from unclip.models.kandinsky import KandinskyDecoder, KandinskyDecoderConfig
 from unclip.models.movq import Autoencoder, AutoencoderConfig
@@ -22,6 +23,8 @@ from unclip.models.upsampler import Upsampler, UpsamplerConfig
 __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
+    "ConvAutoencoder",
+    "ConvAutoencoderConfig",
     "Decoder",
     "DecoderConfig",
     "KandinskyDecoder",

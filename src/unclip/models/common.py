@@ -8,8 +8,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.nn import TimeEmbedding
 from unclip.runtime import at_least_float32
-from unclip.shapes import Sample
+from unclip.shapes import Embeddings, Sample, Timesteps
+
+# A noise level in [0, 1] is embedded on the scale of time steps, so that the sinusoids resolve it.
+_LEVEL_SCALE = 1000.0
 
 # A config of more blocks is a mistake, and its network would be built before anything is compared with it.
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
@@ -35,6 +39,13 @@ class Standardized(nn.Module):
         """Invert `standardize`."""
         mean, std = at_least_float32(self.embedding_mean), at_least_float32(self.embedding_std)
         return at_least_float32(embedding) * std + mean
+
+
+def embed_level(embedding: TimeEmbedding, level: Float[Tensor, " batch"] | None, timestep: Timesteps) -> Embeddings:
+    """Embed how much noise an input holds, in [0, 1]; None: none, for as many samples as there are times."""
+    level = torch.zeros_like(timestep) if level is None else level
+    embedded: Tensor = embedding(level * _LEVEL_SCALE)
+    return embedded
 
 
 # Analog Bits (arXiv 2208.04202), section 3.2: zeros stand for a prediction that does not exist.

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from unclip.config import Config
 from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
-from unclip.models.common import Depth, Standardized, last_x0
+from unclip.models.common import Depth, Standardized, embed_level, last_x0
 from unclip.models.unet import UNet, UNetConfig, check_size, trunk_config
-from unclip.nn import LayerNorm32, Linear, TimeEmbedding, TransformerBlock
+from unclip.nn import LayerNorm32, Linear, Norm, TimeEmbedding, TransformerBlock
 from unclip.shapes import Hidden, Timesteps, TokenMask
 
 
@@ -54,6 +54,10 @@ class DecoderConfig(Config):
     """Side of the pixel blocks that become channels: the finest grid is image_size / patch_size."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability inside residual blocks."""
+    norm: Norm = "group"
+    """Normalisation over groups of channels of the whole picture, or over the channels of each pixel."""
+    noise_conditioning: bool = False
+    """Whether the network is conditioned on how much noise the image embedding holds."""
     self_conditioning: bool = False
     """Whether the network reads its last prediction of x0 in further input channels (Analog Bits, arXiv 2208.04202)."""
     learned_variance: bool = True
@@ -65,7 +69,7 @@ class DecoderConfig(Config):
     num_timesteps: PositiveInt = 1000
     """Length of that schedule's table."""
     in_channels: PositiveInt = 3
-    """Channels of a picture."""
+    """Channels of a picture, or of latents."""
 
     @model_validator(mode="after")
     def _check(self) -> "DecoderConfig":
@@ -117,6 +121,8 @@ class Decoder(Standardized):
         trunk = config.unet()
         self.null_image_embedding = nn.Parameter(torch.zeros(config.embedding_dim))
         self.time_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
+        if config.noise_conditioning:
+            self.augmentation_embedding = TimeEmbedding(config.base_channels, trunk.embedding_dim)
         self.image_embedding = Linear(config.embedding_dim, trunk.embedding_dim)
         self.image_tokens = Linear(config.embedding_dim, config.num_image_tokens * config.context_dim)
         if config.text_dim:
@@ -138,16 +144,22 @@ class Decoder(Standardized):
         text_hidden: Float[Tensor, "batch length text_dim"] | None = None,
         text_mask: TokenMask | None = None,
         self_condition: Float[Tensor, "batch channels height width"] | None = None,
+        augmentation: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
         """Predict from a noisy picture; the output has twice the channels if the variance is learned.
 
         `image_present` is False where the learned null embedding replaces that of the image (None: all are present).
-        `text_mask` is True for real tokens. `self_condition` is the last x0 (None: zeros). Raises `InputError` for
+        `text_mask` is True for real tokens. `self_condition` is the last x0 (None: zeros). `augmentation` in
+        [0, 1] is the deviation of the noise on the standardised image embedding (None: none). Raises `InputError` for
         sizes that the levels do not divide, for missing text, and for inputs that the config turns off.
         """
         check_text(self.config.text_dim, text_embedding, text_hidden)
         embedding = self._image(image_embedding, image_present)
         emb = self.time_embedding(timestep) + self.image_embedding(embedding)
+        if self.config.noise_conditioning:
+            emb = emb + embed_level(self.augmentation_embedding, augmentation, timestep)
+        elif augmentation is not None:
+            raise InputError("this decoder reads no augmentation (noise_conditioning=False); leave it out.")
         context = self.image_tokens(embedding).unflatten(1, (self.config.num_image_tokens, -1))
         mask = None
         if text_embedding is not None and text_hidden is not None:

@@ -9,14 +9,11 @@ from torch.nn import functional as F
 from unclip.config import Config
 from unclip.diffusion import PredictionType, ScheduleName
 from unclip.errors import ConfigError, InputError
-from unclip.models.common import Depth
+from unclip.models.common import Depth, embed_level
 from unclip.models.unet import UNet, UNetConfig, trunk_config
 from unclip.nn import Norm, TimeConditioning, TimeEmbedding
 from unclip.runtime import at_least_float32
 from unclip.shapes import Timesteps
-
-# An augmentation level in [0, 1] is embedded on the scale of time steps, so that the sinusoids resolve it.
-_LEVEL_SCALE = 1000.0
 
 
 class UpsamplerConfig(Config):
@@ -108,8 +105,7 @@ class Upsampler(nn.Module):
         """
         emb = self.time_embedding(timestep)
         if self.config.noise_conditioning:
-            level = torch.zeros_like(timestep) if augmentation is None else augmentation
-            emb = emb + self.augmentation_embedding(level * _LEVEL_SCALE)
+            emb = emb + embed_level(self.augmentation_embedding, augmentation, timestep)
         elif augmentation is not None:
             raise InputError("this upsampler reads no augmentation (noise_conditioning=False); leave it out.")
         enlarged = _enlarge(low_res, x_t)

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
 from unclip.diffusion import Denoiser, SamplerStep
 from unclip.model.family import Condition, DecoderShape
 from unclip.model.settings import LATENT_BOUND, PIXEL_BOUND, StageSettings
-from unclip.models import Autoencoder
+from unclip.models import Autoencoder, ConvAutoencoder
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start, run_to_end, sample_steps
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
@@ -21,7 +22,7 @@ class DecoderStage(Stage):
     """A decoder network and how it is sampled unless a caller says otherwise."""
 
     name = "decoder"
-    autoencoder: Autoencoder | None = None
+    autoencoder: Autoencoder | ConvAutoencoder | None = None
     """What turns latents into pictures; None: the network denoises pixels."""
 
     @property
@@ -82,7 +83,11 @@ class DecoderStage(Stage):
         conditioning = self.family.condition_decoder
         assert conditioning is not None, f"{type(self.network).__name__} is no decoder"
         bound = PIXEL_BOUND if self.autoencoder is None else LATENT_BOUND
-        return self.guided(conditioning(self.network, image_embedding, condition), settings, bound)
+        inputs = conditioning(self.network, image_embedding, condition)
+        if self.family.reads_noise_level and self.network.config.noise_conditioning:
+            level = torch.full((len(image_embedding),), settings.augmentation, device=image_embedding.device)
+            inputs = [{**given, "augmentation": level} for given in inputs]
+        return self.guided(inputs, settings, bound)
 
     def steps(
         self,

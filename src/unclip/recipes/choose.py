@@ -15,7 +15,7 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
 from unclip.model import Defaults
-from unclip.recipes import emoji
+from unclip.recipes import emoji, pixels
 from unclip.recipes.series import TrainingStage
 from unclip.training import DataConfig, TrainConfig, UpsamplerTaskConfig
 from unclip.training.config import Precision
@@ -272,7 +272,7 @@ def _decoder(image_size: int, tier: _Tier, clip: ClipConfig, out: Path) -> Train
         "context_dim": 3 * channels,
         "patch_size": tier.decoder_patch,
     }
-    return _change(emoji.decoder(), model, {"clip": out / "clip"})
+    return _change(pixels.decoder(), model, {"clip": out / "clip"})
 
 
 def _upsampler(image_size: int, low_res_size: int, tier: _Tier) -> TrainConfig:
@@ -286,4 +286,4 @@ def _upsampler(image_size: int, low_res_size: int, tier: _Tier) -> TrainConfig:
         "residual": True,
     }
     # A crop of a quarter of the side is a grid of 16 whatever the size.
-    return _change(emoji.upsampler_256(), model, {"crop_size": image_size // 4})
+    return _change(pixels.upsampler_256(), model, {"crop_size": image_size // 4})

@@ -1,6 +1,6 @@
 """The recipes of the shipped emoji model.
 
-All five train in order with `make train-emoji MINUTES=180`; each alone with `unclip train emoji/<stage> --out …`.
+All six train in order with `make train-emoji MINUTES=180`; each alone with `unclip train emoji/<stage> --out …`.
 Minutes and losses are those of the shipped model on two cores with avx512_bf16, the losses means of its last 100 steps.
 FLOPs are those of one forward pass of one picture; training costs three times as much.
 """
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from unclip.clip import ClipConfig
 from unclip.model import Defaults, StageSettings
-from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.models import ConvAutoencoderConfig, DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.recipes.smoke import shrink_task
 from unclip.training import (
+    AutoencoderTaskConfig,
     ClipTaskConfig,
     DataConfig,
     DecoderTaskConfig,
@@ -22,7 +23,7 @@ from unclip.training import (
 )
 
 ROOT = Path("runs/emoji")
-CLIP_FOLDER = ROOT / "clip"
+CLIP_FOLDER, AUTOENCODER_FOLDER = ROOT / "clip", ROOT / "autoencoder"
 NUM_PICTURES = 13_235
 CLIP = ClipConfig(
     embedding_dim=192,
@@ -43,7 +44,7 @@ DEFAULTS = Defaults(
     num_candidates=2,
     stages={
         "prior": StageSettings(num_steps=25, sampler="ddpm", guidance_scale=2.5),
-        "decoder": StageSettings(num_steps=16, sampler="dpm++", guidance_scale=1.5),
+        "decoder": StageSettings(num_steps=16, sampler="dpm++", guidance_scale=2.0, augmentation=0.2),
         "upsampler_256": StageSettings(num_steps=1, sampler="dpm++"),
         "upsampler_1024": StageSettings(num_steps=2, sampler="dpm++"),
     },
@@ -94,57 +95,86 @@ def prior() -> TrainConfig:
     )
 
 
-def decoder() -> TrainConfig:
-    """Train a U-Net at 32 px that works on a 16 px grid (pixel-unshuffle 2), conditioned on the image embedding.
+def autoencoder() -> TrainConfig:
+    """Train the autoencoder: pictures of 128 px with their coverage to latents of 16 x 16 x 8, 43 times fewer numbers.
 
-    `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip`; 520,000 pictures in 127 minutes, loss
-    0.026.
+    `unclip train emoji/autoencoder --out runs/emoji/autoencoder`; needs no other stage.
+    """
+    model = ConvAutoencoderConfig(in_channels=4, latent_channels=8, widths=(96, 160))
+    return TrainConfig(
+        name="emoji/autoencoder",
+        task=AutoencoderTaskConfig(model=model, image_size=128),
+        data=_data(),
+        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01, warmup_images=4_000, decay="cosine"),
+        batch_size=16,
+        num_images=120_000,
+        ema_images=4_000,
+        checkpoint_images=20_000,
+        preview_images=20_000,
+    )
+
+
+def decoder() -> TrainConfig:
+    """Train a U-Net on the latents, conditioned on the image embedding, on how noisy that is, and on text.
+
+    `unclip train emoji/decoder --out runs/emoji/decoder`, after `emoji/clip` and `emoji/autoencoder`.
     """
     model = DecoderConfig(
-        image_size=32,
+        image_size=16,
+        in_channels=8,
         embedding_dim=CLIP.embedding_dim,
-        base_channels=64,
-        channel_mult=(1, 2, 4),
+        text_dim=CLIP.text_width,
+        base_channels=128,
+        channel_mult=(1, 2),
         num_res_blocks=1,
-        attention_resolutions=(8, 4),
+        attention_resolutions=(8,),
         head_dim=32,
         context_dim=192,
-        patch_size=2,
+        norm="pixel",
+        noise_conditioning=True,
         learned_variance=False,
-        prediction_type="x0",
+        prediction_type="v",
     )
     return TrainConfig(
         name="emoji/decoder",
-        task=DecoderTaskConfig(model=model, clip=CLIP_FOLDER, weighting="uniform"),
-        data=_data(),
+        task=DecoderTaskConfig(
+            model=model,
+            clip=CLIP_FOLDER,
+            autoencoder=AUTOENCODER_FOLDER,
+            weighting="uniform",
+            embedding_noise=0.5,
+        ),
+        data=_data(balance=("concept", "design")),
         optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
-        batch_size=64,
-        num_images=520_000,
+        batch_size=128,
+        num_images=600_000,
         ema_images=10_000,
-        checkpoint_images=40_000,
+        checkpoint_images=20_000,
         preview_images=40_000,
     )
 
 
 def upsampler_256() -> TrainConfig:
-    """Train a convolutional U-Net from 32 to 256 px on 64 px crops.
+    """Train a convolutional U-Net from 128 to 256 px on 64 px crops.
 
-    `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage;
-    90,000 crops in 15 minutes, loss 0.0125.
+    `unclip train emoji/upsampler_256 --out runs/emoji/upsampler_256`; needs no other stage.
     """
     model = UpsamplerConfig(
         image_size=256,
-        low_res_size=32,
+        low_res_size=128,
+        in_channels=4,
         base_channels=64,
         channel_mult=(1, 2),
         num_res_blocks=1,
         patch_size=4,
         prediction_type="x0",
+        norm="pixel",
+        residual=True,
         noise_conditioning=True,
     )
     return TrainConfig(
         name="emoji/upsampler_256",
-        task=UpsamplerTaskConfig(model=model, crop_size=64, weighting="uniform"),
+        task=UpsamplerTaskConfig(model=model, crop_size=64, max_augmentation=0.1, weighting="uniform"),
         data=_data(),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01, warmup_images=4_000, decay="cosine"),
         batch_size=64,
@@ -164,6 +194,7 @@ def upsampler_1024() -> TrainConfig:
     model = UpsamplerConfig(
         image_size=1024,
         low_res_size=256,
+        in_channels=4,
         base_channels=48,
         channel_mult=(1, 2),
         num_res_blocks=1,
@@ -189,8 +220,9 @@ def upsampler_1024() -> TrainConfig:
     )
 
 
-def _data(source_size: int = 256, every: int = 1) -> DataConfig:
-    return DataConfig(folder=f"{ROOT}/shards-{source_size}", emoji_split="train", source_size=source_size, every=every)
+def _data(source_size: int = 256, every: int = 1, balance: tuple[str, ...] = ()) -> DataConfig:
+    folder = f"{ROOT}/shards-{source_size}"
+    return DataConfig(folder=folder, emoji_split="train", source_size=source_size, every=every, balance=balance)
 
 
 def shrink(config: TrainConfig) -> TrainConfig:
@@ -198,8 +230,10 @@ def shrink(config: TrainConfig) -> TrainConfig:
     task = shrink_task(config.task)
     if isinstance(task, PriorTaskConfig):
         task = task.replace(model=task.model.replace(depth=1, num_heads=1))
+    elif isinstance(task, AutoencoderTaskConfig):
+        task = task.replace(image_size=128)
     elif isinstance(task, DecoderTaskConfig):
-        task = task.replace(model=task.model.replace(image_size=32, context_dim=64, patch_size=2))
+        task = task.replace(model=task.model.replace(context_dim=64))
     elif isinstance(config.task, UpsamplerTaskConfig):
         crop_size = 32 if config.task.model.image_size == 1024 else config.task.crop_size
         task = config.task.replace(model=config.task.model.replace(base_channels=32), crop_size=crop_size)

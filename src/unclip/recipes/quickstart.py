@@ -22,7 +22,7 @@ from unclip.model import open_clip
 from unclip.models import Decoder
 from unclip.pipelines.options import Progress
 from unclip.progress import say
-from unclip.recipes import emoji
+from unclip.recipes import emoji, pixels
 from unclip.recipes.choose import (
     MIN_STEPS,
     SHARDS,
@@ -218,7 +218,7 @@ def _fit(device: str, num_pictures: int, stage: TrainingStage, folder: Path, sec
 
 def flops_per_second(device: str, precision: Precision) -> float:
     """Measure the operations a second that the device sustains in training the emoji decoder, on random numbers."""
-    config, torch_device = emoji.decoder(), resolve_device(device)
+    config, torch_device = pixels.decoder(), resolve_device(device)
     assert isinstance(config.task, DecoderTaskConfig), config.task
     shape, flops = config.task.model, count_flops_per_image(config, emoji.CLIP)
     with forked_random_state(0), autocast(torch_device, getattr(torch, precision)):

@@ -34,6 +34,7 @@ from unclip.training.fit import stored_clip
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "emoji/clip": emoji.clip,
+    "emoji/autoencoder": emoji.autoencoder,
     "emoji/prior": emoji.prior,
     "emoji/decoder": emoji.decoder,
     "emoji/upsampler_256": emoji.upsampler_256,
@@ -55,11 +56,12 @@ class Series(NamedTuple):
 SERIES = {
     "emoji": Series(
         {
-            "emoji/clip": 0.12,
-            "emoji/upsampler_256": 0.12,
-            "emoji/upsampler_1024": 0.16,
-            "emoji/decoder": 0.42,
-            "emoji/prior": 0.18,
+            "emoji/clip": 0.25,
+            "emoji/autoencoder": 0.1,
+            "emoji/upsampler_256": 0.05,
+            "emoji/upsampler_1024": 0.1,
+            "emoji/decoder": 0.4,
+            "emoji/prior": 0.1,
         },
         emoji.DEFAULTS,
     )
@@ -212,7 +214,8 @@ def train_series(
 
     `minutes` is shared among the recipes. None is returned after SIGINT or SIGTERM: the same call resumes the stage
     that was interrupted. After a whole round the same call begins another one, in which each recipe resumes, except
-    CLIP, since the other stages have been trained on its embeddings. Raises `InputError` for an unknown series.
+    CLIP and the autoencoder, since other stages have been trained on what they make. Raises `InputError` for an unknown
+    series.
     """
     if name not in SERIES:
         raise InputError(f"there is no series {name!r}; {did_you_mean(name, SERIES)}")
@@ -220,8 +223,8 @@ def train_series(
     stages = []
     for recipe, share in series.shares.items():
         config = get_recipe(recipe, smoke)
-        if config.clip is not None:
-            config = config.replace(task=config.task.replace(clip=out / "clip"))
+        frozen = {part: out / part for part in ("clip", "autoencoder") if getattr(config.task, part, None) is not None}
+        config = config.replace(task=config.task.replace(**frozen))
         data = config.data.replace(folder=str(out / Path(config.data.folder).name))
         stages.append(TrainingStage(config=config.replace(data=data), share=share))
     with stop_on_signal() as stopped:
@@ -232,16 +235,24 @@ def train_series(
     return model
 
 
+FROZEN = {"clip": ("prior", "decoder"), "autoencoder": ("decoder",)}
+"""Stages that others learn from, and those others."""
+
+
 def _round(stages: Sequence[TrainingStage], out: Path) -> list[TrainingStage]:
-    """Return the stages to train: of an interrupted round, or of a new one, without a CLIP that others depend on."""
-    others, progress = [stage for stage in stages if stage.name != "clip"], SeriesProgress.load(out)
+    """Return the stages to train: of an interrupted round, or of a new one, without those that others depend on."""
+    others, progress = [stage for stage in stages if stage.name not in FROZEN], SeriesProgress.load(out)
     if all(progress.of(stage.name).is_finished for stage in others):
         progress = SeriesProgress()
         progress.save(out)
-    if progress.of("clip").is_finished or not any((out / name).exists() for name in ("prior", "decoder")):
-        return list(stages)
-    say(f"{stages[0].config.name}  left as it is: other stages were trained on it")
-    return others
+    chosen = []
+    for stage in stages:
+        learners = [name for name in FROZEN.get(stage.name, ()) if (out / name).exists()]
+        if learners and not progress.of(stage.name).is_finished:
+            say(f"{stage.config.name}  left as it is: {' and '.join(learners)} were trained on it")
+        else:
+            chosen.append(stage)
+    return chosen
 
 
 def assemble(name: str, stages: Sequence[str], defaults: Defaults, out: Path | str, storage: Storage = "int8") -> Path:

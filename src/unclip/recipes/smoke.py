@@ -4,12 +4,14 @@ import fcntl
 from collections.abc import Sequence
 from pathlib import Path
 
+from unclip.checkpoint import save_module
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer
 from unclip.data import EmojiItem, embed, emoji_items, write_shards
 from unclip.files import atomic_folder
-from unclip.models import TextTransformerConfig
+from unclip.models import ConvAutoencoder, ConvAutoencoderConfig, TextTransformerConfig
 from unclip.runtime import forked_random_state
 from unclip.training import (
+    AutoencoderTaskConfig,
     ClipTaskConfig,
     DecoderTaskConfig,
     PriorTaskConfig,
@@ -19,7 +21,8 @@ from unclip.training import (
 from unclip.training.config import TaskConfig
 
 ROOT = Path("runs/smoke")
-SHARDS, CLIP_FOLDER, EMBEDDINGS = ROOT / "shards-32", ROOT / "clip", ROOT / "embeddings"
+SHARDS, EMBEDDINGS = ROOT / "shards-32", ROOT / "embeddings"
+CLIP_FOLDER, AUTOENCODER_FOLDER = ROOT / "clip", ROOT / "autoencoder"
 SIDE, NUM_PICTURES = 32, 16
 CLIP = ClipConfig(
     embedding_dim=32,
@@ -33,6 +36,10 @@ CLIP = ClipConfig(
     text_heads=1,
     context_length=32,
     vocab_size=600,
+)
+
+AUTOENCODER = ConvAutoencoderConfig(
+    in_channels=4, latent_channels=8, widths=(32, 32), encoder_blocks=1, decoder_blocks=1
 )
 
 
@@ -71,6 +78,9 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
     match task:
         case ClipTaskConfig(model=model):
             return task.replace(model=CLIP.replace(activation=model.activation, resize=model.resize))
+        case AutoencoderTaskConfig(model=model):
+            small = AUTOENCODER.replace(regularizer=model.regularizer, codebook_size=model.codebook_size)
+            return task.replace(model=small, image_size=SIDE)
         case PriorTaskConfig(model=model):
             prior = model.replace(
                 embedding_dim=CLIP.embedding_dim,
@@ -97,7 +107,8 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
                 context_dim=32,
                 patch_size=1,
             )
-            return task.replace(model=decoder, clip=CLIP_FOLDER)
+            autoencoder = task.autoencoder and AUTOENCODER_FOLDER
+            return task.replace(model=decoder, clip=CLIP_FOLDER, autoencoder=autoencoder)
         case UpsamplerTaskConfig(model=model):
             low_res_size = SIDE * model.low_res_size // model.image_size
             upsampler = model.replace(
@@ -107,13 +118,16 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
 
 
 def prepare_smoke(config: TrainConfig) -> None:
-    """Make the toy inputs that the smoke variant `config` reads, where they are missing: shards, a CLIP, embeddings.
+    """Make the toy inputs that the smoke variant `config` reads, where they are missing.
+
+    These are shards, a CLIP, an autoencoder and embeddings.
 
     Every process of a run may call it at once: one makes them, the others wait.
     """
     reads_clip = config.clip == CLIP_FOLDER
+    reads_autoencoder = getattr(config.task, "autoencoder", None) == AUTOENCODER_FOLDER
     reads_shards, reads_embeddings = config.data.folder == str(SHARDS), config.data.embeddings == str(EMBEDDINGS)
-    if not (reads_clip or reads_shards or reads_embeddings):
+    if not (reads_clip or reads_autoencoder or reads_shards or reads_embeddings):
         return
     ROOT.mkdir(parents=True, exist_ok=True)
     with (ROOT / ".lock").open("a") as file:
@@ -125,6 +139,10 @@ def prepare_smoke(config: TrainConfig) -> None:
             tokenizer = Tokenizer.train([caption for item in _items() for caption in item.captions], CLIP.vocab_size)
             with forked_random_state(0), atomic_folder(CLIP_FOLDER) as folder:
                 TextImageEncoder(Clip(CLIP), tokenizer).save(folder)
+        if reads_autoencoder and not AUTOENCODER_FOLDER.exists():
+            with forked_random_state(0), atomic_folder(AUTOENCODER_FOLDER) as folder:
+                path = folder / "autoencoder.safetensors"
+                save_module(path, ConvAutoencoder(AUTOENCODER), AUTOENCODER, "autoencoder")
         if reads_embeddings and not EMBEDDINGS.exists():
             with atomic_folder(EMBEDDINGS) as folder:
                 embed(SHARDS, TextImageEncoder.load(CLIP_FOLDER), folder, hidden=True, num_workers=0)

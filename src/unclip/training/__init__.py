@@ -2,6 +2,7 @@
 
 from unclip.training.averages import average_stage
 from unclip.training.config import (
+    AutoencoderTaskConfig,
     ClipTaskConfig,
     DataConfig,
     DecoderTaskConfig,
@@ -26,6 +27,7 @@ from unclip.training.trainer import Trainer, train
 
 __all__ = [
     "GPUS",
+    "AutoencoderTaskConfig",
     "Batch",
     "ClipTask",
     "ClipTaskConfig",

@@ -10,7 +10,8 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.diffusion import Weighting
 from unclip.errors import ConfigError
-from unclip.models import DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.models import ConvAutoencoderConfig, DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.models.unet import check_divisible
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -106,6 +107,27 @@ class ClipTaskConfig(Settings):
     other, not negatives. Every .json is read when the run starts."""
 
 
+class AutoencoderTaskConfig(Settings):
+    """Pictures to latents and back, for decoders that denoise latents."""
+
+    kind: Literal["autoencoder"] = "autoencoder"
+    model: ConvAutoencoderConfig
+    image_size: PositiveInt
+    """Side in pixels of the training pictures; other sizes and shapes work if the levels divide them."""
+    gradient_weight: float = Field(default=1.0, ge=0.0)
+    """Weight of the differences of neighbouring pixels, at three scales, beside that of the pixels themselves."""
+    regularizer_weight: float = Field(default=1e-4, ge=0.0)
+    """Weight of the KL divergence a latent number, or of the distance to the codebook (VQ-VAE's commitment)."""
+    latent_noise: float = Field(default=0.05, ge=0.0)
+    """Noise on the latents, in units of their deviation, since those that a decoder draws are inexact."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "AutoencoderTaskConfig":
+        factor = self.model.downsampling
+        check_divisible("image_size", self.image_size, factor, f"a latent is 1/{factor} of it", ConfigError)
+        return self
+
+
 class PriorTaskConfig(Settings):
     """Text features to image embeddings of a frozen CLIP."""
 
@@ -129,12 +151,15 @@ class DecoderTaskConfig(Settings):
     model: DecoderConfig
     clip: Folder | None = None
     """Folder of the frozen CLIP; None where `data.embeddings` brings all that the decoder reads, or nothing is read."""
+    autoencoder: Folder | None = None
+    """Folder of the frozen autoencoder whose latents the decoder denoises; None = it denoises pixels."""
     image_drop_prob: Probability = 0.1
     """Share of image embeddings replaced by the learned null embedding (paper: 10 %); 1 = unconditional training."""
     text_drop_prob: Probability = 0.5
     """Share of captions replaced by the empty prompt, where the decoder reads text (paper: 50 %)."""
     embedding_noise: float = Field(default=0.0, ge=0.0)
-    """Noise on the image embeddings, in units of their deviation, since those that a prior predicts are inexact."""
+    """Noise on the image embeddings, in units of their deviation, since those that a prior predicts are inexact. The
+    largest level where the network reads it (`model.noise_conditioning`), else that of every sample."""
     self_conditioning_prob: Probability = 0.5
     """Share of steps in which a self-conditioned network reads its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "min_snr"
@@ -160,7 +185,8 @@ class UpsamplerTaskConfig(Settings):
 
 
 TaskConfig = Annotated[
-    ClipTaskConfig | PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig, Field(discriminator="kind")
+    ClipTaskConfig | AutoencoderTaskConfig | PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -227,10 +253,10 @@ class TrainConfig(Settings):
     @property
     def clip(self) -> Path | None:
         """Folder of the frozen CLIP that the task learns from; None where it reads none."""
-        return None if isinstance(self.task, ClipTaskConfig | UpsamplerTaskConfig) else self.task.clip
+        return self.task.clip if isinstance(self.task, PriorTaskConfig | DecoderTaskConfig) else None
 
     @property
     def stage(self) -> str:
-        """The name of the trained stage and of its file: `clip`, `prior`, `decoder`, `upsampler_256`."""
+        """The name of the trained stage and of its file: `clip`, `autoencoder`, `prior`, `decoder`, `upsampler_256`."""
         task = self.task
         return f"upsampler_{task.model.image_size}" if isinstance(task, UpsamplerTaskConfig) else task.kind

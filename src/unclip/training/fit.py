@@ -15,8 +15,9 @@ from unclip.config import load_config, override
 from unclip.data import EmbeddingSet
 from unclip.errors import ConfigError
 from unclip.model.checks import Part, sizes_of
+from unclip.model.folder import open_network
 from unclip.training.averages import AverageRule
-from unclip.training.config import ClipTaskConfig, TrainConfig, UpsamplerTaskConfig
+from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, TrainConfig
 from unclip.training.distributed import Cluster
 from unclip.training.feed import rows_of_pass
 
@@ -91,11 +92,15 @@ def stored_clip(folder: Path) -> ClipConfig | None:
 
 def _inputs(config: TrainConfig, clip: ClipConfig | None) -> dict[str, Part]:
     """Return what the run reads that has sizes, by its name in messages."""
-    if isinstance(config.task, ClipTaskConfig | UpsamplerTaskConfig):
+    if not isinstance(config.task, PriorTaskConfig | DecoderTaskConfig):
         return {}
     parts: dict[str, Part] = {}
     if config.clip is not None and (shape := stored_clip(config.clip) or clip):
         parts[f"the CLIP {config.clip}"] = shape
+    if isinstance(config.task, DecoderTaskConfig) and (folder := config.task.autoencoder) is not None:
+        path = folder / "autoencoder.safetensors"
+        if path.exists():
+            parts[f"the autoencoder {folder}"] = open_network(path, "autoencoder").config
     location = config.data.embeddings
     if location is not None and Path(location).is_dir():
         parts[f"the embeddings {location}"] = EmbeddingSet.open(location)

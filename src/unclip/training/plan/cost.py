@@ -14,6 +14,7 @@ from unclip.model.families import build_on_meta, family_of
 from unclip.models import DecoderConfig, PriorConfig, count_flops, count_parameters
 from unclip.training.averages import AverageRule
 from unclip.training.config import (
+    AutoencoderTaskConfig,
     ClipTaskConfig,
     DecoderTaskConfig,
     PriorTaskConfig,
@@ -141,6 +142,9 @@ def _forward_flops(task: TaskConfig) -> int:
 def _forward_pass(task: TaskConfig, batch: int) -> tuple[nn.Module, Callable[[], object]]:
     """Return the network of a task and its forward pass, on meta tensors; texts are as long as they may be."""
     network = build_on_meta(task.model).train().requires_grad_()
+    if isinstance(task, AutoencoderTaskConfig):
+        pixels = torch.empty(batch, task.model.in_channels, task.image_size, task.image_size, device="meta")
+        return network, partial(network, pixels)
     size = (task.crop_size, task.crop_size) if isinstance(task, UpsamplerTaskConfig) else None
     inputs = family_of(task.model).example_inputs(task.model, batch, size)
     if isinstance(task, ClipTaskConfig):
@@ -153,11 +157,11 @@ def _forward_pass(task: TaskConfig, batch: int) -> tuple[nn.Module, Callable[[],
 def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
     """Count the frozen CLIP of a task; with stored embeddings it computes nothing, but stays to check them."""
     task, stored = config.task, config.data.embeddings is not None
-    if isinstance(task, ClipTaskConfig | UpsamplerTaskConfig) or task.clip is None or (clip is None and stored):
+    if config.clip is None or (clip is None and stored):
         return TowerCost(0, 0, 0, 0)
     if clip is None:
         raise InputError(
-            f"{config.name} computes features with the CLIP in {task.clip}, whose shape is not known here; "
+            f"{config.name} computes features with the CLIP in {config.clip}, whose shape is not known here; "
             "train or put it there first, or set data.embeddings."
         )
     with torch.device("meta"):

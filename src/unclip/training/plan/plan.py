@@ -12,7 +12,15 @@ from typing import get_args
 from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError, did_you_mean
-from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, Strategy, TrainConfig, UpsamplerTaskConfig
+from unclip.training.config import (
+    AutoencoderTaskConfig,
+    ClipTaskConfig,
+    DecoderTaskConfig,
+    PriorTaskConfig,
+    Strategy,
+    TrainConfig,
+    UpsamplerTaskConfig,
+)
 from unclip.training.fit import check_run
 from unclip.training.plan.cost import StepCost, count_step_cost, text_length
 
@@ -277,14 +285,16 @@ def _disk(cost: StepCost, config: TrainConfig, num_pictures: int) -> Disk:
     data, task = config.data, config.task
     cached = numbers = 0
     if data.cache and not isinstance(task, PriorTaskConfig):
-        cached = task.model.image_size**2 + (task.model.low_res_size**2 if isinstance(task, UpsamplerTaskConfig) else 0)
+        sides = [task.image_size if isinstance(task, AutoencoderTaskConfig) else task.model.image_size]
+        sides += [task.model.low_res_size] if isinstance(task, UpsamplerTaskConfig) else []
+        cached = sum(side**2 for side in sides) * (3 if isinstance(task, ClipTaskConfig) else task.model.in_channels)
     if data.embeddings is not None and isinstance(task, PriorTaskConfig | DecoderTaskConfig):
         # Image and text embedding, and the text's states if they are read.
         width = task.model.embedding_dim if task.model.text_dim is None else task.model.text_dim
         numbers = 2 * task.model.embedding_dim + min(CAPTION_TOKENS, text_length(task.model)) * width
     return Disk(
         pictures=round(JPEG_BYTES_PER_PIXEL * data.source_size**2) * num_pictures,
-        cache=3 * cached * num_pictures,
+        cache=cached * num_pictures,
         embeddings=FLOAT16_BYTES * numbers * num_pictures,
         checkpoints=cost.state.checkpoint * (config.keep_checkpoints + 1),
     )

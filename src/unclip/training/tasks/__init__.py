@@ -3,15 +3,23 @@
 import torch
 from torch import Tensor
 
-from unclip.training.config import ClipTaskConfig, DecoderTaskConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
+from unclip.training.config import (
+    AutoencoderTaskConfig,
+    ClipTaskConfig,
+    DecoderTaskConfig,
+    PriorTaskConfig,
+    TrainConfig,
+    UpsamplerTaskConfig,
+)
 from unclip.training.fit import check_run
 from unclip.training.task import Task
+from unclip.training.tasks.autoencoder import AutoencoderTask
 from unclip.training.tasks.clip import ClipTask
 from unclip.training.tasks.decoder import DecoderTask
 from unclip.training.tasks.prior import PriorTask
 from unclip.training.tasks.upsampler import UpsamplerTask
 
-__all__ = ["ClipTask", "DecoderTask", "PriorTask", "UpsamplerTask", "make_task"]
+__all__ = ["AutoencoderTask", "ClipTask", "DecoderTask", "PriorTask", "UpsamplerTask", "make_task"]
 
 
 def make_task(config: TrainConfig, device: torch.device, embedded: Tensor | None = None) -> Task:
@@ -24,6 +32,8 @@ def make_task(config: TrainConfig, device: torch.device, embedded: Tensor | None
     match config.task:
         case ClipTaskConfig():
             return ClipTask.open(config, config.task)
+        case AutoencoderTaskConfig():
+            return AutoencoderTask.open(config, config.task)
         case PriorTaskConfig():
             return PriorTask.open(config, config.task, device, embedded)
         case DecoderTaskConfig():

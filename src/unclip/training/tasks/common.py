@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -23,9 +22,10 @@ from unclip.diffusion import (
     make_schedule,
 )
 from unclip.images import from_uint8, grid, to_pil
-from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND, StageSettings
+from unclip.model.settings import PIXEL_BOUND, StageSettings
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
 from unclip.runtime import forked_random_state
+from unclip.shapes import Images
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
 from unclip.training.task import Batch, Request, Samples, Stream, Task
 from unclip.training.tasks.samples import ImageEmbeddings
@@ -43,6 +43,8 @@ class DiffusionTask(Task):
 
     network: ClassVar[type[Prior] | type[Decoder] | type[Upsampler]]
     task: DiffusionTaskConfig
+    x0_bound: float = PIXEL_BOUND
+    """Largest absolute value of a predicted x0."""
 
     def __init__(
         self,
@@ -81,7 +83,10 @@ class DiffusionTask(Task):
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         tensors, model = {**batch.tensors, "x0": self.x0(batch)}, self.task.model
         conditioning = self.conditioning(batch)
-        return {"loss": denoising_losses(network, model, self.schedule, self.task.weighting, tensors, conditioning)}
+        losses = denoising_losses(
+            network, model, self.schedule, self.task.weighting, tensors, conditioning, self.x0_bound
+        )
+        return {"loss": losses}
 
     def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         path = folder / f"{self.stage}.safetensors"
@@ -96,10 +101,12 @@ def denoising_losses(
     weighting: Weighting,
     batch: Mapping[str, Tensor],
     conditioning: Mapping[str, Tensor | None],
+    x0_bound: float,
 ) -> Tensor:
     """Compute the loss of each sample, (batch,), at the `x0`, `noise` and times `t` of the batch.
 
-    Where the batch has `self_condition` set, the network first estimates x0 and then reads the estimate.
+    Where the batch has `self_condition` set, the network first estimates x0, within `x0_bound`, and then reads the
+    estimate.
     """
     x0, noise, t = batch["x0"], batch["noise"], batch["t"]
     x_t = add_noise(schedule, x0, noise, t)
@@ -111,8 +118,7 @@ def denoising_losses(
         # Processes that share a sharded network make as many passes, whichever of their samples read an estimate.
         if not network.training or bool(is_shown.any()):
             denoiser = bind(network, schedule, model.prediction_type, conditioning, learns_variance)
-            bound = EMBEDDING_BOUND if isinstance(model, PriorConfig) else PIXEL_BOUND
-            estimated = estimate_x0(clip_x0(denoiser, bound), x_t, t)
+            estimated = estimate_x0(clip_x0(denoiser, x0_bound), x_t, t)
             estimate = torch.where(is_shown.view(-1, *[1] * (x0.ndim - 1)), estimated, estimate)
         conditioning = {**conditioning, "self_condition": estimate.float()}
     output = network(x_t, schedule.timestep(t).float(), **conditioning)
@@ -142,9 +148,9 @@ def draw_step(request: Request, task: DiffusionTaskConfig, shape: Sequence[int])
     return draws
 
 
-def preview_grid(real: np.ndarray, drawn: Tensor) -> Image.Image:
-    """Lay out `real` pictures (uint8, batch first) in the odd rows, and the drawn ones in the rows below."""
-    pairs = to_pil(from_uint8(real)), to_pil(drawn)
+def preview_grid(real: Images, drawn: Images) -> Image.Image:
+    """Lay out real pictures in [-1, 1] in the odd rows, and the drawn ones in the rows below."""
+    pairs = to_pil(real), to_pil(drawn)
     columns = min(COLUMNS, len(real))
     rows = []
     for first in range(0, len(real), columns):

@@ -1,4 +1,4 @@
-"""Training of the decoder: image embeddings of a frozen CLIP to pictures."""
+"""Training of the decoder: image embeddings of a frozen CLIP to pictures, or to an autoencoder's latents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from unclip.clip import TextImageEncoder
 from unclip.data import PictureSet
 from unclip.errors import ConfigError
-from unclip.images import from_uint8
 from unclip.metrics import frechet_distance
-from unclip.models import Decoder
+from unclip.model.settings import LATENT_BOUND, PIXEL_BOUND
+from unclip.models import Autoencoder, ConvAutoencoder, Decoder
 from unclip.pipelines import Condition, DecoderStage
 from unclip.pipelines.stage import run_to_end, sample_steps
 from unclip.runtime import NoiseSource, autocast, inference_dtype
 from unclip.training.config import DecoderTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request
 from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step, preview_grid
+from unclip.training.tasks.latents import Latents, encode_pictures, load_autoencoder, open_autoencoder
 from unclip.training.tasks.samples import (
     EmbeddedPictures,
     ImageEmbeddings,
@@ -50,6 +51,8 @@ class DecoderTask(DiffusionTask):
     task: DecoderTaskConfig
     samples: "DecoderSamples"
     embeddings: ImageEmbeddings
+    autoencoder: Autoencoder | ConvAutoencoder | None = None
+    """What made the latents that the network denoises; None: it denoises pixels."""
 
     @classmethod
     def open(
@@ -65,13 +68,21 @@ class DecoderTask(DiffusionTask):
                 f"num_drawn={task.num_drawn} needs a CLIP whose features to compare; name one (task.clip)."
             )
         data, model, notes = config.data, task.model, list[str]()
-        pictures = source = load_pictures(data, model.image_size)
+        latents: Latents | None = None
+        autoencoder: Autoencoder | ConvAutoencoder | None = None
+        if task.autoencoder is None:
+            pictures = source = load_pictures(data, model.image_size, channels=model.in_channels)
+        else:
+            weights = open_autoencoder(task.autoencoder)
+            autoencoder = load_autoencoder(weights, device)
+            encoded = encode_pictures(data, weights, autoencoder, model.image_size * autoencoder.config.downsampling)
+            pictures, source, latents = encoded.pictures, encoded, encoded.latents
         texts: TextReader | None = None
         if data.embeddings is not None:
             stored = open_stored(data.embeddings, encoder)
             rows = stored.find(pictures.keys, data.missing_share)
             embeddings = ImageEmbeddings.of_shards(stored, rows)
-            source, num_missing = EmbeddedPictures(pictures, embeddings), int((rows < 0).sum())
+            source, num_missing = EmbeddedPictures(source, embeddings), int((rows < 0).sum())
             if num_missing:
                 notes.append(f"{num_missing:,} of {len(pictures):,} pictures are skipped: no embedding.")
             texts = StoredTexts(stored, rows) if stored.text_dim else None
@@ -96,14 +107,21 @@ class DecoderTask(DiffusionTask):
             texts = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
         if model.text_dim and task.text_drop_prob < 1.0:
             notes += caption_notes(pictures, data.folder, is_required=False)
-        samples = DecoderSamples(source, embeddings, texts if model.text_dim else None, task)
+        samples = DecoderSamples(source, embeddings, texts if model.text_dim else None, task, latents)
         opened = cls(config, task, device, samples, embeddings, encoder)
+        opened.autoencoder = autoencoder
+        opened.x0_bound = PIXEL_BOUND if autoencoder is None else LATENT_BOUND
         opened.notes, opened.embedded, opened.num_compared = tuple(notes), embedded, task.num_drawn
         return opened
 
+    def x0(self, batch: Batch) -> Tensor:
+        return batch["latents"] if "latents" in batch.tensors else super().x0(batch)
+
     def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
-        jitter = self.task.embedding_noise * self.embeddings.std.to(self.device) * batch["jitter"]
+        jitter = batch["level"][:, None] * self.embeddings.std.to(self.device) * batch["jitter"]
         image = {"image_embedding": batch["image_embedding"] + jitter, "image_present": batch["image_present"]}
+        if self.task.model.noise_conditioning:
+            image["augmentation"] = batch["level"]
         if not self.task.model.text_dim:
             return {**image}
         text = text_features(batch, self.encoder)
@@ -114,8 +132,8 @@ class DecoderTask(DiffusionTask):
         assert self.encoder is not None, "checked when the run began"
         drawn = self._sample(network, batch, batch["noise"], is_conditional=True)
         with clip_precision(self.device):
-            real = self.encoder.encode_image(from_uint8(batch["pixels"]))
-            return {"real": real, "drawn": self.encoder.encode_image(drawn)}
+            real = self.encoder.encode_image(self._stage(network).finish(self.x0(batch))[:, :3])
+            return {"real": real, "drawn": self.encoder.encode_image(drawn[:, :3])}
 
     def figures(self, rows: Mapping[str, Tensor]) -> dict[str, float]:
         """Compute `frechet_clip`: the distance between real pictures and those drawn from their embeddings."""
@@ -125,45 +143,56 @@ class DecoderTask(DiffusionTask):
     @torch.inference_mode()
     def preview(self, network: nn.Module) -> Image.Image:
         """Draw real pictures in the odd rows, and below each what the decoder makes of its embedding."""
-        count, size = len(self.samples.source), self.task.model.image_size
+        count, model = len(self.samples.source), self.task.model
         chosen = np.linspace(0, count - 1, min(NUM_PREVIEWS, count)).astype(int)
         request = Request(chosen, np.arange(len(chosen)), len(chosen), 0, self.seed)
         batch = self.samples.plain(request).to(self.device)
-        noise = NoiseSource.from_seeds(range(len(chosen)))((3, size, size), self.device)
+        shape = (model.in_channels, model.image_size, model.image_size)
+        noise = NoiseSource.from_seeds(range(len(chosen)))(shape, self.device)
         with autocast(self.device, inference_dtype(self.device)):
             drawn = self._sample(network, batch, noise, is_conditional=self.task.image_drop_prob < 1.0)
-        return preview_grid(batch["pixels"].cpu().numpy(), drawn)
+        return preview_grid(self._stage(network).finish(self.x0(batch))[:, :3], drawn[:, :3])
 
     def _sample(self, network: nn.Module, batch: Batch, x_T: Tensor, *, is_conditional: bool) -> Tensor:
-        stage, text = DecoderStage(cast(Decoder, network), SAMPLING), text_features(batch, self.encoder)
+        stage, text = self._stage(network), text_features(batch, self.encoder)
         # Guidance is off, so the features of the empty prompt are never read.
         condition = Condition(text, text, is_conditional=is_conditional)
         denoiser = stage.denoiser(batch["image_embedding"], condition, SAMPLING)
         return stage.finish(run_to_end(sample_steps(denoiser, stage.schedule, SAMPLING, lambda: x_T)))
 
+    def _stage(self, network: nn.Module) -> DecoderStage:
+        return DecoderStage(cast(Decoder, network), SAMPLING, self.autoencoder)
+
 
 @dataclass(frozen=True, eq=False)
 class DecoderSamples:
-    """Pictures with their embeddings and, if the decoder reads it, their text."""
+    """Pictures, or their latents, with their embeddings and, if the decoder reads it, their text."""
 
     source: PictureSet
     embeddings: ImageEmbeddings
     texts: TextReader | None
     task: DecoderTaskConfig
+    latents: Latents | None = None
+    """None: pixels are read."""
 
     def __call__(self, request: Request) -> Batch:
         model = self.task.model
         batch = self.plain(request, self.task.text_drop_prob)
-        draws = draw_step(request, self.task, (3, model.image_size, model.image_size))
+        draws = draw_step(request, self.task, (model.in_channels, model.image_size, model.image_size))
         draws["jitter"] = request.noise((model.embedding_dim,))
+        level = torch.full((len(batch),), self.task.embedding_noise)
+        draws["level"] = level * request.uniform() if model.noise_conditioning else level
         draws["image_present"] = request.uniform() >= self.task.image_drop_prob
         return Batch({**batch.tensors, **draws}, batch.skipped)
 
     def plain(self, request: Request, text_drop_prob: float = 0.0) -> Batch:
         """Read the samples with a caption each, without noise."""
         items, indices, skipped = read_items(self.source, request.indices)
-        pixels = stack_pixels(items, self.task.model.image_size)
-        tensors = {"pixels": pixels, "image_embedding": self.embeddings(indices)}
+        tensors = {"image_embedding": self.embeddings(indices)}
+        if self.latents is None:
+            tensors["pixels"] = stack_pixels(items, self.task.model.image_size)
+        else:
+            tensors["latents"] = self.latents(indices)
         if self.texts is not None:
             captions = [item.captions for item in items]
             tensors |= self.texts(indices.tolist(), captions, choose_captions(captions, request, text_drop_prob))

@@ -84,9 +84,12 @@ def add_grain(images: Images, sigma: float, grey: bool, generator: torch.Generat
 
 # JPEG compression noise, BSRGAN section 3.3.
 def compress(images: Images, quality: int) -> Images:
-    """Write each picture as JPEG of that quality, and read it."""
+    """Write each picture as JPEG of that quality, and read it; a coverage behind the colours as a grey one."""
+    colours, coverage = images[:, :3], images[:, 3:]
+    if coverage.shape[1]:
+        return torch.cat([compress(colours, quality), compress(coverage.expand(-1, 3, -1, -1), quality)[:, :1]], dim=1)
     compressed = []
-    for picture in to_pil(images):
+    for picture in to_pil(colours):
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=quality)
         with Image.open(file) as read:

@@ -12,6 +12,7 @@ from unclip.data import EmbeddingSet, PictureSet
 from unclip.errors import DataError
 from unclip.images import from_uint8
 from unclip.metrics import cosine_figures
+from unclip.model.settings import EMBEDDING_BOUND
 from unclip.models import Prior
 from unclip.pipelines import PriorStage
 from unclip.pipelines.stage import run_to_end, sample_steps
@@ -46,6 +47,7 @@ class PriorTask(DiffusionTask):
 
     network = Prior
     task: PriorTaskConfig
+    x0_bound = EMBEDDING_BOUND
     methods = ("text_cache",)
     num_compared = None  # all of them: recall depends on the number of candidates
     embeddings: ImageEmbeddings

@@ -53,7 +53,7 @@ class UpsamplerTask(DiffusionTask):
                 f"max_augmentation={task.max_augmentation} adds noise whose level the network has to read, which "
                 "model.noise_conditioning=false rules out; set task.max_augmentation=0, or noise_conditioning=true."
             )
-        pictures = load_pictures(config.data, model.image_size, model.low_res_size)
+        pictures = load_pictures(config.data, model.image_size, model.low_res_size, channels=model.in_channels)
         return cls(config, task, device, UpsamplerSamples(pictures, task))
 
     def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
@@ -79,7 +79,7 @@ class UpsamplerTask(DiffusionTask):
         low_res = from_uint8(middle(model.low_res_size, size // enlargement(model))).to(self.device)
         stage, noise = UpsamplerStage(cast(Upsampler, network), SAMPLING), NoiseSource.from_seeds(range(len(items)))
         drawn = run_to_end(stage.steps(low_res, noise, SAMPLING, size=(size, size)))
-        return preview_grid(middle(model.image_size, size).numpy(), drawn)
+        return preview_grid(from_uint8(middle(model.image_size, size))[:, :3], drawn[:, :3])
 
 
 def enlargement(model: UpsamplerConfig) -> int:
@@ -110,7 +110,8 @@ class UpsamplerSamples:
         level = draw[2] * task.max_augmentation
         low_res = low_res + level[:, None, None, None] * request.noise(low_res.shape[1:])
         tensors = {"pixels": torch.from_numpy(large), "low_res": low_res, "augmentation": level}
-        return Batch({**tensors, **draw_step(request, task, (3, task.crop_size, task.crop_size))}, skipped)
+        shape = (task.model.in_channels, task.crop_size, task.crop_size)
+        return Batch({**tensors, **draw_step(request, task, shape)}, skipped)
 
     def _crop(self, pixels: Mapping[int, np.ndarray], generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Cut a crop of the large picture, and the same place of the small one with a margin around it.
