@@ -62,6 +62,8 @@ def unclip_obstacles(configs: Mapping[str, Config]) -> list[str]:
         kind = _CONFIGS.get(re.sub(r"_\d+(_last)?$", "", stage))
         if kind is None or not isinstance(config, kind):
             obstacles.append(f"{stage} is a {type(config).__name__}, which has no equal in it")
+        elif isinstance(config, DecoderConfig | UpsamplerConfig) and config.in_channels != 3:
+            obstacles.append(f"{stage} draws {config.in_channels} channels, and its pipelines 3")
         elif kind in _CONFIG_WRITERS:
             for write in (_CONFIG_WRITERS[kind], lambda config: unclip_scheduler(config, 1.0)):
                 try:

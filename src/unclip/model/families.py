@@ -48,14 +48,15 @@ def build_on_meta(config: Config) -> Any:
         return build(config).eval().requires_grad_(False)
 
 
-def count_step(network: Any) -> int:
-    """Count the floating-point operations of one step for one picture without guidance, at the size of training.
+def count_step(network: Any, size: tuple[int, int] | None = None) -> int:
+    """Count the floating-point operations of one step for one picture without guidance.
 
-    `network` is on the meta device. A step of CLIP is one text, of an autoencoder the decoding of one picture.
+    `network` is on the meta device. A step of CLIP is one text, of an autoencoder the decoding of one picture. `size`
+    is the (height, width) of what it reads, None that of training.
     """
     family = family_of(network.config)
     with torch.device("meta"):
-        return count_flops(lambda: getattr(network, family.method)(**family.example_inputs(network.config)))
+        return count_flops(lambda: getattr(network, family.method)(**family.example_inputs(network.config, size=size)))
 
 
 def _clip_sizes(config: ClipConfig) -> list[Size]:

@@ -10,6 +10,7 @@ from unclip.errors import InputError, did_you_mean
 from unclip.files import expand_home
 from unclip.interop import unclip_obstacles
 from unclip.model.families import ENCODERS, build_on_meta, count_step
+from unclip.model.family import LATENT_SIZE
 from unclip.model.folder import Defaults, is_native, shipped_models
 from unclip.model.opening import looks_like_repository, open_sources
 from unclip.model.presets import model_preset, model_presets
@@ -93,12 +94,15 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
 def _describe(configs: Mapping[str, Config], files: Mapping[str, tuple[int, str]], **fields: Any) -> ModelInfo:
     """Describe networks by their configurations; `files` has the bytes and the storage of each that has a file."""
     networks, device = {stage: build_on_meta(config) for stage, config in configs.items()}, resolve_device()
+    # An autoencoder has no size of its own: it decodes what the decoder draws.
+    latents = networks["decoder"].config.image_size if "decoder" in networks else LATENT_SIZE
+    sizes = {"autoencoder": (latents, latents)}
     stages = [
         StageInfo(
             name=stage,
             number_format=str(encoder_dtype(device) if stage in ENCODERS else inference_dtype(device))[len("torch.") :],
             num_parameters=count_parameters(network),
-            flops_per_step=count_step(network),
+            flops_per_step=count_step(network, sizes.get(stage)),
             memory=count_bytes(network),
             num_bytes=files[stage][0] if stage in files else None,
             storage=files[stage][1] if stage in files else None,
