@@ -12,14 +12,14 @@ from torch import nn
 from unclip.clip import Clip, TextImageEncoder, Tokenizer, clip_preset
 from unclip.model import StageSettings
 from unclip.models import (
-    Autoencoder,
+    ConvAutoencoder,
+    ConvAutoencoderConfig,
     Decoder,
     DecoderConfig,
     Prior,
     PriorConfig,
     Upsampler,
     UpsamplerConfig,
-    autoencoder_preset,
 )
 from unclip.pipelines import DecoderStage, PriorStage, UnClip, UpsamplerStage
 from unclip.runtime import forked_random_state
@@ -55,6 +55,7 @@ DECODER = DecoderConfig(
 UPSAMPLER = UpsamplerConfig(
     image_size=32, low_res_size=16, base_channels=32, channel_mult=(1,), num_res_blocks=1, noise_conditioning=True
 )
+AUTOENCODER = ConvAutoencoderConfig(latent_channels=4, widths=(32,), decoder_blocks=1, patch_size=2)
 ZERO_STD = 0.1
 
 N = TypeVar("N", bound=nn.Module)
@@ -81,12 +82,12 @@ def tiny_pipeline(*, seed: int = 0, channels: int = 3, latents: bool = False) ->
     With `latents` the decoder draws them, 8 x 8 of 4 channels, and an autoencoder makes pictures of them.
     """
     tokenizer, enlarging, drawing = tiny_tokenizer(), UPSAMPLER.replace(in_channels=channels), DECODER
-    autoencoder: Autoencoder | None = None
+    autoencoder: ConvAutoencoder | None = None
     if latents:
-        coding = autoencoder_preset("tiny").replace(in_channels=channels)
-        autoencoder = _random(lambda: Autoencoder(coding), seed + 4)
+        coding = AUTOENCODER.replace(in_channels=channels)
+        autoencoder = _random(lambda: ConvAutoencoder(coding), seed + 4)
         drawing = drawing.replace(image_size=DECODER.image_size // coding.downsampling)
-    drawing = drawing.replace(in_channels=4 if latents else channels)
+    drawing = drawing.replace(in_channels=AUTOENCODER.latent_channels if latents else channels)
     upsampler = UpsamplerStage(_random(lambda: Upsampler(enlarging), seed + 3), _settings(2, sampler="ddim"))
     prior = PriorStage(_random(lambda: Prior(PRIOR), seed + 1), _settings(3, guidance_scale=2.0))
     decoder_network = _random(lambda: Decoder(drawing), seed + 2)
