@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from autoencoder import rebuild
 from colours import main_colours
 from lists import is_caption, read_compositions, read_phrases, words_of
 from PIL import Image
-from subject import CHUNK, Subject, beside, compare
+from subject import Subject, beside, compare
 from torch import Tensor
 
-from unclip.data import load_shards, open_pictures
+from unclip.data import load_shards
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize
-from unclip.metrics import frechet_distance, manifold_metrics, psnr
+from unclip.metrics import frechet_distance, manifold_metrics
 
 SEED = 0
 NUM_SEEDS = 8
@@ -120,7 +121,7 @@ def stages(subject: Subject, count: int) -> dict[str, Any]:
     infos = [subject.test.info[row] for row in rows]
     judge = subject.judge
     real = judge.features(torch.from_numpy(subject.test.images[rows]))
-    result = {"from_text": compare(judge, judge.features(from_text), real, infos)}
+    result: dict[str, Any] = {"from_text": compare(judge, judge.features(from_text), real, infos)}
     large = load_shards(subject.shards / "test", 2 * subject.test.images.shape[1])
     pictures = [Image.fromarray(large.images[row]) for row in rows]
     varied = subject.vary(pictures, range(len(rows)), "image embeddings")
@@ -131,37 +132,19 @@ def stages(subject: Subject, count: int) -> dict[str, Any]:
         judge.ranks(judge.features(varied), [[i["concept"]] for i in infos]),
     )
     result["from_image_embedding"] = compare(judge, judge.features(varied), real, infos)
-    latents = autoencoder(subject, len(subject.test))
-    return result | ({"autoencoder": latents} if latents else {})
-
-
-def autoencoder(subject: Subject, count: int) -> dict[str, Any]:
-    """Encode and decode test pictures: PSNR, and how often the judge names the same concept; {} without latents."""
     stage = subject.pipe.decoder.stage
     if stage.autoencoder is None:
-        return {}
-    channels = stage.autoencoder.config.in_channels
-    pictures = open_pictures(subject.shards / "test", [stage.image_size], channels=channels)
-    rows = np.random.default_rng(SEED).permutation(len(pictures))[:count]
-    values, of_coverage, agrees = [], [], []
-    with torch.no_grad(), subject.pipe.resident(stage):
-        for part in np.array_split(rows, -(-len(rows) // CHUNK)):
-            images = from_uint8(np.stack([pictures.item(int(row)).pixels[stage.image_size] for row in part]))
-            dtype = next(stage.autoencoder.parameters()).dtype
-            rebuilt = stage.finish(stage.encode(images.to(dtype))).float()
-            values.append(psnr(rebuilt[:, :3], images[:, :3]))
-            if channels > 3:
-                of_coverage.append(psnr(rebuilt[:, 3:], images[:, 3:]))
-            names = [subject.judge.logits(subject.judge.features(each)).argmax(dim=1) for each in (rebuilt, images)]
-            agrees.append(names[0] == names[1])
-    decibels = torch.cat(values)
-    return {
-        "psnr": round(float(decibels.mean()), 2),
-        "psnr_5_percent": round(float(decibels.quantile(0.05)), 2),
-        **({"psnr_coverage": round(float(torch.cat(of_coverage).mean()), 2)} if of_coverage else {}),
-        "agreement": round(torch.cat(agrees).float().mean().item(), 4),
-        "count": len(decibels),
-    }
+        return result
+    dtype, channels = next(stage.autoencoder.parameters()).dtype, stage.autoencoder.config.in_channels
+    with subject.pipe.resident(stage):
+        result["autoencoder"] = rebuild(
+            judge,
+            lambda images: stage.finish(stage.encode(images.to(dtype))),
+            subject.shards / "test",
+            stage.image_size,
+            channels,
+        )
+    return result
 
 
 def distribution(subject: Subject, count: int) -> dict[str, Any]:

@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from unclip.checkpoint import save_tensors
+from unclip.checkpoint import save_module, save_tensors
 from unclip.data import EmojiItem, ImageTextSet, emoji_items, load_shards, write_shards
 from unclip.errors import CheckpointError, InputError
 from unclip.images import from_uint8
+from unclip.models import ConvAutoencoder, ConvAutoencoderConfig
 
 ROOT = Path(__file__).parents[2]
 JUDGE = ROOT / "benchmarks/emoji_judge"
 sys.path += [str(JUDGE), str(JUDGE.parent)]
 
 from augment import augment, move, recolour  # noqa: E402
+from autoencoder import rebuild  # noqa: E402
 from colours import COLOURS, colour_shares, main_colours  # noqa: E402
 from lists import (  # noqa: E402
     PER_GROUP,
@@ -186,9 +188,9 @@ def test_the_network_is_small() -> None:
     assert sum(weight.numel() for weight in JudgeNetwork(config).parameters()) < 1_450_000
 
 
-def run_judge(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def run_judge(*words: str | Path, script: str = "judge.py") -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(JUDGE / "judge.py"), *map(str, words)]
+    command = [sys.executable, str(JUDGE / script), *map(str, words)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -239,3 +241,22 @@ def test_a_judge_goes_on_from_another(weights: Path, pictures: ImageTextSet) -> 
     torch.testing.assert_close(other.features(pixels), start.features(pixels))
     logits = other.logits(other.features(pixels))[:, 1:].flip(1)
     torch.testing.assert_close(logits, start.logits(start.features(pixels)))
+
+
+def test_an_autoencoder_is_measured_alone(shards: Path, weights: Path, tmp_path: Path) -> None:
+    config = ConvAutoencoderConfig(in_channels=4, latent_channels=8, widths=(32, 32))
+    save_module(tmp_path / "autoencoder.safetensors", ConvAutoencoder(config), config, "autoencoder")
+    words = [str(tmp_path), "--shards", str(shards), "--judge", str(weights), "--image-size", "64"]
+    run = run_judge(*words, script="autoencoder.py")
+    assert run.returncode == 0, run.stderr
+    untrained = json.loads(run.stdout)
+    assert untrained["num_pictures"] == 7
+    assert 0.0 < untrained["psnr"] < 20.0
+    exact = rebuild(Judge.load(weights), lambda images: images, shards / "test", 64, 3)
+    assert exact["agreement"] == 1.0
+    noisy = rebuild(
+        Judge.load(weights), lambda images: images - 0.2 * torch.where(images > 0, 1, -1), shards / "test", 64, 4
+    )
+    assert noisy["psnr"] == noisy["psnr_coverage"] == pytest.approx(20.0, abs=0.01)  # a tenth of the range everywhere
+    missing = run_judge(str(shards), *words[1:], script="autoencoder.py")
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
