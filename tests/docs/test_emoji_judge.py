@@ -252,7 +252,8 @@ def test_an_autoencoder_is_measured_alone(shards: Path, weights: Path, tmp_path:
     untrained = json.loads(run.stdout)
     assert untrained["num_pictures"] == 7
     assert 0.0 < untrained["psnr"] < 20.0
-    exact = rebuild(Judge.load(weights), lambda images: images, shards / "test", 64, 3)
+    judge = Judge.load(weights)
+    exact = rebuild(judge, lambda images: images, shards / "test", 64, 3)
     assert exact["agreement"] == 1.0
     noisy = rebuild(
         Judge.load(weights), lambda images: images - 0.2 * torch.where(images > 0, 1, -1), shards / "test", 64, 4
