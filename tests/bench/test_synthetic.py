@@ -43,10 +43,10 @@ def test_a_batch_that_lies_ready_is_the_samples_first() -> None:
     torch.testing.assert_close(first["noise"], ready.samples(feed.request(0))["noise"])
 
 
-def test_balance_and_positives_read_nothing() -> None:
+def test_balance_positives_and_classes_read_nothing() -> None:
     """Their fields are those of a data set, which need not be there."""
     config = train_config("tiny/clip", clip_preset("tiny")).replace(batch_size=4, precision="float32")
-    config = config.replace(
-        data=config.data.replace(balance=("concept",)), task=config.task.replace(positives=("concept",))
-    )
+    fields = ("concept",)
+    task = config.task.replace(positives=fields, classes=fields, teacher="nowhere", phrases="nothing")
+    config = config.replace(data=config.data.replace(balance=fields), task=task)
     assert synthetic_trainer(config, Cluster(0, 1, CPU)).step().images_seen == 4

@@ -38,6 +38,11 @@ def test_text_tower_of_vit_l_14_is_karlos() -> None:
         ({"patch_size": "32"}, "image_size=16 is not divisible by patch_size=32; use 32"),
         ({"vision_heads": "5"}, "vision_width=64 is not divisible by vision_heads=5; use 60 or 65"),
         ({"text_heads": "7"}, "text_width=64 is not divisible by text_heads=7; use 63 or 70"),
+        (
+            {"stem": "[8, 8, 8, 8]"},
+            r"stem=\[8, 8, 8, 8\] halves the grid 4 times, but patch_size=8; .* by 16",
+        ),
+        ({"stem": "[0]"}, r"stem=\[0\] .* use positive channels"),
         ({"vision_width": "0"}, "vision_width=0 and vision_heads=4 must be at least 1, or vision_layers 0"),
         ({"vision_heads": "0"}, "vision_width=64 and vision_heads=0 must be at least 1, or vision_layers 0"),
         ({"text_heads": "0"}, "text_heads: .*greater than or equal to 1"),

@@ -45,6 +45,38 @@ def test_shapes_and_dtypes(clip: Clip) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("stem", [(8,), (8, 12, 16)])
+def test_a_stem_makes_as_many_tokens_as_patches(stem: tuple[int, ...]) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        clip = Clip(CONFIG.replace(stem=stem)).eval()
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert clip.vision.patch_embedding(images).shape == (2, CONFIG.vision_width, 2, 2)
+    embeddings = clip.encode_pixels(images)
+    torch.testing.assert_close(clip.encode_pixels(images, torch.float64), embeddings, atol=1e-5, rtol=1e-4)
+    moved = images.clone()
+    moved[:, :, 13:, 13:] *= -1
+    assert (clip.encode_pixels(moved) - embeddings).abs().max() > 1e-3
+
+
+def test_a_stem_begins_without_its_blocks() -> None:
+    clip = Clip(CONFIG.replace(stem=(8,)))
+    block = clip.vision.patch_embedding.blocks[0]
+    x = torch.randn(1, 8, 4, 4)
+    torch.testing.assert_close(block(x), x)
+    block(x).square().sum().backward()
+    assert block.conv_2.weight.grad.abs().max() > 0
+
+
+def test_several_texts_are_embedded_with_one_image(clip: Clip) -> None:
+    images, ids, others = torch.zeros(2, 3, 16, 16), tokens(3, 4), tokens(1, 2)[:, :5]
+    image, text, other = clip(images, ids, others)
+    torch.testing.assert_close(image, clip.encode_pixels(images))
+    torch.testing.assert_close(text, clip.encode_tokens(ids).embedding)
+    torch.testing.assert_close(other, clip.encode_tokens(others).embedding)
+
+
+@torch.no_grad()
 def test_padding_does_not_matter(clip: Clip) -> None:
     ids = tokens(2, 4)
     whole, cut = clip.encode_tokens(ids), clip.encode_tokens(ids[:, :6])

@@ -68,7 +68,17 @@ OPTIMIZER = {
 }
 DIFFUSION = {"weighting": "p2"}
 TASKS: dict[str, dict[str, Any]] = {
-    "clip": {"max_shift": 0.2, "max_rotation": 3.0, "degrade_prob": 0.75, "positives": ["concept"]},
+    "clip": {
+        "max_shift": 0.2,
+        "max_rotation": 3.0,
+        "degrade_prob": 0.75,
+        "positives": ["concept"],
+        "classes": ["design"],
+        "class_weight": 0.5,
+        "class_texts": [],
+        "teacher": "other/teacher",
+        "phrases": "other/phrases.txt",
+    },
     "autoencoder": {
         "image_size": 64,
         "gradient_weight": 0.5,

@@ -15,7 +15,7 @@ from unclip.training import TrainConfig
 WORKER = Path(__file__).parents[1] / "helpers" / "training_worker.py"
 NUM_STEPS = 6
 BALANCED = "balanced emoji/clip"
-"""CLIP with balanced batches, in which pictures of a group are positives of each other."""
+"""CLIP with balanced batches, in which pictures of a group are positives of each other, and classes."""
 STAGES = (BALANCED, "emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
 VARIANTS = {
     "one": {},
@@ -61,7 +61,7 @@ def measured(recipe: Callable[[str], TrainConfig], stage: str) -> TrainConfig:
     config = recipe(stage.removeprefix("balanced "))
     options = {"dropout": 0.0} if "dropout" in type(config.task.model).model_fields else {}
     options |= {"num_drawn": 5} if config.task.kind == "decoder" else {}
-    options |= {"balance": ["group"], "positives": ["group"]} if stage == BALANCED else {}
+    options |= {"balance": ["group"], "positives": ["group"], "classes": ["group"]} if stage == BALANCED else {}
     return changed(config, validation_share=0.4, num_validation=5, **options)
 
 

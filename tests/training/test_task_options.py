@@ -29,7 +29,8 @@ Recipe = Callable[[str], TrainConfig]
 
 @pytest.fixture(scope="module")
 def clip(tiny_recipe: Recipe) -> TrainConfig:
-    return changed(tiny_recipe("emoji/clip"), max_shift=0.0, max_rotation=0.0, degrade_prob=0.0)
+    config = changed(tiny_recipe("emoji/clip"), max_shift=0.0, max_rotation=0.0, degrade_prob=0.0)
+    return changed(config, balance=[], positives=[], classes=[], class_texts=[])
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +302,7 @@ SHOWN = {
         "max_rotation": test_clip_sees_plain_pictures_unless_told_to_change_them,
         "degrade_prob": test_a_degraded_picture_keeps_its_mean_and_a_shifted_one_its_white_ground,
         "positives": test_positives_are_the_pictures_that_agree,
+        **dict.fromkeys(("classes", "class_weight", "class_texts", "teacher", "phrases"), "test_clip_classes.py"),
     },
     AutoencoderTaskConfig: {
         "image_size": test_image_size_is_the_side_of_what_an_autoencoder_learns,

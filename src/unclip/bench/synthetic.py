@@ -40,6 +40,8 @@ def synthetic_trainer(config: TrainConfig, cluster: Cluster) -> Trainer:
     """Make a trainer on noise that lies ready: pictures, embeddings and texts of full length, without a CLIP."""
     # Noise has no fields.
     config = config.replace(data=config.data.replace(balance=()))
+    if isinstance(config.task, ClipTaskConfig):
+        config = config.replace(task=config.task.replace(positives=(), classes=(), teacher=None, phrases=None))
     task = synthetic_task(config, cluster.device)
     task.samples = Ready(task.samples)
     return Trainer.open(config, cluster, task)

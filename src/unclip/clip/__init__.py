@@ -10,6 +10,7 @@ from unclip.clip.multilingual import (
     MultilingualTokenizer,
     multilingual_preset,
 )
+from unclip.clip.sentence import SentenceEncoder, sentence_folder
 from unclip.clip.tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MultilingualConfig",
     "MultilingualEncoder",
     "MultilingualTokenizer",
+    "SentenceEncoder",
     "TextFeatures",
     "TextImageEncoder",
     "TokenBatch",
@@ -28,4 +30,5 @@ __all__ = [
     "contrastive_loss",
     "multilingual_preset",
     "save_encoder",
+    "sentence_folder",
 ]

@@ -24,6 +24,9 @@ class ClipConfig(Config):
     """Blocks of the vision tower; 0 = there is none, and its sizes may be 0 too."""
     vision_heads: int = Field(ge=0)
     """Attention heads of the vision tower; must divide vision_width."""
+    stem: tuple[int, ...] = ()
+    """Channels of a convolutional stem in front of the vision tower's blocks: each entry is a residual block of 3 × 3
+    convolutions, after which the grid is halved. (): patches become tokens by one linear map, as in a ViT."""
     vision_ff_dim: int | None = Field(default=None, ge=1)
     """Hidden width of the vision tower's MLPs; None = 4 * vision_width."""
     text_width: int = Field(ge=1)
@@ -54,6 +57,11 @@ class ClipConfig(Config):
                 below = number // divisor * divisor
                 allowed = f"{below} or {below + divisor}" if below else f"{divisor}"
                 raise ValueError(f"{whole}={number} is not divisible by {part}={divisor}; use {allowed}.")
+        if self.stem and (self.patch_size % 2 ** len(self.stem) or min(self.stem) < 1):
+            raise ValueError(
+                f"stem={list(self.stem)} halves the grid {len(self.stem)} times, but patch_size={self.patch_size}; use "
+                f"positive channels, and a patch_size divisible by {2 ** len(self.stem)}."
+            )
         return self
 
     @property

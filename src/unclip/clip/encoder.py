@@ -129,5 +129,7 @@ def clip_hash(encoder: TextImageEncoder) -> str:
 
     Weights count as the float32 numbers that are in memory; other storages of a model (bfloat16, int8) differ.
     """
-    description = encoder.clip.config.model_dump_json() + encoder.tokenizer.to_json()
+    # Without a stem the description is that of versions which knew none.
+    config = encoder.clip.config.model_dump_json().replace('"stem":[],', "")
+    description = config + encoder.tokenizer.to_json()
     return state_hash(description, encoder.clip.state_dict())

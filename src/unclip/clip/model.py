@@ -1,6 +1,7 @@
 """CLIP's two towers (arXiv 2103.00020), over pixels in [-1, 1] and token ids, and its loss."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from unclip.clip.config import ClipConfig
 from unclip.errors import InputError
 from unclip.images import resize
-from unclip.nn import LayerNorm32, Linear, TransformerBlock
+from unclip.nn import ACTIVATIONS, Activation, Block, LayerNorm32, Linear, TransformerBlock
 from unclip.shapes import Embeddings, Hidden, Images, TokenIds, TokenMask
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -70,6 +71,52 @@ class Blocks(nn.ModuleList):
         return x
 
 
+class WidenedConv(nn.Conv2d):
+    """A convolution whose weights are widened to the type of its input."""
+
+    def forward(self, input: Images) -> Float[Tensor, "batch _ _ _"]:
+        """Convolve (batch, channels, height, width)."""
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.conv2d(input, self.weight.to(input.dtype), bias, self.stride, self.padding)
+
+
+class StemBlock(Block):
+    """x + conv(activation(conv(x))), two 3 × 3 convolutions without norms; starts as the identity."""
+
+    def __init__(self, channels: int, activation: Activation) -> None:
+        super().__init__()
+        self.conv_1 = WidenedConv(channels, channels, 3, padding=1)
+        self.conv_2 = WidenedConv(channels, channels, 3, padding=1)
+        for parameter in self.conv_2.parameters():
+            nn.init.zeros_(parameter)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Images) -> Images:
+        """Transform (batch, channels, height, width)."""
+        return x + self.conv_2(self.activation(self.conv_1(x)))
+
+
+# Early convolutions, arXiv 2106.14881: small sets of pictures are learned in far fewer steps than from bare patches.
+class ConvStem(nn.Module):
+    """Pictures to one vector a patch: pixels are folded into channels, then each level halves the grid."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        fold = config.patch_size // 2 ** len(config.stem)
+        self.fold = nn.PixelUnshuffle(fold)
+        self.first = WidenedConv(3 * fold**2, config.stem[0], 3, padding=1)
+        self.blocks = nn.ModuleList(StemBlock(channels, config.activation) for channels in config.stem)
+        widths = [*config.stem, config.vision_width]
+        self.halve = nn.ModuleList(WidenedConv(before, after, 2, stride=2) for before, after in pairwise(widths))
+
+    def forward(self, pixels: Images) -> Float[Tensor, "batch _ _ _"]:
+        """Return (batch, vision_width, rows, columns)."""
+        x = self.first(self.fold(pixels).contiguous(memory_format=torch.channels_last))
+        for block, halve in zip(self.blocks, self.halve, strict=True):
+            x = halve(block(x))
+        return x
+
+
 class VisionTower(nn.Module):
     """A ViT whose class token becomes the image embedding."""
 
@@ -77,7 +124,11 @@ class VisionTower(nn.Module):
         super().__init__()
         width, depth = config.vision_width, config.vision_layers
         num_patches = (config.image_size // config.patch_size) ** 2
-        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
+        self.patch_embedding = (
+            ConvStem(config)
+            if config.stem
+            else WidenedConv(3, width, config.patch_size, stride=config.patch_size, bias=False)
+        )
         self.class_embedding = normal_parameter(width, std=width**-0.5)
         self.position_embedding = normal_parameter(num_patches + 1, width, std=width**-0.5)
         self.pre_norm = LayerNorm32(width)
@@ -92,8 +143,7 @@ class VisionTower(nn.Module):
 
     def forward(self, pixels: Images) -> Embeddings:
         """Encode pictures that already have the tower's size and statistics."""
-        patches = F.conv2d(pixels, self.patch_embedding.weight.to(pixels.dtype), stride=self.patch_embedding.stride)
-        patches = patches.flatten(2).transpose(1, 2)  # (B, L - 1, W)
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, L - 1, W)
         first = self.class_embedding.expand(len(patches), 1, -1)
         x = self.pre_norm(torch.cat([first, patches], dim=1) + self.position_embedding)  # (B, L, W)
         return self.projection(self.final_norm(self.blocks(x)[:, 0]))
@@ -136,9 +186,9 @@ class Clip(nn.Module):
         self.text = TextTower(config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def forward(self, images: Images, ids: TokenIds) -> tuple[Embeddings, TextFeatures]:
-        """Call `encode_pixels` and `encode_tokens`: both towers at once, for training."""
-        return self.encode_pixels(images), self.encode_tokens(ids)
+    def forward(self, images: Images, *ids: Int64[Tensor, "batch _"]) -> tuple[Embeddings, ...]:
+        """Embed images, and each batch of texts: both towers at once, for training."""
+        return self.encode_pixels(images), *(self.encode_tokens(texts).embedding for texts in ids)
 
     def encode_pixels(self, images: Images, dtype: torch.dtype | None = None) -> Embeddings:
         """Encode pixels in [-1, 1] of any size and shape, resized to a square: float32 (batch, embedding_dim).
@@ -147,7 +197,7 @@ class Clip(nn.Module):
         """
         vision = self.need_vision()
         pixels = normalize_pixels(resize(images, self.config.image_size))
-        return vision(pixels.to(dtype or vision.patch_embedding.weight.dtype)).float()
+        return vision(pixels.to(dtype or vision.class_embedding.dtype)).float()
 
     def need_vision(self) -> VisionTower:
         """Return the vision tower; raises InputError if there is none."""

@@ -42,7 +42,7 @@ from unclip.data.prepare import PictureFormat, PrepareConfig, Prepared, fit_pict
 from unclip.data.shard_set import ShardSet
 from unclip.data.sources.base import Broken, Sample, Source
 from unclip.data.sources.open import CAPTION_KINDS, open_source
-from unclip.data.store import cache_folder
+from unclip.data.store import cache_beside, cache_folder
 
 __all__ = [
     "CAPTION_KINDS",
@@ -73,6 +73,7 @@ __all__ = [
     "Stats",
     "TextRow",
     "TextRows",
+    "cache_beside",
     "cache_folder",
     "check",
     "decode_picture",

@@ -118,6 +118,14 @@ def open_store(location: str | Path) -> ShardStore:
     return ShardStore(location=text.rstrip("/") if is_url(text) else text, names=names)
 
 
+def cache_beside(location: str | Path) -> Path:
+    """Return the existing folder for files made from the shards at `location`: theirs, or one in the cache."""
+    folder = open_store(location).folder
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def is_url(location: str) -> bool:
     """Return whether this is a URL (`s3://bucket/folder`, `https://host/folder`); a `file://` counts as a path."""
     return "://" in location and not location.startswith("file://")

@@ -55,6 +55,8 @@ def unclip_obstacles(configs: Mapping[str, Config]) -> list[str]:
     clip = configs.get("clip")
     if isinstance(clip, ClipConfig) and "prior" not in configs and not clip.vision_layers:
         obstacles.append("there is no prior, and CLIP has no vision tower for image variations")
+    if isinstance(clip, ClipConfig) and clip.stem:
+        obstacles.append("CLIP has a convolutional stem, which has no equal in it")
     names = sorted(stage for stage in configs if stage.startswith("upsampler_"))
     if not 1 <= len(names) <= 2 or (len(names) == 2 and names[1] != f"{names[0]}_last"):
         obstacles.append(f"there is one upsampler in it, {' and '.join(names) or 'none'} here")

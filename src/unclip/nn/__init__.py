@@ -7,9 +7,10 @@ from unclip.nn.init import zeroed
 from unclip.nn.linear import Linear, exact_type
 from unclip.nn.norms import GroupNorm32, LayerNorm32, Norm, PixelNorm32, make_norm
 from unclip.nn.resblock import Resample, ResBlock, TimeConditioning, resample
-from unclip.nn.transformer import Activation, KeysValues, TransformerBlock
+from unclip.nn.transformer import ACTIVATIONS, Activation, KeysValues, TransformerBlock
 
 __all__ = [
+    "ACTIVATIONS",
     "Activation",
     "Block",
     "Context",

@@ -24,7 +24,7 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
 
 
 class TransformerBlock(Block):
@@ -49,7 +49,7 @@ class TransformerBlock(Block):
         ff_dim = ff_dim or 4 * width
         self.head_dim = width // num_heads
         self.causal = causal
-        self.activation = _ACTIVATIONS[activation]
+        self.activation = ACTIVATIONS[activation]
         self.norm_1 = LayerNorm32(width)
         self.qkv = _linear(width, 3 * width)
         self.out = _linear(width, width, scale=(2 * depth) ** -0.5)

@@ -77,7 +77,9 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
     """Return the task with a tiny network; all pictures are of 32 px, and CLIP is the toy one."""
     match task:
         case ClipTaskConfig(model=model):
-            return task.replace(model=CLIP.replace(activation=model.activation, resize=model.resize))
+            # The teacher is a package of 83 MB.
+            clip = CLIP.replace(activation=model.activation, resize=model.resize, stem=(8,) if model.stem else ())
+            return task.replace(model=clip, teacher=None, phrases=None)
         case AutoencoderTaskConfig(model=model):
             small = AUTOENCODER.replace(regularizer=model.regularizer, codebook_size=model.codebook_size)
             return task.replace(model=small, image_size=SIDE)

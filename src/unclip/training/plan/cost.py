@@ -149,7 +149,7 @@ def _forward_pass(task: TaskConfig, batch: int) -> tuple[nn.Module, Callable[[],
     inputs = family_of(task.model).example_inputs(task.model, batch, size)
     if isinstance(task, ClipTaskConfig):
         pixels = torch.empty(batch, 3, task.model.image_size, task.model.image_size, device="meta")
-        return network, partial(network, pixels, inputs["ids"])
+        return network, partial(network, pixels, *[inputs["ids"]] * (1 if task.teacher is None else 2))
     return network, partial(network, **inputs)
 
 

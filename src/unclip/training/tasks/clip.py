@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from unclip.checkpoint import LazyTensor
 from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
-from unclip.data import PictureSet, read_groups
+from unclip.clip.model import MAX_LOGIT_SCALE, normal_parameter
+from unclip.data import PictureSet, cache_beside, read_groups
 from unclip.images import from_uint8, resize
 from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
 from unclip.training.distributed import unwrap
 from unclip.training.task import Batch, Gather, Request, Task, TaskLoss
+from unclip.training.tasks.phrases import Classes, Phrases
 from unclip.training.tasks.samples import (
     TextReader,
     Tokens,
@@ -33,47 +35,78 @@ VOCABULARY_SAMPLES = 200_000
 
 
 class ClipTask(Task):
-    """Learns both towers; the vocabulary is learned from the captions first."""
+    """Learns both towers; the vocabulary is learned from the captions, and the phrases, first."""
 
-    def __init__(self, task: ClipTaskConfig, seed: int, samples: "ClipSamples", tokenizer: Tokenizer | None) -> None:
+    def __init__(
+        self,
+        task: ClipTaskConfig,
+        seed: int,
+        samples: "ClipSamples",
+        tokenizer: Tokenizer | None,
+        num_classes: int = 0,
+    ) -> None:
         """Take the `tokenizer` that made the ids of `samples`; it is exported with the network."""
         self.task, self.seed, self.samples, self.tokenizer = task, seed, samples, tokenizer
+        self.num_classes = num_classes
 
     @classmethod
     def open(cls, config: TrainConfig, task: ClipTaskConfig) -> "ClipTask":
         """Open the task on the data that `config` names."""
         pictures = load_pictures(config.data, task.model.image_size)
         notes = caption_notes(pictures, config.data.folder)
-        count = min(len(pictures), VOCABULARY_SAMPLES)
-        texts = [caption for index in range(count) for caption in pictures.captions(index)]
-        tokenizer = Tokenizer.train(texts, task.model.vocab_size)
-        groups = None
+        groups, classes, phrases = None, None, None
         if task.positives:
             groups = torch.from_numpy(read_groups(config.data.folder, task.positives, pictures.keys, "task.positives"))
-        samples = ClipSamples(pictures, Tokens(tokenizer, task.model.context_length), task, groups)
-        opened = cls(task, config.seed, samples, tokenizer)
+        if task.classes:
+            values = read_groups(config.data.folder, task.classes, pictures.keys, "task.classes")
+            classes = Classes.read(config.data, task, pictures, values)
+            phrases = Phrases.open(task, classes, cache_beside(config.data.folder)) if task.teacher else None
+        count = min(len(pictures), VOCABULARY_SAMPLES)
+        texts = [caption for index in range(count) for caption in pictures.captions(index)]
+        tokenizer = Tokenizer.train([*texts, *(phrases.texts if phrases else ())], task.model.vocab_size)
+        tokens = Tokens(tokenizer, task.model.context_length)
+        samples = ClipSamples(pictures, tokens, task, groups, None if classes is None else classes.of_sample, phrases)
+        opened = cls(task, config.seed, samples, tokenizer, 0 if classes is None else len(classes.names))
         opened.notes = notes
         return opened
 
-    def build(self) -> Clip:
+    def build(self) -> nn.Module:
         with forked_random_state(self.seed):
-            return Clip(self.task.model)
+            clip = Clip(self.task.model)
+            return ClassifyingClip(clip, self.num_classes) if self.num_classes else clip
 
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        longest = int(batch["text_length"].max())
-        image, text = network(batch["images"], batch["text_ids"][:, :longest])
-        others = {name: batch[name] for name in (GROUP, *PREPARED) if name in batch.tensors}
-        return {"image": image, "text": text.embedding, **others}
+        names = [name for name in ("text", PHRASE) if f"{name}_ids" in batch.tensors]
+        ids = [batch[f"{name}_ids"][:, : int(batch[f"{name}_length"].max())] for name in names]
+        names = ["image", *names]
+        outputs = [*names, *(f"{name}_logits" for name in names if self.num_classes)]
+        rows = dict(zip(outputs, network(batch["images"], *ids), strict=True))
+        return {**rows, **{name: batch[name] for name in CARRIED if name in batch.tensors}}
 
     def loss(self, network: nn.Module, rows: Mapping[str, Tensor], gather: Gather) -> TaskLoss:
         """Compare every picture with the texts of all processes and parts."""
-        scale = unwrap(network).get_parameter("logit_scale")
+        scale = self._scale(network)
         if "image_gradient" not in rows:
-            return _contrast(rows, scale, gather)
+            contrast = _contrast(rows, scale, gather)
+        else:
+            contrast = self._prepared(rows, scale)
+        if not self.num_classes:
+            return contrast
+        weight, metrics = self.task.class_weight, dict(contrast.metrics)
+        total = contrast.loss
+        for name, loss in _class_losses(rows).items():
+            total, metrics[f"{name}_class_loss"] = total + weight * loss, loss.item()
+        return TaskLoss(total, metrics)
+
+    @staticmethod
+    def _prepared(rows: Mapping[str, Tensor], scale: Tensor) -> TaskLoss:
         # The value is that of the whole batch; the gradient is the one that `prepare` found.
         carried = sum((rows[name] * rows[f"{name}_gradient"]).sum() for name in ("image", "text"))
         carried = carried + scale * rows["scale_gradient"][0]
         return TaskLoss(rows["whole_loss"][0] + carried - carried.detach(), {"top1": float(rows["top1"][0])})
+
+    def _scale(self, network: nn.Module) -> Tensor:
+        return unwrap(network).get_parameter(f"{CLIP}logit_scale" if self.num_classes else "logit_scale")
 
     # GradCache (arXiv 2101.06983): the whole batch's loss, with the memory of one part.
     def prepare(self, network: nn.Module, parts: list[Batch], gather: Gather) -> list[Batch]:
@@ -89,7 +122,7 @@ class ClipTask(Task):
         torch.clear_autocast_cache()  # weights that were cast here have no gradient
         whole_rows = {name: torch.cat([rows[name] for rows in towers]) for name in towers[0]}
         image, text = (whole_rows[name].requires_grad_() for name in ("image", "text"))
-        scale = unwrap(network).get_parameter("logit_scale").detach().requires_grad_()
+        scale = self._scale(network).detach().requires_grad_()
         loss, metrics = _contrast(whole_rows, scale, gather)
         gradients = torch.autograd.grad(loss, (image, text, scale))
         whole = {"scale_gradient": gradients[2], "whole_loss": loss.detach(), "top1": torch.tensor(metrics["top1"])}
@@ -105,13 +138,22 @@ class ClipTask(Task):
 
     def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         assert self.tokenizer is not None, "a network without its tokenizer is of no use"
-        save_encoder(folder, {name: tensor.read() for name, tensor in state.items()}, self.task.model, self.tokenizer)
+        clip = [name for name in state if name.startswith(CLIP)] if self.num_classes else list(state)
+        tensors = {name.removeprefix(CLIP): state[name].read() for name in clip}
+        save_encoder(folder, tensors, self.task.model, self.tokenizer)
 
 
 GROUP = "group"
 """The tensor of a batch with the group of each sample, where `positives` are set."""
+CLASS, PHRASE = "class", "phrase"
+"""The tensor with the class of each sample, where `classes` are set, and the first word of those of its phrase."""
+CLIP = "clip."
+"""Beginning of the names of CLIP's parameters in a `ClassifyingClip`."""
+INITIAL_CLASS_SCALE = 20.0
 PREPARED = ("image_gradient", "text_gradient", "scale_gradient", "whole_loss", "top1")
 """Tensors that `ClipTask.prepare` adds to a part."""
+CARRIED = (GROUP, CLASS, f"{PHRASE}_classes", f"{PHRASE}_probs", *PREPARED)
+"""Tensors that the loss reads as the batch has them."""
 
 
 def _contrast(rows: Mapping[str, Tensor], scale: Tensor, gather: Gather) -> TaskLoss:
@@ -125,6 +167,35 @@ def _contrast(rows: Mapping[str, Tensor], scale: Tensor, gather: Gather) -> Task
     return TaskLoss(contrastive_loss(image, text, scale, groups), {"top1": hits.float().mean().item()})
 
 
+class ClassifyingClip(nn.Module):
+    """A CLIP with a prototype of each class, near which are the embeddings of its pictures and texts; for training."""
+
+    def __init__(self, clip: Clip, num_classes: int) -> None:
+        super().__init__()
+        width = clip.config.embedding_dim
+        self.clip = clip
+        self.prototypes = normal_parameter(num_classes, width, std=width**-0.5)
+        self.class_scale = nn.Parameter(torch.tensor(math.log(INITIAL_CLASS_SCALE)))
+
+    def forward(self, images: Tensor, *ids: Tensor) -> tuple[Tensor, ...]:
+        """Return the embeddings of images and texts, then for each the logits of the classes, float32."""
+        embeddings = self.clip(images, *ids)
+        with torch.autocast(images.device.type, enabled=False):
+            scale = self.class_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+            prototypes = scale * F.normalize(self.prototypes, dim=-1)
+            logits = [F.normalize(one.float(), dim=-1) @ prototypes.T for one in embeddings]  # (N, classes)
+        return *embeddings, *logits
+
+
+def _class_losses(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the cross-entropy of pictures and captions with their classes, of phrases with the teacher's."""
+    losses = {name: F.cross_entropy(rows[f"{name}_logits"], rows[CLASS]) for name in ("image", "text")}
+    if PHRASE in rows:
+        logs = rows[f"{PHRASE}_logits"].log_softmax(dim=1).gather(1, rows[f"{PHRASE}_classes"].long())
+        losses[PHRASE] = -(rows[f"{PHRASE}_probs"] * logs).sum(dim=1).mean()
+    return losses
+
+
 @dataclass(frozen=True, eq=False)
 class ClipSamples:
     """Augmented pictures, each with one of its captions."""
@@ -134,6 +205,10 @@ class ClipSamples:
     task: ClipTaskConfig
     groups: Int64[Tensor, " samples"] | None = None
     """The group of each sample, whose members are positives of each other; None: each sample is alone."""
+    classes: Int64[Tensor, " samples"] | None = None
+    """The class of each sample."""
+    phrases: Phrases | None = None
+    """Texts without pictures, one of which goes with each sample."""
 
     def __call__(self, request: Request) -> Batch:
         items, indices, skipped = read_items(self.source, request.indices)
@@ -142,8 +217,16 @@ class ClipSamples:
         images = from_uint8(stack_pixels(items, self.task.model.image_size))
         images = augment(images, self.task.max_shift, self.task.max_rotation, request.uniform(4))
         images = shrink_and_restore(images, self.task.degrade_prob, request.uniform(2))
-        group = {} if self.groups is None else {GROUP: self.groups[torch.from_numpy(indices)]}
-        return Batch({"images": images, **tokens, **group}, skipped)
+        numbers = torch.from_numpy(indices)
+        others = {} if self.groups is None else {GROUP: self.groups[numbers]}
+        others |= {} if self.classes is None else {CLASS: self.classes[numbers]}
+        if self.phrases is not None:
+            chosen = self.phrases.rows(request.uniform())
+            texts = [self.phrases.texts[row] for row in chosen.tolist()]
+            ids = self.tokens(chosen.tolist(), [(text,) for text in texts], [0] * len(texts))
+            others |= {f"{PHRASE}_ids": ids["text_ids"], f"{PHRASE}_length": ids["text_length"]}
+            others |= {f"{PHRASE}_classes": self.phrases.classes[chosen], f"{PHRASE}_probs": self.phrases.probs[chosen]}
+        return Batch({"images": images, **tokens, **others}, skipped)
 
 
 def augment(images: Tensor, max_shift: float, max_rotation: float, draws: Tensor) -> Tensor:
