@@ -119,6 +119,14 @@ def coverage_of(picture: Image.Image) -> Image.Image:
     return Image.new("L", picture.size, 255)
 
 
+def white_and_coverage(picture: Image.Image) -> list[Image.Image]:
+    """Return a picture as RGB on white and its coverage (L): layers that may be scaled each alone.
+
+    Scaled together, Pillow would weigh the colours by alpha, and the white ground would be counted twice.
+    """
+    return [on_white(picture), coverage_of(picture)]
+
+
 def _of_array(pixels: np.ndarray) -> Image.Image:
     """Make a picture of an array; raises `InputError` if the meaning of its numbers is unclear."""
     shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape

@@ -14,8 +14,14 @@ from unclip.evaluate.suites import round_trip, upsampler_consistency
 from unclip.images import cover_all, from_pil
 from unclip.model import describe_model
 from unclip.model.families import build_on_meta, count_step
-from unclip.models import Autoencoder, autoencoder_preset
-from unclip.pipelines import UnClip
+from unclip.models import (
+    Autoencoder,
+    Decoder,
+    KandinskyDecoder,
+    autoencoder_preset,
+    kandinsky_decoder_preset,
+)
+from unclip.pipelines import DecoderStage, UnClip
 from unclip.testing import tiny_pipeline
 
 
@@ -106,6 +112,15 @@ def test_a_decoder_brings_its_autoencoder(latents: UnClip) -> None:
     (small,) = joined.text_to_image(PROMPT, seed=3, image_size=16)
     (expected,) = latents.text_to_image(PROMPT, seed=3, image_size=16)
     assert np.array_equal(np.asarray(small), np.asarray(expected))
+
+
+def test_latents_without_an_autoencoder_are_refused(pipe: UnClip) -> None:
+    network = Decoder(pipe.need_decoder.config.replace(in_channels=8)).eval().requires_grad_(False)
+    kandinsky = KandinskyDecoder(kandinsky_decoder_preset("tiny")).eval().requires_grad_(False)
+    for decoder in (network, kandinsky):
+        alone = replace(pipe, stages={"decoder": DecoderStage(decoder, pipe.need_decoder.defaults)}, encoders={})
+        with pytest.raises(InputError, match="'tiny' draws latents, and nothing in the model makes pictures of them"):
+            alone.unconditional()
 
 
 def test_suites_measure_decoders_of_latents(latents: UnClip) -> None:

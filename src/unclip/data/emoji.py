@@ -13,11 +13,12 @@ from typing import Any
 from PIL import Image
 
 from unclip.data.parallel import ordered_map
-from unclip.data.pictures import Pixels, check_channels, check_sizes, stack_layers, white_and_coverage
+from unclip.data.pictures import Pixels, check_channels, check_sizes, stack_layers
 from unclip.data.prepare import PictureFormat, whiten_clear
 from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
 from unclip.errors import DataError, InputError, did_you_mean, optional_module
 from unclip.files import atomic_folder
+from unclip.pictures import white_and_coverage
 from unclip.progress import Progress
 
 DESIGNS = ("noto", "twemoji", "fluent", "fluent-flat")

@@ -17,7 +17,7 @@ from unclip.data.texts import PackedTexts
 from unclip.errors import DataError, InputError
 from unclip.files import atomic_path, atomic_write
 from unclip.images import cut_square
-from unclip.pictures import on_white, read_picture
+from unclip.pictures import on_white, read_picture, white_and_coverage
 
 MAX_SKIPPED = 100
 CHANNELS = (3, 4)
@@ -192,15 +192,6 @@ def decode_alpha(content: bytes) -> Image.Image:
         return read_picture(content)
     except InputError as error:
         raise DataError(str(error).partition(";")[0].removeprefix("the picture is ")) from None
-
-
-def white_and_coverage(picture: Image.Image) -> list[Image.Image]:
-    """Return an RGB or RGBA picture as RGB on white and its coverage (L): layers that may be scaled each alone.
-
-    Scaled together, Pillow would weigh the colours by alpha, and the white ground would be counted twice.
-    """
-    coverage = picture.getchannel("A") if picture.mode == "RGBA" else Image.new("L", picture.size, 255)
-    return [on_white(picture), coverage]
 
 
 def stack_layers(layers: Sequence[Image.Image]) -> Pixels:

@@ -47,6 +47,12 @@ class DecoderStage(Stage):
         return self.config.in_channels if self.autoencoder is None else self.autoencoder.config.in_channels
 
     @property
+    def draws_pictures(self) -> bool:
+        """False for a decoder of latents that has no autoencoder."""
+        is_of_latents = self.family.draws_latents or self.config.in_channels not in (3, 4)
+        return self.autoencoder is not None or not is_of_latents
+
+    @property
     def downsampling(self) -> int:
         """Pixels of a picture along the side of one latent; 1 where the network denoises pixels."""
         return 1 if self.autoencoder is None else self.autoencoder.config.downsampling

@@ -216,11 +216,16 @@ def begin(
 
     `chain` is the one to the size that the options ask for unless a task has another. `defaults` are the task's own
     settings by stage, which take the place of the model's. Raises `InputError` before anything is drawn for invalid
-    options, for a job that `is_conditional` where the decoder reads no image embedding, and for a `negative_prompt`
-    that guidance of no stage leads away from.
+    options, for a decoder of latents without an autoencoder, for a job that `is_conditional` where the decoder reads no
+    image embedding, and for a `negative_prompt` that guidance of no stage leads away from.
     """
     check_options(options)
     chain = chain or chain_to(model, options.get("image_size"))
+    if uses_decoder and not model.need_decoder.draws_pictures:
+        raise InputError(
+            f"the decoder of {model.name!r} draws latents, and nothing in the model makes pictures of them; join it "
+            "with its autoencoder (unclip assemble --autoencoder, or unclip convert with both)."
+        )
     if uses_decoder and is_conditional and not model.need_decoder.config.embedding_dim:
         raise InputError(
             f"the decoder of {model.name!r} reads no image embedding, so it draws neither texts nor pictures; use "

@@ -11,7 +11,7 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.images import WHITE, Background, from_uint8, to_pil, to_uint8
-from unclip.pictures import MAX_PIXELS, Picture, coverage_of, on_white, open_pictures
+from unclip.pictures import MAX_PIXELS, Picture, open_pictures, white_and_coverage
 from unclip.pipelines.job import Chain, Job, begin
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, Option, task
@@ -49,7 +49,7 @@ def upscale(
     if options.get("image_size") is not None:
         raise InputError("upscale takes the longer side as size, not image_size.")
     stage, pictures = model.need_upsampler, open_pictures(images)
-    layers = [[on_white(picture), *([coverage_of(picture)] * (model.channels == 4))] for picture in pictures]
+    layers = [white_and_coverage(picture)[: model.channels - 2] for picture in pictures]
     (seed,) = image_seeds(options.get("seed"), 1)
     # A batch for each picture, all with the same seed.
     separate = {**options, "seed": seed, "batch_size": 1}
