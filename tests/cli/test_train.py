@@ -87,7 +87,7 @@ def test_each_run_ends_with_the_command_that_follows_until_there_is_a_model(
     assert "trained on 16 samples, 0 held out (data.validation_share=0)" in str(lines)
     assert done.out.splitlines()[-1] == 'next: unclip generate "..." --model runs/smoke/emoji/model'
     info = json.loads(unclip("info", "runs/smoke/emoji/model", "--json").out)
-    assert {stage["name"] for stage in info["stages"]} == {"clip", "prior", "decoder"}
+    assert {stage["name"] for stage in info["stages"]} == {"clip", "autoencoder", "prior", "decoder"}
     plan = unclip("plan", "emoji/prior", "--set", "task.clip=runs/smoke/emoji/clip", "--json")
     assert "task.model.embedding_dim=16" in plan.err
     wrong = ["--set", "task.clip=runs/smoke/emoji/clip", "--set", "task.model.embedding_dim=20"]

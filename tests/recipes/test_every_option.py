@@ -27,6 +27,7 @@ RUN = {
     "ema": "power",
     "ema_images": 1234.0,
     "ema_sigma_rel": [0.07],
+    "init": "other/run",
     "seed": 5,
     "precision": "float16",
     "strategy": "fsdp",

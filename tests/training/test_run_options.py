@@ -9,7 +9,8 @@ import torch
 
 from processes import finish, start
 from short_runs import ALONE, calls, changed, first_batch, fresh, loss, of_pixels, options, steps
-from unclip.errors import TrainingError
+from unclip.checkpoint import load_tensors
+from unclip.errors import CheckpointError, InputError, TrainingError
 from unclip.training import Feed, TrainConfig, Trainer, average_stage, make_task, train
 from unclip.training.averages import ema_decay, load_snapshots
 from unclip.training.memory import sharded_blocks
@@ -188,6 +189,27 @@ def test_num_validation_is_how_many_are_looked_at(prior: TrainConfig) -> None:
         assert sum(len(batch) for batch in feed.validation()) == count
 
 
+@pytest.mark.parametrize("name", ["emoji/clip", "emoji/autoencoder", "emoji/prior", "emoji/decoder"])
+def test_init_is_where_the_weights_come_from(
+    name: str, tiny_recipe: Callable[[str], TrainConfig], whole_run: Callable[[str], Path]
+) -> None:
+    folder, stage = whole_run(name), name.split("/")[1]
+    config = changed(tiny_recipe(name), init=folder, seed=7)
+    trainer = Trainer.open(config, ALONE)
+    written = load_tensors(folder / f"{stage}.safetensors").tensors
+    for network in (trainer.state.network, *trainer.state.averages.networks):
+        state = trainer.task.exported(network).state_dict()
+        assert state.keys() == written.keys()
+        assert all(torch.equal(state[key], written[key]) for key in written)
+
+
+def test_init_of_another_shape_is_refused(decoder: TrainConfig, whole_run: Callable[[str], Path]) -> None:
+    with pytest.raises(CheckpointError, match="does not fit Decoder"):
+        steps(changed(decoder, init=whole_run("emoji/decoder")))
+    with pytest.raises(InputError, match="holds no decoder"):
+        steps(changed(decoder, init=whole_run("emoji/clip")))
+
+
 SHOWN = {
     "name": test_name_stands_before_what_is_told,
     "batch_size": test_batch_size_is_the_images_of_a_step_and_num_images_their_sum,
@@ -196,6 +218,7 @@ SHOWN = {
     "ema": test_power_keeps_an_average_for_each_width_and_snapshots_to_make_others_of,
     "ema_images": test_ema_images_is_the_half_life,
     "ema_sigma_rel": test_power_keeps_an_average_for_each_width_and_snapshots_to_make_others_of,
+    "init": test_init_is_where_the_weights_come_from,
     "seed": test_seed_changes_weights_order_and_noise,
     "precision": test_precision_is_that_of_the_passes_and_float16_scales_the_loss,
     "strategy": HERE / "test_distributed.py",

@@ -109,15 +109,17 @@ def advice(config: "TrainConfig", out: Path, smoke: bool = False) -> str:
     """
     from unclip.recipes import RECIPES
 
-    stages = {stage: out.parent / stage for stage in ("clip", "prior", "decoder")}
-    trained = {stage: path for stage, path in stages.items() if (path / f"{stage}.safetensors").exists()}
-    trained |= {config.stage: out}
-    if config.clip is not None:
-        trained["clip"] = config.clip
-    missing = next((stage for stage in stages if stage not in trained), None)
     series = config.name.split("/")[0]
-    if missing is not None and f"{series}/{missing}" in RECIPES:
-        reads = f" --set task.clip={trained['clip']}" if missing != "clip" else ""
+    # Beside a decoder of pixels, an autoencoder is another model's.
+    names = ["clip", *(["autoencoder"] if f"{series}/autoencoder" in RECIPES else []), "prior", "decoder"]
+    trained = {name: out.parent / name for name in names if (out.parent / name / f"{name}.safetensors").exists()}
+    trained |= {config.stage: out}
+    frozen = {name: folder for name in ("clip", "autoencoder") if (folder := getattr(config.task, name, None))}
+    trained |= frozen
+    missing = next((name for name in names if name not in trained and f"{series}/{name}" in RECIPES), None)
+    if missing is not None:
+        needed = {"prior": ["clip"], "decoder": ["clip", "autoencoder"]}.get(missing, [])
+        reads = "".join(f" --set task.{part}={trained[part]}" for part in needed if part in trained)
         return f"next: unclip train {series}/{missing}{' --smoke' if smoke else ''}{reads}"
     upsamplers = {path.parent for path in out.parent.glob("upsampler_*/upsampler_*.safetensors")}
     if config.stage.startswith("upsampler"):

@@ -83,8 +83,8 @@ def assemble(
         stages = {"clip": clip, **stages}
     if autoencoder is not None:
         stages = {**stages, "autoencoder": autoencoder}
-    sources = [_open_part(stage, part) for stage, part in stages.items()]
-    sources += [_open_part("upsampler", part) for part in upsamplers]
+    sources = [open_part(stage, part) for stage, part in stages.items()]
+    sources += [open_part("upsampler", part) for part in upsamplers]
     if not sources:
         raise InputError("there is nothing to join; name runs, files or models for clip, prior, decoder or upsampler.")
     joined = join_sources(folder.absolute().name, sources, InputError)
@@ -96,8 +96,11 @@ def assemble(
     return Assembled(joined, origins, notes, folder, num_bytes)
 
 
-def _open_part(stage: str, part: str | Path) -> ModelSource:
-    """Open one stage of a run's folder, of a file or of a model; for "upsampler", all of them."""
+def open_part(stage: str, part: str | Path) -> ModelSource:
+    """Open one stage of a run's folder, of a file or of a model; for "upsampler", all of them.
+
+    Raises `InputError` for a part that lacks the stage.
+    """
     path, folder = Path(part).expanduser(), _folder(part)
     run = _run_settings(folder)
     # A folder without a `config.json` holds a stage alone; the one of a run has the run's settings there.

@@ -22,6 +22,7 @@ from unclip.pipelines import UnClip
 from unclip.progress import say
 from unclip.recipes import emoji, published
 from unclip.recipes.smoke import shrink
+from unclip.runtime import resolve_device
 from unclip.training import (
     ClipTaskConfig,
     DataConfig,
@@ -31,6 +32,7 @@ from unclip.training import (
     train,
 )
 from unclip.training.fit import stored_clip
+from unclip.training.precision import fastest_precision
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "emoji/clip": emoji.clip,
@@ -212,21 +214,25 @@ def train_series(
 ) -> Path | None:
     """Train every recipe of the series into `out/<stage>`, then join them to `out/model`, which is returned.
 
-    `minutes` is shared among the recipes. None is returned after SIGINT or SIGTERM: the same call resumes the stage
-    that was interrupted. After a whole round the same call begins another one, in which each recipe resumes, except
-    CLIP and the autoencoder, since other stages have been trained on what they make. Raises `InputError` for an unknown
-    series.
+    `minutes` is shared among the recipes, which all train in the precision that the device is fastest in. None is
+    returned after SIGINT or SIGTERM: the same call resumes the stage that was interrupted. After a whole round the same
+    call begins another one, in which each recipe resumes, except CLIP and the autoencoder, since other stages have been
+    trained on what they make. Raises `InputError` for an unknown series.
     """
     if name not in SERIES:
         raise InputError(f"there is no series {name!r}; {did_you_mean(name, SERIES)}")
     out, series = Path(out), SERIES[name]
+    # A run goes on in the precision that it began in.
+    runs = [out / recipe.split("/")[1] / "config.json" for recipe in series.shares]
+    begun = next((json.loads(run.read_text())["precision"] for run in runs if run.exists()), None)
+    precision = begun or fastest_precision(resolve_device(device))
     stages = []
     for recipe, share in series.shares.items():
         config = get_recipe(recipe, smoke)
         frozen = {part: out / part for part in ("clip", "autoencoder") if getattr(config.task, part, None) is not None}
         config = config.replace(task=config.task.replace(**frozen))
         data = config.data.replace(folder=str(out / Path(config.data.folder).name))
-        stages.append(TrainingStage(config=config.replace(data=data), share=share))
+        stages.append(TrainingStage(config=config.replace(data=data, precision=precision), share=share))
     with stop_on_signal() as stopped:
         if not train_stages(_round(stages, out), out, stopped, minutes=minutes, device=device):
             return None

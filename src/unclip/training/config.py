@@ -253,6 +253,8 @@ class TrainConfig(Settings):
     """Half-life of the classic average, in images; shorter in the beginning (a tenth of the images seen)."""
     ema_sigma_rel: tuple[PositiveFloat, ...] = (0.05, 0.1)
     """Relative widths of the power-function averages (EDM2, section 3); the first is exported."""
+    init: Folder | None = None
+    """Run, file or model whose stage's weights the run starts from (CLIP's with its vocabulary); None = random ones."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Precision = "bfloat16"
     """Autocast of the forward pass; weights and optimiser stay in float32."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unclip.checkpoint import Checkpoint, LazyTensor, load_tensors, load_weights, read_metadata, write_tensors
 from unclip.config import Config
 from unclip.errors import CheckpointError, InputError, TrainingError
+from unclip.model.assemble import open_part
 from unclip.training.averages import AverageRule, Averages, Profile, save_snapshot, snapshot_files, snapshot_images
 from unclip.training.config import TrainConfig
 from unclip.training.distributed import Cluster
@@ -76,9 +77,13 @@ class TrainState:
 
     @classmethod
     def build(cls, task: Task, config: TrainConfig, cluster: Cluster) -> "TrainState":
-        """Build the state before the first step; weights depend on the run's seed alone."""
+        """Build the state before the first step; weights depend on the run's seed alone, or are those of `init`.
+
+        Raises `CheckpointError` for weights of another shape.
+        """
         rule, strategy = AverageRule.of(config), config.strategy
-        network, *copies = cluster.build(task.build, strategy, task.methods, num_copies=len(rule))
+        make = task.build if config.init is None else partial(_start_from, config.init, config.stage, task)
+        network, *copies = cluster.build(make, strategy, task.methods, num_copies=len(rule))
         if config.activation_checkpointing:
             checkpoint_activations(network)
         if config.compile:
@@ -177,6 +182,16 @@ class TrainState:
             state = self.cluster.scatter_state(part(prefix), network.state_dict().get)
             load_weights(network, state, "the checkpoint")
         self.optimizer.restore(self.cluster.scatter_state(part("optimizer."), self.optimizer.owner))
+
+
+def _start_from(part: Path, stage: str, task: Task) -> nn.Module:
+    """Build the network of a task and give it the weights of the same stage in a run, a file or a model."""
+    network = task.build()
+    # A process that receives its weights from another builds without them.
+    if not next(network.parameters()).is_meta:
+        weights = open_part(stage, part).networks[stage]
+        load_weights(task.exported(network), {name: tensor.read() for name, tensor in weights.tensors.items()}, weights.source)
+    return network
 
 
 def _read_newest(folder: Path, config: TrainConfig, allow_changes: bool) -> tuple[Checkpoint | None, list[str]]:

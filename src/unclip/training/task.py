@@ -44,6 +44,10 @@ class Task(abc.ABC):
     def build(self) -> nn.Module:
         """Build the network on the CPU, or on the meta device; the same weights every time."""
 
+    def exported(self, network: nn.Module) -> nn.Module:
+        """Return the part of the network that is the stage; what else it has is of use in training alone."""
+        return network
+
     def split(self, batch: "Batch", num_rows: int) -> list["Batch"]:
         """Split a batch into parts of at most `num_rows` samples that go through the network one after the other."""
         return batch.split(num_rows)

@@ -15,6 +15,7 @@ from unclip.clip import Clip, Tokenizer, contrastive_loss, save_encoder
 from unclip.clip.model import MAX_LOGIT_SCALE, normal_parameter
 from unclip.data import PictureSet, cache_beside, read_groups
 from unclip.images import from_uint8, resize
+from unclip.model.assemble import open_part
 from unclip.runtime import forked_random_state
 from unclip.training.config import ClipTaskConfig, TrainConfig
 from unclip.training.distributed import unwrap
@@ -63,7 +64,10 @@ class ClipTask(Task):
             phrases = Phrases.open(task, classes, cache_beside(config.data.folder)) if task.teacher else None
         count = min(len(pictures), VOCABULARY_SAMPLES)
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
-        tokenizer = Tokenizer.train([*texts, *(phrases.texts if phrases else ())], task.model.vocab_size)
+        if config.init is None:
+            tokenizer = Tokenizer.train([*texts, *(phrases.texts if phrases else ())], task.model.vocab_size)
+        else:
+            tokenizer = _tokenizer(config.init)
         tokens = Tokens(tokenizer, task.model.context_length)
         samples = ClipSamples(pictures, tokens, task, groups, None if classes is None else classes.of_sample, phrases)
         opened = cls(task, config.seed, samples, tokenizer, 0 if classes is None else len(classes.names))
@@ -74,6 +78,9 @@ class ClipTask(Task):
         with forked_random_state(self.seed):
             clip = Clip(self.task.model)
             return ClassifyingClip(clip, self.num_classes) if self.num_classes else clip
+
+    def exported(self, network: nn.Module) -> nn.Module:
+        return network.get_submodule("clip") if self.num_classes else network
 
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         names = [name for name in ("text", PHRASE) if f"{name}_ids" in batch.tensors]
@@ -154,6 +161,12 @@ PREPARED = ("image_gradient", "text_gradient", "scale_gradient", "whole_loss", "
 """Tensors that `ClipTask.prepare` adds to a part."""
 CARRIED = (GROUP, CLASS, f"{PHRASE}_classes", f"{PHRASE}_probs", *PREPARED)
 """Tensors that the loss reads as the batch has them."""
+
+
+def _tokenizer(part: Path) -> Tokenizer:
+    tokenizer = open_part("clip", part).tokenizers["clip"]
+    assert isinstance(tokenizer, Tokenizer), tokenizer
+    return tokenizer
 
 
 def _contrast(rows: Mapping[str, Tensor], scale: Tensor, gather: Gather) -> TaskLoss:

@@ -88,8 +88,9 @@ def encode_pictures(
     The file, `.latents-<size>-<autoencoder>-<content>.npy`, lies beside the shards, or where `open_pictures` keeps what
     it makes of shards that are remote or read-only; it takes 2 bytes a number. `network` has the `weights`.
     """
-    config, shards = network.config, ShardSet.open(data.folder)
+    config = network.config
     pictures = load_pictures(data, image_size, channels=config.in_channels)
+    shards = ShardSet.open(data.folder)
     stamp = networks_hash({"autoencoder": weights})[:12]
     path = shards.store.folder / f".latents-{image_size}-{stamp}-{shards.content_id[:16]}.npy"
     side = image_size // config.downsampling
