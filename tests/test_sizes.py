@@ -25,8 +25,8 @@ BUDGETS = {
     "model": 1_800,  # autoencoders that are trained here
     "pipelines": 4_270,  # alpha and latents through every task
     "evaluate": 2_250,
-    "training": 4_900,  # the autoencoder's task, latents kept once; data.balance; classes and phrases of CLIP
-    "recipes": 2_030,  # the autoencoder's recipe; the stages that quickstart shapes stand by themselves
+    "training": 4_980,  # the autoencoder's task, latents kept once, init; data.balance; classes and phrases of CLIP
+    "recipes": 2_040,  # the autoencoder's recipe; the stages that quickstart shapes stand by themselves
     "bench": 1_210,
     "cli": 2_170,  # --background
     "testing": 130,  # the tiny model of 4 channels, and of latents

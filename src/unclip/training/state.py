@@ -190,7 +190,9 @@ def _start_from(part: Path, stage: str, task: Task) -> nn.Module:
     # A process that receives its weights from another builds without them.
     if not next(network.parameters()).is_meta:
         weights = open_part(stage, part).networks[stage]
-        load_weights(task.exported(network), {name: tensor.read() for name, tensor in weights.tensors.items()}, weights.source)
+        load_weights(
+            task.exported(network), {name: tensor.read() for name, tensor in weights.tensors.items()}, weights.source
+        )
     return network
 
 
