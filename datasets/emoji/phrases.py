@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from wordnet import KINDS, UNFIT, WordNet
 
+from unclip.data.english import article, gerund, plural
+
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "golden")
 LOOKS = (
     "big", "small", "tiny", "giant", "old", "new", "young", "cute", "happy", "sad", "angry", "funny", "scary", "sleepy",
@@ -81,7 +83,7 @@ def scenes(things: Sequence[str], nouns: Sequence[str], wordnet: WordNet) -> set
     singles = [article(name) for name in things]
     coloured = [f"{chosen(COLOURS, 'colour', name)} {name}" for name in things]
     lines = take([plural(name) for name in [*things, *coloured]], NUMBERS, 0.3, "{1} {0}")
-    lines |= take(singles, singles, 0.006, "{0} and {1}")
+    lines |= take(singles, singles, 0.005, "{0} and {1}")
     lines |= take([article(name) for name in coloured], [article(name) for name in coloured], 0.003, "{0} and {1}")
     lines |= take(singles, PLACES, 0.3, "{0} {1}")
     lines |= take([article(name) for name in nouns], PLACES, 0.1, "{0} {1}")
@@ -111,55 +113,3 @@ def chosen(options: Sequence[str], *parts: str) -> str:
 def number(*parts: str) -> int:
     """A number of 32 bits that depends on the parts alone."""
     return int(hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8], 16)
-
-
-def article(noun: str) -> str:
-    """The noun with its indefinite article; a plural has none."""
-    if noun.endswith("s") and not noun.endswith(("ss", "us", "is")):
-        return noun
-    is_vowel = re.match(r"(?!one\b|uni[^nm]|eu|uk)[aeiou]|hour|heir|honest", noun.lower())
-    return f"{'an' if is_vowel else 'a'} {noun}"
-
-
-def plural(noun: str) -> str:
-    """The plural of a noun phrase: of its last word, or of the last before "with", "of", "in" or "on"."""
-    irregular = {
-        "mouse": "mice",
-        "man": "men",
-        "woman": "women",
-        "person": "people",
-        "child": "children",
-        "tooth": "teeth",
-        "foot": "feet",
-        "goose": "geese",
-        "sheep": "sheep",
-        "fish": "fish",
-        "deer": "deer",
-        "leaf": "leaves",
-        "knife": "knives",
-        "loaf": "loaves",
-        "wolf": "wolves",
-        "ox": "oxen",
-    }
-    noun, tail = re.fullmatch(r"(.+?)((?: (?:with|of|in|on|and) .+)?)", noun).groups()
-    head, _, last = noun.rpartition(" ")
-    if last in irregular:
-        last = irregular[last]
-    elif last.endswith("s") and not last.endswith(("ss", "us", "is")):
-        pass
-    elif last.endswith(("s", "x", "z", "ch", "sh")):
-        last += "es"
-    elif re.search(r"[^aeiou]y$", last):
-        last = f"{last[:-1]}ies"
-    else:
-        last += "s"
-    return f"{head} {last}{tail}".strip()
-
-
-def gerund(verb: str) -> str:
-    """The verb with -ing."""
-    if verb.endswith("e") and not verb.endswith(("ee", "ye", "oe")):
-        return f"{verb[:-2]}ying" if verb.endswith("ie") else f"{verb[:-1]}ing"
-    # One vowel between single consonants doubles the last, as in "run", but not in "visit".
-    doubles = re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", verb)
-    return f"{verb}{verb[-1] if doubles else ''}ing"

@@ -21,12 +21,15 @@ from unclip.files import atomic_folder
 from unclip.pictures import white_and_coverage
 from unclip.progress import Progress
 
-DESIGNS = ("noto", "twemoji", "fluent", "fluent-flat")
+DESIGNS = ("noto", "twemoji", "fluent", "fluent-flat", "blob", "emojione", "firefox", "streamline")
 SPLITS = ("train", "test", "all")
 SOURCE_VARIABLE = "UNCLIP_EMOJI"
 ITEMS_PER_SHARD = 1000
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-INFO = ("key", "design", "name", "unicode", "label", "concept", "tags", "group", "skin_tones", "captions", "test")
+INFO = (
+    "key", "design", "name", "unicode", "label", "concept", "tags", "synonyms", "group", "skin_tones", "captions",
+    "test", "composition",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +45,16 @@ class EmojiItem:
     concept: str
     """Label of the base emoji, the class that evaluation counts: "waving hand"."""
     tags: tuple[str, ...]
+    """Keywords."""
+    synonyms: tuple[str, ...]
+    """Other names of the concept."""
     group: str
     skin_tones: tuple[str, ...]
     """None, one, or one per person."""
     captions: tuple[str, ...]
     test: bool
+    composition: bool = False
+    """Whether it is made of several icons, or of one in another colour, as `Compositions` do."""
     width: float
     height: float
     body: str
@@ -86,7 +94,7 @@ def emoji_source(source: Path | str | None = None) -> Path:
 def emoji_items(split: str = "all", source: Path | str | None = None) -> list[EmojiItem]:
     """Read the items of a split (one of `SPLITS`), sorted by key.
 
-    All drawings together are 140 MB of text in memory. Raises `InputError` for an unknown split, `DataError` for a
+    All drawings together are 200 MB of text in memory. Raises `InputError` for an unknown split, `DataError` for a
     missing or damaged file.
     """
     if split not in SPLITS:
