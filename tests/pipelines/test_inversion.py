@@ -25,8 +25,9 @@ def pipe() -> UnClip:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    """Two of the test split, of two styles."""
-    return [Image.fromarray(rasterize(item, 256)) for item in emoji_items("test")[90::362]]
+    """Two of the test split, of two styles that the model was trained on."""
+    known = [item for item in emoji_items("test") if item.design in ("noto", "twemoji", "fluent", "fluent-flat")]
+    return [Image.fromarray(rasterize(item, 256)) for item in known[90::362]]
 
 
 def back(pipe: UnClip, pictures: list[Image.Image], **options: Any) -> torch.Tensor:
