@@ -33,8 +33,8 @@ AlphaImages = Float[Tensor, "batch 4 height width"]
 Background: TypeAlias = tuple[int, int, int] | Literal["transparent"]
 """What lies behind pictures: a colour of 8 bits a channel, or nothing."""
 WHITE = (255, 255, 255)
-# The least coverage that a colour is recovered from: less is no step of 8 bits.
-LEAST_COVERAGE = 1 / 255
+# The least coverage that a colour is recovered from: one step of 8 bits, which float32 may round down.
+LEAST_COVERAGE = 0.9999 / 255
 
 
 def from_uint8(pixels: Uint8Images | UInt8[Tensor, "batch height width channels"]) -> Images:
