@@ -1,7 +1,7 @@
 """Define the base of every configuration, and typed overrides and differences by dotted name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
@@ -39,6 +39,20 @@ def load_config(cls: type[C], mapping: Mapping[str, Any]) -> C:
         return cls.model_validate(dict(mapping))
     except pydantic.ValidationError as error:
         raise ConfigError("; ".join(_explain(cls, detail) for detail in error.errors())) from None
+
+
+def one_of(*classes: type[Config]) -> Callable[[Any], Any]:
+    """Return a validator for a field that takes one of several configurations, as `Annotated[A | B, BeforeValidator]`.
+
+    A mapping becomes the first of those that know most of its names, so that errors are about that one alone.
+    """
+
+    def load(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return load_config(max(classes, key=lambda cls: len(value.keys() & cls.model_fields.keys())), value)
+
+    return load
 
 
 def override(config: C, changes: Mapping[str, str]) -> C:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Images = Float[Tensor, "batch channels height width"]
+Latents = Float[Tensor, "batch latent_channels latent_height latent_width"]
 Embeddings = Float[Tensor, "batch dim"]
 Hidden = Float[Tensor, "batch length width"]
 TokenMask = Bool[Tensor, "batch length"]

@@ -85,6 +85,10 @@ TASKS: dict[str, dict[str, Any]] = {
         "gradient_weight": 0.5,
         "regularizer_weight": 0.01,
         "latent_noise": 0.2,
+        "clip": "other/clip",
+        "feature_weight": 0.5,
+        "adversarial_weight": 0.1,
+        "adversarial_images": 1000,
     },
     "prior": DIFFUSION
     | {"clip": "other/clip", "embed": "every_step", "text_drop_prob": 0.3, "self_conditioning_prob": 0.25},

@@ -79,7 +79,7 @@ def _tiny(name: str, shards: dict[int, Path], clip: Path, autoencoder: Path | No
     data = config.data.replace(folder=shards[config.data.source_size], limit=None)
     frozen = {"clip": clip, "autoencoder": autoencoder}
     task = config.task.replace(
-        **{part: folder for part, folder in frozen.items() if part in type(config.task).model_fields}
+        **{part: folder for part, folder in frozen.items() if getattr(config.task, part, None) is not None}
     )
     return config.replace(
         data=data, task=task, num_images=64, checkpoint_images=32, preview_images=64, precision="float32"

@@ -16,7 +16,9 @@ WORKER = Path(__file__).parents[1] / "helpers" / "training_worker.py"
 NUM_STEPS = 6
 BALANCED = "balanced emoji/clip"
 """CLIP with balanced batches, in which pictures of a group are positives of each other, and classes."""
-STAGES = (BALANCED, "emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
+JUDGED = "judged emoji/autoencoder"
+"""With CLIP's features, and a discriminator that sets in at the third step."""
+STAGES = (BALANCED, JUDGED, "emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
 VARIANTS = {
     "one": {},
     "accumulated": {"micro_batch_size": 2},
@@ -58,10 +60,13 @@ def measured(recipe: Callable[[str], TrainConfig], stage: str) -> TrainConfig:
 
     Dropout's draws belong to a process's own passes; all others belong to the samples.
     """
-    config = recipe(stage.removeprefix("balanced "))
+    config = recipe(stage.rpartition(" ")[2])
     options = {"dropout": 0.0} if "dropout" in type(config.task.model).model_fields else {}
     options |= {"num_drawn": 5} if config.task.kind == "decoder" else {}
     options |= {"balance": ["group"], "positives": ["group"], "classes": ["group"]} if stage == BALANCED else {}
+    if stage == JUDGED:
+        options = {"image_size": 32, "clip": recipe("emoji/prior").task.clip, "feature_weight": 0.5}
+        options |= {"adversarial_weight": 0.1, "adversarial_images": 2 * config.batch_size}
     return changed(config, validation_share=0.4, num_validation=5, **options)
 
 

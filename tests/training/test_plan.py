@@ -3,12 +3,24 @@
 import math
 
 import pytest
+import torch
 
+from unclip.clip import Clip, clip_preset
 from unclip.errors import InputError
-from unclip.models import UpsamplerConfig
-from unclip.training import GPUS, DataConfig, OptimizerConfig, Plan, TrainConfig, UpsamplerTaskConfig, make_plan
-from unclip.training.plan.cost import count_step_cost
+from unclip.models import ConvAutoencoderConfig, UpsamplerConfig, count_flops
+from unclip.training import (
+    GPUS,
+    AutoencoderTaskConfig,
+    DataConfig,
+    OptimizerConfig,
+    Plan,
+    TrainConfig,
+    UpsamplerTaskConfig,
+    make_plan,
+)
+from unclip.training.plan.cost import count_flops_per_image, count_step_cost
 from unclip.training.plan.plan import predict_memory
+from unclip.training.tasks.adversarial import PatchDiscriminator
 
 MODEL = UpsamplerConfig(image_size=256, low_res_size=64, base_channels=64, channel_mult=(1, 2), num_res_blocks=1)
 CONFIG = TrainConfig(
@@ -156,3 +168,21 @@ def test_a_gpu_without_bfloat16_is_noted() -> None:
 def test_what_is_no_plan_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan_of(**options)
+
+
+def test_an_autoencoder_s_further_losses_are_counted() -> None:
+    """The discriminator judges three times, CLIP sees two pictures and goes back through one of them."""
+    model = ConvAutoencoderConfig(latent_channels=4, widths=(32, 32))
+    task = AutoencoderTaskConfig(model=model, image_size=32)
+    clip = clip_preset("tiny")
+
+    def flops(**changes: object) -> int:
+        return count_flops_per_image(CONFIG.replace(task=task.replace(**changes)), clip)
+
+    with torch.device("meta"):
+        judge, tower = PatchDiscriminator(3), Clip(clip)
+        judging = count_flops(judge, torch.empty(1, 3, 32, 32))
+        seeing = count_flops(tower.encode_pixels, torch.empty(1, 3, clip.image_size, clip.image_size))
+    assert flops(adversarial_weight=1.0) - flops() == 3 * 3 * judging
+    assert flops(feature_weight=1.0, clip="clip") - flops() == 3 * seeing
+    assert flops(clip="clip") == flops()

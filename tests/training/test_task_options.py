@@ -222,17 +222,32 @@ def test_image_size_is_the_side_of_what_an_autoencoder_learns(autoencoder: Train
         assert first_batch(changed(autoencoder, image_size=side))["pixels"].shape[1:] == (side, side, 4)
 
 
-def test_the_parts_of_an_autoencoder_s_loss_have_their_weights(autoencoder: TrainConfig) -> None:
+def test_the_parts_of_an_autoencoder_s_loss_have_their_weights(autoencoder: TrainConfig, prior: TrainConfig) -> None:
     """The loss is linear in each weight."""
+    # Any other than 0, so that there is a discriminator.
+    autoencoder = changed(autoencoder, clip=prior.task.clip, adversarial_weight=3.0)
     task = make_task(autoencoder, ALONE.device)
     network, batch = task.build(), first_batch(autoencoder, task)
-    for name in ("gradient_weight", "regularizer_weight"):
+    for name in ("gradient_weight", "regularizer_weight", "feature_weight"):
         losses = []
         for weight in (0.0, 1.0, 2.0):
             weighted = make_task(changed(autoencoder, **{name: weight}), ALONE.device)
             losses.append(float(loss(weighted, network, batch).loss.detach()))
         assert losses[1] - losses[0] > 1e-3
         assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+    halved = make_task(changed(autoencoder, adversarial_weight=1.5), ALONE.device)
+    rows, fewer = task.forward(network, batch), halved.forward(network, batch)
+    difference = 1.5 * (rows["generator"] + rows["discriminator"])
+    torch.testing.assert_close(rows["loss"] - fewer["loss"], difference, atol=1e-5, rtol=1e-4)
+    assert rows["discriminator"].min() > 0.1
+
+
+def test_adversarial_images_is_when_the_discriminator_sets_in(autoencoder: TrainConfig) -> None:
+    """No sooner than after so many images."""
+    config = changed(autoencoder, adversarial_weight=1.0, adversarial_images=8, batch_size=4)
+    figures = [report.metrics["discriminator"] for report in steps(config, 3).reports]
+    assert figures[:2] == [0.0, 0.0]
+    assert figures[2] > 0.1
 
 
 def test_latent_noise_changes_what_is_decoded(autoencoder: TrainConfig) -> None:
@@ -309,6 +324,10 @@ SHOWN = {
         "gradient_weight": test_the_parts_of_an_autoencoder_s_loss_have_their_weights,
         "regularizer_weight": test_the_parts_of_an_autoencoder_s_loss_have_their_weights,
         "latent_noise": test_latent_noise_changes_what_is_decoded,
+        "clip": test_the_parts_of_an_autoencoder_s_loss_have_their_weights,
+        "feature_weight": test_the_parts_of_an_autoencoder_s_loss_have_their_weights,
+        "adversarial_weight": test_the_parts_of_an_autoencoder_s_loss_have_their_weights,
+        "adversarial_images": test_adversarial_images_is_when_the_discriminator_sets_in,
     },
     PriorTaskConfig: {
         "clip": test_clip_is_the_model_whose_embeddings_are_learned,

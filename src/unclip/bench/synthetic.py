@@ -56,6 +56,7 @@ def synthetic_task(config: TrainConfig, device: torch.device) -> Task:
             return ClipTask(task, config.seed, samples, None)
         case AutoencoderTaskConfig(model=autoencoder):
             pictures = NoisePictures(task.image_size, channels=autoencoder.in_channels)
+            task = task.replace(feature_weight=0.0)
             return AutoencoderTask(task, config.seed, AutoencoderSamples(pictures, task))
         case PriorTaskConfig(model=prior):
             table, width = _table(prior.embedding_dim), prior.text_dim or prior.embedding_dim

@@ -1,8 +1,8 @@
 """The convolutional autoencoder: pictures to latents on a small grid and back, without norms or attention."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,17 +12,14 @@ from torch.nn import functional as F
 
 from unclip.config import Config
 from unclip.errors import ConfigError, InputError
-from unclip.models.common import Depth
+from unclip.models.common import Depth, Reconstruction, straight_through
 from unclip.models.unet import check_divisible
 from unclip.nn import Block
 from unclip.nn.init import zeroed
-from unclip.shapes import Images
+from unclip.shapes import Images, Latents
 
-Latents = Float[Tensor, "batch latent_channels latent_height latent_width"]
 # A posterior's log-variance stays within these bounds, as in latent diffusion: beyond them its exponential overflows.
 _LOG_VARIANCE_BOUNDS = (-30.0, 20.0)
-# Weight of the encoder's part of the distance to the codebook, as published.
-_COMMITMENT = 0.25
 # Deviation of a latent channel that is the same in all pictures.
 _LEAST_STD = 1e-3
 
@@ -60,15 +57,6 @@ class ConvAutoencoderConfig(Config):
                 "alone; set codebook_size=1024 with 'vq', null with 'kl'."
             )
         return self
-
-
-class Reconstruction(NamedTuple):
-    """Pictures that went through the latents, and how far these are from simple."""
-
-    images: Images
-    """Near [-1, 1], not clipped."""
-    penalty: Float[Tensor, " batch"]
-    """Mean over the latent numbers: the KL divergence from a standard normal, or VQ-VAE's two squared distances."""
 
 
 class ConvAutoencoder(nn.Module):
@@ -129,7 +117,7 @@ class ConvAutoencoder(nn.Module):
         return self._decode(latents if self.config.codebook_size is None else self._quantize(latents)[0])
 
     @torch.no_grad()
-    def measure(self, batches: Sequence[Images]) -> None:
+    def measure(self, batches: Iterable[Images]) -> None:
         """Set the statistics of the latents to those of batches of pictures in [-1, 1]; raises as `encode`."""
         means = [self._encode(images)[0].movedim(1, -1).flatten(0, 2).double() for images in batches]
         pixels = torch.cat(means)
@@ -148,14 +136,13 @@ class ConvAutoencoder(nn.Module):
         mean, log_variance = encoded.chunk(2, dim=1)
         return mean, log_variance.float().clamp(*_LOG_VARIANCE_BOUNDS)
 
-    # VQ-VAE (van den Oord et al. 2017), equation 3; the gradient goes straight through.
     def _quantize(self, latents: Latents) -> tuple[Latents, Float[Tensor, " batch"]]:
         """Return the nearest codebook vector of each latent pixel, and the mean squared distances."""
         pixels = latents.float().movedim(1, -1)
         distances = torch.cdist(pixels.detach().flatten(0, 2), self.codebook.detach().float())
         nearest = F.embedding(distances.argmin(dim=1).view(pixels.shape[:3]), self.codebook.float())
-        penalty = (nearest - pixels.detach()) ** 2 + _COMMITMENT * (nearest.detach() - pixels) ** 2
-        return (pixels + (nearest - pixels).detach()).movedim(-1, 1), penalty.flatten(1).mean(dim=1)
+        quantized, penalty = straight_through(pixels, nearest)
+        return quantized.movedim(-1, 1), penalty
 
     def _decode(self, latents: Latents) -> Images:
         images: Tensor = self.decoder(latents.to(self.decoder.conv_in.weight.dtype))

@@ -1,6 +1,6 @@
-"""Parts that several networks share: a config field, statistics of embeddings, and the input of the last x0."""
+"""Parts that several networks share: a config field, statistics of embeddings, the input of the last x0, codebooks."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -10,13 +10,32 @@ from torch import Tensor, nn
 from unclip.errors import InputError
 from unclip.nn import TimeEmbedding
 from unclip.runtime import at_least_float32
-from unclip.shapes import Embeddings, Sample, Timesteps
+from unclip.shapes import Embeddings, Images, Sample, Timesteps
 
 # A noise level in [0, 1] is embedded on the scale of time steps, so that the sinusoids resolve it.
 _LEVEL_SCALE = 1000.0
 
+# Weight of the encoder's part of the distance to the codebook, as published.
+_COMMITMENT = 0.25
+
 # A config of more blocks is a mistake, and its network would be built before anything is compared with it.
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
+
+
+class Reconstruction(NamedTuple):
+    """Pictures that went through the latents of an autoencoder, and how far these are from simple."""
+
+    images: Images
+    """Near [-1, 1], not clipped."""
+    penalty: Float[Tensor, " batch"]
+    """Mean over the latent numbers: the KL divergence from a standard normal, or VQ-VAE's two squared distances."""
+
+
+# VQ-VAE (van den Oord et al. 2017), equation 3; the gradient goes straight through.
+def straight_through(latents: Images, nearest: Images) -> tuple[Images, Float[Tensor, " batch"]]:
+    """Return the nearest codebook vectors with the gradient of `latents`, and each picture's mean squared distances."""
+    penalty = (nearest - latents.detach()) ** 2 + _COMMITMENT * (nearest.detach() - latents) ** 2
+    return latents + (nearest - latents).detach(), penalty.flatten(1).mean(dim=1)
 
 
 class Standardized(nn.Module):

@@ -1,5 +1,6 @@
 """The VQ autoencoder of latent diffusion: config, network and blocks."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -10,12 +11,11 @@ from torch.nn import functional as F
 
 from unclip.config import Config
 from unclip.errors import InputError
-from unclip.models.common import Depth
+from unclip.models.common import Depth, Reconstruction, straight_through
 from unclip.models.unet import check_divisible, check_levels
 from unclip.nn import GroupNorm32, Linear, Resample, attention, resample, split_heads
-from unclip.shapes import Images
+from unclip.shapes import Images, Latents
 
-Latents = Float[Tensor, "batch latent_channels latent_height latent_width"]
 Bottleneck = Float[Tensor, "batch bottleneck_channels latent_height latent_width"]
 
 # VQGAN's epsilon; the norms of the U-Nets have 1e-5.
@@ -83,9 +83,21 @@ class Autoencoder(nn.Module):
         self.post_quantize = nn.Conv2d(config.latent_channels, config.bottleneck_channels, 1)
         self.decoder = LatentDecoder(config)
 
-    def forward(self, images: Images) -> Images:
-        """Encode, quantise and decode pictures in [-1, 1]; raises as `encode`."""
-        return self.decode(self.encode(images), quantize=True)
+    def forward(self, images: Images, noise: Latents | None = None, latent_noise: float = 0.0) -> Reconstruction:
+        """Encode, quantise and decode pictures in [-1, 1]; gradients go straight through the quantisation.
+
+        `latent_noise`, in units of the deviation of a picture's latents, scales the standard normal `noise` that is
+        added to the quantised ones (None: nothing is). Raises as `encode`.
+        """
+        latents = self.encode(images)
+        quantized, penalty = straight_through(latents.float(), self.quantize(latents).float())
+        if noise is not None:
+            deviation = latents.detach().float().flatten(1).std(dim=1).view(-1, 1, 1, 1)
+            quantized = quantized + latent_noise * deviation * noise
+        return Reconstruction(self.decode(quantized), penalty)
+
+    def measure(self, batches: Iterable[Images]) -> None:
+        """Leave the latents as they are, and the batches unread: MoVQ's are not standardised."""
 
     def encode(self, images: Images) -> Latents:
         """Encode pictures in [-1, 1], without quantising: `latent_channels`, each side `downsampling` times shorter.

@@ -8,7 +8,12 @@ from unclip.checkpoint import save_module
 from unclip.clip import Clip, ClipConfig, TextImageEncoder, Tokenizer
 from unclip.data import EmojiItem, embed, emoji_items, write_shards
 from unclip.files import atomic_folder
-from unclip.models import ConvAutoencoder, ConvAutoencoderConfig, TextTransformerConfig
+from unclip.models import (
+    ConvAutoencoder,
+    ConvAutoencoderConfig,
+    TextTransformerConfig,
+    autoencoder_preset,
+)
 from unclip.runtime import forked_random_state
 from unclip.training import (
     AutoencoderTaskConfig,
@@ -80,9 +85,12 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
             # The teacher is a package of 83 MB.
             clip = CLIP.replace(activation=model.activation, resize=model.resize, stem=(8,) if model.stem else ())
             return task.replace(model=clip, teacher=None, phrases=None)
-        case AutoencoderTaskConfig(model=model):
+        case AutoencoderTaskConfig(model=ConvAutoencoderConfig() as model):
             small = AUTOENCODER.replace(regularizer=model.regularizer, codebook_size=model.codebook_size)
-            return task.replace(model=small, image_size=SIDE)
+            return task.replace(model=small, image_size=SIDE, clip=task.clip and CLIP_FOLDER)
+        case AutoencoderTaskConfig():
+            movq = autoencoder_preset("tiny").replace(in_channels=task.model.in_channels)
+            return task.replace(model=movq, image_size=SIDE, clip=task.clip and CLIP_FOLDER)
         case PriorTaskConfig(model=model):
             prior = model.replace(
                 embedding_dim=CLIP.embedding_dim,

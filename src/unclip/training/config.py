@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from unclip.clip import ClipConfig
-from unclip.config import Config
+from unclip.config import Config, one_of
 from unclip.diffusion import Weighting
 from unclip.errors import ConfigError
-from unclip.models import ConvAutoencoderConfig, DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.models import AutoencoderConfig, ConvAutoencoderConfig, DecoderConfig, PriorConfig, UpsamplerConfig
 from unclip.models.unet import check_divisible
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -138,7 +138,10 @@ class AutoencoderTaskConfig(Settings):
     """Pictures to latents and back, for decoders that denoise latents."""
 
     kind: Literal["autoencoder"] = "autoencoder"
-    model: ConvAutoencoderConfig
+    model: Annotated[
+        ConvAutoencoderConfig | AutoencoderConfig, BeforeValidator(one_of(ConvAutoencoderConfig, AutoencoderConfig))
+    ]
+    """A network of convolutions alone, or MoVQ."""
     image_size: PositiveInt
     """Side in pixels of the training pictures; other sizes and shapes work if the levels divide them."""
     gradient_weight: float = Field(default=1.0, ge=0.0)
@@ -147,6 +150,14 @@ class AutoencoderTaskConfig(Settings):
     """Weight of the KL divergence a latent number, or of the distance to the codebook (VQ-VAE's commitment)."""
     latent_noise: float = Field(default=0.05, ge=0.0)
     """Noise on the latents, in units of their deviation, since those that a decoder draws are inexact."""
+    clip: Folder | None = None
+    """Folder of the frozen CLIP whose image features are compared; read with `feature_weight` alone."""
+    feature_weight: float = Field(default=0.0, ge=0.0)
+    """Weight of the distance of CLIP's image features: 1 less their cosine."""
+    adversarial_weight: float = Field(default=0.0, ge=0.0)
+    """Weight of a discriminator's judgement of patches of 38 pixels; 0 = there is no discriminator."""
+    adversarial_images: NonNegativeInt = 0
+    """Images after which the discriminator begins to learn and to judge."""
 
     @model_validator(mode="after")
     def _check(self) -> "AutoencoderTaskConfig":
@@ -282,7 +293,10 @@ class TrainConfig(Settings):
     @property
     def clip(self) -> Path | None:
         """Folder of the frozen CLIP that the task learns from; None where it reads none."""
-        return self.task.clip if isinstance(self.task, PriorTaskConfig | DecoderTaskConfig) else None
+        task = self.task
+        if isinstance(task, AutoencoderTaskConfig):
+            return task.clip if task.feature_weight else None
+        return task.clip if isinstance(task, PriorTaskConfig | DecoderTaskConfig) else None
 
     @property
     def stage(self) -> str:

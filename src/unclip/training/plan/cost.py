@@ -25,6 +25,7 @@ from unclip.training.config import (
 from unclip.training.memory import sharded_blocks
 from unclip.training.optimizer import hidden_matrices
 from unclip.training.plan.activations import GpuAutocast, SavedBytes, count_saved
+from unclip.training.tasks.adversarial import JudgedAutoencoder
 
 BACKWARD = 2
 """A product's gradient is two products of its size: one for the input, one for the weight."""
@@ -144,6 +145,10 @@ def _forward_pass(task: TaskConfig, batch: int) -> tuple[nn.Module, Callable[[],
     network = build_on_meta(task.model).train().requires_grad_()
     if isinstance(task, AutoencoderTaskConfig):
         pixels = torch.empty(batch, task.model.in_channels, task.image_size, task.image_size, device="meta")
+        if task.adversarial_weight:
+            with torch.device("meta"):
+                network = JudgedAutoencoder(network)
+            return network, partial(network, pixels, is_judged=True)
         return network, partial(network, pixels)
     size = (task.crop_size, task.crop_size) if isinstance(task, UpsamplerTaskConfig) else None
     inputs = family_of(task.model).example_inputs(task.model, batch, size)
@@ -168,13 +173,16 @@ def _tower(config: TrainConfig, clip: ClipConfig | None) -> TowerCost:
         network = Clip(clip)
         text = count_flops(network.encode_tokens, torch.empty(1, clip.context_length, dtype=torch.int64))
         picture = count_flops(network.encode_pixels, torch.empty(1, 3, clip.image_size, clip.image_size))
-    reads_text = not isinstance(task, DecoderTaskConfig) or task.model.text_dim > 0
-    every_step = isinstance(task, PriorTaskConfig) and task.embed == "every_step"
+    reads_text = isinstance(task, PriorTaskConfig) or (isinstance(task, DecoderTaskConfig) and task.model.text_dim > 0)
+    passes = 1 if isinstance(task, PriorTaskConfig) and task.embed == "every_step" else 0
+    if isinstance(task, AutoencoderTaskConfig):
+        # The real picture, the one made of it, and back through that to its pixels.
+        stored, passes = False, 3
     return TowerCost(
         parameters=count_parameters(network),
         bytes=_bytes([*network.parameters(), *network.buffers()]),
-        flops_per_image=0 if stored else text * reads_text + picture * every_step,
-        flops_once=0 if stored or every_step else picture,
+        flops_per_image=0 if stored else text * reads_text + picture * passes,
+        flops_once=0 if stored or passes else picture,
     )
 
 

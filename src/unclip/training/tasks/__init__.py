@@ -33,7 +33,7 @@ def make_task(config: TrainConfig, device: torch.device, embedded: Tensor | None
         case ClipTaskConfig():
             return ClipTask.open(config, config.task)
         case AutoencoderTaskConfig():
-            return AutoencoderTask.open(config, config.task)
+            return AutoencoderTask.open(config, config.task, device)
         case PriorTaskConfig():
             return PriorTask.open(config, config.task, device, embedded)
         case DecoderTaskConfig():
