@@ -22,8 +22,8 @@ BUDGETS = {
     "interop": 3_440,
     "data": 4_400,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
     "metrics": 1_500,
-    "model": 1_800,  # autoencoders that are trained here
-    "pipelines": 4_270,  # alpha and latents through every task
+    "model": 1_820,  # autoencoders that are trained here; presets
+    "pipelines": 4_300,  # alpha and latents through every task; presets
     "evaluate": 2_250,
     "training": 5_130,  # the autoencoder, its losses, latents kept once, init; data.balance; CLIP's classes and phrases
     "recipes": 2_045,  # the autoencoder's recipe; the stages that quickstart shapes stand by themselves

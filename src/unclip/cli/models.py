@@ -1,7 +1,7 @@
 """The commands about models: `info`, `convert`, `assemble`, `ema` and `basis`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -52,11 +52,20 @@ def info_text(described: "ModelInfo") -> str:
         INFO_COLUMNS.format("stage", "parameters", "GFLOP/step", *stages[0].memory, "by default"),
         *(_stage_row(stage, described) for stage in stages),
         INFO_COLUMNS.format("all", f"{sum(stage.num_parameters for stage in stages):,}", "", *total, ""),
+        *(f"preset {name}: {_changes(changes)}" for name, changes in described.defaults.presets.items()),
         f"convert --to diffusers would {'refuse it:' if obstacles else 'write it'}",
         *(f"  {obstacle}" for obstacle in obstacles),
         *(f"not followed: {name}: {reason}" for name, reason in described.dropped.items()),
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _changes(changes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write settings by stage: `decoder num_steps=6`."""
+    return ", ".join(
+        f"{stage} {' '.join(f'{name}={value}' for name, value in settings.items())}"
+        for stage, settings in changes.items()
+    )
 
 
 def _stage_row(stage: "StageInfo", described: "ModelInfo") -> str:

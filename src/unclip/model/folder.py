@@ -16,7 +16,7 @@ from unclip.errors import CheckpointError, ConfigError, InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.model.basis import BASIS_FILE, EmbeddingBasis
 from unclip.model.families import FAMILIES
-from unclip.model.settings import StageSettings
+from unclip.model.settings import Presets, StageSettings
 
 CONFIG_FILE = "config.json"
 STAGES = ("clip", "prior", "decoder", "autoencoder", "text_encoder", "upsampler_<size>", "upsampler_<size>_last")
@@ -38,6 +38,17 @@ class Defaults(Config):
     """Image embeddings that the prior draws per picture; the one nearest to the text is decoded (paper: 2)."""
     stages: Mapping[str, StageSettings]
     """Sampling settings of every stage but CLIP."""
+    presets: Presets = pydantic.Field(default_factory=dict)
+    """Other settings under a name, such as fast: by stage, those that differ from the stage's own."""
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> "Defaults":
+        for name, changes in self.presets.items():
+            for stage, settings in changes.items():
+                if stage not in self.stages:
+                    raise ValueError(f"preset {name} sets {stage}, which has no settings; known: {sorted(self.stages)}")
+                self.stages[stage].replace(**settings)
+        return self
 
 
 class ModelConfig(Config):

@@ -1,6 +1,7 @@
 """How one stage of a model is sampled."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import pydantic
 
@@ -10,6 +11,10 @@ from unclip.errors import ConfigError
 # Bounds of a predicted x0. Embeddings and latents are in standard deviations: one further out is noise (Karlo clamps
 # embeddings at 10 too). Pixels lie in [-1, 1].
 EMBEDDING_BOUND, LATENT_BOUND, PIXEL_BOUND = 10.0, 10.0, 1.0
+
+
+Presets: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By name and stage, fields of `StageSettings`."""
 
 
 class StageSettings(Config):

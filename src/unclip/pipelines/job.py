@@ -231,11 +231,15 @@ def begin(
             f"the decoder of {model.name!r} reads no image embedding, so it draws neither texts nor pictures; use "
             "`unconditional` (unclip generate --unconditional)."
         )
+    preset = model.preset(options.get("preset"))
     stages: dict[str, Stage] = {"prior": model.need_prior} if uses_prior else {}
     stages |= {"decoder": model.need_decoder} if uses_decoder else {}
     stages |= {stage.name: stage for stage in chain.upsamplers}
     settings = resolve_settings(
-        {name: stage.defaults.replace(**(defaults or {}).get(name, {})) for name, stage in stages.items()},
+        {
+            name: stage.defaults.replace(**{**preset.get(name, {}), **(defaults or {}).get(name, {})})
+            for name, stage in stages.items()
+        },
         num_steps=options.get("num_steps"),
         guidance_scale=options.get("guidance_scale"),
         sampler=options.get("sampler"),

@@ -11,13 +11,14 @@ from torch import nn
 
 from unclip.checkpoint import LazyTensor, NetworkWeights, Storage
 from unclip.clip import MultilingualEncoder, TextImageEncoder
-from unclip.errors import InputError
+from unclip.errors import InputError, did_you_mean
 from unclip.model.basis import EmbeddingBasis
 from unclip.model.checks import Part, check_fit
 from unclip.model.families import ENCODERS, build_on_meta
 from unclip.model.folder import Defaults, ModelSource, open_stages, upsampler_names, write_model
 from unclip.model.opening import open_sources
 from unclip.model.residence import Residence
+from unclip.model.settings import Presets
 from unclip.pipelines.decoder import DecoderStage
 from unclip.pipelines.prior import PriorStage
 from unclip.pipelines.stage import Stage, describe_network
@@ -46,6 +47,8 @@ class Model:
     """Side of the pictures unless a caller asks for another; None is the largest."""
     num_candidates: int = 2
     """Image embeddings to choose from unless a caller asks for another number."""
+    presets: Presets = field(default_factory=dict)
+    """Other settings of its stages by name; see `Defaults.presets`."""
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     """Where the networks are, or will be."""
     basis: EmbeddingBasis | None = None
@@ -132,6 +135,15 @@ class Model:
         residence = self.residences.get(network)
         return next(network.parameters()).dtype if residence is None else residence.dtype
 
+    def preset(self, name: str | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the settings by stage of the preset `name`, none for None; raises `InputError` for an unknown one."""
+        if name is None:
+            return {}
+        if name not in self.presets:
+            known = did_you_mean(str(name), self.presets) if self.presets else "it has none; leave preset out."
+            raise InputError(f"the model {self.name!r} has no preset {name!r}; {known}")
+        return self.presets[name]
+
     @contextmanager
     def resident(self, part: Encoder | Stage) -> Iterator[None]:
         """Hold the weights of `part` in memory inside the block; without `load(low_memory=True)` they always are."""
@@ -215,6 +227,7 @@ class Model:
             stages=stages,
             image_size=source.defaults.image_size,
             num_candidates=source.defaults.num_candidates,
+            presets=source.defaults.presets,
             device=device,
             basis=source.basis,
             residences={
@@ -253,6 +266,7 @@ class Model:
                 image_size=self.image_size,
                 num_candidates=self.num_candidates,
                 stages={name: stage.defaults for name, stage in self.stages.items()},
+                presets=self.presets,
             ),
             basis=self.basis,
         )

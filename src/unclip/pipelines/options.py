@@ -104,6 +104,8 @@ class DrawOptions(TypedDict, total=False):
     """Sampler steps: one number for all stages, or `{"prior": 25, "decoder": 25, "upsampler_256": 7}`."""
     guidance_scale: Annotated[PerStage[float], Option("1 is off; for all stages, or prior=1,decoder=3.", least=0)]
     """Classifier-free guidance of prior and decoder, 1 = off; upsamplers take none. One number, or by stage."""
+    preset: Annotated[str | None, Option("Settings that the model has under a name, such as fast.")]
+    """Name of other settings that come with the model (`Model.presets`); what is set beside it has its own value."""
     sampler: Annotated[
         PerStage[str],
         Option(

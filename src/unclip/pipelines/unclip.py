@@ -264,6 +264,8 @@ class UnClip(Model):
             stages={name: stage for name, stage in stages.items() if stage is not None},
             image_size=None,
             num_candidates=homes["prior"].num_candidates,
+            # Made for the stages that were there.
+            presets={} if donors else self.presets,
             basis=homes["clip"].basis,
             residences={network: home for model in models for network, home in model.residences.items()},
         )

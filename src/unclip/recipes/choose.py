@@ -159,7 +159,7 @@ def defaults_of(stages: tuple[TrainingStage, ...]) -> Defaults:
         for stage in stages
         if stage.name != "clip"
     }
-    return emoji.DEFAULTS.replace(image_size=None, stages=stage_settings)
+    return emoji.DEFAULTS.replace(image_size=None, stages=stage_settings, presets={})
 
 
 def planned_minutes(config: TrainConfig, flops_per_second: float, clip: ClipConfig | None) -> float:

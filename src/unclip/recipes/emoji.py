@@ -50,6 +50,13 @@ DEFAULTS = Defaults(
         "upsampler_256": StageSettings(num_steps=1, sampler="dpm++"),
         "upsampler_1024": StageSettings(num_steps=2, sampler="dpm++"),
     },
+    presets={
+        "fast": {
+            "prior": {"num_steps": 8, "sampler": "dpm++"},
+            "decoder": {"num_steps": 6},
+            "upsampler_1024": {"num_steps": 1},
+        }
+    },
 )
 
 
