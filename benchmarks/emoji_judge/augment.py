@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-MOVED_PROB, COLOURED_PROB, NOISY_PROB, CUT_PROB, SOFT_PROB, COMPRESSED_PROB = 0.8, 0.7, 0.3, 0.3, 0.4, 0.2
+MOVED_PROB, COLOURED_PROB, NOISY_PROB, CUT_PROB, SOFT_PROB, COMPRESSED_PROB = 0.8, 0.6, 0.2, 0.25, 0.3, 0.1
 BLOCK = 8
 """Side of the blocks that are compressed, as in JPEG."""
 # Luminance and two axes of colour (YIQ, of the NTSC): hue is an angle between the latter.

@@ -29,12 +29,12 @@ NAMED_AFTER_COLOUR = r"^(?:large |small )?(red|orange|yellow|green|blue|purple|p
 
 
 def captions(subject: Subject, count: int) -> dict[str, Any]:
-    """Draw captions of the training set: concepts in a random order, one of its pictures each, one of its captions."""
+    """Draw captions of the training set: one picture of each concept, by a caption that holds its name."""
     generator = np.random.default_rng(SEED)
     rows_of = rows_by_concept(subject.train.info)
     names = generator.permutation(sorted(rows_of))[:count]
     rows = [int(generator.choice(rows_of[name])) for name in names]
-    prompts = [str(generator.choice(subject.train.captions[row])) for row in rows]
+    prompts = [str(generator.choice(naming(subject.train.captions[row], subject.train.info[row]))) for row in rows]
     drawn = subject.draw(prompts, range(len(rows)), "captions")
     infos = [subject.train.info[row] for row in rows]
     features = subject.judge.features(drawn)
@@ -237,11 +237,16 @@ def drawn_test(subject: Subject, count: int) -> tuple[list[int], list[str], Tens
         rows = [known[place] for place in generator.permutation(len(known))[:count]]
         prompts = []
         for row in rows:
-            texts = subject.test.captions[row]
+            texts = naming(subject.test.captions[row], subject.test.info[row])
             prompts.append(str(generator.choice([text for text in texts if text.endswith(STYLE)] or texts)))
         subject.cache["test"] = rows, prompts, subject.draw(prompts, range(len(rows)), "test")
     rows, prompts, drawn = subject.cache["test"]
     return rows, prompts, drawn
+
+
+def naming(texts: Sequence[str], info: Mapping[str, Any]) -> list[str]:
+    """Return the captions that hold the concept's name; a tag alone, such as "entrance", may stand for several."""
+    return [text for text in texts if info["concept"].lower() in text.lower()] or list(texts[:1])
 
 
 def rows_by_concept(infos: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

@@ -72,9 +72,9 @@ def pictures(shards: Path) -> ImageTextSet:
 
 @pytest.fixture(scope="module")
 def weights(pictures: ImageTextSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A judge that was trained for 60 batches of 16."""
+    """A judge that was trained for 120 batches of 16."""
     path = tmp_path_factory.mktemp("weights") / "judge.safetensors"
-    Judge(train(pictures, 960, seed=0, batch_size=16)).save(path)
+    Judge(train(pictures, 1920, seed=0, batch_size=16)).save(path)
     return path
 
 
