@@ -80,7 +80,7 @@ def clip() -> TrainConfig:
             learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=20_000, decay="cosine"
         ),
         batch_size=256,
-        num_images=370_000,
+        num_images=400_000,
         ema_images=10_000,
     )
 
