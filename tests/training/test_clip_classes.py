@@ -129,10 +129,14 @@ def test_class_texts_are_read_by_the_teacher(clip: TrainConfig, teacher: Path) -
     )
     info = ShardSet.open(clip.data.folder).info
     tags = {tag for index in range(len(plain.samples.source)) for tag in info(index)["tags"]}
-    captions = set(plain.samples.phrases.texts)
-    assert tags - captions
-    assert set(tagged.samples.phrases.texts) <= captions | tags
-    assert tags <= set(tagged.samples.phrases.texts)
+    pictures = plain.samples.source
+    captions = {caption for index in range(len(pictures)) for caption in pictures.captions(index)}
+    labels = {info(index)["label"] for index in range(len(pictures))}
+    assert set(plain.samples.phrases.texts) <= captions | labels
+    texts = set(tagged.samples.phrases.texts)
+    assert labels <= texts <= captions | labels | tags
+    # A class keeps the shortest of its texts, which are tags rather than captions.
+    assert len(texts & tags - captions - labels) > len(labels)
 
 
 def test_embeddings_of_the_teacher_are_kept_beside_the_shards(clip: TrainConfig, teacher: Path) -> None:
