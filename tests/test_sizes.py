@@ -20,7 +20,7 @@ BUDGETS = {
     "clip": 1_180,  # data.balance: positives in the contrastive loss; the stem, and the sentence encoder that teaches
     "models": 2_880,  # the convolutional autoencoder
     "interop": 3_440,
-    "data": 4_400,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
+    "data": 4_750,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
     "metrics": 1_500,
     "model": 1_820,  # autoencoders that are trained here; presets
     "pipelines": 4_300,  # alpha and latents through every task; presets

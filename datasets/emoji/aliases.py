@@ -124,7 +124,8 @@ FIREFOX = {
     "speakerwith1soundwave": "speaker medium volume", "speechbubble": "speech balloon",
     "spurtingwhale": "spouting whale", "squaredup": "UP! button", "stockchart": "chart increasing",
     "stormcloud": "cloud with lightning", "studiomic": "studio microphone", "sunraincloud": "sun behind rain cloud",
-    "sunrays": "sun", "sweatsplash": "sweat droplets", "tennisball": "tennis", "thoughtbaloon": "thought balloon",
+    "sunglasses": "smiling face with sunglasses", "sunrays": "sun",
+    "sweatsplash": "sweat droplets", "tennisball": "tennis", "thoughtbaloon": "thought balloon",
     "tigerside": "tiger", "tongueoutwink": "winking face with tongue", "topwithupwardsarrow": "TOP arrow",
     "toykotower": "Tokyo tower", "turban": "person wearing turban", "turnedokhand": "OK hand",
     "twobuttonmouse": "computer mouse", "up": "backhand index pointing up", "uppointingsmallredtrisngle":

@@ -10,6 +10,8 @@ from phrases import COLOURS, chosen
 from sources import ANNOTATIONS, KEYWORDS, WORDS, read_json
 from wordnet import KINDS, Sense, WordNet
 
+from unclip.data.english import article
+
 SKIN_TONES = ("", "light", "medium-light", "medium", "medium-dark", "dark")
 GROUPS_WITHOUT_ARTICLE = {"symbols", "flags", "component"}
 SHORTCODES = ("emojibase", "cldr", "joypixels", "iamcal", "github", "emojibase-legacy")
@@ -171,6 +173,4 @@ def phrase(label: str, group: str) -> str:
     head, _, detail = label.partition(": ")
     if group in GROUPS_WITHOUT_ARTICLE or "," in detail:
         return label
-    plural = head.endswith("s") and not head.endswith("ss")
-    article = "" if plural else "an " if head[0].lower() in "aeiou" else "a "
-    return f"{article}{head} with {detail}" if detail else f"{article}{head}"
+    return f"{article(head)} with {detail}" if detail else article(head)

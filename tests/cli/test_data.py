@@ -23,6 +23,8 @@ Program = Callable[..., Any]
     [
         (["--split", "tran"], "did you mean 'train'?"),
         (["--image-size", "0"], "--image-size=0"),
+        (["--split", "test", "--compositions", "3"], "are of the test split, or too few to compose"),
+        (["--compositions", "-3"], "compositions=-3 is negative"),
         (["--image-size", "big"], "'--image-size'"),
     ],
 )

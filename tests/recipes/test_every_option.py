@@ -47,6 +47,7 @@ DATA = {
     "source_size": 300,
     "limit": 9,
     "every": 4,
+    "compositions": 7,
     "embeddings": "https://host/embeddings",
     "missing_share": 0.25,
     "cache": False,

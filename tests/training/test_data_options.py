@@ -63,6 +63,18 @@ def test_the_emoji_set_is_rasterised_as_the_settings_say(tmp_path: Path) -> None
         open_pictures(config.folder, [21], cache=False).item(0)
 
 
+def test_compositions_are_drawn_with_the_train_split(tmp_path: Path) -> None:
+    config = DataConfig(folder=tmp_path / "a", emoji_split="train", source_size=64, every=100, limit=3, compositions=50)
+    pictures = load_pictures(config, 32)
+    # As many as `limit` says, of drawings of the whole split.
+    assert set(pictures.keys) == {item.key for item in emoji_items("train")[:300:100]} | {
+        *("noto/composition-000000", "twemoji/composition-000001", "fluent/composition-000002"),
+    }
+    for split in ("test", None):
+        with pytest.raises(ConfigError, match=f"data.compositions=1 are made of .* data.emoji_split={split}"):
+            DataConfig(folder=tmp_path, emoji_split=split, compositions=1)
+
+
 @pytest.mark.parametrize("hidden", [True, False])
 def test_stored_embeddings_give_the_losses_of_computed_ones(prior: TrainConfig, tmp_path: Path, hidden: bool) -> None:
     out = tmp_path / "embeddings"
@@ -291,6 +303,7 @@ SHOWN = {
     "source_size": test_the_emoji_set_is_rasterised_as_the_settings_say,
     "limit": test_the_emoji_set_is_rasterised_as_the_settings_say,
     "every": test_the_emoji_set_is_rasterised_as_the_settings_say,
+    "compositions": test_compositions_are_drawn_with_the_train_split,
     "embeddings": test_stored_embeddings_give_the_losses_of_computed_ones,
     "missing_share": test_pictures_without_an_embedding_are_skipped_where_that_is_allowed,
     "cache": test_cache_is_a_file_beside_the_shards,

@@ -199,11 +199,13 @@ def emoji(
     out: Annotated[Path, Argument(help="Folder for the shards.")],
     image_size: Annotated[int, Option(help="Side of the pictures in pixels.")] = 64,
     split: Annotated[str, Option(help="train or test.")] = "train",
+    compositions: Annotated[int, Option(help="New pictures to add: pairs, counts, other colours, hats.")] = 0,
 ) -> None:
-    """Rasterise the emoji set into WebDataset shards."""
+    """Rasterise the emoji set into WebDataset shards, with alpha."""
     from unclip.data import write_emoji_shards
 
-    write_emoji_shards(out, image_size, split, progress=partial(show_progress, split, unit="pictures"))
+    progress = partial(show_progress, split, unit="pictures")
+    write_emoji_shards(out, image_size, split, progress=progress, compositions=compositions)
     print(out)
 
 

@@ -1,6 +1,7 @@
 """Read, check and write data sets: sources of captioned pictures, shards, embeddings, and the emoji set."""
 
 from unclip.data.check import CaptionStats, CheckConfig, CheckReport, Finding, Spread, Stats, check, stats
+from unclip.data.compositions import Compositions
 from unclip.data.duplicates import perceptual_hash
 from unclip.data.embed import EmbedReport, embed
 from unclip.data.embed_ray import embed_on_ray
@@ -23,9 +24,8 @@ from unclip.data.emoji import (
     emoji_phrases,
     emoji_source,
     rasterize,
-    write_emoji_shards,
-    write_shards,
 )
+from unclip.data.emoji_shards import write_emoji_shards, write_shards
 from unclip.data.groups import read_groups
 from unclip.data.order import BalancedOrder, Order, epoch_order
 from unclip.data.pictures import (
@@ -53,6 +53,7 @@ __all__ = [
     "CaptionStats",
     "CheckConfig",
     "CheckReport",
+    "Compositions",
     "EmbedReport",
     "EmbeddedShard",
     "EmbeddingSet",

@@ -1,30 +1,24 @@
-"""Read the emoji set, draw its items and write them as shards."""
+"""Read the emoji set and draw its items."""
 
 import io
 import json
 import lzma
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from unclip.data.parallel import ordered_map
 from unclip.data.pictures import Pixels, check_channels, check_sizes, stack_layers
-from unclip.data.prepare import PictureFormat, whiten_clear
-from unclip.data.tars import ShardSample, hash_order, require_new, write_tars
+from unclip.data.prepare import whiten_clear
 from unclip.errors import DataError, InputError, did_you_mean, optional_module
-from unclip.files import atomic_folder
 from unclip.pictures import white_and_coverage
-from unclip.progress import Progress
 
 DESIGNS = ("noto", "twemoji", "fluent", "fluent-flat", "blob", "emojione", "firefox", "streamline")
 SPLITS = ("train", "test", "all")
 SOURCE_VARIABLE = "UNCLIP_EMOJI"
-ITEMS_PER_SHARD = 1000
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 INFO = (
     "key", "design", "name", "unicode", "label", "concept", "tags", "synonyms", "group", "skin_tones", "captions",
@@ -168,50 +162,3 @@ def draw_svg(item: EmojiItem, image_size: int) -> Image.Image:
         raise DataError(f"resvg cannot draw {item.key} at {image_size} px ({error}); use a larger size.") from None
     with Image.open(io.BytesIO(png)) as image:
         return whiten_clear(image.convert("RGBA"))
-
-
-def write_emoji_shards(
-    out: Path | str,
-    image_size: int,
-    split: str = "train",
-    progress: Progress | None = None,
-    *,
-    source: Path | str | None = None,
-    num_workers: int = 2,
-) -> list[Path]:
-    """Draw the emoji of a split into WebDataset shards in the new folder `out`; returns the shards' paths.
-
-    Each sample is `<design>/<name>.png` (image_size x image_size, RGBA, white where it is clear), `.txt` (the plain
-    caption) and `.json` (all captions, label, concept, design, tags, skin tones). The same call writes the same bytes.
-    The folder appears when it is complete or not at all; raises `InputError` if it exists already or cannot be written.
-    With more than one worker a script needs the `if __name__ == "__main__"` guard.
-    """
-    require_new(Path(out))
-    return write_shards(
-        out, emoji_items(split, source), image_size, f"emoji-{split}", progress, num_workers=num_workers
-    )
-
-
-def write_shards(
-    out: Path | str,
-    items: Sequence[EmojiItem],
-    image_size: int,
-    prefix: str,
-    progress: Progress | None = None,
-    *,
-    num_workers: int = 1,
-) -> list[Path]:
-    """Do as `write_emoji_shards` for chosen items; shards are named `<prefix>-000000.tar` and on."""
-    require_new(Path(out))
-    items = [items[index] for index in hash_order([item.key for item in items])]
-    draw = partial(_draw, image_size=image_size)
-    with atomic_folder(out) as folder:
-        samples = ordered_map(draw, items, len(items), num_workers, progress)
-        names = write_tars(folder, prefix, samples, ITEMS_PER_SHARD)
-    return [Path(out) / name for name in names]
-
-
-def _draw(item: EmojiItem, image_size: int) -> ShardSample:
-    picture = PictureFormat().encode(draw_svg(item, image_size))
-    info = json.dumps(item.info(), ensure_ascii=False, sort_keys=True).encode()
-    return ShardSample(item.key, {"json": info, "png": picture, "txt": item.captions[0].encode()})

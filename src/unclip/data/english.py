@@ -5,13 +5,14 @@ import re
 IRREGULAR = {
     "mouse": "mice", "man": "men", "woman": "women", "person": "people", "child": "children", "tooth": "teeth",
     "foot": "feet", "goose": "geese", "sheep": "sheep", "fish": "fish", "blowfish": "blowfish", "deer": "deer",
-    "leaf": "leaves", "knife": "knives", "loaf": "loaves", "wolf": "wolves", "ox": "oxen", "ram": "rams",
+    "leaf": "leaves", "sheaf": "sheaves", "knife": "knives", "loaf": "loaves", "wolf": "wolves", "ox": "oxen",
     "snowman": "snowmen", "squid": "squid", "shrimp": "shrimp", "bison": "bison", "moose": "moose",
 }  # fmt: skip
 
 
 def is_plural(noun: str) -> bool:
-    """Return whether a noun phrase ends in a plural, by its form: "glasses", not "bus"."""
+    """Return whether a noun phrase is a plural, by the form of its noun: "glasses", not "bus" or "face with eyes"."""
+    noun = _split(noun)[0]
     return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))
 
 
@@ -19,15 +20,14 @@ def article(noun: str) -> str:
     """Put the indefinite article before a noun phrase; a plural has none."""
     if is_plural(noun):
         return noun
-    is_vowel = re.match(r"(?!one\b|uni[^nm]|eu|uk)[aeiou]|hour|heir|honest", noun.lower())
+    is_vowel = re.match(r"(?!one\b|uni[^nm]|eu|ew|uk)[aeiou]|hour|heir|honest", noun.lower())
     return f"{'an' if is_vowel else 'a'} {noun}"
 
 
 def plural(noun: str) -> str:
     """Return the plural of a noun phrase: of its last word, or of the last before "with", "of", "in" or "on"."""
-    match = re.fullmatch(r"(.+?)((?: (?:with|of|in|on|and) .+)?)", noun)
-    assert match is not None, noun
-    start, _, last = match[1].rpartition(" ")
+    noun, rest = _split(noun)
+    start, _, last = noun.rpartition(" ")
     if last in IRREGULAR:
         last = IRREGULAR[last]
     elif is_plural(last):
@@ -38,7 +38,7 @@ def plural(noun: str) -> str:
         last = f"{last[:-1]}ies"
     else:
         last += "s"
-    return f"{start} {last}{match[2]}".strip()
+    return f"{start} {last}{rest}".strip()
 
 
 def gerund(verb: str) -> str:
@@ -48,3 +48,10 @@ def gerund(verb: str) -> str:
     # One vowel between single consonants doubles the last, as in "run", but not in "visit".
     doubles = re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", verb)
     return f"{verb}{verb[-1] if doubles else ''}ing"
+
+
+def _split(noun: str) -> tuple[str, str]:
+    """Split a noun phrase before its first preposition."""
+    match = re.fullmatch(r"(.+?)((?: (?:with|without|of|in|on|behind|over|and) .+)?)", noun)
+    assert match is not None, noun
+    return match[1], match[2]

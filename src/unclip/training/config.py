@@ -58,6 +58,8 @@ class DataConfig(Settings):
     """Rasterise only this many pictures."""
     every: PositiveInt = 1
     """Rasterise every n-th picture, which leaves the shares of designs and groups as they are."""
+    compositions: NonNegativeInt = 0
+    """New pictures made of the train split's drawings and rasterised with them: pairs, counts, other colours, hats."""
     embeddings: Location | None = None
     """Shards of `unclip embed` for these pictures: CLIP's features are read instead of computed."""
     missing_share: Probability = 0.0
@@ -81,6 +83,11 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
+        if self.compositions and self.emoji_split != "train":
+            raise ConfigError(
+                f"data.compositions={self.compositions} are made of the emoji set's train split, but data.emoji_split="
+                f"{self.emoji_split}; set data.emoji_split=train, or data.compositions=0."
+            )
         if self.balance and (self.shuffle_shards is not None or self.lanes > 1):
             window = "null" if self.shuffle_shards is None else self.shuffle_shards
             raise ConfigError(

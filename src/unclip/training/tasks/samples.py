@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unclip.clip import TextFeatures, TextImageEncoder, Tokenizer, clip_hash
 from unclip.data import (
+    Compositions,
     EmbeddingSet,
     Item,
     PictureSet,
@@ -47,9 +48,16 @@ def clip_precision(device: torch.device) -> Iterator[None]:
 def load_pictures(config: DataConfig, *image_sizes: int, channels: int = 3) -> PictureSet:
     """Open the pictures at these sizes, RGB or with coverage; the emoji set is drawn first if its folder is missing."""
     if config.emoji_split is not None and not Path(config.folder).exists():
-        items = emoji_items(config.emoji_split)[:: config.every][: config.limit]
-        workers = 1 if config.limit else 2
-        write_shards(config.folder, items, config.source_size, f"emoji-{config.emoji_split}", num_workers=workers)
+        items = emoji_items(config.emoji_split)
+        count = min(config.compositions, config.limit or config.compositions)
+        write_shards(
+            config.folder,
+            items[:: config.every][: config.limit],
+            config.source_size,
+            f"emoji-{config.emoji_split}",
+            compositions=Compositions(items, count) if count else None,
+            num_workers=1 if config.limit else 2,
+        )
     return open_pictures(config.folder, image_sizes, channels=channels, cache=config.cache)
 
 
