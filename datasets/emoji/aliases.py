@@ -32,7 +32,8 @@ EMOJIONE |= {f"blond-haired-person-{tone}-skin-tone": f"person: {tone} skin tone
 EMOJIONE |= {f"bride-with-veil-{tone}-skin-tone": f"woman with veil: {tone} skin tone" for tone in TONES}
 EMOJIONE |= {f"man-with-chinese-cap-{tone}-skin-tone": f"person with skullcap: {tone} skin tone" for tone in TONES}
 STREAMLINE = {
-    "2": "keycap: 2", "amusing-face": LEFT_OUT, "anxious-face": LEFT_OUT, "baby-1": "baby", "baby-2": "baby",
+    "2": "hatching chick", "headphone": LEFT_OUT, "turkey": "flag: Türkiye",
+    "amusing-face": LEFT_OUT, "anxious-face": LEFT_OUT, "baby-1": "baby", "baby-2": "baby",
     "baby-3": "baby", "bride-with-veil-1": "woman with veil", "bride-with-veil-2": "woman with veil",
     "champagne-glass-1": LEFT_OUT, "champagne-glass-2": LEFT_OUT, "clinking-glasses-5": "clinking glasses",
     "exclamation-mark": "red exclamation mark", "game-dice": "game die", "japan": "flag: Japan",
@@ -42,6 +43,8 @@ STREAMLINE = {
     "smiling-cat-face-with-heart-eyes": "smiling cat with heart-eyes", "white-wine-glass": "wine glass",
 }  # fmt: skip
 FIREFOX = {
+    "cat": "cat face", "dog": "dog face", "mouse": "mouse face", "pig": "pig face", "tiger": "tiger face",
+    "fog": LEFT_OUT, "tramcar": LEFT_OUT,
     "2hearts": "two hearts", "americasglobe": "globe showing Americas", "anguish": "anguished face", "aok": "OK hand",
     "arrowrightwardsdownwards": "right arrow curving down", "arrowrightwardsupwards": "right arrow curving up",
     "asiaaustraliaglobe": "globe showing Asia-Australia", "backwithleftwardsarrow": "BACK arrow",

