@@ -26,7 +26,7 @@ BUDGETS = {
     "pipelines": 4_300,  # alpha and latents through every task; presets
     "evaluate": 2_250,
     "training": 5_130,  # the autoencoder, its losses, latents kept once, init; data.balance; CLIP's classes and phrases
-    "recipes": 2_050,  # the autoencoder, presets; the stages that quickstart shapes stand by themselves
+    "recipes": 2_220,  # the autoencoder's recipe; quickstart's tiers and own stages, and latents of large pictures
     "bench": 1_210,
     "cli": 2_170,  # --background
     "testing": 130,  # the tiny model of 4 channels, and of latents

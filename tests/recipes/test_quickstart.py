@@ -20,6 +20,7 @@ from unclip.errors import ConfigError, DataError, InputError, UnclipError
 from unclip.recipes import Circumstances, Quickstart, SeriesProgress, choose, quickstart
 from unclip.recipes.choose import MIN_STEPS
 from unclip.recipes.own_data import make_shards, read_check
+from unclip.recipes.quickstart import CARD
 from unclip.recipes.report import too_few_steps, write_report
 
 WORDS = ("red", "round", "old", "small", "bright", "wooden", "quiet", "sour", "striped", "soft", "tall", "warm")
@@ -213,6 +214,31 @@ def test_pictures_of_mnist_and_cifar_draw_at_32(tmp_path: Path) -> None:
     (own / "larger.txt").write_text("a larger thing")
     assert make_shards(str(own), None, tmp_path / "mixed", no_progress).image_size == 64
     assert read_check(tmp_path / "mixed").counts == {"tiny": 12}
+
+
+def test_large_pictures_with_alpha_are_drawn_through_latents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = tmp_path / "stickers", tmp_path / "run"
+    own.mkdir()
+    for number, word in enumerate(WORDS[:9]):
+        sticker = picture(number, 130, 140).convert("RGBA")
+        sticker.putalpha(Image.linear_gradient("L").resize(sticker.size))
+        sticker.save(own / f"{number}.png")
+        (own / f"{number}.txt").write_text(f"a {word} sticker")
+    assert run(["train", "quickstart", str(own), "--smoke", "--out", str(out), "--device", "cpu"]) == 0
+    said = "decoder draws latents, 16 x 16 x 8 numbers: pictures of 128 px with their coverage have 32 times as many"
+    assert said in capsys.readouterr().err
+    head, *rows = [row for row in rows_of(out / "report.html") if len(row) == 8]
+    assert [row[0] for row in rows] == ["clip", "autoencoder", "decoder", "prior"]
+    assert all(int(row[head.index("steps")]) > 0 for row in rows)
+    assert said in (out / "report.md").read_text()
+    assert "`autoencoder`:" in (out / CARD).read_text()
+    drawn = tmp_path / "sticker.png"
+    command = ["generate", "a red sticker", "--model", str(out / "model"), "--steps", "2", "-o", str(drawn)]
+    assert run([*command, "--background", "transparent"]) == 0
+    with Image.open(drawn) as image:
+        assert (image.mode, image.size) == ("RGBA", (128, 128))
 
 
 def test_drawings_that_are_alike_are_no_duplicates(tmp_path: Path) -> None:

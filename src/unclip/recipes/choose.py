@@ -15,15 +15,20 @@ from unclip.clip import ClipConfig
 from unclip.config import Config
 from unclip.errors import InputError
 from unclip.model import Defaults
+from unclip.models import ConvAutoencoderConfig
 from unclip.recipes import emoji, pixels
 from unclip.recipes.series import TrainingStage
+from unclip.recipes.tiers import SMOKE, Tier, tiers_for
 from unclip.training import DataConfig, TrainConfig, UpsamplerTaskConfig
 from unclip.training.config import Precision
 from unclip.training.plan.cost import count_flops_per_image
 
-SHARDS = "shards"
+SHARDS, AUTOENCODER = "shards", "autoencoder"
 IMAGE_SIZES = (256, 128, 64, 32)
 """Sides of the pictures that are drawn."""
+LATENTS_FROM = 128
+"""Side of the pictures from which the decoder draws latents, if there is time for an autoencoder."""
+LATENT_CHANNELS = 8
 MIN_HELD_OUT_SET = 100
 HELD_OUT_SHARE = 0.05
 MAX_PARTS, STEPS_OF_PART = 8, 100
@@ -55,59 +60,29 @@ class Circumstances(Config):
     """Of training, all stages together."""
     precision: Precision = "bfloat16"
     seed: int = 0
+    has_alpha: bool = False
+    """Whether the pictures have alpha, which an autoencoder then draws too."""
     smoke: bool = False
     """Tiny networks, trained for seconds."""
 
 
-_SHARES = {"clip": 0.15, "upsampler": 0.15, "decoder": 0.5, "prior": 0.2}
+class Space(NamedTuple):
+    """What the decoder draws."""
+
+    autoencoder: ConvAutoencoderConfig | None
+    """What makes the latents; None: pixels are denoised."""
+    image_size: int
+    """Side of the pictures that the decoder draws; where a set has larger ones, an upsampler enlarges them."""
+    reason: str
+    """A sentence for the user."""
+
+
+_CAPTIONS_ALONE = {"positives": (), "classes": (), "class_texts": (), "teacher": None, "phrases": None}
+"""Options of CLIP's task for pictures without fields of their concepts."""
+_SHARES = {"clip": 0.15, "autoencoder": 0.15, "upsampler": 0.15, "decoder": 0.5, "prior": 0.2}
 """Of the time."""
-_MAX_EPOCHS = {"clip": 300, "upsampler": 1000, "decoder": 1000, "prior": 1000}
+_MAX_EPOCHS = {"clip": 300, "autoencoder": 1000, "upsampler": 1000, "decoder": 1000, "prior": 1000}
 """Passes over the pictures after which more of them teach a small set by heart."""
-
-
-class _Tier(NamedTuple):
-    """Shapes of the networks that are used together, by how much they cost."""
-
-    clip: ClipConfig
-    prior: tuple[int, int, int]
-    """Width, blocks, heads."""
-    decoder_size: int
-    decoder_channels: int
-    decoder_mult: tuple[int, ...]
-    decoder_patch: int
-    decoder_attention: tuple[int, ...]
-    """Levels with attention, by their number; 0 is the finest."""
-    upsampler_channels: int
-    speed: float = 1.0
-    """Factor of all learning rates but CLIP's: small networks bear more, and few steps need it."""
-
-
-def _clip(image_size: int, embedding_dim: int, vision: tuple[int, int], text: tuple[int, int]) -> ClipConfig:
-    return emoji.CLIP.replace(
-        image_size=image_size,
-        embedding_dim=embedding_dim,
-        vision_width=vision[0],
-        vision_layers=vision[1],
-        vision_heads=max(1, vision[0] // 64),
-        text_width=text[0],
-        text_layers=text[1],
-        text_heads=max(1, text[0] // 64),
-    )
-
-
-_SMOKE = _Tier(_clip(16, 32, (32, 1), (32, 1)), (32, 1, 1), 16, 32, (1, 2), 2, (1,), 32)
-_TIERS = (
-    # For minutes on a CPU: a grid of 8 x 8 with wide levels learns the most a second there.
-    _Tier(_clip(48, 64, (128, 3), (128, 2)), (128, 3, 2), 32, 64, (1, 2), 4, (1,), 32, 1.5),
-    _Tier(_clip(48, 128, (128, 4), (128, 3)), (192, 4, 3), 32, 48, (1, 2, 4), 2, (1, 2), 48),
-    _Tier(_clip(48, 192, (192, 6), (128, 4)), (256, 6, 4), 32, 64, (1, 2, 4), 2, (1, 2), 64),
-    _Tier(_clip(64, 256, (384, 8), (256, 6)), (512, 8, 8), 64, 128, (1, 2, 4), 2, (1, 2), 96),
-)
-_TIER_NEEDS = ((0, 0.0), (0, 2e14), (2_000, 2e15), (10_000, 1e17))
-"""Pictures, and operations that the time has room for, that a tier needs.
-
-Two cores at rest do 2e14 in some ten minutes, of which the second tier's decoder makes 1,500 steps.
-"""
 
 
 def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> tuple[TrainingStage, ...]:
@@ -121,22 +96,20 @@ def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> t
     if given.image_size not in IMAGE_SIZES:
         allowed = ", ".join(map(str, IMAGE_SIZES))
         raise InputError(f"image_size={given.image_size} is not a size that can be drawn; use one of {allowed}.")
-    tier = _SMOKE
-    if not given.smoke:
-        flops = given.flops_per_second * 60.0 * given.minutes
-        tier = [
-            tier
-            for tier, (pictures, needed) in zip(_TIERS, _TIER_NEEDS, strict=True)
-            if given.num_pictures >= pictures and flops >= needed
-        ][-1]
+    tier, space = _tiers(given)[-1], space_of(given)
     # Prompts may be longer than the captions were; a multiple of 8 wastes no lanes.
     context_length = min(MAX_CONTEXT, max(MIN_CONTEXT, math.ceil(given.longest_caption / 8) * 8))
     shape = clip or tier.clip.replace(vocab_size=min(MAX_VOCAB, given.vocab_size), context_length=context_length)
-    decoder_size = min(tier.decoder_size, given.image_size)
-    recipes = [] if clip is not None else [_change(emoji.clip(), dict(shape))]
-    if given.image_size > decoder_size:
-        recipes.append(_upsampler(given.image_size, decoder_size, tier))
-    recipes += [_decoder(decoder_size, tier, shape, out), _prior(tier, shape, out)]
+    recipes = [] if clip is not None else [_change(emoji.clip(), dict(shape), _CAPTIONS_ALONE)]
+    if space.autoencoder is not None:
+        recipes.append(_autoencoder(space.autoencoder, space.image_size))
+    if given.image_size > space.image_size:
+        recipes.append(_upsampler(given, space, tier))
+    if space.autoencoder is not None:
+        recipes.append(_latent_decoder(space.autoencoder, space.image_size, tier, shape, out))
+    else:
+        recipes.append(_decoder(space.image_size, tier, shape, out))
+    recipes.append(_prior(tier, shape, out))
     total = sum(_SHARES[recipe.task.kind] for recipe in recipes)
     stages = []
     for recipe in recipes:
@@ -151,13 +124,46 @@ def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> t
     return tuple(stages)
 
 
+def space_of(given: Circumstances) -> Space:
+    """Return what the decoder draws: latents of large pictures, where their autoencoder has steps enough.
+
+    That is `GOOD_STEPS` batches in its share of the time. Of the autoencoders of the tiers up to the chosen one it is
+    the largest, for whole pictures if one is fast enough and else for 128 px.
+    """
+    size, tiers = given.image_size, _tiers(given)
+    if size < LATENTS_FROM:
+        drawn = min(size, tiers[-1].decoder_size)
+        return Space(None, drawn, f"the decoder draws pixels: {size} px are few, latents begin at {LATENTS_FROM} px")
+    seconds, least = 60.0 * given.minutes * _SHARES[AUTOENCODER], GOOD_STEPS * emoji.autoencoder().batch_size
+    grid, alpha = tiers[-1].latent_size, " with their coverage" if given.has_alpha else ""
+    for drawn in dict.fromkeys((size, LATENTS_FROM)):
+        for tier in reversed(tiers):
+            shape = _autoencoder_shape(tier.autoencoder_widths, drawn, grid, given.has_alpha)
+            needed = least * count_flops_per_image(_autoencoder(shape, drawn)) / given.flops_per_second
+            if given.smoke or needed <= seconds:
+                ratio = shape.in_channels * drawn**2 // (LATENT_CHANNELS * grid**2)
+                return Space(
+                    shape,
+                    drawn,
+                    f"the decoder draws latents, {grid} x {grid} x {LATENT_CHANNELS} numbers: pictures of {drawn} px"
+                    f"{alpha} have {ratio} times as many",
+                )
+    minutes = math.ceil(given.minutes * needed / seconds)
+    return Space(
+        None,
+        tiers[-1].decoder_size,
+        f"the decoder draws pixels, which an upsampler enlarges: an autoencoder, whose latents it could draw, takes "
+        f"--minutes {minutes} or more here",
+    )
+
+
 def defaults_of(stages: tuple[TrainingStage, ...]) -> Defaults:
     """Return how the trained model is sampled: as the shipped one, at the largest size that there is a stage for."""
     settings = dict(emoji.DEFAULTS.stages)
     stage_settings = {
         stage.name: settings["upsampler_256" if stage.config.task.kind == "upsampler" else stage.name]
         for stage in stages
-        if stage.name != "clip"
+        if stage.name not in ("clip", AUTOENCODER)
     }
     return emoji.DEFAULTS.replace(image_size=None, stages=stage_settings, presets={})
 
@@ -218,7 +224,7 @@ def _change(recipe: TrainConfig, model: Mapping[str, Any], task: Mapping[str, An
     return recipe.replace(task=recipe.task.replace(model=recipe.task.model.replace(**model), **(task or {})))
 
 
-def _on_own_data(recipe: TrainConfig, given: Circumstances, out: Path, tier: _Tier) -> TrainConfig:
+def _on_own_data(recipe: TrainConfig, given: Circumstances, out: Path, tier: Tier) -> TrainConfig:
     """Return a run of the recipe on the user's pictures, whose length is not set yet."""
     task, rate = recipe.task, recipe.optimizer.learning_rate
     name = f"upsampler_{task.model.image_size}" if isinstance(task, UpsamplerTaskConfig) else task.kind
@@ -252,7 +258,12 @@ def _power_below(number: float) -> int:
     return 1 << max(0, int(number).bit_length() - 1)
 
 
-def _prior(tier: _Tier, clip: ClipConfig, out: Path) -> TrainConfig:
+def _tiers(given: Circumstances) -> list[Tier]:
+    flops = given.flops_per_second * 60.0 * given.minutes
+    return [SMOKE] if given.smoke else tiers_for(given.num_pictures, flops)
+
+
+def _prior(tier: Tier, clip: ClipConfig, out: Path) -> TrainConfig:
     width, depth, num_heads = tier.prior
     inputs = {"text_dim": clip.text_width, "num_text_tokens": clip.context_length, "embedding_dim": clip.embedding_dim}
     return _change(
@@ -260,7 +271,7 @@ def _prior(tier: _Tier, clip: ClipConfig, out: Path) -> TrainConfig:
     )
 
 
-def _decoder(image_size: int, tier: _Tier, clip: ClipConfig, out: Path) -> TrainConfig:
+def _decoder(image_size: int, tier: Tier, clip: ClipConfig, out: Path) -> TrainConfig:
     channels, grid_size = tier.decoder_channels, image_size // tier.decoder_patch
     model = {
         "image_size": image_size,
@@ -275,13 +286,46 @@ def _decoder(image_size: int, tier: _Tier, clip: ClipConfig, out: Path) -> Train
     return _change(pixels.decoder(), model, {"clip": out / "clip"})
 
 
-def _upsampler(image_size: int, low_res_size: int, tier: _Tier) -> TrainConfig:
+def _autoencoder_shape(
+    widths: tuple[int, ...], image_size: int, latent_size: int, has_alpha: bool
+) -> ConvAutoencoderConfig:
+    shape = emoji.autoencoder().task.model
+    assert isinstance(shape, ConvAutoencoderConfig), shape
+    num_levels = (image_size // shape.patch_size // latent_size).bit_length()
+    widths = (widths + widths[-1:] * num_levels)[:num_levels]
+    return shape.replace(in_channels=4 if has_alpha else 3, latent_channels=LATENT_CHANNELS, widths=widths)
+
+
+def _autoencoder(shape: ConvAutoencoderConfig, image_size: int) -> TrainConfig:
+    return _change(emoji.autoencoder(), dict(shape), {"image_size": image_size})
+
+
+def _latent_decoder(
+    autoencoder: ConvAutoencoderConfig, image_size: int, tier: Tier, clip: ClipConfig, out: Path
+) -> TrainConfig:
+    grid_size, mult = image_size // autoencoder.downsampling, tier.latent_decoder_mult
+    model = {
+        "image_size": grid_size,
+        "in_channels": autoencoder.latent_channels,
+        "embedding_dim": clip.embedding_dim,
+        "text_dim": 0,
+        "base_channels": tier.latent_decoder_channels,
+        "channel_mult": mult,
+        "attention_resolutions": tuple(grid_size // 2**level for level in range(1, len(mult))),
+        "context_dim": 3 * tier.latent_decoder_channels // 2,
+    }
+    return _change(emoji.decoder(), model, {"clip": out / "clip", "autoencoder": out / AUTOENCODER})
+
+
+def _upsampler(given: Circumstances, space: Space, tier: Tier) -> TrainConfig:
+    image_size = given.image_size
     model = {
         "image_size": image_size,
-        "low_res_size": low_res_size,
+        "low_res_size": space.image_size,
+        "in_channels": 3 if space.autoencoder is None else space.autoencoder.in_channels,
         "base_channels": tier.upsampler_channels,
         # A grid 64 wide, or as coarse as possible where only seconds count.
-        "patch_size": min(4, image_size // 16) if tier is _SMOKE else image_size // 64,
+        "patch_size": min(4, image_size // 16) if tier is SMOKE else image_size // 64,
         # What it has not learned yet is then as bicubic enlargement leaves it.
         "residual": True,
     }

@@ -51,6 +51,8 @@ class OwnData(Config):
     """Tokens that the captions yield, up to 4096."""
     longest_caption: int
     """Tokens of OpenAI's tokenizer, up to 77."""
+    has_alpha: bool = False
+    """Whether at least half of the pictures have alpha."""
 
 
 def make_shards(
@@ -86,12 +88,19 @@ def make_shards(
         shape = PrepareConfig(image_size=max(image_size, clip_size or 0), allow_upscale=True)
         prepare(usable, out / SHARDS, shape, partial(progress, "shards"), num_workers=num_workers)
     shards, tokens = ShardSet.open(out / SHARDS), read_check(out).captions.tokens
-    texts = [text for index in range(len(shards)) for text in shards.sample(index).captions]
+    texts, num_clear = list[str](), 0
+    for index in range(len(shards)):
+        sample = shards.sample(index)
+        texts += sample.captions
+        with Image.open(io.BytesIO(sample.picture)) as image:
+            # `prepare` writes those that are opaque everywhere as RGB.
+            num_clear += image.mode == "RGBA"
     data = OwnData(
         num_pictures=len(shards),
         image_size=image_size,
         vocab_size=Tokenizer.largest_vocab_size(texts, MAX_VOCAB),
         longest_caption=0 if tokens is None else round(tokens.largest),
+        has_alpha=2 * num_clear >= len(shards),
     )
     atomic_write(out / DATA_FILE, data.model_dump_json(indent=2) + "\n")
     return data

@@ -31,16 +31,18 @@ from unclip.recipes.choose import (
     choose,
     defaults_of,
     most_images,
+    space_of,
     with_batch,
     with_length,
 )
 from unclip.recipes.own_data import CHECK_FILE, DATA_FILE, make_shards, problems_of, read_check
 from unclip.recipes.report import too_few_steps, write_card, write_report
 from unclip.recipes.series import TrainingStage, assemble, fit_basis, train_stages
-from unclip.runtime import autocast, forked_random_state, inference_dtype, resolve_device
+from unclip.runtime import autocast, forked_random_state, resolve_device
 from unclip.training import StopFlag, TrainConfig, Trainer, init_cluster, stop_on_signal
 from unclip.training.config import DecoderTaskConfig, Precision
 from unclip.training.plan.cost import count_flops_per_image
+from unclip.training.precision import fastest_precision
 from unclip.training.state import sole_run
 
 REQUEST_FILE, CHOICE_FILE = "quickstart.json", "choice.json"
@@ -120,8 +122,7 @@ def _run(request: Quickstart, out: Path, device: str, stopped: StopFlag, progres
         # With another measured rate another choice would be made, and trained stages would not fit it.
         circumstances = load_config(Circumstances, json.loads((out / CHOICE_FILE).read_text()))
     else:
-        is_fast = inference_dtype(resolve_device(device)) == torch.bfloat16
-        precision: Precision = "bfloat16" if is_fast else "float32"
+        precision: Precision = "float32" if request.smoke else fastest_precision(resolve_device(device))
         circumstances = Circumstances(
             **data.model_dump(),
             flops_per_second=SMOKE_RATE if request.smoke else flops_per_second(device, precision),
@@ -131,7 +132,8 @@ def _run(request: Quickstart, out: Path, device: str, stopped: StopFlag, progres
             smoke=request.smoke,
         )
         atomic_write(out / CHOICE_FILE, circumstances.model_dump_json(indent=2) + "\n")
-    stages = choose(circumstances, out, clip)
+    stages, reason = choose(circumstances, out, clip), space_of(circumstances).reason
+    _note(reason)
     minutes, fit = (None, None) if request.smoke else (request.minutes, partial(_fit, device, data.num_pictures))
     if not train_stages(stages, out, stopped, minutes=minutes, device=device, fit=fit):
         return None
@@ -145,7 +147,16 @@ def _run(request: Quickstart, out: Path, device: str, stopped: StopFlag, progres
         write_card(model, stages, out, request.source, datetime.now(UTC))
         progress("join", 2, 2)
     if not (out / "report.html").exists():
-        write_report(stages, out, request.source, progress, device=device, seed=request.seed, is_smoke=request.smoke)
+        write_report(
+            stages,
+            out,
+            request.source,
+            progress,
+            device=device,
+            seed=request.seed,
+            is_smoke=request.smoke,
+            reason=reason,
+        )
     shortage = None if request.smoke else too_few_steps(stages, out)
     if shortage is not None:
         _note(shortage)

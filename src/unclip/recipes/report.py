@@ -41,8 +41,12 @@ def write_report(
     device: str = "auto",
     seed: int = 0,
     is_smoke: bool = False,
+    reason: str = "",
 ) -> Path:
-    """Write `out/report.html` and `out/report.md`; pictures are drawn by `out/model`."""
+    """Write `out/report.html` and `out/report.md`; pictures are drawn by `out/model`.
+
+    `reason` says why the stages are these.
+    """
     report, check, data = Report(f"A model of {Path(source).name}"), read_check(out), stages[0].config.data
     keys = load_shards(data.folder, data.source_size).keys
     minutes = sum(SeriesProgress.load(out).of(stage.name).seconds for stage in stages) / 60.0
@@ -55,6 +59,8 @@ def write_report(
     report.text(f'Draw with: unclip generate "..." --model {out / "model"}')
     _draw(report, stages, out, progress, device, seed)
     report.heading("Stages")
+    if reason:
+        report.text(f"{reason[0].upper()}{reason[1:]}.")
     report.table(COLUMNS, [[*row.values()] for row in _stage_rows(stages, out)])
     report.text(
         "The losses of CLIP and of the other stages measure different things. Where the held-out loss rises while the "
