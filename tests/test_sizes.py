@@ -13,7 +13,7 @@ FILE_HARD, TABLE_HARD, FUNCTION_HARD = 400, 500, 80
 TABLES = {"src/unclip/training/config.py"}
 """Files that are tables of names."""
 BUDGETS = {
-    "base": 1_570,  # the files beside the parts; backgrounds and coverage of pictures; `one_of`
+    "base": 1_575,  # the files beside the parts; backgrounds and coverage of pictures; `one_of`
     "diffusion": 1_670,
     "nn": 470,
     "checkpoint": 450,
@@ -22,10 +22,10 @@ BUDGETS = {
     "interop": 3_440,
     "data": 4_750,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
     "metrics": 1_500,
-    "model": 1_820,  # autoencoders that are trained here; presets
+    "model": 1_840,  # autoencoders that are trained here; presets
     "pipelines": 4_300,  # alpha and latents through every task; presets
     "evaluate": 2_250,
-    "training": 5_130,  # the autoencoder, its losses, latents kept once, init; data.balance; CLIP's classes and phrases
+    "training": 5_170,  # the autoencoder, its losses, latents kept once, init; data.balance; CLIP's classes and phrases
     "recipes": 2_220,  # the autoencoder's recipe; quickstart's tiers and own stages, and latents of large pictures
     "bench": 1_210,
     "cli": 2_170,  # --background

@@ -44,10 +44,14 @@ def load_config(cls: type[C], mapping: Mapping[str, Any]) -> C:
 def one_of(*classes: type[Config]) -> Callable[[Any], Any]:
     """Return a validator for a field that takes one of several configurations, as `Annotated[A | B, BeforeValidator]`.
 
-    A mapping becomes the first of those that know most of its names, so that errors are about that one alone.
+    A mapping becomes the first of those that know most of its names, so that errors are about that one alone. Raises
+    `ConfigError` for a configuration of another class.
     """
 
     def load(value: Any) -> Any:
+        if isinstance(value, Config) and not isinstance(value, classes):
+            allowed = " or ".join(cls.__name__ for cls in classes)
+            raise ConfigError(f"found a {type(value).__name__}; pass a {allowed}.")
         if not isinstance(value, Mapping):
             return value
         return load_config(max(classes, key=lambda cls: len(value.keys() & cls.model_fields.keys())), value)

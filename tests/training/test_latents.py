@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from short_runs import changed, small_shards, steps
+from short_runs import changed, first_batch, small_shards, steps
 from unclip.checkpoint import save_module
+from unclip.cli.main import run
+from unclip.clip import TextImageEncoder
 from unclip.data import open_pictures
 from unclip.errors import CheckpointError, ConfigError
 from unclip.images import from_uint8
-from unclip.models import Autoencoder, autoencoder_preset
+from unclip.models import Autoencoder, KandinskyDecoder, autoencoder_preset, kandinsky_decoder_preset
+from unclip.models.dalle2_pytorch import Dalle2UNetConfig
+from unclip.pipelines import UnClip
 from unclip.recipes import get_recipe
 from unclip.runtime import forked_random_state, seeded
-from unclip.training import TrainConfig, train
+from unclip.training import TrainConfig, make_task, train
 from unclip.training.tasks.autoencoder import colour_psnr, reconstruction_losses
 from unclip.training.tasks.latents import encode_pictures, load_autoencoder, open_autoencoder
 
@@ -101,6 +106,52 @@ def test_movq_is_an_autoencoder_too(tiny_recipe: Recipe, tmp_path: Path) -> None
     )  # fmt: skip
     losses = steps(config, 2).losses
     assert np.isfinite(losses).all()
+
+
+@pytest.fixture(scope="module")
+def kandinsky(tiny_recipe: Recipe) -> TrainConfig:
+    config = tiny_recipe("emoji/decoder")
+    embedding_dim = config.task.model.embedding_dim
+    model = kandinsky_decoder_preset("tiny").replace(image_size=16, in_channels=8, embedding_dim=embedding_dim)
+    return config.replace(task=config.task.replace(model=model, image_drop_prob=0.5))
+
+
+def test_kandinsky_s_decoder_learns_latents(kandinsky: TrainConfig, tmp_path: Path) -> None:
+    trainer = steps(changed(kandinsky, validation_share=0.4, num_drawn=3, learning_rate=1e-3), 2).trainer
+    preview = trainer.task.preview(trainer.state.network)
+    assert preview is not None
+    assert preview.size == (2 * 130 - 2, 2 * 130 - 2)
+    assert {"held_out_loss", "frechet_clip"} <= trainer.validate().keys()
+    config = kandinsky.replace(num_images=16, checkpoint_images=16)
+    train(config, tmp_path / "run")
+    assert run(["assemble", str(tmp_path / "model"), "--decoder", str(tmp_path / "run")]) == 0
+    pipe = UnClip.load(tmp_path / "model", "cpu")
+    assert isinstance(pipe.stages["decoder"].network, KandinskyDecoder)
+    drawn = pipe.image_variations(Image.new("RGB", (40, 40), "red"), seed=0, num_steps=2, guidance_scale=2.0)
+    assert drawn.images[0].size == (128, 128)
+
+
+def test_kandinsky_s_decoder_reads_an_empty_image_where_the_embedding_is_dropped(kandinsky: TrainConfig) -> None:
+    task = make_task(changed(kandinsky, embedding_noise=0.0), CPU)
+    batch = first_batch(kandinsky, task)
+    present = batch["image_present"]
+    assert 0 < present.sum() < len(present)
+    embedding = task.conditioning(batch)["image_embedding"]
+    null_image = TextImageEncoder.load(kandinsky.task.clip).encode_empty_image()
+    assert torch.equal(embedding[present], batch["image_embedding"][present])
+    assert torch.equal(embedding[~present], null_image.expand(int((~present).sum()), -1))
+
+
+def test_what_kandinsky_s_decoder_lacks_is_refused(kandinsky: TrainConfig) -> None:
+    for changes, message in (
+        ({"autoencoder": None}, r"a KandinskyDecoder draws latents; name an autoencoder"),
+        ({"text_dim": 32}, r"task\.model\.text_dim=32: .* a second encoder, .* set task\.model\.text_dim=0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make_task(changed(kandinsky, **changes), CPU)
+    other = Dalle2UNetConfig.model_construct()
+    with pytest.raises(ConfigError, match=r"found a Dalle2UNetConfig; pass a DecoderConfig or KandinskyDecoderConfig"):
+        kandinsky.task.replace(model=other)
 
 
 def test_a_decoder_of_other_channels_is_refused(tiny_recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ from unclip.model.family import (
     LATENT_SIZE,
     Condition,
     Conditioning,
+    DecoderInputs,
     ExampleShape,
     Family,
     Size,
@@ -138,6 +139,12 @@ def _condition_decoder(network: Decoder, image_embedding: Embeddings, condition:
     ]
 
 
+def _train_decoder(config: DecoderConfig, inputs: DecoderInputs) -> Conditioning:
+    text = text_conditioning(inputs.text, len(inputs.image_embedding)) if config.text_dim else {}
+    level = {"augmentation": inputs.level} if config.noise_conditioning else {}
+    return {"image_embedding": inputs.image_embedding, "image_present": inputs.image_present, **level, **text}
+
+
 def _latents_example(config: ConvAutoencoderConfig, shape: ExampleShape) -> Conditioning:
     return {"latents": torch.empty(shape.batch, config.latent_channels, *(shape.size or (LATENT_SIZE, LATENT_SIZE)))}
 
@@ -180,6 +187,7 @@ FAMILIES = {
             sizes=_decoder_sizes,
             example=_decoder_example,
             condition_decoder=_condition_decoder,
+            train_decoder=_train_decoder,
             null_is_text=True,
             reads_noise_level=True,
             can_self_condition=True,

@@ -7,6 +7,7 @@ from unclip.model.family import (
     LATENT_SIZE,
     Condition,
     Conditioning,
+    DecoderInputs,
     ExampleShape,
     Family,
     Size,
@@ -55,6 +56,10 @@ def _condition_decoder(
     ]
 
 
+def _train_decoder(config: KandinskyDecoderConfig, inputs: DecoderInputs) -> Conditioning:
+    return {"image_embedding": torch.where(inputs.image_present[:, None], inputs.image_embedding, inputs.null_image)}
+
+
 KANDINSKY_DECODER = Family(
     network=KandinskyDecoder,
     config=KandinskyDecoderConfig,
@@ -62,6 +67,7 @@ KANDINSKY_DECODER = Family(
     sizes=_decoder_sizes,
     example=_decoder_example,
     condition_decoder=_condition_decoder,
+    train_decoder=_train_decoder,
     null_is_text=True,
     null_is_empty_image=True,
     draws_latents=True,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unclip.clip import TextFeatures
@@ -61,6 +62,20 @@ class Condition(NamedTuple):
         return self._replace(text=expand_text(self.null, rows))
 
 
+class DecoderInputs(NamedTuple):
+    """What a decoder may be conditioned on in a batch of training."""
+
+    image_embedding: Embeddings
+    image_present: Bool[Tensor, " batch"]
+    """False where the embedding is dropped, for guidance."""
+    level: Float[Tensor, " batch"]
+    """Deviation of the noise on the embeddings."""
+    null_image: Float[Tensor, "1 dim"]
+    """The embedding of an empty image, for decoders that learn no null of their own."""
+    text: TextFeatures
+    """Features of the captions; empty where the decoder reads no text."""
+
+
 @runtime_checkable
 class DecoderShape(Protocol):
     """What the configuration of every decoder says, in fields, properties or constants of its class."""
@@ -100,6 +115,8 @@ class Family:
     It has the given number of rows; each prompt stands for as many neighbouring ones."""
     condition_decoder: Callable[[Any, Embeddings, Condition], Sequence[Conditioning]] | None = None
     """Of a decoder: conditioning of the guided and the unguided pass; texts have a row for each image embedding."""
+    train_decoder: Callable[[Any, DecoderInputs], Conditioning] | None = None
+    """Of a decoder that can be trained here: conditioning of a configuration's network for a batch."""
     null_is_text: bool = False
     """Whether guidance leads away from the features of an empty prompt, which may be a negative one; False: the network
     learned what stands for the absence of text."""

@@ -1,5 +1,7 @@
 """Kandinsky's decoders: predict from a noisy latent, a CLIP image embedding and, in 2.1, text."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -53,6 +55,8 @@ class KandinskyDecoderConfig(Config):
     """Length of that schedule's table."""
     in_channels: PositiveInt = 4
     """Channels of a latent."""
+    noise_conditioning: ClassVar[bool] = False
+    self_conditioning: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _check(self) -> "KandinskyDecoderConfig":

@@ -19,7 +19,7 @@ from unclip.data import open_source
 from unclip.errors import InputError, UnclipError
 from unclip.files import atomic_write
 from unclip.model import open_clip
-from unclip.models import Decoder
+from unclip.models import Decoder, DecoderConfig
 from unclip.pipelines.options import Progress
 from unclip.progress import say
 from unclip.recipes import emoji, pixels
@@ -232,6 +232,7 @@ def flops_per_second(device: str, precision: Precision) -> float:
     config, torch_device = pixels.decoder(), resolve_device(device)
     assert isinstance(config.task, DecoderTaskConfig), config.task
     shape, flops = config.task.model, count_flops_per_image(config, emoji.CLIP)
+    assert isinstance(shape, DecoderConfig), shape
     with forked_random_state(0), autocast(torch_device, getattr(torch, precision)):
         network = Decoder(shape).to(torch_device)
         x_t = torch.randn(MEASURE_BATCH, 3, shape.image_size, shape.image_size, device=torch_device)

@@ -11,8 +11,10 @@ from unclip.files import atomic_folder
 from unclip.models import (
     ConvAutoencoder,
     ConvAutoencoderConfig,
+    DecoderConfig,
     TextTransformerConfig,
     autoencoder_preset,
+    kandinsky_decoder_preset,
 )
 from unclip.runtime import forked_random_state
 from unclip.training import (
@@ -102,7 +104,7 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
                 num_heads=2,
             )
             return task.replace(model=prior, clip=CLIP_FOLDER)
-        case DecoderTaskConfig(model=model):
+        case DecoderTaskConfig(model=DecoderConfig() as model):
             transformer = TextTransformerConfig(num_text_tokens=CLIP.context_length, depth=1, num_heads=2)
             decoder = model.replace(
                 image_size=16,
@@ -119,6 +121,9 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
             )
             autoencoder = task.autoencoder and AUTOENCODER_FOLDER
             return task.replace(model=decoder, clip=CLIP_FOLDER, autoencoder=autoencoder)
+        case DecoderTaskConfig():
+            kandinsky = kandinsky_decoder_preset("tiny").replace(embedding_dim=CLIP.embedding_dim, in_channels=8)
+            return task.replace(model=kandinsky, clip=CLIP_FOLDER, autoencoder=AUTOENCODER_FOLDER)
         case UpsamplerTaskConfig(model=model):
             low_res_size = SIDE * model.low_res_size // model.image_size
             upsampler = model.replace(

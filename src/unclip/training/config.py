@@ -10,7 +10,14 @@ from unclip.clip import ClipConfig
 from unclip.config import Config, one_of
 from unclip.diffusion import Weighting
 from unclip.errors import ConfigError
-from unclip.models import AutoencoderConfig, ConvAutoencoderConfig, DecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.models import (
+    AutoencoderConfig,
+    ConvAutoencoderConfig,
+    DecoderConfig,
+    KandinskyDecoderConfig,
+    PriorConfig,
+    UpsamplerConfig,
+)
 from unclip.models.unet import check_divisible
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -193,7 +200,10 @@ class DecoderTaskConfig(Settings):
     """Image embeddings of a frozen CLIP to pictures."""
 
     kind: Literal["decoder"] = "decoder"
-    model: DecoderConfig
+    model: Annotated[
+        DecoderConfig | KandinskyDecoderConfig, BeforeValidator(one_of(DecoderConfig, KandinskyDecoderConfig))
+    ]
+    """A decoder of this library, or Kandinsky's without text."""
     clip: Folder | None = None
     """Folder of the frozen CLIP; None where `data.embeddings` brings all that the decoder reads, or nothing is read."""
     autoencoder: Folder | None = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unclip.clip import Clip, ClipConfig
 from unclip.errors import InputError
 from unclip.model.families import build_on_meta, family_of
-from unclip.models import DecoderConfig, PriorConfig, count_flops, count_parameters
+from unclip.models import DecoderConfig, KandinskyDecoderConfig, PriorConfig, count_flops, count_parameters
 from unclip.training.averages import AverageRule
 from unclip.training.config import (
     AutoencoderTaskConfig,
@@ -127,7 +127,7 @@ def count_state(network: nn.Module, config: TrainConfig) -> StateBytes:
     )
 
 
-def text_length(model: PriorConfig | DecoderConfig) -> int:
+def text_length(model: PriorConfig | DecoderConfig | KandinskyDecoderConfig) -> int:
     """Return the text tokens that a network reads at most."""
     hidden = family_of(model).example_inputs(model).get("text_hidden")
     return 0 if hidden is None else hidden.shape[1]

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
@@ -22,8 +22,10 @@ from unclip.diffusion import (
     make_schedule,
 )
 from unclip.images import from_uint8, grid, to_pil
+from unclip.model.families import family_of
 from unclip.model.settings import PIXEL_BOUND, StageSettings
-from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig, Upsampler, UpsamplerConfig
+from unclip.models import DecoderConfig, KandinskyDecoderConfig, PriorConfig, UpsamplerConfig
+from unclip.models.common import Standardized
 from unclip.runtime import forked_random_state
 from unclip.shapes import Images
 from unclip.training.config import DecoderTaskConfig, PriorTaskConfig, TrainConfig, UpsamplerTaskConfig
@@ -41,7 +43,6 @@ COLUMNS = 12
 class DiffusionTask(Task):
     """A stage that learns to denoise; a subclass says what, from which conditioning."""
 
-    network: ClassVar[type[Prior] | type[Decoder] | type[Upsampler]]
     task: DiffusionTaskConfig
     x0_bound: float = PIXEL_BOUND
     """Largest absolute value of a predicted x0."""
@@ -66,8 +67,9 @@ class DiffusionTask(Task):
 
     def build(self) -> nn.Module:
         with forked_random_state(self.seed):
-            network = self.network(self.task.model)  # type: ignore[arg-type]  # its own
-        if self.embeddings is not None:
+            build: Any = family_of(self.task.model).network
+            network: nn.Module = build(self.task.model)
+        if self.embeddings is not None and isinstance(network, Standardized):
             network.get_buffer("embedding_mean").copy_(self.embeddings.mean)
             network.get_buffer("embedding_std").copy_(self.embeddings.std)
         return network
@@ -90,13 +92,14 @@ class DiffusionTask(Task):
 
     def export(self, state: Mapping[str, LazyTensor], folder: Path) -> None:
         path = folder / f"{self.stage}.safetensors"
-        weights = NetworkWeights(self.network.__name__, self.task.model, state, str(path))
+        kind = family_of(self.task.model).network.__name__
+        weights = NetworkWeights(kind, self.task.model, state, str(path))
         save_network(path, weights, self.stage, "float32")
 
 
 def denoising_losses(
     network: nn.Module,
-    model: PriorConfig | DecoderConfig | UpsamplerConfig,
+    model: PriorConfig | DecoderConfig | KandinskyDecoderConfig | UpsamplerConfig,
     schedule: DiscreteSchedule,
     weighting: Weighting,
     batch: Mapping[str, Tensor],

@@ -13,6 +13,9 @@ from unclip.clip import TextImageEncoder
 from unclip.data import PictureSet
 from unclip.errors import ConfigError
 from unclip.metrics import frechet_distance
+from unclip.model.checks import sizes_of
+from unclip.model.families import family_of
+from unclip.model.family import DecoderInputs, Family
 from unclip.model.settings import LATENT_BOUND, PIXEL_BOUND
 from unclip.models import Autoencoder, ConvAutoencoder, Decoder
 from unclip.pipelines import Condition, DecoderStage
@@ -47,12 +50,13 @@ LEAST_COMPARED = 2
 class DecoderTask(DiffusionTask):
     """The hybrid objective of Improved DDPM, with classifier-free dropout of the image embedding and the text."""
 
-    network = Decoder
     task: DecoderTaskConfig
     samples: "DecoderSamples"
     embeddings: ImageEmbeddings
     autoencoder: Autoencoder | ConvAutoencoder | None = None
     """What made the latents that the network denoises; None: it denoises pixels."""
+    null_image: Tensor | None = None
+    """The CLIP embedding of an empty image, (1, dim), for a network that learns no null; None: zeros."""
 
     @classmethod
     def open(
@@ -68,6 +72,19 @@ class DecoderTask(DiffusionTask):
                 f"num_drawn={task.num_drawn} needs a CLIP whose features to compare; name one (task.clip)."
             )
         data, model, notes = config.data, task.model, list[str]()
+        family = family_of(model)
+        if any(size.what == "second token width" for size in sizes_of(model)):
+            raise ConfigError(
+                f"task.model.text_dim={model.text_dim}: Kandinsky 2.1 reads the text of a second encoder, which no "
+                "training computes; set task.model.text_dim=0, as in 2.2."
+            )
+        if family.draws_latents and task.autoencoder is None:
+            raise ConfigError(f"a {family.network.__name__} draws latents; name an autoencoder (task.autoencoder).")
+        if family.null_is_empty_image and encoder is None and task.image_drop_prob > 0.0:
+            raise ConfigError(
+                f"task.image_drop_prob={task.image_drop_prob}: a {family.network.__name__} reads CLIP's embedding of "
+                "an empty image in place of those that are dropped; name a CLIP (task.clip), or drop none."
+            )
         latents: Latents | None = None
         autoencoder: Autoencoder | ConvAutoencoder | None = None
         if task.autoencoder is None:
@@ -110,6 +127,8 @@ class DecoderTask(DiffusionTask):
         samples = DecoderSamples(source, embeddings, texts if model.text_dim else None, task, latents)
         opened = cls(config, task, device, samples, embeddings, encoder)
         opened.autoencoder = autoencoder
+        if family.null_is_empty_image and encoder is not None:
+            opened.null_image = encoder.encode_empty_image()
         opened.x0_bound = PIXEL_BOUND if autoencoder is None else LATENT_BOUND
         opened.notes, opened.embedded, opened.num_compared = tuple(notes), embedded, task.num_drawn
         return opened
@@ -119,13 +138,18 @@ class DecoderTask(DiffusionTask):
 
     def conditioning(self, batch: Batch) -> dict[str, Tensor | None]:
         jitter = batch["level"][:, None] * self.embeddings.std.to(self.device) * batch["jitter"]
-        image = {"image_embedding": batch["image_embedding"] + jitter, "image_present": batch["image_present"]}
-        if self.task.model.noise_conditioning:
-            image["augmentation"] = batch["level"]
-        if not self.task.model.text_dim:
-            return {**image}
+        embedding = batch["image_embedding"]
+        null_image = torch.zeros_like(embedding[:1]) if self.null_image is None else self.null_image
+        train = self.family.train_decoder
+        assert train is not None, f"{type(self.task.model).__name__} cannot be trained"
         text = text_features(batch, self.encoder)
-        return {**image, "text_embedding": text.embedding, "text_hidden": text.hidden, "text_mask": text.mask}
+        inputs = DecoderInputs(embedding + jitter, batch["image_present"], batch["level"], null_image, text)
+        return dict(train(self.task.model, inputs))
+
+    @property
+    def family(self) -> Family:
+        """What there is to know of the class of the network."""
+        return family_of(self.task.model)
 
     def draw(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return CLIP's features of held-out pictures, and of pictures drawn from their embeddings."""
@@ -156,7 +180,7 @@ class DecoderTask(DiffusionTask):
     def _sample(self, network: nn.Module, batch: Batch, x_T: Tensor, *, is_conditional: bool) -> Tensor:
         stage, text = self._stage(network), text_features(batch, self.encoder)
         # Guidance is off, so the features of the empty prompt are never read.
-        condition = Condition(text, text, is_conditional=is_conditional)
+        condition = Condition(text, text, null_image=self.null_image, is_conditional=is_conditional)
         denoiser = stage.denoiser(batch["image_embedding"], condition, SAMPLING)
         return stage.finish(run_to_end(sample_steps(denoiser, stage.schedule, SAMPLING, lambda: x_T)))
 

@@ -45,7 +45,6 @@ NUM_GROUPS = 4
 class PriorTask(DiffusionTask):
     """Mean-squared error in the space of standardised embeddings (DALL-E 2, eq. 2)."""
 
-    network = Prior
     task: PriorTaskConfig
     x0_bound = EMBEDDING_BOUND
     methods = ("text_cache",)

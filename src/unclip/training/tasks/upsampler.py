@@ -33,7 +33,6 @@ MARGINS = {"blur": 2, "bsr": 8}
 class UpsamplerTask(DiffusionTask):
     """Denoises a crop given the small picture, which is blurred and noised so that a decoder's flaws look familiar."""
 
-    network = Upsampler
     task: UpsamplerTaskConfig
 
     @classmethod
