@@ -24,6 +24,7 @@ def test_plurals() -> None:
     assert [plural(noun) for noun in nouns] == plurals
     assert [noun for noun in plurals if not is_plural(noun)] == ["computer mice"]
     assert not is_plural("smiling face with sunglasses")
+    assert (article("skis"), article("iris")) == ("skis", "an iris")
 
 
 def test_gerunds() -> None:

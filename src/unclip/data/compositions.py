@@ -45,8 +45,8 @@ SCENES = re.compile(
 MASS = {
     "bacon", "badminton", "baguette bread", "beans", "bowling", "bread", "broccoli", "butter", "cooked rice", "coral",
     "cricket game", "curry rice", "field hockey", "fire", "fondue", "garlic", "ginger root", "green salad", "herb",
-    "ice", "ice hockey", "lacrosse", "leafy green", "mate", "money with wings", "oden", "performing arts", "ping pong",
-    "popcorn", "sake", "salt", "shaved ice", "soap", "spaghetti", "sushi", "tennis", "wood",
+    "ice", "ice hockey", "lacrosse", "leafy green", "luggage", "mate", "money with wings", "oden", "performing arts",
+    "ping pong", "popcorn", "sake", "salt", "shaved ice", "soap", "spaghetti", "sushi", "tennis", "wood",
 }  # fmt: skip
 """Names that are not counted and take no article."""
 GLASSES = ("sunglasses", "glasses")

@@ -88,7 +88,7 @@ def emoji_source(source: Path | str | None = None) -> Path:
 def emoji_items(split: str = "all", source: Path | str | None = None) -> list[EmojiItem]:
     """Read the items of a split (one of `SPLITS`), sorted by key.
 
-    All drawings together are 200 MB of text in memory. Raises `InputError` for an unknown split, `DataError` for a
+    All drawings together are 150 MB of text in memory. Raises `InputError` for an unknown split, `DataError` for a
     missing or damaged file.
     """
     if split not in SPLITS:

@@ -6,14 +6,14 @@ IRREGULAR = {
     "mouse": "mice", "man": "men", "woman": "women", "person": "people", "child": "children", "tooth": "teeth",
     "foot": "feet", "goose": "geese", "sheep": "sheep", "fish": "fish", "blowfish": "blowfish", "deer": "deer",
     "leaf": "leaves", "sheaf": "sheaves", "knife": "knives", "loaf": "loaves", "wolf": "wolves", "ox": "oxen",
-    "snowman": "snowmen", "squid": "squid", "shrimp": "shrimp", "bison": "bison", "moose": "moose",
+    "die": "dice", "snowman": "snowmen", "squid": "squid", "shrimp": "shrimp", "bison": "bison", "moose": "moose",
 }  # fmt: skip
 
 
 def is_plural(noun: str) -> bool:
     """Return whether a noun phrase is a plural, by the form of its noun: "glasses", not "bus" or "face with eyes"."""
     noun = _split(noun)[0]
-    return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))
+    return noun.endswith("s") and (not noun.endswith(("ss", "us", "is")) or noun.endswith("skis"))
 
 
 def article(noun: str) -> str:
