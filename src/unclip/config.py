@@ -54,7 +54,12 @@ def one_of(*classes: type[Config]) -> Callable[[Any], Any]:
             raise ConfigError(f"found a {type(value).__name__}; pass a {allowed}.")
         if not isinstance(value, Mapping):
             return value
-        return load_config(max(classes, key=lambda cls: len(value.keys() & cls.model_fields.keys())), value)
+        chosen = max(classes, key=lambda cls: len(value.keys() & cls.model_fields.keys()))
+        try:
+            return chosen.model_validate(dict(value))
+        except pydantic.ValidationError as error:
+            # pydantic puts the name of the field before it.
+            raise ValueError("; ".join(_explain(chosen, detail) for detail in error.errors())) from None
 
     return load
 

@@ -1,12 +1,13 @@
 """Configurations: frozen, closed, and overridden by dotted names with typed values."""
 
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 import pytest
+from pydantic import BeforeValidator
 
-from unclip.config import Config, load_config, override
+from unclip.config import Config, load_config, one_of, override
 from unclip.errors import ConfigError
 
 
@@ -116,3 +117,35 @@ def test_json_of_half_a_surrogate_is_its_escape() -> None:
     report = Inner.model_construct(depth=2, name="n\udcff.png")
     assert json.loads(report.model_dump_json())["name"] == "n\udcff.png"
     assert json.loads(report.model_dump_json(indent=1))["depth"] == 2
+
+
+class Other(Config):
+    """Another network."""
+
+    depth: int
+    heads: int
+
+
+class Either(Config):
+    """A run of one of two networks."""
+
+    inner: Annotated[Inner | Other, BeforeValidator(one_of(Inner, Other))]
+
+
+def test_one_of_several_is_the_one_that_knows_most_of_the_names() -> None:
+    assert load_config(Either, {"inner": {"depth": 3}}).inner == Inner(depth=3)
+    assert load_config(Either, {"inner": {"depth": 3, "heads": 2}}).inner == Other(depth=3, heads=2)
+    assert load_config(Either, {"inner": Other(depth=3, heads=2)}).inner == Other(depth=3, heads=2)
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        ({"depth": "x", "heads": 2}, r"^inner: depth: Input should be a valid integer, .* \(found 'x'\)$"),
+        ({"heads": 2}, r"^inner: depth: Field required$"),
+        (OUTER, r"^found a Outer; pass a Inner or Other\.$"),
+    ],
+)
+def test_one_of_several_explains_itself_alone(inner: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(Either, {"inner": inner})
