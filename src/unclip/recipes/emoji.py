@@ -63,7 +63,8 @@ DEFAULTS = Defaults(
 def clip() -> TrainConfig:
     """Train CLIP on all captions of the emoji set, concepts and designs equally often, and on 119,000 phrases.
 
-    `unclip train emoji/clip --out runs/emoji/clip`, with the extra `teacher`.
+    `unclip train emoji/clip --out runs/emoji/clip`, with the extra `teacher`. 0.14 GFLOP a picture, 0.09 a caption of
+    32 tokens; all passes take 10 ms of one core a picture in float32 (Intel Xeon Emerald Rapids).
     """
     return TrainConfig(
         name="emoji/clip",
@@ -79,7 +80,7 @@ def clip() -> TrainConfig:
         optimizer=OptimizerConfig(
             learning_rate=1e-3, betas=(0.9, 0.98), weight_decay=0.1, warmup_images=20_000, decay="cosine"
         ),
-        batch_size=256,
+        batch_size=128,
         num_images=400_000,
         ema_images=10_000,
     )
