@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unclip.checkpoint import Storage
 from unclip.diffusion import make_schedule
 from unclip.images import from_uint8
+from unclip.model.settings import EMBEDDING_BOUND, PIXEL_BOUND
 from unclip.models import Decoder, DecoderConfig, Prior, PriorConfig
 from unclip.runtime import forked_random_state, resolve_device
 from unclip.training import (
@@ -117,7 +118,10 @@ class MemoryTask(Task):
             x0 = batch["image_embedding"]
         conditioning = {name: tensor for name, tensor in batch.tensors.items() if name in names}
         tensors = {**batch.tensors, "x0": x0}
-        losses = denoising_losses(network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning)
+        bound = PIXEL_BOUND if isinstance(self.task, DecoderTaskConfig) else EMBEDDING_BOUND
+        losses = denoising_losses(
+            network, self.task.model, self.schedule, self.task.weighting, tensors, conditioning, bound
+        )
         return {"loss": losses}
 
     def export(self, network: nn.Module, folder: Path, storage: Storage) -> None:

@@ -122,7 +122,7 @@ def test_one_picture_and_two_equal_ones_train_to_finite_weights(
 ) -> None:
     """The check that everybody does first: no deviation to divide by, in any coordinate."""
     [item] = emoji_items("train")[:1]
-    write_shards(tmp_path / "shards", [replace(item, key=f"copy{n}") for n in range(count)], 32, "same")
+    write_shards(tmp_path / "shards", [replace(item, key=f"copy{n}") for n in range(count)], 128, "same")
     config = changed(tiny_recipe(f"emoji/{stage}"), folder=str(tmp_path / "shards"), emoji_split=None, trackers=())
     config = config.replace(num_images=16, preview_images=64)
     train(config, tmp_path / "run", device="cpu")

@@ -196,7 +196,9 @@ class ClassifyingClip(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             scale = self.class_scale.clamp(max=MAX_LOGIT_SCALE).exp()
             prototypes = scale * F.normalize(self.prototypes, dim=-1)
-            logits = [F.normalize(one.to(prototypes.dtype), dim=-1) @ prototypes.T for one in embeddings]  # (N, classes)
+            logits = [
+                F.normalize(one.to(prototypes.dtype), dim=-1) @ prototypes.T for one in embeddings
+            ]  # (N, classes)
         return *embeddings, *logits
 
 
