@@ -79,6 +79,8 @@ class Space(NamedTuple):
 
 _CAPTIONS_ALONE = {"positives": (), "classes": (), "class_texts": (), "teacher": None, "phrases": None}
 """Options of CLIP's task for pictures without fields of their concepts."""
+_CLIP_BATCH = 256
+"""Where pictures are told apart by each other alone, a batch has to be large."""
 _SHARES = {"clip": 0.15, "autoencoder": 0.15, "upsampler": 0.15, "decoder": 0.5, "prior": 0.2}
 """Of the time."""
 _MAX_EPOCHS = {"clip": 300, "autoencoder": 1000, "upsampler": 1000, "decoder": 1000, "prior": 1000}
@@ -100,7 +102,9 @@ def choose(given: Circumstances, out: Path, clip: ClipConfig | None = None) -> t
     # Prompts may be longer than the captions were; a multiple of 8 wastes no lanes.
     context_length = min(MAX_CONTEXT, max(MIN_CONTEXT, math.ceil(given.longest_caption / 8) * 8))
     shape = clip or tier.clip.replace(vocab_size=min(MAX_VOCAB, given.vocab_size), context_length=context_length)
-    recipes = [] if clip is not None else [_change(emoji.clip(), dict(shape), _CAPTIONS_ALONE)]
+    recipes = []
+    if clip is None:
+        recipes.append(_change(emoji.clip(), dict(shape), _CAPTIONS_ALONE).replace(batch_size=_CLIP_BATCH))
     if space.autoencoder is not None:
         recipes.append(_autoencoder(space.autoencoder, space.image_size))
     if given.image_size > space.image_size:
