@@ -1,7 +1,8 @@
 """The recipes of the shipped emoji model.
 
 All six train in order with `make train-emoji MINUTES=180`; each alone with `unclip train emoji/<stage> --out …`.
-Minutes and losses are those of the shipped model on two cores with avx512_bf16, the losses means of its last 100 steps.
+Minutes and losses, where there are some, are those of version 0.1.0 (its CLIP, RGB alone) on two cores with
+avx512_bf16, the losses means of the last 100 steps.
 FLOPs are those of one forward pass of one picture; training costs three times as much.
 """
 

@@ -19,7 +19,7 @@ from unclip.model.families import build_on_meta
 from unclip.model.folder import open_network
 from unclip.models import Autoencoder, ConvAutoencoder
 from unclip.training.config import DataConfig
-from unclip.training.tasks.samples import load_pictures, stack_pixels
+from unclip.training.tasks.samples import UsablePictures, load_pictures, stack_pixels
 
 ENCODED_TOGETHER = 64
 LARGEST = 65_504.0
@@ -54,25 +54,10 @@ class Latents:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedPictures:
+class EncodedPictures(UsablePictures):
     """A `PictureSet` without pixels, since latents stand for them; a picture without latents counts as damaged."""
 
-    pictures: PictureSet
     latents: Latents
-
-    @property
-    def shard_sizes(self) -> list[int]:
-        return self.pictures.shard_sizes
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self.pictures.keys
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        return self.pictures.captions(index)
 
     def item(self, index: int) -> Item:
         if not self.latents.is_valid[index]:

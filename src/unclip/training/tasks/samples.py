@@ -1,5 +1,6 @@
 """Read samples for training: pictures, image embeddings, captions as tokens or as stored features."""
 
+import abc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,11 +162,10 @@ def _divisor(mean: Tensor, std: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class EmbeddedPictures:
-    """A `PictureSet` in which a picture without an embedding counts as damaged: a whole other sample stands in."""
+class UsablePictures(abc.ABC):
+    """A `PictureSet` of which a picture may be of no use though it is whole: `item` then says why, as for damage."""
 
     pictures: PictureSet
-    embeddings: ImageEmbeddings
 
     @property
     def shard_sizes(self) -> list[int]:
@@ -180,6 +180,16 @@ class EmbeddedPictures:
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self.pictures.captions(index)
+
+    @abc.abstractmethod
+    def item(self, index: int) -> Item: ...
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedPictures(UsablePictures):
+    """A `PictureSet` in which a picture without an embedding counts as damaged: a whole other sample stands in."""
+
+    embeddings: ImageEmbeddings
 
     def item(self, index: int) -> Item:
         if not self.embeddings.has(index):
