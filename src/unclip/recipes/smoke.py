@@ -103,7 +103,7 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
                 depth=2,
                 num_heads=2,
             )
-            return task.replace(model=prior, clip=CLIP_FOLDER)
+            return task.replace(model=prior, clip=CLIP_FOLDER, paraphrases=None)
         case DecoderTaskConfig(model=DecoderConfig() as model):
             transformer = TextTransformerConfig(num_text_tokens=CLIP.context_length, depth=1, num_heads=2)
             decoder = model.replace(
@@ -120,7 +120,7 @@ def shrink_task(task: TaskConfig) -> TaskConfig:
                 patch_size=1,
             )
             autoencoder = task.autoencoder and AUTOENCODER_FOLDER
-            return task.replace(model=decoder, clip=CLIP_FOLDER, autoencoder=autoencoder)
+            return task.replace(model=decoder, clip=CLIP_FOLDER, autoencoder=autoencoder, paraphrases=None)
         case DecoderTaskConfig():
             kandinsky = kandinsky_decoder_preset("tiny").replace(embedding_dim=CLIP.embedding_dim, in_channels=8)
             return task.replace(model=kandinsky, clip=CLIP_FOLDER, autoencoder=AUTOENCODER_FOLDER)

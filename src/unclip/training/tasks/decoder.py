@@ -25,6 +25,7 @@ from unclip.training.config import DecoderTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request
 from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step, preview_grid
 from unclip.training.tasks.latents import Latents, encode_pictures, load_autoencoder, open_autoencoder
+from unclip.training.tasks.phrases import with_paraphrases
 from unclip.training.tasks.samples import (
     EmbeddedPictures,
     ImageEmbeddings,
@@ -122,6 +123,12 @@ class DecoderTask(DiffusionTask):
                     "--hidden."
                 )
             texts = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
+            source = with_paraphrases(source, data, task.paraphrases)
+        elif task.paraphrases is not None:
+            raise ConfigError(
+                "task.paraphrases adds captions, but this decoder reads none "
+                f"(text_dim={model.text_dim}, data.embeddings={data.embeddings}); set task.paraphrases=null."
+            )
         if model.text_dim and task.text_drop_prob < 1.0:
             notes += caption_notes(pictures, data.folder, is_required=False)
         samples = DecoderSamples(source, embeddings, texts if model.text_dim else None, task, latents)

@@ -1,8 +1,10 @@
-"""What CLIP's text tower learns without pictures: phrases, and to which classes a sentence encoder assigns them."""
+"""Phrases without pictures, and to which classes a sentence encoder assigns them: lessons of CLIP's text tower, and
+further captions of the pictures of these classes."""
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,11 @@ from torch import Tensor
 
 from unclip.checkpoint import file_hash
 from unclip.clip import SentenceEncoder, sentence_folder
-from unclip.data import PictureSet, ShardSet, emoji_phrases
+from unclip.data import Item, PictureSet, ShardSet, cache_beside, emoji_phrases, read_groups
 from unclip.errors import DataError
 from unclip.files import atomic_path
-from unclip.training.config import ClipTaskConfig, DataConfig
+from unclip.training.config import DataConfig, ParaphraseConfig, PhraseSettings
+from unclip.training.tasks.samples import UsablePictures
 
 TEXTS_PER_CLASS = 12
 """Texts that stand for a class: its name and the shortest others. 24 find no more unseen phrases, 8 fewer."""
@@ -37,7 +40,7 @@ class Classes:
     """Texts about each class: its name, then the shortest others."""
 
     @classmethod
-    def read(cls, data: DataConfig, task: ClipTaskConfig, pictures: PictureSet, groups: np.ndarray) -> "Classes":
+    def read(cls, data: DataConfig, task: PhraseSettings, pictures: PictureSet, groups: np.ndarray) -> "Classes":
         """Number the `groups` (one a sample) and collect what is said about the samples of each.
 
         Texts are captions, and lists of texts in the fields `task.class_texts` of a sample's .json.
@@ -66,15 +69,24 @@ class Phrases:
     """Their probabilities, which sum to 1."""
 
     @classmethod
-    def open(cls, task: ClipTaskConfig, classes: Classes, folder: Path) -> "Phrases":
-        """Read the list of `task` and the texts of the classes, and ask the teacher; embeddings stay in `folder`."""
-        assert task.teacher is not None, "phrases need a teacher"
+    def open(cls, task: PhraseSettings, teacher: str, classes: Classes, folder: Path) -> "Phrases":
+        """Read the list of `task` and the texts of the classes, and ask the `teacher`.
+
+        What it says is kept in `folder`.
+        """
         own, listed = sorted({text for texts in classes.texts for text in texts}), _read_list(task.phrases)
-        # Apart, so that new captions leave the embeddings of a long list alone.
-        vectors = dict(zip(listed, embed_texts(task.teacher, listed, folder), strict=True))
-        vectors |= dict(zip(own, embed_texts(task.teacher, own, folder), strict=True))
-        likeliest, probs = assign(torch.stack(list(vectors.values())), vectors, classes)
-        return cls(list(vectors), likeliest, probs)
+        texts = list(dict.fromkeys([*listed, *own]))
+        stamp = _stamp(teacher, [*texts, *classes.names, *(json.dumps(of_class) for of_class in classes.texts)])
+        path = folder / f"phrases-{stamp}.npz"
+        if not path.exists():
+            # Apart, so that new captions leave the embeddings of a long list alone.
+            vectors = dict(zip(listed, embed_texts(teacher, listed, folder), strict=True))
+            vectors |= dict(zip(own, embed_texts(teacher, own, folder), strict=True))
+            likeliest, probs = assign(torch.stack([vectors[text] for text in texts]), vectors, classes)
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, classes=likeliest.numpy(), probs=probs.numpy())
+        with np.load(path) as kept:
+            return cls(texts, torch.from_numpy(kept["classes"]), torch.from_numpy(kept["probs"]))
 
     def rows(self, draws: Float[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
         """Choose a phrase for each of these numbers in [0, 1)."""
@@ -104,14 +116,54 @@ def assign(
 
 def embed_texts(teacher: str, texts: Sequence[str], folder: Path) -> Float[Tensor, "texts dim"]:
     """Embed texts by the sentence encoder `teacher`, once: kept in `folder` as float16, by a hash of both."""
-    weights = file_hash(sentence_folder(teacher) / "model.safetensors")
-    content = hashlib.sha256("\n".join([weights, *texts]).encode()).hexdigest()
-    path = folder / f"teacher-{content[:16]}.npy"
+    path = folder / f"teacher-{_stamp(teacher, texts)}.npy"
     if not path.exists():
         rows = SentenceEncoder.load(teacher).encode(texts).half().numpy()
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, rows)
     return torch.from_numpy(np.load(path)).float()
+
+
+def _stamp(teacher: str, texts: Sequence[str]) -> str:
+    weights = file_hash(sentence_folder(teacher) / "model.safetensors")
+    return hashlib.sha256("\n".join([weights, *texts]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class ParaphrasedPictures(UsablePictures):
+    """A `PictureSet` whose captions include the phrases of each picture's class."""
+
+    classes: Int64[Tensor, " samples"]
+    phrases: list[tuple[str, ...]]
+    """Of each class."""
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return (*self.pictures.captions(index), *self.phrases[int(self.classes[index])])
+
+    def item(self, index: int) -> Item:
+        return replace(self.pictures.item(index), captions=self.captions(index))
+
+
+def with_paraphrases(pictures: PictureSet, data: DataConfig, config: ParaphraseConfig | None) -> PictureSet:
+    """Add to the captions what a teacher finds to mean the same; without a `config` nothing is added."""
+    if config is None:
+        return pictures
+    values = read_groups(data.folder, config.classes, pictures.keys, "task.paraphrases.classes")
+    classes = Classes.read(data, config, pictures, values)
+    phrases = Phrases.open(config, config.teacher, classes, cache_beside(data.folder))
+    return ParaphrasedPictures(pictures, classes.of_sample, _of_classes(phrases, len(classes.names), config))
+
+
+def _of_classes(phrases: Phrases, num_classes: int, config: ParaphraseConfig) -> list[tuple[str, ...]]:
+    likeliest, probs = phrases.classes[:, 0].numpy(), phrases.probs[:, 0].numpy()
+    of_classes = []
+    for number in range(num_classes):
+        rows = np.flatnonzero((likeliest == number) & (probs >= config.min_prob))
+        rows = rows[np.argsort(-probs[rows], kind="stable")]
+        if len(rows) > config.max_count:
+            rows = rows[np.linspace(0, len(rows) - 1, config.max_count).round().astype(int)]
+        of_classes.append(tuple(phrases.texts[row] for row in rows.tolist()))
+    return of_classes
 
 
 def _read_list(phrases: str | None) -> list[str]:

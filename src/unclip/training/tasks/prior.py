@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unclip.clip import TextImageEncoder
 from unclip.data import EmbeddingSet, PictureSet
-from unclip.errors import DataError
+from unclip.errors import ConfigError, DataError
 from unclip.images import from_uint8
 from unclip.metrics import cosine_figures
 from unclip.model.settings import EMBEDDING_BOUND
@@ -19,6 +19,7 @@ from unclip.pipelines.stage import run_to_end, sample_steps
 from unclip.training.config import PriorTaskConfig, TrainConfig
 from unclip.training.task import Batch, Request
 from unclip.training.tasks.common import SAMPLING, DiffusionTask, draw_step
+from unclip.training.tasks.phrases import with_paraphrases
 from unclip.training.tasks.samples import (
     ImageEmbeddings,
     StoredTexts,
@@ -59,12 +60,18 @@ class PriorTask(DiffusionTask):
         encoder = TextImageEncoder.load(task.clip, device)
         tokens = Tokens(encoder.tokenizer, encoder.clip.config.context_length)
         if config.data.embeddings is not None:
+            if task.paraphrases is not None:
+                raise ConfigError(
+                    f"task.paraphrases adds captions to pictures, but data.embeddings={config.data.embeddings} has "
+                    "none; set task.paraphrases=null."
+                )
             stored = open_stored(config.data.embeddings, encoder)
             embeddings = ImageEmbeddings.of_shards(stored)
             samples = PriorSamples(stored, embeddings, _stored_texts(stored, task, tokens), task)
             return cls(config, task, device, samples, embeddings, encoder)
         image_size, is_once = encoder.clip.config.image_size, task.embed == "once"
         pictures = load_pictures(config.data, image_size)
+        pictures = with_paraphrases(pictures, config.data, task.paraphrases)
         notes = caption_notes(pictures, config.data.folder) if task.text_drop_prob < 1.0 else ()
         if embedded is None:
             embeddings = embed_pictures(encoder, pictures, None if is_once else NUM_STATISTICS)
