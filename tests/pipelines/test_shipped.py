@@ -33,7 +33,7 @@ def test_a_negative_prompt_leads_away_from_what_is_often_drawn(pipe: UnClip) -> 
     for prompt, negative in pairs:
         plain, led = (
             pipe.text_to_image(
-                prompt, negative_prompt=away, seed=7, image_size=32, num_steps={"prior": 10, "decoder": 4}
+                prompt, negative_prompt=away, seed=7, image_size=128, num_steps={"prior": 10, "decoder": 4}
             ).images[0]
             for away in ("", negative)
         )

@@ -176,6 +176,7 @@ def test_paraphrases_are_phrases_of_the_pictures_class(
         rows = [known.texts.index(text) for text in added]
         probs = known.probs[rows, 0]
         assert len(added) <= 4
+        assert all(text.startswith("phrase number") for text in added), "captions say what is so of one picture alone"
         assert (probs >= 0.08).all()
         assert (known.classes[rows, 0] == pictures.classes[index]).all()
         assert probs.tolist() == sorted(probs.tolist(), reverse=True)

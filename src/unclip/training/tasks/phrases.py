@@ -151,14 +151,19 @@ def with_paraphrases(pictures: PictureSet, data: DataConfig, config: ParaphraseC
     values = read_groups(data.folder, config.classes, pictures.keys, "task.paraphrases.classes")
     classes = Classes.read(data, config, pictures, values)
     phrases = Phrases.open(config, config.teacher, classes, cache_beside(data.folder))
-    return ParaphrasedPictures(pictures, classes.of_sample, _of_classes(phrases, len(classes.names), config))
+    # A caption may say what is so of one picture alone, such as its design.
+    captions = {text for index in range(len(pictures)) for text in pictures.captions(index)}
+    is_new = np.array([text not in captions for text in phrases.texts])
+    return ParaphrasedPictures(pictures, classes.of_sample, _of_classes(phrases, is_new, len(classes.names), config))
 
 
-def _of_classes(phrases: Phrases, num_classes: int, config: ParaphraseConfig) -> list[tuple[str, ...]]:
+def _of_classes(
+    phrases: Phrases, is_new: np.ndarray, num_classes: int, config: ParaphraseConfig
+) -> list[tuple[str, ...]]:
     likeliest, probs = phrases.classes[:, 0].numpy(), phrases.probs[:, 0].numpy()
     of_classes = []
     for number in range(num_classes):
-        rows = np.flatnonzero((likeliest == number) & (probs >= config.min_prob))
+        rows = np.flatnonzero((likeliest == number) & (probs >= config.min_prob) & is_new)
         rows = rows[np.argsort(-probs[rows], kind="stable")]
         if len(rows) > config.max_count:
             rows = rows[np.linspace(0, len(rows) - 1, config.max_count).round().astype(int)]
