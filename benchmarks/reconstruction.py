@@ -2,7 +2,7 @@
 
     python benchmarks/reconstruction.py [--num-images 24]
 
-Each picture goes to its x_T by DDIM and back (eta = 0). At 32 px it is compared with what the decoder draws, at 256 px
+Each picture goes to its x_T by DDIM and back (eta = 0). At 128 px it is compared with what the decoder draws, at 256 px
 with what the upsampler makes of that, at 64 px with the same, both averaged over 4 x 4 pixels.
 """
 
@@ -50,10 +50,10 @@ def measure(pipe: unclip.UnClip, pictures: list[Image.Image], steps: int, exact:
     started = time.monotonic()
     large = torch.stack(pipe.image_variations(pictures, exact=exact, batch_size=BATCH, **options).images)
     seconds = (time.monotonic() - started) / len(pictures)
-    small = torch.stack(pipe.image_variations(pictures, image_size=32, batch_size=BATCH, **options).images)
+    small = torch.stack(pipe.image_variations(pictures, image_size=128, batch_size=BATCH, **options).images)
     real = from_pil(pictures)
     pairs = {
-        32: (small, from_pil([cover(picture, (32, 32)) for picture in pictures])),
+        128: (small, from_pil([cover(picture, (128, 128)) for picture in pictures])),
         64: (F.avg_pool2d(large, 4), F.avg_pool2d(real, 4)),
         256: (large, real),
     }

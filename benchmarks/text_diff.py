@@ -52,7 +52,7 @@ def main() -> None:
 
 def measure(pipe: unclip.UnClip, picture: Image.Image, source: str, target: str, steps: int) -> dict[str, float]:
     """What the edit adds to the cosines to both texts, and the theta it took."""
-    options = {"image_size": 32, "num_steps": steps, "seed": 0, "output_type": "pt"}
+    options = {"image_size": 128, "num_steps": steps, "seed": 0, "output_type": "pt"}
     moved = pipe.text_diff(picture, source, target, **options)
     still = pipe.image_variations(picture, eta=0.0, **options)
     seen = F.normalize(pipe.clip.encode_image(torch.stack([*moved.images, *still.images])), dim=-1)

@@ -16,7 +16,7 @@ def main(folder: Path) -> None:
     way = pipe.interpolate("grinning face", "crying face", frames=5, seed=7, num_steps={"prior": 10, "decoder": 6})
     grid(way.images, columns=5).save(folder / "texts.png")
     save_gif(way.images, folder / "texts.gif")
-    back = pipe.interpolate(way.images[-1], "full moon", frames=5, seed=7, image_size=32, num_steps=10)
+    back = pipe.interpolate(way.images[-1], "full moon", frames=5, seed=7, image_size=128, num_steps=10)
     grid(back.images, columns=5).save(folder / "picture-and-text.png")
     print("seed", way.seeds[0], "between", way.settings["between"])
 

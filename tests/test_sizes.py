@@ -25,7 +25,7 @@ BUDGETS = {
     "model": 1_840,  # autoencoders that are trained here; presets
     "pipelines": 4_300,  # alpha and latents through every task; presets
     "evaluate": 2_250,
-    "training": 5_170,  # the autoencoder, its losses, latents kept once, init; data.balance; CLIP's classes and phrases
+    "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_220,  # the autoencoder's recipe; quickstart's tiers and own stages, and latents of large pictures
     "bench": 1_210,
     "cli": 2_170,  # --background

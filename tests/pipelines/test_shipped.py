@@ -23,21 +23,16 @@ def test_most_pictures_are_nearest_to_their_own_prompt(pipe: UnClip) -> None:
 
 
 def test_sizes_and_storage_are_as_the_card_says(pipe: UnClip) -> None:
-    assert pipe.image_sizes == [32, 256, 1024]
+    assert pipe.image_sizes == [128, 256, 1024]
     assert pipe.clip.embedding_dim == 192
 
 
 def test_a_negative_prompt_leads_away_from_what_is_often_drawn(pipe: UnClip) -> None:
-    pairs = [("a flag", "red"), ("heart", "red heart"), ("flower", "sunflower")]
-    falls = []
+    pairs = [("heart", "red heart"), ("moon", "full moon"), ("apple", "red apple"), ("hat", "top hat")]
+    similarities = {"": 0.0, "led": 0.0}
     for prompt, negative in pairs:
-        plain, led = (
-            pipe.text_to_image(
-                prompt, negative_prompt=away, seed=7, image_size=128, num_steps={"prior": 10, "decoder": 4}
-            ).images[0]
-            for away in ("", negative)
-        )
         text = pipe.clip.encode_text([negative]).embedding
-        before, after = F.cosine_similarity(pipe.clip.encode_pictures([plain, led]), text).tolist()
-        falls.append(before - after)
-    assert sum(falls) / len(falls) > 0.2, falls
+        for name, away in (("", ""), ("led", negative)):
+            drawn = pipe.text_to_image(prompt, negative_prompt=away, num_images=2, seed=7, image_size=128).images
+            similarities[name] += F.cosine_similarity(pipe.clip.encode_pictures(drawn), text).sum().item()
+    assert similarities["led"] < 0.5 * similarities[""], similarities

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image
 from pydantic import PositiveFloat
 
 from unclip.checkpoint import Storage
-from unclip.clip import ClipConfig, clip_preset
+from unclip.clip import ClipConfig, TextImageEncoder, clip_preset
 from unclip.config import Config, load_config
-from unclip.data import load_shards
 from unclip.errors import CheckpointError, InputError, did_you_mean
 from unclip.files import atomic_write
-from unclip.model import BASIS_FILE, Defaults
+from unclip.model import BASIS_FILE, Defaults, EmbeddingBasis
 from unclip.pipelines import UnClip
 from unclip.progress import say
 from unclip.recipes import emoji, published
@@ -33,6 +31,7 @@ from unclip.training import (
 )
 from unclip.training.fit import stored_clip
 from unclip.training.precision import fastest_precision
+from unclip.training.tasks.samples import embed_pictures, load_pictures
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "emoji/clip": emoji.clip,
@@ -271,6 +270,8 @@ def assemble(name: str, stages: Sequence[str], defaults: Defaults, out: Path | s
 
 def fit_basis(model: Path, data: DataConfig) -> None:
     """Put the principal components of the training pictures' embeddings into a model folder, for `probe`."""
-    pipe = UnClip.load(model, "cpu")
-    pictures = load_shards(data.folder, pipe.clip.clip.config.image_size).images
-    pipe.fit_basis(Image.fromarray(pixels) for pixels in pictures).save(model / BASIS_FILE)
+    # In float32: pipelines encode in float64, which is slow for thousands of pictures.
+    encoder = TextImageEncoder.load(model)
+    embeddings = embed_pictures(encoder, load_pictures(data, encoder.clip.config.image_size)).table
+    assert embeddings is not None, "pictures are embedded in memory"
+    EmbeddingBasis.fit(embeddings).save(model / BASIS_FILE)
