@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from unclip.config import override
 from unclip.recipes import get_recipe
-from unclip.training import TrainConfig
+from unclip.training import ParaphraseConfig, TrainConfig
 from unclip.training.config import TaskConfig
 
 RECIPE_OF_KIND = {
@@ -69,6 +69,14 @@ OPTIMIZER = {
     "max_grad_norm": 2.5,
 }
 DIFFUSION = {"weighting": "p2"}
+PARAPHRASES = {
+    "classes": ["design"],
+    "class_texts": [],
+    "teacher": "other/teacher",
+    "phrases": "other/phrases.txt",
+    "min_prob": 0.5,
+    "max_count": 3,
+}
 TASKS: dict[str, dict[str, Any]] = {
     "clip": {
         "max_shift": 0.2,
@@ -113,7 +121,7 @@ TASKS: dict[str, dict[str, Any]] = {
     },
 }
 # The discriminator of a task, the network's own shape (tested with the networks) and the parts themselves.
-NOT_OPTIONS = {"kind", "model", "task", "data", "optimizer"}
+NOT_OPTIONS = {"kind", "model", "task", "data", "optimizer", "paraphrases"}
 
 
 def options_of(kind: str) -> dict[str, Any]:
@@ -121,6 +129,8 @@ def options_of(kind: str) -> dict[str, Any]:
     config = get_recipe(RECIPE_OF_KIND[kind])
     optimizer = OPTIMIZER | {"decay": "constant" if config.optimizer.decay == "cosine" else "cosine"}
     parts = {"": RUN, "data.": DATA, "optimizer.": optimizer, "task.": TASKS[kind]}
+    if kind in ("prior", "decoder"):
+        parts["task.paraphrases."] = PARAPHRASES
     return {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
 
 
@@ -155,6 +165,7 @@ def test_the_table_has_every_option() -> None:
         "": (TrainConfig, RUN),
         "data": (TrainConfig.model_fields["data"].annotation, DATA),
         "optimizer": (TrainConfig.model_fields["optimizer"].annotation, OPTIMIZER),
+        "paraphrases": (ParaphraseConfig, PARAPHRASES),
     }
     tasks = {cls.model_fields["kind"].default: cls for cls in get_args(get_args(TaskConfig)[0])}
     assert set(tasks) == set(TASKS)

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from short_runs import ALONE, calls, changed, first_batch, loss, of_pixels, options, small_shards, steps
+from tiny_bert import write_tiny_bert
 from unclip.clip import TextImageEncoder, contrastive_loss
 from unclip.data import ShardSet, open_pictures
 from unclip.diffusion import make_schedule
 from unclip.diffusion.loss import loss_weight
 from unclip.errors import ConfigError, DataError
 from unclip.images import from_uint8
+from unclip.recipes.smoke import CLIP
 from unclip.training import Batch, Feed, TrainConfig, Trainer, make_task
 from unclip.training.config import (
     AutoencoderTaskConfig,
@@ -234,12 +236,38 @@ def test_the_parts_of_an_autoencoder_s_loss_have_their_weights(autoencoder: Trai
             weighted = make_task(changed(autoencoder, **{name: weight}), ALONE.device)
             losses.append(float(loss(weighted, network, batch).loss.detach()))
         assert losses[1] - losses[0] > 1e-3
-        assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+        # Each loss of about 3 is rounded to 2e-7.
+        assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4, abs=1e-6)
     halved = make_task(changed(autoencoder, adversarial_weight=1.5), ALONE.device)
     rows, fewer = task.forward(network, batch), halved.forward(network, batch)
     difference = 1.5 * (rows["generator"] + rows["discriminator"])
     torch.testing.assert_close(rows["loss"] - fewer["loss"], difference, atol=1e-5, rtol=1e-4)
     assert rows["discriminator"].min() > 0.1
+
+
+def test_paraphrases_are_further_captions(prior: TrainConfig, decoder: TrainConfig, tmp_path: Path) -> None:
+    """Those of a teacher: of its list, and none that the set has as a caption."""
+    write_tiny_bert(tmp_path / "teacher")
+    (tmp_path / "phrases.txt").write_text("\n".join(f"phrase {number}" for number in range(200)))
+    paraphrases = {
+        "classes": ["label"],
+        "teacher": str(tmp_path / "teacher"),
+        "phrases": str(tmp_path / "phrases.txt"),
+        "min_prob": 0.0,
+        "max_count": 3,
+    }
+    reading = changed(decoder, model=decoder.task.model.replace(text_dim=CLIP.text_width))
+    for config in (prior, reading):
+        plain, more = (
+            make_task(changed(config, paraphrases=given), ALONE.device).samples.source for given in (None, paraphrases)
+        )
+        added = [more.captions(index)[len(plain.captions(index)) :] for index in range(len(plain))]
+        assert all(
+            more.captions(index)[: -len(texts) or None] == plain.captions(index) for index, texts in enumerate(added)
+        )
+        assert {len(texts) for texts in added} <= {0, 1, 2, 3}
+        assert any(added)
+        assert all(text.startswith("phrase ") for texts in added for text in texts)
 
 
 def test_adversarial_images_is_when_the_discriminator_sets_in(autoencoder: TrainConfig) -> None:
@@ -333,6 +361,7 @@ SHOWN = {
         "clip": test_clip_is_the_model_whose_embeddings_are_learned,
         "embed": test_embedding_once_and_every_step_give_the_same_losses,
         "text_drop_prob": test_text_drop_prob_1_makes_every_caption_the_empty_prompt,
+        "paraphrases": test_paraphrases_are_further_captions,
         "self_conditioning_prob": test_self_conditioning_prob_is_the_share_of_steps_with_two_passes,
         "weighting": test_weighting_multiplies_each_samples_loss,
     },
@@ -340,6 +369,7 @@ SHOWN = {
         "clip": test_clip_is_the_model_whose_embeddings_are_learned,
         "image_drop_prob": test_image_drop_prob_1_trains_without_conditioning_and_without_a_clip,
         "text_drop_prob": test_text_drop_prob_1_makes_every_caption_the_empty_prompt,
+        "paraphrases": test_paraphrases_are_further_captions,
         "autoencoder": test_the_autoencoder_makes_what_the_decoder_learns,
         "embedding_noise": test_embedding_noise_is_in_units_of_the_deviation,
         "self_conditioning_prob": test_self_conditioning_prob_is_the_share_of_steps_with_two_passes,
