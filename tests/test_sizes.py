@@ -26,7 +26,7 @@ BUDGETS = {
     "pipelines": 4_300,  # alpha and latents through every task; presets
     "evaluate": 2_250,
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
-    "recipes": 2_220,  # the autoencoder's recipe; quickstart's tiers and own stages, and latents of large pictures
+    "recipes": 2_225,  # the autoencoder's recipe; quickstart's tiers, own stages, latents and sampling
     "bench": 1_210,
     "cli": 2_170,  # --background
     "testing": 130,  # the tiny model of 4 channels, and of latents

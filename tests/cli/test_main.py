@@ -77,7 +77,7 @@ def test_messages_call_settings_as_the_options_are_called(unclip: Program, tmp_p
 
 
 def test_the_shipped_model_says_what_it_knows_and_which_words_it_does_not(unclip: Program, tmp_path: Path) -> None:
-    fast = ("--steps", "1", "--size", "32", "--json", "-o", tmp_path / "x.png")
+    fast = ("--steps", "1", "--size", "128", "--json", "-o", tmp_path / "x.png")
     done = unclip("generate", "a skyscraper, and a red circle", *fast)
     assert done.out.count("\n") == 1
     note = done.err.splitlines()[-1]

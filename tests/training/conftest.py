@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from short_runs import changed, small_shards
+from unclip.clip import TextImageEncoder
 from unclip.data import emoji_items, write_shards
 from unclip.recipes import get_recipe
-from unclip.training import TrainConfig, train
+from unclip.training import PriorTaskConfig, TrainConfig, train
 
 NUM_ITEMS = {256: 16, 1024: 4}
 """Pictures by their side in pixels."""
@@ -81,6 +82,10 @@ def _tiny(name: str, shards: dict[int, Path], clip: Path, autoencoder: Path | No
     task = config.task.replace(
         **{part: folder for part, folder in frozen.items() if getattr(config.task, part, None) is not None}
     )
+    if isinstance(task, PriorTaskConfig):  # the stage of most tests, of the loop and of the data: nothing left out
+        clip_config = TextImageEncoder.load(clip).clip.config
+        task = task.replace(model=task.model.replace(num_text_tokens=clip_config.context_length))
+        data = data.replace(balance=())
     return config.replace(
         data=data, task=task, num_images=64, checkpoint_images=32, preview_images=64, precision="float32"
     )
