@@ -78,6 +78,6 @@ $(TRAIN): | $(BIN)/python
 	@touch $@ $(BASE)
 
 $(TEST): | $(BIN)/python
-	@echo "Installing what training, clusters and the tests need"
-	@$(INSTALL) -e '.[train,cluster,test]'
+	@echo "Installing what training, clusters, the server and the tests need"
+	@$(INSTALL) -e '.[train,cluster,serve,test]'
 	@touch $@ $(BASE) $(TRAIN)

@@ -52,7 +52,7 @@ def _modules(tree: ast.AST) -> Iterator[str]:
 
 
 def test_what_is_imported_is_asked_for() -> None:
-    asked = {name_of(one) for extra in ("train", "teacher", "cluster") for one in EXTRAS[extra]}
+    asked = {name_of(one) for extra in ("train", "teacher", "cluster", "serve") for one in EXTRAS[extra]}
     asked |= {name_of(one) for one in PROJECT["dependencies"]}
     assert imported(SOURCE) - asked == set()
 

@@ -23,12 +23,13 @@ BUDGETS = {
     "data": 4_750,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
     "metrics": 1_500,
     "model": 1_840,  # autoencoders that are trained here; presets
-    "pipelines": 4_300,  # alpha and latents through every task; presets
+    "pipelines": 4_360,  # alpha and latents through every task; presets; previews of the decoder's steps
     "evaluate": 2_250,
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_225,  # the autoencoder's recipe; quickstart's tiers, own stages, latents and sampling
     "bench": 1_210,
-    "cli": 2_170,  # --background
+    "cli": 2_220,  # --background; unclip serve
+    "server": 1_800,  # queue with shared passes, streams, a route for every task, history that survives a crash
     "testing": 130,  # the tiny model of 4 channels, and of latents
 }
 

@@ -190,11 +190,13 @@ def save_png(image: Image.Image, path: Path | str, metadata: Mapping[str, str] |
     atomic_write(path, encode_picture(image, ".png", metadata))
 
 
-def encode_picture(image: Image.Image, suffix: str, metadata: Mapping[str, str] | None = None) -> bytes:
+def encode_picture(
+    image: Image.Image, suffix: str, metadata: Mapping[str, str] | None = None, quality: int = QUALITY
+) -> bytes:
     """Encode a file that ends in `suffix`: .png, .jpg, .jpeg or .webp; white behind transparency if it has no alpha.
 
     `metadata` become text chunks of a PNG, else EXIF's UserComment as JSON, in which a text of more than 15,000 bytes
-    is cut, for JPEG's sake. Raises `InputError` for another suffix.
+    is cut, for JPEG's sake. `quality`, 0 to 100, is of JPEG and WebP. Raises `InputError` for another suffix.
     """
     buffer = io.BytesIO()
     if suffix == ".png":
@@ -206,9 +208,9 @@ def encode_picture(image: Image.Image, suffix: str, metadata: Mapping[str, str] 
         writable.save(buffer, format="PNG", pnginfo=chunks)
     elif suffix in (".jpg", ".jpeg"):
         exif = _exif(metadata or {})
-        on_white(open_picture(image)).save(buffer, format="JPEG", quality=QUALITY, subsampling="4:4:4", exif=exif)
+        on_white(open_picture(image)).save(buffer, format="JPEG", quality=quality, subsampling="4:4:4", exif=exif)
     elif suffix == ".webp":
-        open_picture(image).save(buffer, format="WEBP", quality=QUALITY, exif=_exif(metadata or {}))
+        open_picture(image).save(buffer, format="WEBP", quality=quality, exif=_exif(metadata or {}))
     else:
         raise InputError(f"pictures are not written as {suffix or 'a file without suffix'}; use .png, .jpg or .webp.")
     return buffer.getvalue()

@@ -80,10 +80,10 @@ def open_original(source: Picture) -> Image.Image:
     raise InputError(f"a picture is a PIL image, a path or an array; found a {type(source).__name__}.")
 
 
-def read_picture(content: bytes, name: str | Path = "the picture") -> Image.Image:
+def read_picture(content: bytes, name: str | Path = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the picture in the bytes of a file, as `open_picture` does; errors begin with `name`."""
     with _explained(name):
-        return _convert(_read(io.BytesIO(content), name))
+        return _convert(_read(io.BytesIO(content), name, max_pixels))
 
 
 def open_pictures(images: Picture | Sequence[Picture]) -> list[Image.Image]:
@@ -164,10 +164,10 @@ def _convert(image: Image.Image) -> Image.Image:
     return picture
 
 
-def _read(file: io.BytesIO | io.BufferedReader, name: str | Path) -> Image.Image:
+def _read(file: io.BytesIO | io.BufferedReader, name: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         with Image.open(file) as image:
-            return _upright(image, name)
+            return _upright(image, name, max_pixels)
     except (InputError, Image.DecompressionBombError):
         raise
     except Exception:
@@ -184,7 +184,7 @@ def _read(file: io.BytesIO | io.BufferedReader, name: str | Path) -> Image.Image
             raise
     with Image.open(pixels) as image:
         image.info.update(info)
-        return _upright(image, name)
+        return _upright(image, name, max_pixels)
 
 
 def _png_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
@@ -223,9 +223,9 @@ def _webp_pixels(chunks: bytes) -> tuple[io.BytesIO, dict[str, bytes]]:
     return io.BytesIO(b"RIFF" + struct.pack("<L", len(body)) + body), info
 
 
-def _upright(image: Image.Image, name: str | Path) -> Image.Image:
-    if not 0 < image.width * image.height <= MAX_PIXELS:
-        raise _wrong_size(name, f"{image.width} x {image.height}")
+def _upright(image: Image.Image, name: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    if not 0 < image.width * image.height <= max_pixels:
+        raise _wrong_size(name, f"{image.width} x {image.height}", max_pixels)
     if image.format in PROGRAMS:
         raise UnidentifiedImageError
     # Pillow keeps a transparent colour in the depth of the file, which is known until the pixels are loaded.
@@ -310,5 +310,5 @@ def _explained(name: str | Path) -> Iterator[None]:
         raise InputError(f"{name} cannot be read ({reason}); save it again as PNG.") from None
 
 
-def _wrong_size(name: str | Path, size: str) -> InputError:
-    return InputError(f"{name} has {size} pixels; a picture has 1 to {MAX_PIXELS}: resize it.")
+def _wrong_size(name: str | Path, size: str, max_pixels: int = MAX_PIXELS) -> InputError:
+    return InputError(f"{name} has {size} pixels; a picture has 1 to {max_pixels}: resize it.")

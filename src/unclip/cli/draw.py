@@ -26,7 +26,7 @@ SHOWN_WORDS = 5
 # Characters of a long text by which a note names it.
 MAX_SHOWN = 40
 # Options of the library that a command line has no use for.
-NOT_TYPED = ("output_type", "progress")
+NOT_TYPED = ("output_type", "progress", "preview")
 SERIES_OUT = Annotated[
     str | None, Option("-o", "--out", help="All in one .png, .jpg, .webp or .gif, a folder, or - (stdout).")
 ]

@@ -21,6 +21,7 @@ from unclip.cli.evaluate import compare, evaluate
 from unclip.cli.models import assemble, basis, convert, ema, info
 from unclip.cli.options import RENAMED
 from unclip.cli.plan import plan
+from unclip.cli.serve import serve
 from unclip.cli.train import train
 from unclip.errors import UnclipError
 from unclip.files import expand_home
@@ -34,7 +35,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 OTHERS: Sequence[Callable[..., None]] = (
-    train, assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
+    train, serve, assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
 )  # fmt: skip
 for command in (*COMMANDS, *OTHERS):
     app.command()(command)

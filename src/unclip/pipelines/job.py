@@ -1,5 +1,6 @@
 """One call of a task that draws: its stages, settings, seeds and noise, checked first, then run in order."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,21 @@ from torch import Tensor
 
 from unclip.diffusion import SamplerStep
 from unclip.errors import InputError
-from unclip.images import WHITE, Background, cover_all
+from unclip.images import WHITE, Background, cover_all, to_pil
 from unclip.model.family import Condition, select_text
 from unclip.model.settings import StageSettings
 from unclip.pipelines.decoder import DecoderStage
 from unclip.pipelines.features import Features, encode
 from unclip.pipelines.model import Model
-from unclip.pipelines.options import DrawOptions, ImageSize, Progress, check_options, progress_function
+from unclip.pipelines.options import (
+    DrawOptions,
+    ImageSize,
+    Preview,
+    PreviewStep,
+    Progress,
+    check_options,
+    progress_function,
+)
 from unclip.pipelines.result import Drawn, OutputType, Result, convert, picture_size
 from unclip.pipelines.settings import (
     check_count,
@@ -84,6 +93,7 @@ class Job:
     output_type: OutputType
     background: Background
     """What lies behind the pictures; without a coverage, white."""
+    preview: Preview | None = None
 
     def embed(
         self,
@@ -118,7 +128,19 @@ class Job:
             decoder.steps(embedding, condition.select(batch.rows), batch.noise, settings, size=size, start=start)
             for embedding, batch, start in zip(embeddings, self.batches, self._starts(decoder, starts), strict=True)
         )
-        return [decoder.finish(x_0) for x_0 in self._run(decoder, steps)]
+        firsts = itertools.accumulate((len(batch.rows) for batch in self.batches), initial=0)
+        shown = (self._show(decoder, one, first) for one, first in zip(steps, firsts, strict=False))
+        return [decoder.finish(x_0) for x_0 in self._run(decoder, shown)]
+
+    def _show(self, decoder: DecoderStage, steps: Iterator[SamplerStep], first: int) -> Iterator[SamplerStep]:
+        """Pass on the steps of a batch, whose first picture has the place `first`, with a preview of each."""
+        for step in steps:
+            if self.preview is not None:
+                self.preview(PreviewStep(first, step.index, step.num_steps, partial(self._shown, decoder, step.x0)))
+            yield step
+
+    def _shown(self, decoder: DecoderStage, x0: Tensor) -> list[Image.Image]:
+        return to_pil(decoder.finish(x0), self.background)
 
     def upsample(self, images: list[Tensor], starts: Starts = ALL_FROM_NOISE) -> list[Tensor]:
         """Enlarge the decoder's pictures by every upsampler."""
@@ -259,6 +281,7 @@ def begin(
         progress=progress_function(options.get("progress")),
         output_type=options.get("output_type", "pil"),
         background=_background(model, options.get("background")),
+        preview=options.get("preview"),
     )
 
 
@@ -273,7 +296,7 @@ def chain_to(model: Model, image_size: ImageSize | None) -> Chain:
     side = min(sizes, key=lambda size: abs(math.log(width * height / size**2)))
     upsamplers = [model.upsampler_stages[size] for size in sizes[1:] if size <= side]
     stages: list[DecoderStage | UpsamplerStage] = [decoder, *upsamplers]
-    multiple = math.lcm(*(stage.size_multiple * (side // stage.image_size) for stage in stages))
+    multiple = shape_multiple(model, side)
     if width == height and width not in sizes:
         raise InputError(
             f"image_size={width} is not one that the model {model.name!r} draws; use one of: "
@@ -284,6 +307,13 @@ def chain_to(model: Model, image_size: ImageSize | None) -> Chain:
     return Chain(
         upsamplers, [(height * stage.image_size // side, width * stage.image_size // side) for stage in stages]
     )
+
+
+def shape_multiple(model: Model, side: int) -> int:
+    """Return what both sides of a picture that is drawn as a square of `side` would be must be divisible by."""
+    upsamplers = [stage for size, stage in model.upsampler_stages.items() if size <= side]
+    stages: list[DecoderStage | UpsamplerStage] = [model.need_decoder, *upsamplers]
+    return math.lcm(*(stage.size_multiple * (side // stage.image_size) for stage in stages))
 
 
 def check_divisible(size: tuple[int, int], multiple: int) -> None:

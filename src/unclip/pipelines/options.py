@@ -10,9 +10,21 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter
-from typing import Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
+from PIL import Image
 
 from unclip.errors import InputError, did_you_mean
 from unclip.pipelines.result import OutputType
@@ -24,6 +36,23 @@ R = TypeVar("R")
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the steps done (from 1) and the steps in all, counted over all pictures."""
+
+
+@dataclass(frozen=True)
+class PreviewStep:
+    """The decoder's pictures as it predicts them in one of its steps."""
+
+    first: int
+    """The place of the first of them among all pictures of the task."""
+    index: int
+    """The number of the step, from 0."""
+    num_steps: int
+    pictures: Callable[[], list[Image.Image]]
+    """Makes them, small, on the background of the task: with an autoencoder that takes as long as its last stage."""
+
+
+Preview = Callable[[PreviewStep], None]
+"""Called in each step of the decoder; an exception from it stops the drawing."""
 ImageSize = int | tuple[int, int]
 """The side of a square, or (width, height), in pixels."""
 
@@ -131,6 +160,9 @@ class DrawOptions(TypedDict, total=False):
     progress: Annotated[Progress | bool | None, Option("Whether progress is shown, or who is told of it.", "function")]
     """True shows a bar on stderr where that is a terminal, else a line for each stage; False and None show nothing.
     A function is called as progress(stage, steps_done, num_steps); an exception from it stops the drawing."""
+    preview: Annotated[Preview | None, Option("Who is shown what the decoder predicts in each step.", "function")]
+    """A function that is called with a `PreviewStep` in every step of the decoder; pictures stay the same, bit for bit.
+    """
 
 
 class UpsamplerOptions(TypedDict, total=False):
@@ -154,6 +186,8 @@ def check_options(options: Mapping[str, Any], allowed: type = DrawOptions) -> No
     _check_names(options, allowed.__annotations__, allowed.__annotations__)
     if (form := options.get("output_type", "pil")) not in get_args(OutputType):
         raise InputError(f"unknown output_type {form!r}; {did_you_mean(form, get_args(OutputType))}")
+    if (preview := options.get("preview")) is not None and not callable(preview):
+        raise InputError(f"preview={preview!r} is not possible; give a function of one PreviewStep, or None.")
 
 
 def _check_names(options: Iterable[str], allowed: Container[str], shown: Iterable[str]) -> None:
@@ -246,7 +280,7 @@ def _describe(name: str, hint: Any, default: Any, is_series: bool) -> Option:
         choices=tuple(choices),
         name=name,
         default=default,
-        takes_several=any(get_origin(part) is Sequence for part in parts),
+        takes_several=any(get_origin(part) in (Sequence, Iterable) for part in parts),
         is_per_stage=any(get_origin(part) is Mapping for part in parts),
     )
 

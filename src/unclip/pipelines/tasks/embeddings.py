@@ -26,11 +26,6 @@ from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Embeddings, Images
 
-TextOrPicture: TypeAlias = Image.Image | Path | str | np.ndarray
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
-Vectors: TypeAlias = Tensor | np.ndarray
-"""One embedding (dim,), or one a row (embeddings, dim)."""
-
 
 class Input(NamedTuple):
     """A text, or a picture that was opened."""
@@ -45,14 +40,23 @@ class Input(NamedTuple):
         return self.name if self.picture is None else ""
 
 
+TextOrPicture: TypeAlias = Image.Image | Path | str | np.ndarray | Input
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+Vectors: TypeAlias = Tensor | np.ndarray
+"""One embedding (dim,), or one a row (embeddings, dim)."""
+
+
 def read_input(source: TextOrPicture) -> Input:
     """Read a picture or a text.
 
     A PIL image, an array and a path are pictures; so is a text that names an existing file, and any other is a text.
+    An `Input` is what it says: a text in one never names a file.
 
     Raises `InputError` for a file that is no picture, for an empty text, and for a text that ends as the name of a
     picture does where there is no such file.
     """
+    if isinstance(source, Input):
+        return source
     if isinstance(source, Image.Image | np.ndarray):
         return Input("a picture", open_pictures(source)[0])
     if isinstance(source, Path) or (isinstance(source, str) and os.path.isfile(source)):

@@ -31,7 +31,7 @@ MARGIN = 3
 Pixels = UInt8[np.ndarray, "_height _width channels"]
 
 
-@task(unused=("image_size", "guidance_scale", "batch_size"))
+@task(unused=("image_size", "guidance_scale", "batch_size", "preview"))
 def upscale(
     model: Model,
     images: Annotated[Picture | Sequence[Picture], Option("The picture, of any size and shape.", "picture")],

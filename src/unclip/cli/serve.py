@@ -1,0 +1,40 @@
+"""The command that serves a model over HTTP."""
+
+from typing import Annotated
+
+from typer import Option
+
+from unclip.cli.options import Device, ModelName
+
+
+def serve(
+    model: ModelName = "emoji",
+    host: Annotated[str, Option(help="The address to listen at; 0.0.0.0 is all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="The port to listen at; 0 is any free one.", min=0, max=65535)] = 8000,
+    api_key: Annotated[
+        list[str] | None,
+        Option(help="A key that requests have to bring; several: each sees its own results.", envvar="UNCLIP_API_KEY"),
+    ] = None,
+    store: Annotated[str, Option(help="Folder of results and of the history.")] = "unclip-server",
+    database: Annotated[str | None, Option(help="URL of the history for SQLAlchemy; else SQLite in the store.")] = None,
+    lifetime: Annotated[float, Option(help="Hours after which results are removed.")] = 24.0,
+    queue: Annotated[int, Option(help="Requests that may wait; one more is refused.")] = 32,
+    batch: Annotated[int, Option(help="Pictures of requests with the same settings that share a pass.")] = 8,
+    timeout: Annotated[float, Option(help="Seconds that a request may take, with its wait.")] = 600.0,
+    device: Device = "auto",
+) -> None:
+    """Serve a model over HTTP: the images API that programs for DALL-E speak, and every task."""
+    from unclip.errors import optional_module
+
+    optional_module("fastapi", "unclip serve", "serve")
+    from unclip.config import load_config
+    from unclip.pipelines import UnClip
+    from unclip.server import ServerConfig
+    from unclip.server import serve as run_server
+
+    settings = {
+        "store": store, "api_keys": tuple(api_key or ()), "database": database, "lifetime_hours": lifetime,
+        "queue_length": queue, "max_batch": batch, "timeout_seconds": timeout,
+    }  # fmt: skip
+    config = load_config(ServerConfig, settings)
+    run_server(UnClip.load(model, device), config, host, port)

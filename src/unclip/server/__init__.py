@@ -1,0 +1,7 @@
+"""Serve a model over HTTP: the images API, and a route for every task. Needs the extra `serve`."""
+
+from unclip.server.app import create_app
+from unclip.server.config import ServerConfig
+from unclip.server.run import serve
+
+__all__ = ["ServerConfig", "create_app", "serve"]

@@ -1,0 +1,33 @@
+"""Load a model and serve it until the process is told to stop."""
+
+import logging
+import socket
+
+import uvicorn
+
+from unclip.errors import optional_module
+from unclip.pipelines import UnClip
+from unclip.progress import say
+from unclip.server.app import create_app
+from unclip.server.config import ServerConfig
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+GRACE_SECONDS = 30
+"""Seconds that open connections have after the signal to stop."""
+
+
+def serve(pipe: UnClip, config: ServerConfig, host: str, port: int) -> None:
+    """Serve a loaded model; raises `OSError` where the port is taken, and `InputError` for an unusable store."""
+    optional_module("python_multipart", "serving forms", "serve")
+    app = create_app(pipe, config)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
+        if host not in LOOPBACK and not config.api_keys:
+            say(f"note: everybody who reaches {host} may draw; give --api-key to say who")
+        name = f"[{host}]" if family == socket.AF_INET6 else host
+        say(f"{pipe.name} is served at http://{name}:{listening.getsockname()[1]}/v1 (Ctrl-C stops it)")
+        # Paths alone would be logged, no prompts; but names of results are secrets too.
+        settings = uvicorn.Config(
+            app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+        )
+        uvicorn.Server(settings).run(sockets=[listening])

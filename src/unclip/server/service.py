@@ -1,0 +1,121 @@
+"""What all routes share: the model, its worker, the store, and how requests are accepted and waited for."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from unclip.pipelines import UnClip
+from unclip.server.config import ServerConfig
+from unclip.server.errors import ApiError, explain
+from unclip.server.metrics import Metrics
+from unclip.server.store import Store
+from unclip.server.work import Work, WorkEvent, timed_out
+from unclip.server.worker import Worker
+
+ALIASES = ("dall-e-2", "dall-e-3", "gpt-image-1")
+"""Names under which programs that were written for others find the model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """A loaded model that is served."""
+
+    pipe: UnClip
+    config: ServerConfig
+    worker: Worker
+    store: Store
+    metrics: Metrics
+    works: dict[str, Work]
+    """Requests that are not finished, by name."""
+    started: int
+
+    @classmethod
+    def open(cls, pipe: UnClip, config: ServerConfig) -> "Service":
+        """Open the store, and start nothing yet."""
+        metrics = Metrics()
+        worker = Worker(pipe, metrics, queue_length=config.queue_length, max_batch=config.max_batch)
+        store = Store(config.store, config.database, config.lifetime_hours * 3600)
+        return cls(pipe, config, worker, store, metrics, {}, int(time.time()))
+
+    async def accept(self, work: Work, request: bytes | None = None, *, is_new: bool = True) -> None:
+        """Note a request and queue it; with its body it survives a crash. Raises `ApiError` where the queue is full."""
+        finish = work.finish
+
+        def finish_and_note(outcome: Any) -> Any:
+            payload = finish(outcome)
+            # Noted before the client hears of it, so that nothing is drawn twice.
+            self.store.end(work.name, "done", payload if request is not None else {})
+            return payload
+
+        def note(event: WorkEvent) -> None:
+            if event.is_end:
+                self.works.pop(work.name, None)
+                if event.kind == "done":
+                    self.metrics.images.inc(work.num_images)
+                    return
+                try:
+                    record = event.data.body() if isinstance(event.data, ApiError) else {}
+                    self.store.end(work.name, event.kind, record)
+                except Exception as error:  # a history that cannot be written must not stop the worker
+                    explain(error)
+
+        work.finish, work.survives = finish_and_note, request is not None
+        if is_new:
+            await run_in_threadpool(self.store.begin, work.name, work.owner, work.task, request)
+        self.works[work.name] = work
+        try:
+            self.worker.submit(work)
+        except ApiError:
+            del self.works[work.name]
+            if is_new:
+                await run_in_threadpool(self.store.forget, work.name)
+            raise
+        work.listen(note)
+
+    async def wait(self, work: Work, events: "asyncio.Queue[WorkEvent]") -> AsyncIterator[WorkEvent]:
+        """Yield what happens to a request up to its end; raises `ApiError` when it fails or takes too long."""
+        while True:
+            try:
+                async with asyncio.timeout(max(work.deadline - time.monotonic(), 0.0)):
+                    event = await events.get()
+            except TimeoutError:
+                self.worker.cancel(work)
+                raise timed_out() from None
+            if event.kind == "failed":
+                raise explain(event.data)
+            if event.kind == "cancelled":
+                raise ApiError("the request was cancelled.", 409, code="cancelled")
+            yield event
+            if event.is_end:
+                return
+
+
+def owner_of(request: Request) -> str:
+    """Return whose request this is: a digest of its key, "" where the server has no keys."""
+    owner: str = request.scope.get("state", {}).get("owner", "")
+    return owner
+
+
+def owner_of_key(key: str) -> str:
+    """Return a name for the holder of a key that does not give the key away."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def as_event(kind: str, data: Mapping[str, Any]) -> str:
+    """Write a server-sent event."""
+    return f"event: {kind}\ndata: {json.dumps(dict(data))}\n\n"
+
+
+def warnings_of(unknown: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the header that names fields which were ignored because nothing is known of them."""
+    if not unknown:
+        return {}
+    names = ", ".join(ascii(name)[1:-1][:40] for name in list(unknown)[:10])
+    return {"X-Unclip-Warning": f"unknown fields were ignored: {names}"}

@@ -1,0 +1,57 @@
+"""A server of a model on a free port, in threads of the test's process."""
+
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from PIL import Image
+
+from unclip.pipelines import UnClip
+from unclip.server import ServerConfig, create_app
+
+
+@contextmanager
+def running(pipe: UnClip, store: Path, **settings: Any) -> Iterator[str]:
+    """Yield the address of a server, which stops in the end as it does on a signal."""
+    app = create_app(pipe, ServerConfig(store=store, **settings))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        (listening,) = server.servers[0].sockets
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def events_of(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the kind and the data of each server-sent event."""
+    kind = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            kind = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield kind, json.loads(line.removeprefix("data: "))
+
+
+def png(picture: Image.Image) -> bytes:
+    """The bytes of a PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def opened(content: bytes) -> Image.Image:
+    """The picture in the bytes of a file."""
+    return Image.open(io.BytesIO(content))
