@@ -71,7 +71,7 @@ class Service:
             await run_in_threadpool(self.store.begin, work.name, work.owner, work.task, request)
         self.works[work.name] = work
         try:
-            self.worker.submit(work)
+            self.worker.submit(work, is_new=is_new)
         except ApiError:
             del self.works[work.name]
             if is_new:

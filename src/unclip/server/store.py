@@ -18,8 +18,8 @@ MEDIA_TYPES = {
     ".png": "image/png", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif",
     ".safetensors": "application/octet-stream",
 }  # fmt: skip
-MAX_ATTEMPTS = 2
-"""Starts of a request that a crash interrupted: one that makes the server crash is not drawn for ever."""
+MAX_ATTEMPTS = 3
+"""Starts of the server that a request may wait for: one that makes it crash is not drawn for ever."""
 
 METADATA = MetaData()
 WORKS = Table(
@@ -129,7 +129,7 @@ class Store:
         return None if row is None else _stored(row)
 
     def interrupted(self) -> Iterator[tuple[StoredWork, bytes]]:
-        """Yield what was accepted and not finished, with its body; what has none or crashed twice is noted failed."""
+        """Yield what was accepted and not finished, with its body; the rest, and what was tried too often, has failed."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(WORKS).where(WORKS.c.status == "queued").order_by(WORKS.c.created)).all()
         for work in map(_stored, rows):

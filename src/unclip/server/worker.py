@@ -37,7 +37,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> list[Work]:
-        """Refuse new requests, finish the pass that runs, and return what still waited."""
+        """Refuse new requests, finish the pass that runs unless all of it survives, and return what still waited."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -50,12 +50,12 @@ class Worker:
         """Whether requests are taken."""
         return self._thread.is_alive() and not self._is_stopping
 
-    def submit(self, work: Work) -> None:
-        """Put a request into the queue; raises `ApiError` where that is full, or the server stops."""
+    def submit(self, work: Work, *, is_new: bool = True) -> None:
+        """Put a request into the queue; raises `ApiError` where that is full for new ones, or the server stops."""
         with self._changed:
             if not self.is_ready:
                 raise ApiError("the server stops; ask again when it is back.", 503, code="stopping")
-            if (waiting := len(self._waiting)) >= self._queue_length:
+            if (waiting := len(self._waiting)) >= self._queue_length and is_new:
                 seconds = max(math.ceil(self._pass_seconds * waiting), 1)
                 raise ApiError(
                     f"{waiting} requests wait, and no more may; ask again in {seconds} seconds.",
@@ -138,7 +138,7 @@ class Worker:
 
         def progress(stage: str, done: int, total: int) -> None:
             wanted = [work for work in works if work.is_wanted]
-            if not wanted:
+            if not wanted or (self._is_stopping and all(work.survives for work in wanted)):
                 raise NotWantedError("nobody waits for these pictures.")
             for work in wanted:
                 work.tell(WorkEvent("progress", (stage, done, total)))
