@@ -129,7 +129,7 @@ class Store:
         return None if row is None else _stored(row)
 
     def interrupted(self) -> Iterator[tuple[StoredWork, bytes]]:
-        """Yield what was accepted and not finished, with its body; the rest, and what was tried too often, has failed."""
+        """Yield what was accepted and not finished, with its body; without one, or tried too often, it has failed."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(WORKS).where(WORKS.c.status == "queued").order_by(WORKS.c.created)).all()
         for work in map(_stored, rows):
