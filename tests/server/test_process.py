@@ -1,0 +1,89 @@
+"""The command: what was accepted outlives a kill, a signal stops it, and no prompt is written to its log."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from live_server import events_of, opened
+from unclip.cli.main import run
+from unclip.pipelines import UnClip
+from warm import python
+
+PROMPT = "a cat with sunglasses"
+KEY = "a-key"
+
+
+@contextmanager
+def serving(model: Path, store: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Yield the address and the process of the command on a free port."""
+    code = "import sys; from unclip.cli import main; main()"
+    words = ["serve", "--model", str(model), "--store", str(store), "--port", "0", *options]
+    environment = os.environ | {"UNCLIP_API_KEY": KEY}
+    with subprocess.Popen(
+        [*python(), "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        match = re.search(r"http://[\d.]+:\d+", process.stderr.readline())
+        try:
+            assert match is not None
+            yield match[0], process
+        finally:
+            process.kill()
+
+
+def task(http: httpx.Client, **body: Any) -> str:
+    return str(http.post("/v1/tasks/text_to_image", json={"prompts": PROMPT, **body}).headers["location"])
+
+
+def test_what_was_accepted_outlives_a_kill(tiny_folder: Path, tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with serving(tiny_folder, tmp_path) as (url, process):
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+            long = task(http, num_images=16, num_steps=1000)
+            places = [task(http, seed=seed) for seed in range(4)]
+        process.kill()
+        process.wait()
+    with serving(tiny_folder, tmp_path) as (url, process):
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+            assert http.delete(long).json()["status"] == "cancelled"
+            pipe = UnClip.load(tiny_folder)
+            for seed, place in enumerate(places):
+                with http.stream("GET", f"{place}/events") as response:
+                    *_, (kind, record) = events_of(response)
+                assert kind == "done"
+                (one,) = record["data"]
+                (drawn,) = pipe.text_to_image(PROMPT, seed=seed)
+                assert opened(http.get(one["url"]).content).tobytes() == drawn.tobytes()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
+        assert process.stderr is not None
+        assert PROMPT not in process.stderr.read()
+    assert len(list((tmp_path / "results").iterdir())) == len(places)
+
+
+def test_a_port_that_is_taken_is_one_line(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tiny_folder, tmp_path / "first") as (url, _):
+        port = url.rpartition(":")[2]
+        code = run(["serve", "--model", str(tiny_folder), "--store", str(tmp_path / "second"), "--port", port])
+    assert code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [["--lifetime", "0"], ["--queue", "0"], ["--database", "none://here"], ["--model", "none"]]
+)
+def test_settings_that_cannot_be_are_one_line(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert run(["serve", "--model", str(tiny_folder), "--store", str(tmp_path), "--port", "0", *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
