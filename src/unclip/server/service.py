@@ -55,16 +55,18 @@ class Service:
             return payload
 
         def note(event: WorkEvent) -> None:
-            if event.is_end:
-                self.works.pop(work.name, None)
-                if event.kind == "done":
-                    self.metrics.images.inc(work.num_images)
-                    return
+            if not event.is_end:
+                return
+            if event.kind == "done":
+                self.metrics.images.inc(work.num_images)
+            else:
                 try:
                     record = event.data.body() if isinstance(event.data, ApiError) else {}
                     self.store.end(work.name, event.kind, record)
                 except Exception as error:  # a history that cannot be written must not stop the worker
                     explain(error)
+            # Last: who finds no work reads the history.
+            self.works.pop(work.name, None)
 
         work.finish, work.survives = finish_and_note, request is not None
         if is_new:

@@ -31,7 +31,8 @@ from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain, refused
 from unclip.server.pictures import SUFFIXES, decode_base64, read_upload, write_result
 from unclip.server.service import Service, as_event, owner_of, warnings_of
-from unclip.server.work import Work
+from unclip.server.store import StoredWork
+from unclip.server.work import Work, WorkEvent
 
 NOT_SENT = ("output_type", "progress", "preview")
 """Options that a request has no use for: it gets files, and its progress as events."""
@@ -39,7 +40,7 @@ MAX_LISTED = 16
 """Texts, pictures or numbers that one option may list."""
 MOST = {
     "num_images": 16, "num_candidates": 16, "best_of": 16, "frames": 64, "num_resamples": 16, "batch_size": 64,
-    "num_steps": 1000,
+    "num_steps": 1000, "left": 2048, "right": 2048, "top": 2048, "bottom": 2048, "window": 2048,
 }  # fmt: skip
 """Bounds that a library has no need for, and a server has."""
 
@@ -199,22 +200,20 @@ def task_routes(service: Service) -> APIRouter:
     @router.get("/{name}")
     async def status(name: str, request: Request) -> Response:
         """Say how far a request is, or how it ended."""
-        return JSONResponse(await _status(service, name, request))
+        return JSONResponse(_status(*await _find(service, name, request), request))
 
     @router.get("/{name}/events")
     async def events(name: str, request: Request) -> Response:
         """Follow a request to its end by server-sent events."""
-        about = await _status(service, name, request)
-        work = service.works.get(name)
-        return StreamingResponse(_follow(service, work, about, request), media_type="text/event-stream")
+        return StreamingResponse(_follow(*await _find(service, name, request), request), media_type="text/event-stream")
 
     @router.delete("/{name}")
     async def cancel(name: str, request: Request) -> Response:
         """Cancel a request; one that has ended stays as it is."""
-        await _status(service, name, request)
-        if (work := service.works.get(name)) is not None:
+        work, _ = await _find(service, name, request)
+        if work is not None:
             await run_in_threadpool(service.worker.cancel, work)
-        return JSONResponse(await _status(service, name, request))
+        return JSONResponse(_status(*await _find(service, name, request), request))
 
     return router
 
@@ -252,18 +251,33 @@ def _accepting(service: Service, task: str) -> Callable[[Request], Awaitable[Res
     return accept
 
 
-async def _status(service: Service, name: str, request: Request) -> dict[str, Any]:
-    """Return what is known of a request; raises `ApiError` for another key's, and for one that does not exist."""
+async def _find(service: Service, name: str, request: Request) -> tuple[Work | None, StoredWork]:
+    """Return a request, while it is not finished, and what the history says of it.
+
+    Raises `ApiError` for another key's, and for one that does not exist.
+    """
+    # In this order: what ends in between has its end in the history.
+    work = service.works.get(name)
     stored = await run_in_threadpool(service.store.read, name, owner_of(request))
     if stored is None or stored.task not in TASKS:
         raise ApiError("there is no such request; it may have been removed.", 404, code="not_found")
-    about: dict[str, Any] = {"id": name, "task": stored.task, "status": stored.status, "created": int(stored.created)}
-    if (work := service.works.get(name)) is not None:
-        about["status"] = "queued" if work.last.kind == "queued" else "running"
-        if work.last.kind == "progress":
-            about["progress"] = dict(zip(("stage", "done", "total"), work.last.data, strict=True))
-        return about
-    return about | _with_urls(stored.record, request)
+    return work, stored
+
+
+def _about(stored: StoredWork, status: str, **more: Any) -> dict[str, Any]:
+    return {"id": stored.name, "task": stored.task, "status": status, "created": int(stored.created), **more}
+
+
+def _status(work: Work | None, stored: StoredWork, request: Request) -> dict[str, Any]:
+    if work is None:
+        return _about(stored, stored.status, **_with_urls(stored.record, request))
+    last = work.last
+    progress = {"progress": _steps(last)} if last.kind == "progress" else {}
+    return _about(stored, "queued" if last.kind == "queued" else "running", **progress)
+
+
+def _steps(event: WorkEvent) -> dict[str, Any]:
+    return dict(zip(("stage", "done", "total"), event.data, strict=True))
 
 
 def _with_urls(record: Mapping[str, Any], request: Request) -> dict[str, Any]:
@@ -274,20 +288,17 @@ def _with_urls(record: Mapping[str, Any], request: Request) -> dict[str, Any]:
     return {**record, **({"data": data} if data else {})}
 
 
-async def _follow(service: Service, work: Work | None, about: dict[str, Any], request: Request) -> AsyncIterator[str]:
+async def _follow(work: Work | None, stored: StoredWork, request: Request) -> AsyncIterator[str]:
     """Write each event of a request; one that has ended has a single event."""
     if work is None:
-        yield as_event(about["status"], about)
+        yield as_event(stored.status, _status(None, stored, request))
         return
     events = work.events()
     while True:
         event = await events.get()
-        if event.kind == "progress":
-            yield as_event("progress", dict(zip(("stage", "done", "total"), event.data, strict=True)))
-        elif event.is_end:
-            # The history is written by another listener, which may still be at it.
+        if event.is_end:
             record = event.data.body() if isinstance(event.data, ApiError) else event.data or {}
-            yield as_event(event.kind, {**about, "status": event.kind} | _with_urls(record, request))
+            yield as_event(event.kind, _about(stored, event.kind, **_with_urls(record, request)))
             return
-        elif event.kind != "preview":
-            yield as_event(event.kind, {"status": event.kind})
+        if event.kind != "preview":
+            yield as_event(event.kind, _steps(event) if event.kind == "progress" else {"status": event.kind})
