@@ -1,5 +1,6 @@
 """A route for every task of the library, its request model made from the task's own description."""
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -43,6 +44,10 @@ MOST = {
     "num_steps": 1000, "left": 2048, "right": 2048, "top": 2048, "bottom": 2048, "window": 2048,
 }  # fmt: skip
 """Bounds that a library has no need for, and a server has."""
+
+
+NOTING_SECONDS = 0.005
+"""Between two looks whether the end of a request is in the history."""
 
 
 class TaskRequest(Config):
@@ -256,8 +261,9 @@ async def _find(service: Service, name: str, request: Request) -> tuple[Work | N
 
     Raises `ApiError` for another key's, and for one that does not exist.
     """
-    # In this order: what ends in between has its end in the history.
-    work = service.works.get(name)
+    # In this order: what ends in between has its end in the history, which is written before the work is left out.
+    while (work := service.works.get(name)) is not None and work.last.is_end:
+        await asyncio.sleep(NOTING_SECONDS)
     stored = await run_in_threadpool(service.store.read, name, owner_of(request))
     if stored is None or stored.task not in TASKS:
         raise ApiError("there is no such request; it may have been removed.", 404, code="not_found")
