@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--options", default="{}", help='of drawing, as JSON, such as {"num_steps": {"decoder": 10}}')
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets and the judge's ranks")
     parser.add_argument("--drawings", type=Path, help="folder that keeps drawn pictures for another judge")
+    parser.add_argument("--failures", type=Path, help="picture of some captions that were drawn wrong")
     parser.add_argument("--final", action="store_true", help="open the test half of the phrases")
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments = parser.parse_args()
@@ -55,6 +56,7 @@ def main() -> int:
             json.loads(arguments.options),
             arguments.sheets,
             arguments.drawings,
+            arguments.failures,
         )
         result: dict[str, Any] = {
             "model": arguments.model,

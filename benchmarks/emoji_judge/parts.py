@@ -10,6 +10,7 @@ import torch
 from autoencoder import rebuild
 from colours import main_colours
 from lists import is_caption, read_compositions, read_phrases, words_of
+from network import NUM_FIRST
 from PIL import Image
 from subject import Subject, beside, compare
 from torch import Tensor
@@ -23,7 +24,6 @@ SEED = 0
 NUM_SEEDS = 8
 NEAR_SIDE = 32
 """Side at which pixels of neighbours are compared."""
-NUM_FIRST = 5
 STYLE = " style"
 NAMED_AFTER_COLOUR = r"^(?:large |small )?(red|orange|yellow|green|blue|purple|pink|brown|black|grey) "
 
@@ -40,6 +40,7 @@ def captions(subject: Subject, count: int) -> dict[str, Any]:
     features = subject.judge.features(drawn)
     ranks = subject.judge.ranks(features, [[info["concept"]] for info in infos])
     subject.sheet("captions", drawn, prompts, ranks)
+    subject.show_failures(drawn, prompts, ranks)
     real = subject.judge.features(torch.from_numpy(subject.train.images[rows]))
     return compare(subject.judge, features, real, infos)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from network import Judge, kind_of, shares
+from network import NUM_FIRST, Judge, kind_of, shares
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +21,9 @@ from unclip.data import ImageTextSet, load_shards
 from unclip.images import from_pil, grid, resize, save_png, to_uint8
 
 CHUNK, CELL, SHEET_COLUMNS = 16, 64, 20
+NUM_FAILURES, FAILURE_COLUMNS = 24, 8
+SEED_STEP = 1_000_000
+"""Between the seeds of the pictures of a prompt, where CLIP chooses the best of several."""
 LEAST_SIDE = 64
 
 
@@ -42,6 +45,8 @@ class Subject:
     """Where contact sheets go."""
     drawings: Path | None = None
     """Where drawn pictures are kept, so that another judge need not draw them again."""
+    failures: Path | None = None
+    """Where the gallery of failures goes."""
     fingerprint: str = ""
     """Of the model's weights."""
     cache: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +62,7 @@ class Subject:
         options: Mapping[str, Any],
         sheets: Path | None,
         drawings: Path | None,
+        failures: Path | None = None,
     ) -> "Subject":
         """Load a model, the judge and the pictures; the default size is the model's smallest from 64 px on."""
         pipe = unclip.UnClip.load(model)
@@ -64,14 +70,16 @@ class Subject:
         size = image_size or min((side for side in sizes if side >= LEAST_SIDE), default=max(sizes))
         train, test = (load_shards(shards / split, CELL) for split in ("train", "test"))
         fingerprint = networks_hash(pipe.source().networks)
-        return cls(pipe, Judge.load(judge), shards, train, test, size, options, sheets, drawings, fingerprint)
+        return cls(pipe, Judge.load(judge), shards, train, test, size, options, sheets, drawings, failures, fingerprint)
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], what: str) -> Tensor:
         """Draw one picture of each prompt: uint8 (prompts, CELL, CELL, 3), scaled as the judge reads them."""
 
         def task(chunk: slice) -> list[Image.Image]:
+            tries = range(self.options.get("best_of") or 1)
+            each = [seed + SEED_STEP * number for seed in seeds[chunk] for number in tries]
             result = self.pipe.text_to_image(
-                prompts[chunk], seed=list(seeds[chunk]), image_size=self.image_size, batch_size=CHUNK, **self.options
+                prompts[chunk], seed=each, image_size=self.image_size, batch_size=CHUNK, **self.options
             )
             return list(result.images)
 
@@ -121,6 +129,15 @@ class Subject:
             for place, (prompt, rank) in enumerate(zip(prompts, ranks.tolist(), strict=True))
         ]
         (self.sheets / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+    def show_failures(self, pictures: Tensor, prompts: Sequence[str], ranks: Tensor) -> None:
+        """Save pictures that the judge does not name among its first five, chosen by a seed, with their prompts."""
+        failed = np.flatnonzero(ranks.numpy() >= NUM_FIRST)
+        if self.failures is None or not len(failed):
+            return
+        chosen = np.sort(np.random.default_rng(0).permutation(failed)[:NUM_FAILURES]).tolist()
+        sheet = grid([Image.fromarray(np.asarray(pictures[place])) for place in chosen], FAILURE_COLUMNS)
+        save_png(sheet, self.failures, {"prompts": "\n".join(prompts[place] for place in chosen)})
 
 
 def compare(judge: Judge, drawn: Tensor, real: Tensor, infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

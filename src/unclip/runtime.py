@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from unclip.errors import InputError
 
@@ -54,6 +56,24 @@ def at_least_float32(x: Tensor) -> Tensor:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Return autocast to `dtype` on `device`; a context that does nothing for float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+class _WithoutNoise(TorchFunctionMode):
+    """Draw no normal numbers: the meta device keeps none, and there they import torch's compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is nn.init.normal_ and kwargs:  # It passes its own arguments on by name.
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Build networks without memory and without numbers, to be filled, in a second less."""
+    with torch.device("meta"), _WithoutNoise():
+        yield
 
 
 def seeded(*parts: int) -> torch.Generator:

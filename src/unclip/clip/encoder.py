@@ -15,6 +15,7 @@ from unclip.clip.tokenizer import TokenBatch, Tokenizer
 from unclip.config import load_config
 from unclip.errors import CheckpointError, ConfigError, InputError
 from unclip.images import crop_square, from_pil, resize
+from unclip.runtime import on_meta
 from unclip.shapes import Embeddings, Images
 
 WEIGHTS_FILE, TOKENIZER_FILE = "clip.safetensors", "tokenizer.json"
@@ -115,7 +116,7 @@ class TextImageEncoder:
             raise CheckpointError(
                 f"{path} holds {metadata.get('kind', 'unknown weights')!r}, not 'clip'; give a model folder."
             )
-        with torch.device("meta"):
+        with on_meta():
             clip = Clip(load_config(ClipConfig, json.loads(metadata["config"])))
         fill(clip, tensors, path, device, dtype)
         return cls(clip, Tokenizer.load(Path(folder) / TOKENIZER_FILE))

@@ -51,7 +51,7 @@ def token_mask(ids: TokenIds, end_token: int) -> TokenMask:
 
 def normal_parameter(*shape: int, std: float) -> nn.Parameter:
     """Draw a parameter from a normal distribution of standard deviation `std`."""
-    return nn.Parameter(torch.randn(*shape) * std)
+    return nn.Parameter(nn.init.normal_(torch.empty(*shape), std=std))
 
 
 def projection(width: int, embedding_dim: int) -> Linear:

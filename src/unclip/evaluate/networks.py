@@ -14,7 +14,7 @@ from unclip.interop import open_weights
 from unclip.metrics import ClipFeatures, DinoFeatures, DinoV2, FeatureNetwork, Inception, InceptionFeatures, dino_config
 from unclip.model.opening import open_clip
 from unclip.progress import on_terminal, say
-from unclip.runtime import resolve_device
+from unclip.runtime import on_meta, resolve_device
 
 
 class PublishedWeights(NamedTuple):
@@ -73,7 +73,7 @@ def open_features(
         raise InputError(f"there is no feature network {name!r}; {did_you_mean(name, (*PUBLISHED, 'clip:MODEL'))}")
     torch_device = resolve_device(str(device))
     path = find_weights(name, PUBLISHED[name], cache) if weights is None else expand_home(weights)
-    with torch.device("meta"):
+    with on_meta():
         network = Inception() if name == "inception" else DinoV2(dino_config(name))
     # Every tensor but the batch counters of normalisations.
     tensors = {key: tensor for key, tensor in open_weights(path).tensors.items() if not key.endswith(COUNTER)}

@@ -18,6 +18,7 @@ from unclip.checkpoint import LazyTensor, NetworkWeights
 from unclip.clip import MultilingualTokenizer, Tokenizer
 from unclip.config import Config
 from unclip.errors import CheckpointError, ConfigError
+from unclip.runtime import on_meta
 
 Tensors = Mapping[str, LazyTensor]
 
@@ -114,7 +115,7 @@ def foreign_network(
     memory.
     """
     try:
-        with torch.device("meta"):
+        with on_meta():
             shapes = {name: tuple(value.shape) for name, value in cls(config).state_dict().items()}
     except RuntimeError as error:
         raise CheckpointError(

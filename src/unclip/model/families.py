@@ -34,6 +34,7 @@ from unclip.models import (
     UpsamplerConfig,
     count_flops,
 )
+from unclip.runtime import on_meta
 from unclip.shapes import Embeddings
 
 
@@ -45,7 +46,7 @@ def family_of(config: Config) -> Family:
 def build_on_meta(config: Config) -> Any:
     """Build the network that a configuration describes, for inference; it takes no memory until it is filled."""
     build: Any = family_of(config).network
-    with torch.device("meta"):
+    with on_meta():
         return build(config).eval().requires_grad_(False)
 
 
