@@ -17,13 +17,13 @@ BUDGETS = {
     "diffusion": 1_670,
     "nn": 470,
     "checkpoint": 450,
-    "clip": 1_180,  # data.balance: positives in the contrastive loss; the stem, and the sentence encoder that teaches
+    "clip": 1_190,  # lengths; positives in the contrastive loss; the stem, and the sentence encoder that teaches
     "models": 2_880,  # the convolutional autoencoder
     "interop": 3_440,
     "data": 4_750,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
     "metrics": 1_500,
     "model": 1_840,  # autoencoders that are trained here; presets
-    "pipelines": 4_360,  # alpha and latents through every task; presets; previews of the decoder's steps
+    "pipelines": 4_380,  # alpha and latents through every task; presets; previews of the decoder's steps
     "evaluate": 2_250,
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_225,  # the autoencoder's recipe; quickstart's tiers, own stages, latents and sampling

@@ -11,6 +11,7 @@ from unclip.pipelines import UnClip
 from unclip.testing import tiny_pipeline
 
 PROMPTS = ["a red apple", "a cat with sunglasses near the sun", "an old house"]
+SAME_LENGTH = ["a cat", "a house", "an apple"]
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,16 @@ def test_float32_draws_one_at_a_time_on_a_cpu_and_bfloat16_eight(half: UnClip, t
 def test_prompts_go_together_unless_a_decoder_pads_them(half: UnClip) -> None:
     assert half.decoder.network.config.text_dim > 0
     assert counts(half, PROMPTS, 1)["decoder"] == 9
+    # Of one length none is padded.
+    assert half.clip.count_tokens(SAME_LENGTH) == [4] * 3
+    assert counts(half, SAME_LENGTH, 1)["decoder"] == 3
     steps: list[int] = []
     half.prior.sample(PROMPTS, seed=7, progress=lambda stage, done, total: steps.append(total))
     assert set(steps) == {3}
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
-@pytest.mark.parametrize(("prompts", "num_images"), [("a cat", 5), (PROMPTS, 2)])
+@pytest.mark.parametrize(("prompts", "num_images"), [("a cat", 5), (PROMPTS, 2), (SAME_LENGTH, 3)])
 def test_a_picture_in_bfloat16_is_the_same_to_the_bit_however_many_are_drawn(
     half: UnClip, prompts: str | list[str], num_images: int, num_threads: int
 ) -> None:

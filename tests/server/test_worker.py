@@ -12,7 +12,8 @@ from unclip.server.metrics import Metrics
 from unclip.server.work import Work, WorkEvent
 from unclip.server.worker import Worker, preview_steps
 
-LONG = "a red apple " * 20
+LONG, OTHER_LONG = "a red apple " * 20, "an old house " * 20
+"""Both are cut to the same length."""
 
 
 def work_of(prompts: str, seeds: list[int], *, seconds: float = 60.0, **options: Any) -> Work:
@@ -75,9 +76,10 @@ def test_compatible_requests_share_a_pass(held: Held, pipe: UnClip) -> None:
     works = [
         work_of("a cat", [1, 2]),
         work_of("a cat", [5], image_size=32),
-        work_of(LONG, [9]),
-        work_of("a cat", [9]),
-        work_of("a cat", [3]),
+        work_of("a house", [9]),
+        work_of("an apple", [9]),
+        work_of("a heart", [3]),
+        work_of("a red apple", [3]),
     ]
     for work in works:
         held.worker.submit(work)
@@ -85,8 +87,8 @@ def test_compatible_requests_share_a_pass(held: Held, pipe: UnClip) -> None:
     for work in works:
         assert_drawn(work, pipe)
     held.worker.stop()
-    # The first request, three together, the larger picture, and what had no more room.
-    assert held.passes() == 4
+    # The first request, three together, the larger picture, what had no more room, and the longer text.
+    assert held.passes() == 5
 
 
 def test_requests_of_one_prompt_share_a_pass(held: Held, pipe: UnClip) -> None:
@@ -101,17 +103,18 @@ def test_requests_of_one_prompt_share_a_pass(held: Held, pipe: UnClip) -> None:
 
 
 def test_a_shared_pass_tells_nobody_of_other_prompts(held: Held) -> None:
-    works = [work_of("a cat", [1]), work_of(LONG, [1])]
+    works = [work_of(OTHER_LONG, [1]), work_of(LONG, [1])]
     for work in works:
         held.worker.submit(work)
     held.release()
-    short, long = (end_of(work).data for work in works)
-    assert "red" not in repr(short.settings)
-    assert LONG in long.settings["cut"]
+    results = [end_of(work).data for work in works]
+    held.worker.stop()
+    assert held.passes() == 2
+    assert [list(result.settings["cut"]) for result in results] == [[OTHER_LONG], [LONG]]
 
 
 def test_a_request_that_fails_harms_no_other_of_its_pass(held: Held, pipe: UnClip) -> None:
-    works = [work_of("a cat", [1]), work_of(" ", [1])]
+    works = [work_of("a cat", [1]), work_of("a cat", [-1])]
     for work in works:
         held.worker.submit(work)
     held.release()

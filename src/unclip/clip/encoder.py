@@ -101,6 +101,10 @@ class TextImageEncoder:
         """Return the end of each prompt that does not fit into the context; "" if all of it fits."""
         return self._tokenize(prompts).cut
 
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """Return how many tokens each prompt is read as, its start and end included."""
+        return [int(count) for count in self._tokenize(prompts).mask.sum(dim=1)]
+
     def save(self, folder: str | Path, storage: Storage = "float32") -> None:
         """Write `clip.safetensors` and `tokenizer.json` into `folder`."""
         save_encoder(folder, self.clip.state_dict(), self.clip.config, self.tokenizer, storage)

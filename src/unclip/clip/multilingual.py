@@ -189,5 +189,9 @@ class MultilingualEncoder:
         """Return the end of each prompt that does not fit into the context; "" if all of it fits."""
         return self._tokenize(prompts).cut
 
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """Return how many tokens each prompt is read as, its start and end included."""
+        return [int(count) for count in self._tokenize(prompts).mask.sum(dim=1)]
+
     def _tokenize(self, prompts: Sequence[str]) -> TokenBatch:
         return self.tokenizer.encode(prompts, self.network.config.context_length)

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from unclip.diffusion import Denoiser, SamplerStep
+from unclip.images import Background, to_pil
 from unclip.model.family import Condition, DecoderShape
 from unclip.model.settings import LATENT_BOUND, PIXEL_BOUND, StageSettings
 from unclip.models import Autoencoder, ConvAutoencoder
+from unclip.pipelines.options import Preview, PreviewStep
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start, run_to_end, sample_steps
 from unclip.runtime import NoiseSource
 from unclip.shapes import Embeddings, Images, Sample
@@ -132,3 +135,17 @@ class DecoderStage(Stage):
     ) -> Images:
         """Sample pictures (batch, channels, side, side) in [-1, 1] of embeddings (batch, dim) at CLIP's scale."""
         return self.finish(run_to_end(self.steps(image_embedding, condition, noise, settings or self.defaults)))
+
+
+def show_steps(
+    decoder: DecoderStage, steps: Iterator[SamplerStep], first: int, preview: Preview | None, background: Background
+) -> Iterator[SamplerStep]:
+    """Pass on the steps of a batch, whose first picture has the place `first`, and show what each predicts."""
+
+    def pictures(x0: Sample) -> list[Image.Image]:
+        return to_pil(decoder.finish(x0), background)
+
+    for step in steps:
+        if preview is not None:
+            preview(PreviewStep(first, step.index, step.num_steps, partial(pictures, step.x0)))
+        yield step

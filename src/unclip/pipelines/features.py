@@ -60,6 +60,12 @@ def encode_pictures(model: Model, pictures: Sequence[Image.Image]) -> Embeddings
         return _encode_pictures(model, clip, pictures)
 
 
+def have_one_length(model: Model, texts: Sequence[str]) -> bool:
+    """Return whether the decoder reads all texts as equally many tokens, so that none is padded; False for no text."""
+    encoder = model.encoders.get("text_encoder") or model.need_clip
+    return len(set(encoder.count_tokens(texts))) == 1 if texts else False
+
+
 def cut_texts(model: Model, texts: Sequence[str]) -> dict[str, str]:
     """Return the texts that are longer than an encoder of the model reads, each with the end that was cut off.
 

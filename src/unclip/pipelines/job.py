@@ -13,17 +13,16 @@ from torch import Tensor
 
 from unclip.diffusion import SamplerStep
 from unclip.errors import InputError
-from unclip.images import WHITE, Background, cover_all, to_pil
+from unclip.images import WHITE, Background, cover_all
 from unclip.model.family import Condition, select_text
 from unclip.model.settings import StageSettings
-from unclip.pipelines.decoder import DecoderStage
-from unclip.pipelines.features import Features, encode
+from unclip.pipelines.decoder import DecoderStage, show_steps
+from unclip.pipelines.features import Features, encode, have_one_length
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import (
     DrawOptions,
     ImageSize,
     Preview,
-    PreviewStep,
     Progress,
     check_options,
     progress_function,
@@ -129,18 +128,8 @@ class Job:
             for embedding, batch, start in zip(embeddings, self.batches, self._starts(decoder, starts), strict=True)
         )
         firsts = itertools.accumulate((len(batch.rows) for batch in self.batches), initial=0)
-        shown = (self._show(decoder, one, first) for one, first in zip(steps, firsts, strict=False))
+        shown = (show_steps(decoder, *pair, self.preview, self.background) for pair in zip(steps, firsts, strict=False))
         return [decoder.finish(x_0) for x_0 in self._run(decoder, shown)]
-
-    def _show(self, decoder: DecoderStage, steps: Iterator[SamplerStep], first: int) -> Iterator[SamplerStep]:
-        """Pass on the steps of a batch, whose first picture has the place `first`, with a preview of each."""
-        for step in steps:
-            if self.preview is not None:
-                self.preview(PreviewStep(first, step.index, step.num_steps, partial(self._shown, decoder, step.x0)))
-            yield step
-
-    def _shown(self, decoder: DecoderStage, x0: Tensor) -> list[Image.Image]:
-        return to_pil(decoder.finish(x0), self.background)
 
     def upsample(self, images: list[Tensor], starts: Starts = ALL_FROM_NOISE) -> list[Tensor]:
         """Enlarge the decoder's pictures by every upsampler."""
@@ -227,6 +216,7 @@ def begin(
     *,
     num_inputs: int = 1,
     num_images: int = 1,
+    texts: Sequence[str] = (),
     uses_prior: bool = False,
     uses_decoder: bool = True,
     is_conditional: bool = True,
@@ -236,6 +226,7 @@ def begin(
 ) -> Job:
     """Plan a job of `num_images` pictures of each input, inputs first.
 
+    `texts` are those of the inputs: where a decoder reads them, more go together if they have one length.
     `chain` is the one to the size that the options ask for unless a task has another. `defaults` are the task's own
     settings by stage, which take the place of the model's. Raises `InputError` before anything is drawn for invalid
     options, for a decoder of latents without an autoencoder, for a job that `is_conditional` where the decoder reads no
@@ -270,7 +261,7 @@ def begin(
         stage_times(stage.schedule_of(settings[name]), settings[name])  # Raises for more steps than the schedule has.
     seeds = picture_seeds(options.get("seed"), num_inputs, num_images)
     batch_size = options.get("batch_size")
-    default = _default_batch_size(model, stages, num_inputs)
+    default = _default_batch_size(model, stages, num_inputs, texts)
     pictures = PictureBatch([place // num_images for place in range(len(seeds))], seeds, NoiseSource.from_seeds(seeds))
     _check_negative(model.name, stages, settings, negative_prompt)
     return Job(
@@ -339,7 +330,7 @@ def width_and_height(image_size: object) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int) -> int:
+def _default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: int, texts: Sequence[str]) -> int:
     """Return how many pictures go through `stages` together by default: on a CPU, as many as change no bit.
 
     There matrix products in float32 differ with the size of a batch, in bfloat16 they do not with avx512_bf16 (AMX has
@@ -350,7 +341,8 @@ def _default_batch_size(model: Model, stages: Mapping[str, Stage], num_inputs: i
         return BATCH_SIZE
     formats = model.number_formats(stages)
     in_bfloat16 = all(formats[name] == "bfloat16" for name in stages)
-    pads_texts = num_inputs > 1 and "decoder" in stages and model.need_decoder.reads_text
+    reads_text = "decoder" in stages and model.need_decoder.reads_text
+    pads_texts = num_inputs > 1 and reads_text and not have_one_length(model, texts)
     return BATCH_SIZE if in_bfloat16 and not pads_texts and not torch.cpu._is_amx_tile_supported() else 1
 
 

@@ -155,7 +155,8 @@ class DrawOptions(TypedDict, total=False):
     pictures of straight colours; or a colour: a name, "#ffcc00" or "255,204,0". Other models draw opaque pictures."""
     batch_size: Annotated[int | None, Option("Pictures drawn together; else 1 on a CPU, 8 elsewhere.", least=1)]
     """Pictures that go through a network together: by default 8, on a CPU where that changes no bit of a picture, else
-    1: in float32, and for several prompts of a decoder that reads text. More is faster there, and differs by rounding.
+    1: in float32, and for prompts of several lengths of a decoder that reads text. More is faster there, and differs by
+    rounding.
     """
     progress: Annotated[Progress | bool | None, Option("Whether progress is shown, or who is told of it.", "function")]
     """True shows a bar on stderr where that is a terminal, else a line for each stage; False and None show nothing.

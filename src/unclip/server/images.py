@@ -251,7 +251,6 @@ def _usage(service: Service, fields: ImageFields) -> dict[str, Any]:
     """Count what CLIP reads of the prompt; pictures are not made of tokens here."""
     count = 0
     if isinstance(fields, GenerationFields):
-        clip = service.pipe.need_clip
-        count = int(clip.tokenizer.encode([fields.prompt], clip.clip.config.context_length).mask.sum())
+        (count,) = service.pipe.need_clip.count_tokens([fields.prompt])
     details = {"text_tokens": count, "image_tokens": 0}
     return {"input_tokens": count, "input_tokens_details": details, "output_tokens": 0, "total_tokens": count}

@@ -50,6 +50,8 @@ class Work:
         self.owner, self.num_previews = owner, num_previews
         self.deadline = time.monotonic() + timeout_seconds
         self.last = WorkEvent("queued")
+        self.text_length = 0
+        """Tokens of its prompt, where requests of other lengths gain nothing in its pass."""
         self.is_cancelled = False
         self.survives = False
         """Whether it is drawn after a stop of the server, if it has not been by then."""
@@ -68,7 +70,8 @@ class Work:
             return None
         if self.arguments.get("best_of") is not None or not isinstance(self.arguments["prompts"], str):
             return None
-        return json.dumps({key: self.arguments[key] for key in sorted(self.arguments) if key not in SEPARATE})
+        settings = json.dumps({key: self.arguments[key] for key in sorted(self.arguments) if key not in SEPARATE})
+        return f"{self.text_length} {settings}"
 
     @property
     def is_wanted(self) -> bool:

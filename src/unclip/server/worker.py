@@ -52,6 +52,10 @@ class Worker:
 
     def submit(self, work: Work, *, is_new: bool = True) -> None:
         """Put a request into the queue; raises `ApiError` where that is full for new ones, or the server stops."""
+        prompts = work.arguments.get("prompts")
+        # On a CPU texts of one length go through the decoder together, others one by one; see `begin`.
+        if isinstance(prompts, str) and self._model.device.type == "cpu":
+            (work.text_length,) = self._model.need_clip.count_tokens([prompts])
         with self._changed:
             if not self.is_ready:
                 raise ApiError("the server stops; ask again when it is back.", 503, code="stopping")

@@ -49,9 +49,11 @@ def text_to_image(
         if best_of < num_images:
             raise InputError(f"best_of={best_of} pictures are too few to keep {num_images} of; draw as many or more.")
         num_drawn = best_of
+    count = len(texts)
     job = begin(
-        model, options, num_inputs=len(texts), num_images=num_drawn, uses_prior=True, negative_prompt=negative_prompt
-    )
+        model, options, num_inputs=count, num_images=num_drawn, texts=texts, uses_prior=True,
+        negative_prompt=negative_prompt,
+    )  # fmt: skip
     candidates = count_candidates(model, num_candidates)
     settings: dict[str, Any] = {"num_candidates": candidates, "negative_prompt": negative_prompt}
 
