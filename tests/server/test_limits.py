@@ -37,12 +37,32 @@ def test_a_full_queue_is_said_with_when_to_come_back(pipe: UnClip, tmp_path: Pat
         assert not list((tmp_path / "requests").iterdir())
 
 
+def test_each_key_may_ask_so_often(pipe: UnClip, tmp_path: Path) -> None:
+    with running(pipe, tmp_path, api_keys=("one", "two"), requests_per_minute=2) as url:
+        for key in ("one", "two"):
+            with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as http:
+                for status in (202, 202, 429):
+                    answer = http.post("/v1/tasks/embed", json={"inputs": {"text": "a cat"}})
+                    assert answer.status_code == status
+                assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+                assert 1 <= int(answer.headers["retry-after"]) <= 60
+                assert http.get("/v1/models").status_code == 200
+
+
 def test_a_client_that_leaves_a_stream_ends_its_request(pipe: UnClip, tmp_path: Path) -> None:
     with running(pipe, tmp_path) as url, httpx.Client(base_url=url, timeout=60) as http:
         body = {"prompt": "a cat", "n": 10, "num_inference_steps": 250, "stream": True, "partial_images": 3}
         with http.stream("POST", "/v1/images/generations", json=body) as response:
             assert next(events_of(response))[0] == "image_generation.partial_image"
         # It would take minutes; the next one does not wait for it.
+        assert http.post("/v1/images/generations", json={"prompt": "a dog", "size": "16x16"}).status_code == 200
+
+
+def test_a_client_that_does_not_wait_ends_its_request(pipe: UnClip, tmp_path: Path) -> None:
+    with running(pipe, tmp_path) as url, httpx.Client(base_url=url, timeout=60) as http:
+        body = {"prompt": "a cat", "n": 10, "num_inference_steps": 250}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/images/generations", json=body, timeout=0.5)
         assert http.post("/v1/images/generations", json={"prompt": "a dog", "size": "16x16"}).status_code == 200
 
 

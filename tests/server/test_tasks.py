@@ -188,6 +188,7 @@ def test_a_task_of_another_key_does_not_exist(http: httpx.Client) -> None:
         ("decode", {"image_embedding": [[1.0], [1.0, 2.0]]}, "image_embedding"),
         ("embed", {"inputs": {"text": ""}}, "inputs"),
         ("interpolate", {"a": TEXT, "b": TEXT, "frames": 10_000}, "frames"),
+        ("interpolate", {"a": TEXT, "b": TEXT, "background": "transparent", "output_format": "gif"}, "background"),
     ],
 )
 def test_a_refused_value_is_named(http: httpx.Client, task: str, body: dict[str, Any], param: str) -> None:

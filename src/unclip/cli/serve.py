@@ -20,6 +20,9 @@ def serve(
     lifetime: Annotated[float, Option(help="Hours after which results are removed.")] = 24.0,
     queue: Annotated[int, Option(help="Requests that may wait; one more is refused.")] = 32,
     batch: Annotated[int, Option(help="Pictures of requests with the same settings that share a pass.")] = 8,
+    rate: Annotated[
+        int | None, Option(help="Requests of each key that are accepted in a minute; else any number.")
+    ] = None,
     timeout: Annotated[float, Option(help="Seconds that a request may take, with its wait.")] = 600.0,
     device: Device = "auto",
 ) -> None:
@@ -34,7 +37,7 @@ def serve(
 
     settings = {
         "store": store, "api_keys": tuple(api_key or ()), "database": database, "lifetime_hours": lifetime,
-        "queue_length": queue, "max_batch": batch, "timeout_seconds": timeout,
+        "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
     run_server(UnClip.load(model, device), config, host, port)

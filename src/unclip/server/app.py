@@ -22,6 +22,7 @@ from unclip.server.errors import ApiError, explain
 from unclip.server.fields import EditFields, GenerationFields, VariationFields
 from unclip.server.images import image_routes
 from unclip.server.metrics import CONTENT_TYPE
+from unclip.server.rate import RateLimit
 from unclip.server.service import ALIASES, Service, owner_of, owner_of_key
 from unclip.server.store import MEDIA_TYPES
 from unclip.server.tasks import request_model, resume, task_routes
@@ -40,6 +41,7 @@ class Gate:
 
     def __init__(self, app: AsgiApp, service: Service) -> None:
         self._app, self._service = app, service
+        self._rate = RateLimit(service.config.requests_per_minute)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer or pass on one request; nothing of the body is read before its key is known to be right."""
@@ -68,7 +70,9 @@ class Gate:
 
         try:
             if scope["path"] not in OPEN_ROUTES:
-                scope.setdefault("state", {})["owner"] = self._owner(headers.get(b"authorization", b""))
+                owner = scope.setdefault("state", {})["owner"] = self._owner(headers.get(b"authorization", b""))
+                if scope["method"] == "POST":
+                    self._rate.count(owner)
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > config.max_body_bytes:
                 raise too_large(length.decode())

@@ -23,6 +23,8 @@ class ServerConfig(Config):
     """Requests that may wait; one more is refused."""
     max_batch: int = Field(8, ge=1)
     """Pictures of compatible requests that are drawn in one call."""
+    requests_per_minute: int | None = Field(None, ge=1)
+    """Requests of one key that are accepted in a minute; None: any number."""
     timeout_seconds: float = Field(600.0, gt=0)
     """Seconds from acceptance to the end of a request."""
     max_body_bytes: int = Field(64 * 2**20, ge=1)

@@ -1,5 +1,6 @@
 """The routes of the images API: generations, edits and variations."""
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from unclip.pipelines import Result
 from unclip.pipelines.tasks.embeddings import Input
 from unclip.pipelines.tasks.inpaint import mask_of_alpha
 from unclip.server.bodies import MAX_PICTURES, body_of, read_body
-from unclip.server.errors import ApiError, explain, refused, show
+from unclip.server.errors import ApiError, refused, show
 from unclip.server.fields import (
     EditFields,
     GenerationFields,
@@ -28,6 +29,8 @@ from unclip.server.service import ALIASES, Service, as_event, owner_of, warnings
 from unclip.server.work import Work
 
 F = TypeVar("F", bound=ImageFields)
+WATCH_SECONDS = 0.25
+"""Between two looks whether a client is still there."""
 
 
 def image_routes(service: Service) -> APIRouter:
@@ -51,7 +54,7 @@ def image_routes(service: Service) -> APIRouter:
         if not pictures:
             raise ApiError("image is missing; send one.", param="image", code="missing_required_parameter")
         options, size = draw_options(fields, service.pipe, service.config.max_pixels, uses_prior=True)
-        task, more, size = plan_edit(fields, pictures, masks, size)
+        task, more = plan_edit(fields, pictures, masks, size)
         return await _answer(service, request, fields, task, options | more, size, "image_edit")
 
     @router.post("/variations", openapi_extra=body_of("VariationFields", is_form=True))
@@ -70,8 +73,8 @@ def image_routes(service: Service) -> APIRouter:
 
 def plan_edit(
     fields: EditFields, pictures: Sequence[Image.Image], masks: Sequence[Image.Image], size: tuple[int, int] | None
-) -> tuple[str, dict[str, Any], tuple[int, int] | None]:
-    """Choose the task of an edit; returns its name, its own options, and the exact size of the pictures.
+) -> tuple[str, dict[str, Any]]:
+    """Choose the task of an edit, whose pictures will have `size`; returns its name and its own options.
 
     A mask, or else what is transparent in the picture, is painted; one opaque picture is drawn over, and several are
     mixed with the prompt, in equal parts. Raises `ApiError` for what none of the three can do.
@@ -85,10 +88,10 @@ def plan_edit(
     if (is_painted or len(pictures) > 1) and fields.strength is not None:
         raise refused("strength", fields.strength, "is of one picture without a mask.")
     if len(pictures) > 1:
-        return "mix", {"parts": [(one, 1.0) for one in (Input(fields.prompt), *pictures)]}, size
+        return "mix", {"parts": [(one, 1.0) for one in (Input(fields.prompt), *pictures)]}
     if not is_painted:
         own = {"images": picture, "prompt": fields.prompt, "negative_prompt": negative}
-        return "image_to_image", own | ({} if fields.strength is None else {"strength": fields.strength}), size
+        return "image_to_image", own | ({} if fields.strength is None else {"strength": fields.strength})
     # The picture keeps its own pixels, so a size of another shape would cut some of them off.
     if size is not None and abs(size[0] * picture.height - size[1] * picture.width) > max(*size, *picture.size):
         raise refused(
@@ -105,7 +108,7 @@ def plan_edit(
         if mask.size != picture.size:
             mask = mask.resize(picture.size, Image.Resampling.NEAREST)
         own |= {"mask": mask} | ({"mask_kind": "alpha"} if mask_of_alpha(mask) is not None else {})
-    return "inpaint", own, size
+    return "inpaint", own
 
 
 async def _read(request: Request, kind: type[F], service: Service) -> F:
@@ -154,7 +157,8 @@ async def _answer(
 ) -> Response:
     """Queue a request, wait for its pictures, and send them, or the events on the way to them."""
     owner, base = owner_of(request), str(request.base_url)
-    as_url = not fields.stream and (fields.response_format or _default_format(fields)) == "url"
+    usual = "b64_json" if fields.model == "gpt-image-1" else "url"
+    as_url = not fields.stream and (fields.response_format or usual) == "url"
 
     def finish(result: Result) -> dict[str, Any]:
         data = []
@@ -186,13 +190,15 @@ async def _answer(
     await service.accept(work)
     headers = warnings_of(fields.model_extra)
     if not fields.stream:
-        async for happened in service.wait(work, work.events()):
-            if happened.is_end:
-                answer = {**happened.data["about"], "data": happened.data["data"], "seeds": happened.data["seeds"]}
-                if happened.data["is_cut"]:
-                    note = "the prompt is longer than the model reads; its end was left out"
-                    headers["X-Unclip-Warning"] = "; ".join([*headers.values(), note])
-                return JSONResponse(answer, headers=headers)
+        watching = asyncio.create_task(_cancel_when_left(service, work, request))
+        try:
+            (done,) = [event.data async for event in service.wait(work, work.events()) if event.is_end]
+        finally:
+            watching.cancel()
+        if done["is_cut"]:
+            note = "the prompt is longer than the model reads; its end was left out"
+            headers["X-Unclip-Warning"] = "; ".join([*headers.values(), note])
+        return JSONResponse({**done["about"], "data": done["data"], "seeds": done["seeds"]}, headers=headers)
     events = _stream(service, work, fields, size, event)
     # What is refused at the first step still has a status of its own.
     first = await anext(events)
@@ -203,6 +209,13 @@ async def _answer(
             yield text
 
     return StreamingResponse(all_events(), media_type="text/event-stream", headers=headers)
+
+
+async def _cancel_when_left(service: Service, work: Work, request: Request) -> None:
+    """End a request whose client has gone: nobody could be given its pictures."""
+    while not await request.is_disconnected():
+        await asyncio.sleep(WATCH_SECONDS)
+    service.worker.cancel(work)
 
 
 async def _stream(
@@ -237,14 +250,10 @@ async def _stream(
     except ApiError as error:
         if not is_begun:
             raise
-        yield as_event("error", explain(error).body())
+        yield as_event("error", error.body())
     finally:
         if not work.last.is_end:
             service.worker.cancel(work)
-
-
-def _default_format(fields: ImageFields) -> str:
-    return "b64_json" if fields.model == "gpt-image-1" else "url"
 
 
 def _usage(service: Service, fields: ImageFields) -> dict[str, Any]:

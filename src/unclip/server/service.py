@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from unclip.pipelines import UnClip
+from unclip.pipelines import Result, UnClip
 from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain
 from unclip.server.metrics import Metrics
@@ -50,6 +50,7 @@ class Service:
 
         def finish_and_note(outcome: Any) -> Any:
             payload = finish(outcome)
+            self.metrics.images.inc(len(outcome) if isinstance(outcome, Result) else 0)
             # Noted before the client hears of it, so that nothing is drawn twice.
             self.store.end(work.name, "done", payload if request is not None else {})
             return payload
@@ -57,9 +58,7 @@ class Service:
         def note(event: WorkEvent) -> None:
             if not event.is_end:
                 return
-            if event.kind == "done":
-                self.metrics.images.inc(work.num_images)
-            else:
+            if event.kind != "done":
                 try:
                     record = event.data.body() if isinstance(event.data, ApiError) else {}
                     self.store.end(work.name, event.kind, record)

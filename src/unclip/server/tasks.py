@@ -25,6 +25,7 @@ from unclip.images import encode_gif
 from unclip.model.basis import EmbeddingBasis
 from unclip.pipelines import Draft, Result
 from unclip.pipelines.options import TASKS, Option
+from unclip.pipelines.result import check_alpha
 from unclip.pipelines.settings import check_prompts, image_seeds
 from unclip.pipelines.tasks.embeddings import Input
 from unclip.server.bodies import body_of, read_body
@@ -44,8 +45,6 @@ MOST = {
     "num_steps": 1000, "left": 2048, "right": 2048, "top": 2048, "bottom": 2048, "window": 2048,
 }  # fmt: skip
 """Bounds that a library has no need for, and a server has."""
-
-
 NOTING_SECONDS = 0.005
 """Between two looks whether the end of a request is in the history."""
 
@@ -124,6 +123,7 @@ def read_arguments(task: str, fields: TaskRequest, config: ServerConfig) -> dict
         for option in TASKS[task].options
         if option.name in values and values[option.name] is not None
     }
+    check_alpha(SUFFIXES.get(fields.output_format, ".gif"), arguments.get("background"))
     # Chosen here, so that requests with a seed of each picture may share a pass.
     has_seeds = isinstance(arguments.get("seed"), list)
     if task == "text_to_image" and isinstance(arguments["prompts"], str) and not has_seeds:
@@ -240,7 +240,7 @@ async def resume(service: Service) -> None:
             fields = request_model(stored.task).model_validate_json(body)
             work = make_work(service, stored.task, fields, stored.owner, stored.name)
             await service.accept(work, body, is_new=False)
-        except (UnclipError, pydantic.ValidationError) as error:
+        except (UnclipError, pydantic.ValidationError, KeyError) as error:  # of a task of another version, too
             await run_in_threadpool(service.store.end, stored.name, "failed", explain(error).body())
 
 

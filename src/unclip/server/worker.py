@@ -117,7 +117,7 @@ class Worker:
             outcome = self._call(works)
         except NotWantedError:
             return
-        except Exception as error:
+        except Exception as error:  # whatever it is, the next request must be drawn
             if len(works) > 1:  # it may be the fault of one of them
                 for work in works:
                     self._draw([work])
