@@ -1,5 +1,6 @@
 """What happens where there is no room or no time: refused with the right status, and nothing is left behind."""
 
+import sqlite3
 from pathlib import Path
 
 import httpx
@@ -100,9 +101,25 @@ def test_a_model_without_alpha_draws_no_clear_background(pipe: UnClip, tmp_path:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "background")
 
 
-def test_a_store_without_room_is_said_so(pipe: UnClip, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["results", "requests"])
+def test_a_store_without_room_is_said_so(pipe: UnClip, tmp_path: Path, folder: str) -> None:
     with running(pipe, tmp_path) as url:
-        (tmp_path / "results").rmdir()
-        (tmp_path / "results").write_text("in the way")
-        answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a cat", "size": "16x16"}, timeout=60)
+        (tmp_path / folder).rmdir()
+        (tmp_path / folder).write_text("in the way")
+        if folder == "results":
+            answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a cat", "size": "16x16"}, timeout=60)
+        else:
+            answer = httpx.post(f"{url}/v1/tasks/embed", json={"inputs": {"text": "a cat"}})
     assert (answer.status_code, answer.json()["error"]["code"]) == (507, "storage_full")
+    assert str(tmp_path) not in answer.text
+
+
+def test_a_history_that_cannot_be_written_refuses_what_it_would_lose(pipe: UnClip, tmp_path: Path) -> None:
+    with running(pipe, tmp_path) as url:
+        with sqlite3.connect(tmp_path / "history.sqlite") as connection:
+            connection.execute("DROP TABLE works")
+        connection.close()
+        for path, body in (("images/generations", {"prompt": "a cat"}), ("tasks/embed", {"inputs": {"text": "a cat"}})):
+            answer = httpx.post(f"{url}/v1/{path}", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (507, "storage_full")
+        assert httpx.get(f"{url}/readyz").status_code == 200

@@ -100,6 +100,10 @@ def test_a_task_draws_what_the_library_draws(http: httpx.Client, clear_pipe: UnC
         assert (picture.mode, picture.tobytes()) == (drawn.mode, drawn.tobytes())
 
 
+def test_every_task_is_tested_here() -> None:
+    assert CASES.keys() | {"embed", "decode", "draft", "advance", "finish", "fit_basis", "probe"} == TASKS.keys()
+
+
 def test_embeddings_go_out_and_come_in(http: httpx.Client, clear_pipe: UnClip) -> None:
     rows = finished(http, "embed", {"inputs": [TEXT, PICTURE]})["embeddings"]
     torch.testing.assert_close(torch.tensor(rows), clear_pipe.embed(["a red apple", PHOTO]), rtol=0, atol=0)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pydantic
+from sqlalchemy.exc import SQLAlchemyError
 
 from unclip.errors import ConfigError, InputError, UnclipError
 
@@ -62,6 +63,9 @@ def explain(error: BaseException) -> ApiError:
             text = str(error)
             param = next((name for start, name in LIBRARY_NAMES.items() if text.startswith(start)), None)
             return ApiError(text, param=param)
+        case SQLAlchemyError():
+            LOG.error("the history cannot be used: %s", type(error).__name__)
+            return ApiError("the server cannot write its history; ask again later.", 507, code="storage_full")
     # A message may hold a prompt, and prompts are not logged.
     LOG.error("%s in\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     return ApiError("the server failed on this request; its log says where.", 500, code="internal_error")

@@ -116,12 +116,8 @@ async def _read(request: Request, kind: type[F], service: Service) -> F:
     body = await read_body(request)
     fields = kind.model_validate({name: value for name, value in body.items() if value is not None})
     if fields.model not in (None, service.pipe.name, *ALIASES):
-        raise ApiError(
-            f"model={show(fields.model)} is not served; use {service.pipe.name!r}.",
-            404,
-            param="model",
-            code="model_not_found",
-        )
+        message = f"model={show(fields.model)} is not served; use {service.pipe.name!r}."
+        raise ApiError(message, 404, param="model", code="model_not_found")
     check_fields(fields, service.pipe)
     return fields
 
@@ -179,14 +175,8 @@ async def _answer(
         }
         return {"data": data, "seeds": result.seeds, "is_cut": any(result.cut), "about": about}
 
-    work = Work(
-        task,
-        options,
-        finish,
-        owner=owner,
-        num_previews=fields.partial_images,
-        timeout_seconds=service.config.timeout_seconds,
-    )
+    seconds = service.config.timeout_seconds
+    work = Work(task, options, finish, owner=owner, num_previews=fields.partial_images, timeout_seconds=seconds)
     await service.accept(work)
     headers = warnings_of(fields.model_extra)
     if not fields.stream:

@@ -80,11 +80,7 @@ class Store:
     def save(self, content: bytes, suffix: str, owner: str) -> str:
         """Keep a result and return its name; raises `ApiError` where there is no room."""
         name = f"{secrets.token_urlsafe(24)}{suffix}"
-        try:
-            atomic_write(self._results / name, content)
-        except InputError as error:
-            reason = str(error).rpartition(": ")[2].partition(";")[0]
-            raise ApiError(f"the result cannot be kept: {reason}.", 507, code="storage_full") from None
+        _write(self._results / name, content)
         with self._engine.begin() as connection:
             connection.execute(insert(RESULTS).values(name=name, owner=owner, created=time.time()))
         return name
@@ -101,9 +97,9 @@ class Store:
         return path if path is not None and path.is_file() else None
 
     def begin(self, name: str, owner: str, task: str, request: bytes | None) -> None:
-        """Note an accepted request; with its body it is drawn again after a crash."""
+        """Note an accepted request, whose body is read after a crash; raises `ApiError` where there is no room."""
         if request is not None:
-            atomic_write(self._request(name), request)
+            _write(self._request(name), request)
         values = {"name": name, "owner": owner, "task": task, "status": "queued", "created": time.time()}
         with self._engine.begin() as connection:
             connection.execute(insert(WORKS).values(**values, attempts=1, record="{}"))
@@ -155,6 +151,15 @@ class Store:
 
     def _request(self, name: str) -> Path:
         return self._requests / f"{name}.json"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file; raises `ApiError`, which tells nothing of this machine's folders, if that is not possible."""
+    try:
+        atomic_write(path, content)
+    except InputError as error:
+        reason = str(error).rpartition(": ")[2].partition(";")[0]
+        raise ApiError(f"the server cannot keep this: {reason}.", 507, code="storage_full") from None
 
 
 def _stored(row: Any) -> StoredWork:

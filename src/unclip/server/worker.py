@@ -61,12 +61,8 @@ class Worker:
                 raise ApiError("the server stops; ask again when it is back.", 503, code="stopping")
             if (waiting := len(self._waiting)) >= self._queue_length and is_new:
                 seconds = max(math.ceil(self._pass_seconds * waiting), 1)
-                raise ApiError(
-                    f"{waiting} requests wait, and no more may; ask again in {seconds} seconds.",
-                    429,
-                    code="queue_full",
-                    headers={"Retry-After": str(seconds)},
-                )
+                message = f"{waiting} requests wait, and no more may; ask again in {seconds} seconds."
+                raise ApiError(message, 429, code="queue_full", headers={"Retry-After": str(seconds)})
             self._waiting.append(work)
             self._metrics.waiting.set(waiting + 1)
             self._changed.notify_all()
