@@ -1,5 +1,6 @@
 """The command: what was accepted outlives a kill, a signal stops it, and no prompt is written to its log."""
 
+import json
 import os
 import re
 import signal
@@ -51,7 +52,8 @@ def test_what_was_accepted_outlives_a_kill(tiny_folder: Path, tmp_path: Path) ->
             places = [task(http, seed=seed) for seed in range(4)]
         process.kill()
         process.wait()
-    with serving(tiny_folder, tmp_path) as (url, process):
+    with serving(tiny_folder, tmp_path, "--audit", str(tmp_path / "audit.jsonl")) as (url, process):
+        assert httpx.get(f"{url}/v1/models").status_code == 401
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
             assert http.delete(long).json()["status"] == "cancelled"
             pipe = UnClip.load(tiny_folder)
@@ -67,6 +69,11 @@ def test_what_was_accepted_outlives_a_kill(tiny_folder: Path, tmp_path: Path) ->
         assert process.stderr is not None
         assert PROMPT not in process.stderr.read()
     assert len(list((tmp_path / "results").iterdir())) == len(places)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert lines[0].keys() == {"time", "key", "method", "route", "status", "seconds"}
+    answers = [(line["method"], line["route"], line["status"]) for line in lines]
+    assert answers[:2] == [("GET", "none", 401), ("DELETE", "/v1/tasks/{name}", 200)]
+    assert [bool(line["key"]) for line in lines] == [False] + [True] * (len(lines) - 1)
 
 
 def test_a_port_that_is_taken_is_one_line(

@@ -23,6 +23,7 @@ def serve(
     rate: Annotated[
         int | None, Option(help="Requests of each key that are accepted in a minute; else any number.")
     ] = None,
+    audit: Annotated[str | None, Option(help="File for a line about each request, without its content.")] = None,
     timeout: Annotated[float, Option(help="Seconds that a request may take, with its wait.")] = 600.0,
     device: Device = "auto",
 ) -> None:
@@ -40,4 +41,4 @@ def serve(
         "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
-    run_server(UnClip.load(model, device), config, host, port)
+    run_server(UnClip.load(model, device), config, host, port, audit)

@@ -2,6 +2,9 @@
 
 import asyncio
 import hmac
+import json
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -28,6 +31,7 @@ from unclip.server.store import MEDIA_TYPES
 from unclip.server.tasks import request_model, resume, task_routes
 from unclip.server.work import WorkEvent
 
+AUDIT = logging.getLogger("unclip.audit")
 HttpError: Any = HTTPException.__base__
 """What routing raises; FastAPI exports its own subclass alone."""
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
@@ -49,7 +53,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         config, headers = self._service.config, dict(scope["headers"])
-        size, status = 0, 500
+        size, status, owner, began = 0, 500, "", time.monotonic()
 
         def too_large(found: str) -> ApiError:
             most = config.max_body_bytes
@@ -70,7 +74,8 @@ class Gate:
 
         try:
             if scope["path"] not in OPEN_ROUTES:
-                owner = scope.setdefault("state", {})["owner"] = self._owner(headers.get(b"authorization", b""))
+                owner = self._owner(headers.get(b"authorization", b""))
+                scope.setdefault("state", {})["owner"] = owner
                 if scope["method"] == "POST":
                     self._rate.count(owner)
             length = headers.get(b"content-length", b"0")
@@ -83,6 +88,9 @@ class Gate:
             route = scope.get("route")
             path = "none" if route is None else route.path
             self._service.metrics.requests.labels(path, str(status)).inc()
+            # The route and not the path, which may name a result.
+            record = {"time": round(time.time(), 3), "key": owner[:12], "method": scope["method"], "route": path}
+            AUDIT.info(json.dumps(record | {"status": status, "seconds": round(time.monotonic() - began, 3)}))
 
     def _owner(self, header: bytes) -> str:
         """Return whose key this is; raises `ApiError` for none and for a wrong one."""

@@ -6,6 +6,7 @@ import socket
 import uvicorn
 
 from unclip.errors import optional_module
+from unclip.files import expand_home
 from unclip.pipelines import UnClip
 from unclip.progress import say
 from unclip.server.app import create_app
@@ -16,9 +17,18 @@ GRACE_SECONDS = 30
 """Seconds that open connections have after the signal to stop."""
 
 
-def serve(pipe: UnClip, config: ServerConfig, host: str, port: int) -> None:
-    """Serve a loaded model; raises `OSError` where the port is taken, and `InputError` for an unusable store."""
+def serve(pipe: UnClip, config: ServerConfig, host: str, port: int, audit: str | None = None) -> None:
+    """Serve a loaded model; the file `audit` gets a line for each request.
+
+    Raises `OSError` where the port is taken, and `InputError` for a store that cannot be used.
+    """
     optional_module("python_multipart", "serving forms", "serve")
+    if audit is not None:
+        # Of its own logger alone, whose lines go nowhere else.
+        logger = logging.getLogger("unclip.audit")
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        logger.addHandler(logging.FileHandler(expand_home(audit), encoding="utf-8"))
     app = create_app(pipe, config)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
