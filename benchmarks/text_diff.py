@@ -3,7 +3,7 @@
     python benchmarks/text_diff.py [--steps 25]
 
 The edits of text_diff_edits.json were written down before any was drawn. CLIP looks at each picture as the decoder
-draws it, 32 px, and at its reconstruction; an edit counts where the cosine to the target rises and that to the source
+draws it, 128 px, and at its reconstruction; an edit counts where the cosine to the target rises and that to the source
 falls.
 """
 

@@ -26,7 +26,7 @@ BUDGETS = {
     "pipelines": 4_380,  # alpha and latents through every task; presets; previews of the decoder's steps
     "evaluate": 2_250,
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
-    "recipes": 2_225,  # the autoencoder's recipe; quickstart's tiers, own stages, latents and sampling
+    "recipes": 2_235,  # the autoencoder's recipe, compositions; quickstart's tiers, own stages, latents, sampling
     "bench": 1_210,
     "cli": 2_220,  # --background; unclip serve
     "server": 1_885,  # queue with shared passes, streams, a route for every task, history that survives a crash

@@ -27,6 +27,13 @@ from subject import Subject  # noqa: E402
 from unclip.errors import InputError, UnclipError, did_you_mean  # noqa: E402
 from unclip.files import atomic_write  # noqa: E402
 
+TITLES = {
+    "captions": "captions of train pictures",
+    "test": "test items (design and concept never seen together)",
+    "phrases": "words and phrases that are no captions, development half",
+    "phrases_final": "words and phrases that are no captions, test half",
+    "stages.from_image_embedding": "test items, from their real image embeddings",
+}
 COLUMNS = ("top1", "top5", "real_top1", "real_top5", "top1_of_real", "top5_of_real", "count")
 
 
@@ -45,7 +52,11 @@ def main() -> int:
     parser.add_argument("--failures", type=Path, help="picture of some captions that were drawn wrong")
     parser.add_argument("--final", action="store_true", help="open the test half of the phrases")
     parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--show", type=Path, help="print the Markdown table of figures that --json wrote, and stop")
     arguments = parser.parse_args()
+    if arguments.show:
+        print("\n".join(markdown(json.loads(arguments.show.read_text()))))
+        return 0
     try:
         parts = chosen_parts(arguments.parts, is_final=arguments.final)
         subject = Subject.open(
@@ -105,6 +116,20 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         if figures:
             others.append(f"{name:36}" + ", ".join(f"{key} {value}" for key, value in figures.items()))
     yield from others
+
+
+def markdown(result: Mapping[str, Any]) -> Iterator[str]:
+    """Write the rows that name what was drawn, top-1 / top-5 in percent, as the pages show them."""
+    size = result["image_size"]
+    yield f"| drawn at {size} px, named by the judge: top-1 / top-5 | drawn | real pictures | of real | pictures |"
+    yield "|---|---|---|---|---|"
+    for name, values in flat(result):
+        part, _, kind = name.rpartition(".")
+        title = TITLES.get(name) or (f"{TITLES[part]}: {kind}" if part in TITLES and "." not in part else None)
+        if title and "top1_of_real" in values:
+            shown = [f"{100 * values[f'top1{of}']:.0f} / {100 * values[f'top5{of}']:.0f} %" for of in ("", "_of_real")]
+            real = f"{100 * values['real_top1']:.0f} / {100 * values['real_top5']:.0f} %"
+            yield f"| {title} | {shown[0]} | {real} | {shown[1]} | {values['count']} |"
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

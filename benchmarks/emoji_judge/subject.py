@@ -99,7 +99,9 @@ class Subject:
 
     def _kept(self, task: Callable[[slice], list[Image.Image]], count: int, what: str, inputs: list[Any]) -> Tensor:
         """Return the pictures that `task` draws of slices of `count`, from `drawings` if they were drawn before."""
-        request = json.dumps([self.fingerprint, self.image_size, self.options, what, inputs], sort_keys=True)
+        # The model's own settings, too: they may change while the weights do not.
+        settings = {name: stage.defaults.model_dump(mode="json") for name, stage in self.pipe.stages.items()}
+        request = json.dumps([self.fingerprint, settings, self.image_size, self.options, what, inputs], sort_keys=True)
         name = f"{what.replace(' ', '-')}-{hashlib.sha256(request.encode()).hexdigest()[:16]}.npy"
         path = self.drawings / name if self.drawings else None
         if path is not None and path.exists():

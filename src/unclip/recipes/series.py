@@ -84,7 +84,7 @@ def num_pictures(name: str) -> int:
     """Count the pictures of the data set that a recipe is written for; raises `InputError` like `get_recipe`."""
     config = get_recipe(name)
     totals = {"emoji": emoji.NUM_PICTURES} | published.NUM_PICTURES
-    return math.ceil(totals[name.split("/")[0]] / config.data.every)
+    return math.ceil((totals[name.split("/")[0]] + config.data.compositions) / config.data.every)
 
 
 def frozen_clip(config: TrainConfig) -> ClipConfig | None:
