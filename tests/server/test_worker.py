@@ -72,6 +72,16 @@ def assert_drawn(work: Work, pipe: UnClip) -> None:
         assert (result.prompts[place], result.seeds[place]) == (work.arguments["prompts"], seed)
 
 
+def draw_all(held: Held, works: list[Work], pipe: UnClip) -> None:
+    """Submit requests while the worker is held, let it go, and check their pictures."""
+    for work in works:
+        held.worker.submit(work)
+    held.release()
+    for work in works:
+        assert_drawn(work, pipe)
+    held.worker.stop()
+
+
 def test_compatible_requests_share_a_pass(held: Held, pipe: UnClip) -> None:
     works = [
         work_of("a cat", [1, 2]),
@@ -81,24 +91,14 @@ def test_compatible_requests_share_a_pass(held: Held, pipe: UnClip) -> None:
         work_of("a heart", [3]),
         work_of("a red apple", [3]),
     ]
-    for work in works:
-        held.worker.submit(work)
-    held.release()
-    for work in works:
-        assert_drawn(work, pipe)
-    held.worker.stop()
+    draw_all(held, works, pipe)
     # The first request, three together, the larger picture, what had no more room, and the longer text.
     assert held.passes() == 5
 
 
 def test_requests_of_one_prompt_share_a_pass(held: Held, pipe: UnClip) -> None:
     works = [work_of("a cat", [1, 2]), work_of("a cat", [2**62, 1])]
-    for work in works:
-        held.worker.submit(work)
-    held.release()
-    for work in works:
-        assert_drawn(work, pipe)
-    held.worker.stop()
+    draw_all(held, works, pipe)
     assert held.passes() == 2
 
 
