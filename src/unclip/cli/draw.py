@@ -146,6 +146,8 @@ def draws(task: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             command(DrawCommand(task=task, options=options, **others), **values)
 
         program.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        program.task = task  # type: ignore[attr-defined]
+        program.typed = [marker for marker in markers if isinstance(marker, Typed)]  # type: ignore[attr-defined]
         program.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         COMMANDS.append(program)
         return program

@@ -25,12 +25,14 @@ def serve(
     ] = None,
     audit: Annotated[str | None, Option(help="File for a line about each request, without its content.")] = None,
     timeout: Annotated[float, Option(help="Seconds that a request may take, with its wait.")] = 600.0,
+    no_studio: Annotated[bool, Option("--no-studio", help="Serve the API alone, without the page at /.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Serve a model over HTTP: the images API that programs for DALL-E speak, and every task."""
+    """Serve a model over HTTP: the images API that programs for DALL-E speak, every task, and a studio at /."""
     from unclip.errors import optional_module
 
     optional_module("fastapi", "unclip serve", "serve")
+    from unclip.cli.spelling import command_of
     from unclip.config import load_config
     from unclip.pipelines import UnClip
     from unclip.server import ServerConfig
@@ -41,4 +43,4 @@ def serve(
         "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
-    run_server(UnClip.load(model, device), config, host, port, audit)
+    run_server(UnClip.load(model, device), config, host, port, audit, None if no_studio else command_of)

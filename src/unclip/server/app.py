@@ -1,13 +1,9 @@
-"""The application: who may ask, how errors are written, and the routes of images, tasks, results and health."""
+"""The application: the routes of images, tasks, results and health, and the studio."""
 
 import asyncio
-import hmac
-import json
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
 
 import pydantic
 from fastapi import FastAPI, HTTPException, Request
@@ -21,108 +17,37 @@ from unclip.errors import UnclipError
 from unclip.pipelines import UnClip
 from unclip.pipelines.options import TASKS
 from unclip.server.config import ServerConfig
-from unclip.server.errors import ApiError, explain
+from unclip.server.errors import ApiError, answer_error, explain
 from unclip.server.fields import EditFields, GenerationFields, VariationFields
+from unclip.server.gate import Gate
 from unclip.server.images import image_routes
 from unclip.server.metrics import CONTENT_TYPE
-from unclip.server.rate import RateLimit
-from unclip.server.service import ALIASES, Service, owner_of, owner_of_key
+from unclip.server.service import ALIASES, Service, owner_of
 from unclip.server.store import MEDIA_TYPES
+from unclip.server.studio import Spell, StudioMount
 from unclip.server.tasks import request_model, resume, task_routes
 from unclip.server.work import WorkEvent
 
-AUDIT = logging.getLogger("unclip.audit")
 HttpError: Any = HTTPException.__base__
 """What routing raises; FastAPI exports its own subclass alone."""
-AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
-OPEN_ROUTES = ("/healthz", "/readyz")
-"""Routes that need no key."""
 SWEEP_SECONDS = 600.0
 
 
-class Gate:
-    """Lets a request in: with a key where there are keys, with a body that is not too large; and counts answers."""
+def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -> FastAPI:
+    """Make the application that serves a loaded model; raises `InputError` for a store that cannot be used.
 
-    def __init__(self, app: AsgiApp, service: Service) -> None:
-        self._app, self._service = app, service
-        self._rate = RateLimit(service.config.requests_per_minute)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer or pass on one request; nothing of the body is read before its key is known to be right."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        config, headers = self._service.config, dict(scope["headers"])
-        size, status, owner, began = 0, 500, "", time.monotonic()
-
-        def too_large(found: str) -> ApiError:
-            most = config.max_body_bytes
-            return ApiError(f"the body has {found} bytes; at most {most} are read: send less.", 413, code="too_large")
-
-        async def receive_some() -> Any:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > config.max_body_bytes:
-                raise too_large(f"{size} or more")
-            return message
-
-        async def send_some(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            if scope["path"] not in OPEN_ROUTES:
-                owner = self._owner(headers.get(b"authorization", b""))
-                scope.setdefault("state", {})["owner"] = owner
-                if scope["method"] == "POST":
-                    self._rate.count(owner)
-            length = headers.get(b"content-length", b"0")
-            if length.isdigit() and int(length) > config.max_body_bytes:
-                raise too_large(length.decode())
-            await self._app(scope, receive_some, send_some)
-        except ApiError as error:
-            await answer_error(error)(scope, receive, send_some)
-        finally:
-            route = scope.get("route")
-            path = "none" if route is None else route.path
-            self._service.metrics.requests.labels(path, str(status)).inc()
-            # The route and not the path, which may name a result.
-            record = {"time": round(time.time(), 3), "key": owner[:12], "method": scope["method"], "route": path}
-            AUDIT.info(json.dumps(record | {"status": status, "seconds": round(time.monotonic() - began, 3)}))
-
-    def _owner(self, header: bytes) -> str:
-        """Return whose key this is; raises `ApiError` for none and for a wrong one."""
-        keys = self._service.config.api_keys
-        if not keys:
-            return ""
-        kind, _, given = header.partition(b" ")
-        # Every key is compared, and in constant time: the time of the answer says nothing.
-        right = [key for key in keys if hmac.compare_digest(key.encode(), given.strip())]
-        if kind.lower() != b"bearer" or not right:
-            raise ApiError(
-                "the API key is missing or wrong; send the header Authorization: Bearer KEY.", 401,
-                code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
-        return owner_of_key(right[0])
-
-
-def answer_error(error: ApiError) -> Response:
-    """Return the answer to a request that is refused or failed."""
-    return JSONResponse(error.body(), error.status, headers=error.headers)
-
-
-def create_app(pipe: UnClip, config: ServerConfig) -> FastAPI:
-    """Make the application that serves a loaded model; raises `InputError` for a store that cannot be used."""
+    With `spell`, which writes a task as a command, it has the studio at `/`.
+    """
     service = Service.open(pipe, config)
+    studio = None if spell is None else StudioMount(service, spell)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.worker.start()
         await resume(service)
         sweeping = asyncio.create_task(_sweep(service))
-        yield
+        async with nullcontext() if studio is None else studio.running():
+            yield
         sweeping.cancel()
         stopped = ApiError("the server stops; ask again when it is back.", 503, code="stopping")
         for work in await run_in_threadpool(service.worker.stop):
@@ -145,6 +70,8 @@ def create_app(pipe: UnClip, config: ServerConfig) -> FastAPI:
     app.include_router(task_routes(service))
     _add_models(app, service)
     _add_results(app, service)
+    if studio is not None:
+        app.mount("/", studio)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pydantic
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from unclip.errors import ConfigError, InputError, UnclipError
@@ -39,6 +40,11 @@ class ApiError(UnclipError):
     def body(self) -> dict[str, Any]:
         """Return what is sent."""
         return {"error": {"type": self.kind, "code": self.code, "param": self.param, "message": str(self)}}
+
+
+def answer_error(error: ApiError) -> Response:
+    """Return the answer to a request that is refused or failed."""
+    return JSONResponse(error.body(), error.status, headers=error.headers)
 
 
 def refused(param: str, value: object, reason: str) -> ApiError:

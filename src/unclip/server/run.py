@@ -11,14 +11,17 @@ from unclip.pipelines import UnClip
 from unclip.progress import say
 from unclip.server.app import create_app
 from unclip.server.config import ServerConfig
+from unclip.server.studio import Spell
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE_SECONDS = 30
 """Seconds that open connections have after the signal to stop."""
 
 
-def serve(pipe: UnClip, config: ServerConfig, host: str, port: int, audit: str | None = None) -> None:
-    """Serve a loaded model; the file `audit` gets a line for each request.
+def serve(
+    pipe: UnClip, config: ServerConfig, host: str, port: int, audit: str | None = None, spell: Spell | None = None
+) -> None:
+    """Serve a loaded model; the file `audit` gets a line for each request, and `spell` writes commands in the studio.
 
     Raises `OSError` where the port is taken, and `InputError` for a store that cannot be used.
     """
@@ -29,7 +32,7 @@ def serve(pipe: UnClip, config: ServerConfig, host: str, port: int, audit: str |
         logger.propagate = False
         logger.setLevel(logging.INFO)
         logger.addHandler(logging.FileHandler(expand_home(audit), encoding="utf-8"))
-    app = create_app(pipe, config)
+    app = create_app(pipe, config, spell)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
         if host not in LOOPBACK and not config.api_keys:

@@ -15,6 +15,7 @@ from unclip.pipelines import Result, UnClip
 from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain
 from unclip.server.metrics import Metrics
+from unclip.server.rate import RateLimit
 from unclip.server.store import Store
 from unclip.server.work import Work, WorkEvent, timed_out
 from unclip.server.worker import Worker
@@ -32,6 +33,7 @@ class Service:
     worker: Worker
     store: Store
     metrics: Metrics
+    rate: RateLimit
     works: dict[str, Work]
     """Requests that are not finished, by name."""
     started: int
@@ -42,7 +44,8 @@ class Service:
         metrics = Metrics()
         worker = Worker(pipe, metrics, queue_length=config.queue_length, max_batch=config.max_batch)
         store = Store(config.store, config.database, config.lifetime_hours * 3600)
-        return cls(pipe, config, worker, store, metrics, {}, int(time.time()))
+        rate = RateLimit(config.requests_per_minute)
+        return cls(pipe, config, worker, store, metrics, rate, {}, int(time.time()))
 
     async def accept(self, work: Work, request: bytes | None = None, *, is_new: bool = True) -> None:
         """Note a request and queue it; with its body it survives a crash. Raises `ApiError` where the queue is full."""

@@ -124,6 +124,13 @@ class Store:
             row = connection.execute(query).first()
         return None if row is None else _stored(row)
 
+    def history(self, owner: str, most: int) -> list[StoredWork]:
+        """Return what this owner had drawn and can still be read, newest first."""
+        query = select(WORKS).where(and_(WORKS.c.owner == owner, WORKS.c.status == "done"))
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(WORKS.c.created.desc()).limit(most)).all()
+        return [_stored(row) for row in rows]
+
     def interrupted(self) -> Iterator[tuple[StoredWork, bytes]]:
         """Yield what was accepted and not finished, with its body; without one, or tried too often, it has failed."""
         with self._engine.connect() as connection:

@@ -228,9 +228,27 @@ def make_work(service: Service, task: str, fields: TaskRequest, owner: str, name
     arguments = read_arguments(task, fields, service.config)
 
     def finish(outcome: Any) -> dict[str, Any]:
-        return write_outcome(service, owner, fields.output_format, outcome)
+        return {**write_outcome(service, owner, fields.output_format, outcome), "request": spoken(task, fields)}
 
     return Work(task, arguments, finish, owner=owner, name=name, timeout_seconds=service.config.timeout_seconds)
+
+
+def spoken(task: str, fields: TaskRequest) -> dict[str, Any]:
+    """Return what a request says in words and numbers: its pictures and embeddings are left out."""
+    values = fields.model_dump(mode="json", exclude_unset=True)
+    said = {
+        option.name: _without_pictures(values[option.name])
+        for option in TASKS[task].options
+        if values.get(option.name) is not None and option.kind not in ("draft", "basis", "embedding")
+    }
+    pictures = [option.name for option in TASKS[task].options if option.kind in ("picture", "mask")]
+    return {name: "picture.png" if name in pictures else value for name, value in said.items()}
+
+
+def _without_pictures(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_pictures(one) for one in value]
+    return value | {"picture": "picture.png"} if isinstance(value, dict) and "picture" in value else value
 
 
 async def resume(service: Service) -> None:

@@ -1,0 +1,47 @@
+"""Write a task with its options as the command that draws the same."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from unclip.cli.draw import COMMANDS
+from unclip.cli.options import flag_of
+
+PAIRS = {"image_size": "x", "aspect": ":"}
+"""What stands between the two numbers of an option."""
+
+
+def command_of(model: str, task: str, options: Mapping[str, Any]) -> str:
+    """Return the command line for `options` of a task, by their names in the library."""
+    command: Any = next((one for one in COMMANDS if one.task == task), None)  # type: ignore[attr-defined]
+    words = ["unclip", "generate", "--unconditional"]
+    rest = dict(options)
+    if command is not None:
+        words = ["unclip", command.__name__.replace("_", "-")]
+        for marker in command.typed:
+            if (value := rest.get(marker.option)) is None or marker.hidden:
+                continue
+            del rest[marker.option]
+            if marker.flag is not None:
+                words += [marker.flag, _spell(marker.option, value)]
+            elif isinstance(value, list):
+                words += [_part(*part) for part in value]
+            else:
+                words.append(_spell(marker.option, value))
+    for name, value in rest.items():
+        words += [flag_of(name)] if value is True else [] if value is False else [flag_of(name), _spell(name, value)]
+    words += [] if model == "emoji" else ["--model", model]
+    return shlex.join(words)
+
+
+def _spell(name: str, value: Any) -> str:
+    match value:
+        case dict():
+            return ",".join(f"{stage}={one}" for stage, one in value.items())
+        case list() | tuple():
+            return PAIRS.get(name, ",").join(map(str, value))
+    return str(value)
+
+
+def _part(text: str, weight: float) -> str:
+    return f"{text}={weight:g}"

@@ -1,0 +1,119 @@
+"""The gate: who may ask, how large a request may be, and a line about each for the audit."""
+
+import base64
+import binascii
+import hmac
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, TypeAlias
+
+from unclip.server.errors import ApiError, answer_error
+from unclip.server.service import Service, owner_of_key
+
+AUDIT = logging.getLogger("unclip.audit")
+AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+OPEN_ROUTES = ("/healthz", "/readyz")
+"""Routes that need no key."""
+API_ROUTES = (*OPEN_ROUTES, "/metrics", "/openapi.json", "/v1")
+COOKIE = "unclip_visitor"
+"""Tells the visitors of a studio without keys apart, so that each finds their own pictures again."""
+
+
+class Gate:
+    """Lets a request in: with a key where there are keys, with a body that is not too large; and counts answers."""
+
+    def __init__(self, app: AsgiApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer or pass on one request; nothing of the body is read before its key is known to be right."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        config, headers = self._service.config, dict(scope["headers"])
+        size, status, owner, began = 0, 500, "", time.monotonic()
+        is_page = not scope["path"].startswith(API_ROUTES)
+        known = visitor = _visitor_of(headers)
+
+        def too_large(found: str) -> ApiError:
+            most = config.max_body_bytes
+            return ApiError(f"the body has {found} bytes; at most {most} are read: send less.", 413, code="too_large")
+
+        async def receive_some() -> Any:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > config.max_body_bytes:
+                raise too_large(f"{size} or more")
+            return message
+
+        async def send_some(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            if message["type"] == "http.response.start" and visitor != known:
+                cookie = f"{COOKIE}={visitor}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Strict"
+                message = {**message, "headers": [*message["headers"], (b"set-cookie", cookie.encode())]}
+            await send(message)
+
+        try:
+            _check_origin(scope["method"], headers)
+            if scope["path"] not in OPEN_ROUTES:
+                owner = self._owner(headers.get(b"authorization", b""))
+                if is_page and not owner:
+                    visitor = visitor or secrets.token_urlsafe(18)
+                    owner = owner_of_key(visitor)
+                scope.setdefault("state", {})["owner"] = owner
+                if scope["method"] == "POST" and not is_page:
+                    self._service.rate.count(owner)
+            length = headers.get(b"content-length", b"0")
+            if length.isdigit() and int(length) > config.max_body_bytes:
+                raise too_large(length.decode())
+            await self._app(scope, receive_some, send_some)
+        except ApiError as error:
+            await answer_error(error)(scope, receive, send_some)
+        finally:
+            route = scope.get("route")
+            path = "none" if route is None else route.path
+            self._service.metrics.requests.labels(path, str(status)).inc()
+            # The route and not the path, which may name a result.
+            record = {"time": round(time.time(), 3), "key": owner[:12], "method": scope["method"], "route": path}
+            AUDIT.info(json.dumps(record | {"status": status, "seconds": round(time.monotonic() - began, 3)}))
+
+    def _owner(self, header: bytes) -> str:
+        """Return whose key this is; raises `ApiError` for none and for a wrong one."""
+        keys = self._service.config.api_keys
+        if not keys:
+            return ""
+        kind, _, given = header.partition(b" ")
+        if kind.lower() == b"basic":  # as browsers ask for it: any name, and the key as the password
+            try:
+                given = base64.b64decode(given, validate=True).partition(b":")[2]
+            except binascii.Error:
+                given = b""
+        # Every key is compared, and in constant time: the time of the answer says nothing.
+        right = [key for key in keys if hmac.compare_digest(key.encode(), given.strip())]
+        if kind.lower() not in (b"bearer", b"basic") or not right:
+            raise ApiError(
+                "the API key is missing or wrong; send the header Authorization: Bearer KEY.", 401,
+                code="invalid_api_key", headers={"WWW-Authenticate": 'Bearer, Basic realm="unclip", charset="UTF-8"'},
+            )  # fmt: skip
+        return owner_of_key(right[0])
+
+
+def _check_origin(method: str, headers: Mapping[bytes, bytes]) -> None:
+    """Raise `ApiError` for what another site's page sends: a browser adds what this site is known by."""
+    if method not in ("GET", "HEAD", "OPTIONS") and headers.get(b"sec-fetch-site") == b"cross-site":
+        raise ApiError("pages of other sites may not ask; let a program do it.", 403, code="cross_site")
+
+
+def _visitor_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return what the cookie says, "" where there is none."""
+    try:
+        cookies = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
+    except CookieError:
+        return ""
+    return cookies[COOKIE].value if COOKIE in cookies else ""

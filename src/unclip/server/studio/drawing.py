@@ -1,0 +1,114 @@
+"""Draw what the widgets of a task say, and tell the page how far it is; and list what was drawn before."""
+
+import html
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fastapi.concurrency import run_in_threadpool
+from PIL import Image
+
+from unclip.server.errors import ApiError, explain
+from unclip.server.service import Service
+from unclip.server.tasks import make_work, request_model
+
+NUM_PREVIEWS = 8
+CUT = " The prompt is longer than the model reads; its end was left out."
+MAX_HISTORY = 60
+"""Requests of the past that the page shows."""
+
+
+class Shown(NamedTuple):
+    """A picture on the page, and what drew it."""
+
+    path: str
+    seed: int
+    task: str
+    request: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the page shows at one moment: a line, and pictures where there are new ones."""
+
+    status: str
+    previews: dict[int, Image.Image] | None = None
+    shown: list[Shown] | None = None
+    is_end: bool = False
+
+
+async def draw(
+    service: Service, owner: str, task: str, read_body: Callable[[], dict[str, Any]]
+) -> AsyncIterator[Moment]:
+    """Queue a request as `/v1/tasks` does, and follow it to its end; a page that is left cancels it.
+
+    What is wrong is one sentence in the last moment.
+    """
+    work = None
+    try:
+        body = await run_in_threadpool(read_body)
+        fields = request_model(task).model_validate(body)
+        service.rate.count(owner)
+        work = await run_in_threadpool(make_work, service, task, fields, owner)
+        work.num_previews = NUM_PREVIEWS
+        await service.accept(work, json.dumps(body).encode())
+        previews: dict[int, Image.Image] = {}
+        async for event in service.wait(work, work.events()):
+            match event.kind:
+                case "progress":
+                    yield Moment(_bar(*event.data))
+                case "preview":
+                    place, _, picture = event.data
+                    previews[place] = picture
+                    yield Moment(_bar("decoder", 0, 0), dict(sorted(previews.items())))
+                case "done":
+                    shown = await run_in_threadpool(pictures_of, service, owner, task, event.data)
+                    note = CUT if event.data["is_cut"] else ""
+                    yield Moment(_line(f"{_count(len(shown))}.{note}"), shown=shown, is_end=True)
+                case _:
+                    yield Moment(_line("Waiting for others." if event.kind == "queued" else "Drawing."))
+    except Exception as error:  # whatever it is, the page says it
+        yield Moment(_line(sentence_of(explain(error)), is_error=True), is_end=True)
+    finally:
+        if work is not None and not work.last.is_end:
+            service.worker.cancel(work)
+
+
+def sentence_of(error: ApiError) -> str:
+    """Write the message of an error as a sentence of the page, with the names that the page uses."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
+def earlier(service: Service, owner: str) -> list[Shown]:
+    """List the pictures of this owner, newest first."""
+    works = service.store.history(owner, MAX_HISTORY)
+    return [shown for work in works for shown in pictures_of(service, owner, work.task, work.record)]
+
+
+def pictures_of(service: Service, owner: str, task: str, record: Mapping[str, Any]) -> list[Shown]:
+    """Return the pictures that a record of the history names, of those that are still there."""
+    files = [(service.store.find(one["name"], owner), one.get("seed", 0)) for one in record.get("data", [])]
+    request = record.get("request", {})
+    return [
+        Shown(str(path), seed, task, request)
+        for path, seed in files
+        if path is not None and path.suffix != ".safetensors"
+    ]
+
+
+def _count(number: int) -> str:
+    return "One picture" if number == 1 else f"{number} pictures"
+
+
+def _line(text: str, *, is_error: bool = False) -> str:
+    kind = "alert" if is_error else "status"
+    return f'<div role="{kind}" class="line {kind}">{html.escape(text)}</div>'
+
+
+def _bar(stage: str, done: int, total: int) -> str:
+    """Write a bar of progress; total 0: it only says that something moves."""
+    numbers = f'value="{done}" max="{total}"' if total else ""
+    text = f"{html.escape(stage.replace('_', ' '))}: step {done} of {total}" if total else html.escape(stage)
+    return f'<div role="status" class="line"><progress {numbers}></progress> {text}</div>'

@@ -1,0 +1,69 @@
+"""Bring the studio into the application while that answers already: importing gradio takes some seconds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+
+from unclip.server.errors import explain
+from unclip.server.service import Service
+
+Spell: TypeAlias = Callable[[str, str, Mapping[str, Any]], str]
+"""Writes a task of a model, with its options, as a command."""
+CSS = Path(__file__).with_name("page.css")
+FONTS = ["system-ui", "sans-serif"]
+"""Those of the machine: gradio's own come from elsewhere."""
+
+
+class StudioMount:
+    """An application whose requests wait until the page has been made."""
+
+    def __init__(self, service: Service, spell: Spell) -> None:
+        self._service, self._spell = service, spell
+        self._app: Any = PlainTextResponse("The studio could not be made; the server's log says why.", 503)
+        self._is_made = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        await self._is_made.wait()
+        await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Make the page in the background, and end in the end what it began."""
+        making = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            making.cancel()
+            with suppress(asyncio.CancelledError):
+                await making
+
+    async def _run(self) -> None:
+        try:
+            app = await asyncio.to_thread(_make_app, self._service, self._spell)
+        except Exception as error:  # the API answers without a studio
+            explain(error)
+            self._is_made.set()
+            return
+        async with app.router.lifespan_context(app):
+            self._app = app
+            self._is_made.set()
+            await asyncio.Event().wait()
+
+
+def _make_app(service: Service, spell: Spell) -> FastAPI:
+    import gradio
+
+    from unclip.server.studio.page import Studio
+
+    app, page = FastAPI(openapi_url=None), Studio(service, spell).make()
+    theme = gradio.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"])
+    return gradio.mount_gradio_app(
+        app, page, path="/", theme=theme, css_paths=[CSS], footer_links=[], run_history=False, ssr_mode=False,
+        mcp_server=False, pwa=False, enable_monitoring=False, max_file_size=service.config.max_body_bytes,
+    )  # fmt: skip
