@@ -1,10 +1,13 @@
-"""A server of a model on a free port, in threads of the test's process."""
+"""A server of a model on a free port: in threads of the test's process, or as the command."""
 
 import io
 import json
+import os
+import re
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from PIL import Image
 
 from unclip.pipelines import UnClip
 from unclip.server import ServerConfig, create_app
+from warm import python
 
 
 @contextmanager
@@ -33,6 +37,26 @@ def running(pipe: UnClip, store: Path, **settings: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def serving(
+    model: Path, store: Path, *options: str, keys: Sequence[str] = ()
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Yield the address and the process of the command on a free port."""
+    code = "import sys; from unclip.cli import main; main()"
+    words = ["serve", "--model", str(model), "--store", str(store), "--port", "0", *options]
+    environment = os.environ | ({"UNCLIP_API_KEY": " ".join(keys)} if keys else {})
+    with subprocess.Popen(
+        [*python(), "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        match = re.search(r"http://[\d.]+:\d+", process.stderr.readline())
+        try:
+            assert match is not None
+            yield match[0], process
+        finally:
+            process.kill()
 
 
 def events_of(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:

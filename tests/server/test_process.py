@@ -1,43 +1,19 @@
 """The command: what was accepted outlives a kill, a signal stops it, and no prompt is written to its log."""
 
 import json
-import os
-import re
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from live_server import events_of, opened
+from live_server import events_of, opened, serving
 from unclip.cli.main import run
 from unclip.pipelines import UnClip
-from warm import python
 
 PROMPT = "a cat with sunglasses"
 KEY = "a-key"
-
-
-@contextmanager
-def serving(model: Path, store: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Yield the address and the process of the command on a free port."""
-    code = "import sys; from unclip.cli import main; main()"
-    words = ["serve", "--model", str(model), "--store", str(store), "--port", "0", *options]
-    environment = os.environ | {"UNCLIP_API_KEY": KEY}
-    with subprocess.Popen(
-        [*python(), "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        match = re.search(r"http://[\d.]+:\d+", process.stderr.readline())
-        try:
-            assert match is not None
-            yield match[0], process
-        finally:
-            process.kill()
 
 
 def task(http: httpx.Client, **body: Any) -> str:
@@ -46,13 +22,13 @@ def task(http: httpx.Client, **body: Any) -> str:
 
 def test_what_was_accepted_outlives_a_kill(tiny_folder: Path, tmp_path: Path) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
-    with serving(tiny_folder, tmp_path) as (url, process):
+    with serving(tiny_folder, tmp_path, keys=[KEY]) as (url, process):
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
             long = task(http, num_images=16, num_steps=1000)
             places = [task(http, seed=seed) for seed in range(4)]
         process.kill()
         process.wait()
-    with serving(tiny_folder, tmp_path, "--audit", str(tmp_path / "audit.jsonl")) as (url, process):
+    with serving(tiny_folder, tmp_path, "--audit", str(tmp_path / "audit.jsonl"), keys=[KEY]) as (url, process):
         assert httpx.get(f"{url}/v1/models").status_code == 401
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
             assert http.delete(long).json()["status"] == "cancelled"
@@ -79,7 +55,7 @@ def test_what_was_accepted_outlives_a_kill(tiny_folder: Path, tmp_path: Path) ->
 def test_a_port_that_is_taken_is_one_line(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(tiny_folder, tmp_path / "first") as (url, _):
+    with serving(tiny_folder, tmp_path / "first", keys=[KEY]) as (url, _):
         port = url.rpartition(":")[2]
         code = run(["serve", "--model", str(tiny_folder), "--store", str(tmp_path / "second"), "--port", port])
     assert code == 2

@@ -3,5 +3,6 @@
 from unclip.server.app import create_app
 from unclip.server.config import ServerConfig
 from unclip.server.run import serve
+from unclip.server.studio import Spell
 
-__all__ = ["ServerConfig", "create_app", "serve"]
+__all__ = ["ServerConfig", "Spell", "create_app", "serve"]

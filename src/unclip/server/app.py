@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pydantic
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
 
 from unclip import __version__
 from unclip.errors import UnclipError
@@ -28,8 +29,6 @@ from unclip.server.studio import Spell, StudioMount
 from unclip.server.tasks import request_model, resume, task_routes
 from unclip.server.work import WorkEvent
 
-HttpError: Any = HTTPException.__base__
-"""What routing raises; FastAPI exports its own subclass alone."""
 SWEEP_SECONDS = 600.0
 
 
@@ -60,11 +59,11 @@ def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -
     app.add_middleware(Gate, service=service)
 
     async def on_error(request: Request, error: Exception) -> Response:
-        if isinstance(error, HttpError):
+        if isinstance(error, HTTPException):
             return answer_error(ApiError(str(error.detail), error.status_code, code="invalid_request"))
         return answer_error(explain(error))
 
-    for kind in (UnclipError, pydantic.ValidationError, HttpError, Exception):
+    for kind in (UnclipError, pydantic.ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, on_error)
     app.include_router(image_routes(service))
     app.include_router(task_routes(service))

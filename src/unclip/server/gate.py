@@ -62,7 +62,7 @@ class Gate:
         try:
             _check_origin(scope["method"], headers)
             if scope["path"] not in OPEN_ROUTES:
-                owner = self._owner(headers.get(b"authorization", b""))
+                owner = self._owner(headers.get(b"authorization", b""), is_page=is_page)
                 if is_page and not owner:
                     visitor = visitor or secrets.token_urlsafe(18)
                     owner = owner_of_key(visitor)
@@ -83,7 +83,7 @@ class Gate:
             record = {"time": round(time.time(), 3), "key": owner[:12], "method": scope["method"], "route": path}
             AUDIT.info(json.dumps(record | {"status": status, "seconds": round(time.monotonic() - began, 3)}))
 
-    def _owner(self, header: bytes) -> str:
+    def _owner(self, header: bytes, *, is_page: bool) -> str:
         """Return whose key this is; raises `ApiError` for none and for a wrong one."""
         keys = self._service.config.api_keys
         if not keys:
@@ -99,7 +99,7 @@ class Gate:
         if kind.lower() not in (b"bearer", b"basic") or not right:
             raise ApiError(
                 "the API key is missing or wrong; send the header Authorization: Bearer KEY.", 401,
-                code="invalid_api_key", headers={"WWW-Authenticate": 'Bearer, Basic realm="unclip", charset="UTF-8"'},
+                code="invalid_api_key", headers={"WWW-Authenticate": 'Basic realm="unclip", charset="UTF-8"' if is_page else "Bearer"},
             )  # fmt: skip
         return owner_of_key(right[0])
 

@@ -241,8 +241,8 @@ def spoken(task: str, fields: TaskRequest) -> dict[str, Any]:
         for option in TASKS[task].options
         if values.get(option.name) is not None and option.kind not in ("draft", "basis", "embedding")
     }
-    pictures = [option.name for option in TASKS[task].options if option.kind in ("picture", "mask")]
-    return {name: "picture.png" if name in pictures else value for name, value in said.items()}
+    files = {option.name: f"{option.kind}.png" for option in TASKS[task].options if option.kind in ("picture", "mask")}
+    return said | {name: file for name, file in files.items() if name in said}
 
 
 def _without_pictures(value: Any) -> Any:

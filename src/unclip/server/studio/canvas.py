@@ -16,7 +16,7 @@ GREYS = (0x99, 0x77)
 
 def make_mask_canvas(picture: Any) -> gr.ImageEditor:
     """Make a canvas over the picture of a component; its layers are what was brushed."""
-    brush = gr.Brush(default_size=24, colors=["#e0457b"], color_mode="fixed")
+    brush = gr.Brush(default_size="auto", colors=["#e0457b"], color_mode="fixed")
     editor = gr.ImageEditor(
         label="Brush over what shall be painted anew", type="pil", image_mode="RGBA", sources=(), transforms=(),
         layers=False, brush=brush, height=360, elem_id="mask",

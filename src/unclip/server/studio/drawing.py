@@ -12,6 +12,7 @@ from PIL import Image
 from unclip.server.errors import ApiError, explain
 from unclip.server.service import Service
 from unclip.server.tasks import make_work, request_model
+from unclip.server.work import Work
 
 NUM_PREVIEWS = 8
 CUT = " The prompt is longer than the model reads; its end was left out."
@@ -39,11 +40,11 @@ class Moment:
 
 
 async def draw(
-    service: Service, owner: str, task: str, read_body: Callable[[], dict[str, Any]]
+    service: Service, owner: str, task: str, read_body: Callable[[], dict[str, Any]], accepted: Callable[[Work], None]
 ) -> AsyncIterator[Moment]:
     """Queue a request as `/v1/tasks` does, and follow it to its end; a page that is left cancels it.
 
-    What is wrong is one sentence in the last moment.
+    `accepted` is given the work, so that it can be cancelled. What is wrong is one sentence in the last moment.
     """
     work = None
     try:
@@ -53,6 +54,7 @@ async def draw(
         work = await run_in_threadpool(make_work, service, task, fields, owner)
         work.num_previews = NUM_PREVIEWS
         await service.accept(work, json.dumps(body).encode())
+        accepted(work)
         previews: dict[int, Image.Image] = {}
         async for event in service.wait(work, work.events()):
             match event.kind:
@@ -68,6 +70,9 @@ async def draw(
                     yield Moment(_line(f"{_count(len(shown))}.{note}"), shown=shown, is_end=True)
                 case _:
                     yield Moment(_line("Waiting for others." if event.kind == "queued" else "Drawing."))
+    except ApiError as error:
+        is_stopped = error.code == "cancelled"
+        yield Moment(_line("Stopped." if is_stopped else sentence_of(error), is_error=not is_stopped), is_end=True)
     except Exception as error:  # whatever it is, the page says it
         yield Moment(_line(sentence_of(explain(error)), is_error=True), is_end=True)
     finally:

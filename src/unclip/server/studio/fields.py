@@ -95,7 +95,7 @@ def make_form(task: str, pipe: UnClip) -> Form:
             widgets.append(_mask(option, picture))
     if all(name in {option.name for option in options} for name in BORDERS):
         picture, *sides = (next(one for one in widgets if one.name == name) for name in ("image", *BORDERS))
-        make_border_canvas(*picture.components, [one for side in sides for one in side.components])
+        make_border_canvas(picture.components[0], [one for side in sides for one in side.components])
     with gr.Row():
         widgets += [_place(option, pipe) for option in shown if option.name in MAIN]
     with gr.Accordion("More settings", open=False):

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
+from starlette.requests import ClientDisconnect
 
 from unclip.server.errors import explain
 from unclip.server.service import Service
@@ -30,7 +31,8 @@ class StudioMount:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         await self._is_made.wait()
-        await self._app(scope, receive, send)
+        with suppress(ClientDisconnect):  # a page that was left while it sent something
+            await self._app(scope, receive, send)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
