@@ -1,5 +1,6 @@
 """The command that serves a model over HTTP."""
 
+from functools import partial
 from typing import Annotated
 
 from typer import Option
@@ -32,7 +33,7 @@ def serve(
     from unclip.errors import optional_module
 
     optional_module("fastapi", "unclip serve", "serve")
-    from unclip.cli.spelling import command_of
+    from unclip.cli.spelling import spell
     from unclip.config import load_config
     from unclip.pipelines import UnClip
     from unclip.server import ServerConfig
@@ -43,4 +44,4 @@ def serve(
         "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
-    run_server(UnClip.load(model, device), config, host, port, audit, None if no_studio else command_of)
+    run_server(UnClip.load(model, device), config, host, port, audit, None if no_studio else partial(spell, model))

@@ -1,4 +1,4 @@
-"""Write a task with its options as the command that draws the same."""
+"""Write a task with its options as the command, and as the program, that draw the same."""
 
 import shlex
 from collections.abc import Mapping
@@ -11,8 +11,20 @@ PAIRS = {"image_size": "x", "aspect": ":"}
 """What stands between the two numbers of an option."""
 
 
+def spell(model: str, task: str, options: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the command line and the Python program for `options` of a task, by their names in the library."""
+    return command_of(model, task, options), program_of(model, task, options)
+
+
+def program_of(model: str, task: str, options: Mapping[str, Any]) -> str:
+    """Return the Python program for `options` of a task."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    lines = ["import unclip", "", f"pipe = unclip.UnClip.load({model!r})", f"result = pipe.{task}({arguments})"]
+    return "\n".join([*lines, 'result.save("picture.png")']) + "\n"
+
+
 def command_of(model: str, task: str, options: Mapping[str, Any]) -> str:
-    """Return the command line for `options` of a task, by their names in the library."""
+    """Return the command line for `options` of a task."""
     command: Any = next((one for one in COMMANDS if one.task == task), None)  # type: ignore[attr-defined]
     words = ["unclip", "generate", "--unconditional"]
     rest = dict(options)

@@ -35,7 +35,7 @@ SWEEP_SECONDS = 600.0
 def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -> FastAPI:
     """Make the application that serves a loaded model; raises `InputError` for a store that cannot be used.
 
-    With `spell`, which writes a task as a command, it has the studio at `/`.
+    With `spell`, which writes tasks as commands and programs, it has the studio at `/`.
     """
     service = Service.open(pipe, config)
     studio = None if spell is None else StudioMount(service, spell)

@@ -97,9 +97,10 @@ class Gate:
         # Every key is compared, and in constant time: the time of the answer says nothing.
         right = [key for key in keys if hmac.compare_digest(key.encode(), given.strip())]
         if kind.lower() not in (b"bearer", b"basic") or not right:
+            challenge = 'Basic realm="unclip", charset="UTF-8"' if is_page else "Bearer"
             raise ApiError(
                 "the API key is missing or wrong; send the header Authorization: Bearer KEY.", 401,
-                code="invalid_api_key", headers={"WWW-Authenticate": 'Basic realm="unclip", charset="UTF-8"' if is_page else "Bearer"},
+                code="invalid_api_key", headers={"WWW-Authenticate": challenge},
             )  # fmt: skip
         return owner_of_key(right[0])
 

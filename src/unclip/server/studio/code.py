@@ -1,4 +1,4 @@
-"""Write how a picture is drawn again: as Python, and by whatever spells commands."""
+"""Say which options draw a picture of a request again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +14,9 @@ def options_of(task: str, request: Mapping[str, Any], seed: int) -> dict[str, An
     usual = {option.name: option.default for option in TASKS[task].options}
     said = {name: value for name, value in request.items() if name in usual and name not in COUNTS}
     options = {name: _value(value) for name, value in said.items() if value != usual[name]}
+    sizes = [option.name for option in TASKS[task].options if option.kind == "size" and option.name in options]
+    options |= {name: tuple(options[name]) for name in sizes if isinstance(options[name], list)}
     return options | ({"seed": seed} if "seed" in usual else {})
-
-
-def python_of(model: str, task: str, options: Mapping[str, Any]) -> str:
-    """Write the program that draws a picture again."""
-    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    lines = ["import unclip", "", f"pipe = unclip.UnClip.load({model!r})", f"result = pipe.{task}({arguments})"]
-    return "\n".join([*lines, 'result.save("picture.png")']) + "\n"
 
 
 def _value(value: Any) -> Any:

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 from unclip.server.errors import explain
 from unclip.server.service import Service
 
-Spell: TypeAlias = Callable[[str, str, Mapping[str, Any]], str]
-"""Writes a task of a model, with its options, as a command."""
+Spell: TypeAlias = Callable[[str, Mapping[str, Any]], tuple[str, str]]
+"""Writes a task with its options as a command and as a Python program."""
 CSS = Path(__file__).with_name("page.css")
 FONTS = ["system-ui", "sans-serif"]
 """Those of the machine: gradio's own come from elsewhere."""

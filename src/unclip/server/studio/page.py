@@ -2,17 +2,20 @@
 
 import html
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
+from fastapi.concurrency import run_in_threadpool
 
 from unclip.pipelines import UnClip
 from unclip.pipelines.options import TASKS
 from unclip.server.service import Service, owner_of
-from unclip.server.studio.code import options_of, python_of
+from unclip.server.studio.code import options_of
 from unclip.server.studio.drawing import Moment, Shown, draw, earlier
 from unclip.server.studio.fields import Form, make_form
 from unclip.server.studio.mount import Spell
+from unclip.server.work import Work
 
 
 class Tab(NamedTuple):
@@ -41,7 +44,6 @@ TABS: Mapping[str, Tab] = {
 GOING_ON = ("image_variations", "image_to_image", "text_diff", "inpaint", "outpaint", "upscale")
 """Tasks to which the picture on the easel can go by a button."""
 HINT = '<div role="status" class="line">Write what to draw, and press Draw.</div>'
-STOPPED = '<div role="status" class="line">Stopped.</div>'
 SHOW_EASEL = "() => document.querySelector('#easel').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 """On a phone the easel is below the form."""
 PRIVATE: Any = {"api_visibility": "private"}
@@ -68,6 +70,8 @@ class Studio:
 
     def __init__(self, service: Service, spell: Spell) -> None:
         self._service, self._spell = service, spell
+        self._works: dict[str, Work] = {}
+        """What is being drawn for each open page."""
 
     def make(self) -> gr.Blocks:
         """Make the page; each request of it is drawn by the service as those to `/v1/tasks` are."""
@@ -83,28 +87,21 @@ class Studio:
                     easel, going_on = _make_easel(forms)
             history = _make_strip("history", "Earlier pictures")
             past = gr.State([])
-            drawing: list[Any] = []
             for task, form in forms.items():
                 lines = [one for one in form.components if isinstance(one, gr.Textbox)]
                 for trigger in (buttons[task].click, *(one.submit for one in lines)):
                     trigger(None, js=SHOW_EASEL, **PRIVATE)
-                    drawing.append(self._connect_drawing(trigger, form, easel, history, past))
+                    self._connect_drawing(trigger, form, easel, history, past)
             for task, button in going_on.items():
                 brought = self._connect_going_on(task, button, forms[task], tabs, easel)
                 if task == "image_variations":
-                    drawing.append(self._connect_drawing(brought.success, forms[task], easel, history, past))
-            easel.stop.click(
-                lambda: (STOPPED, gr.Button(visible=False)),
-                None,
-                [easel.status, easel.stop],
-                cancels=drawing,
-                **PRIVATE,
-            )
+                    self._connect_drawing(brought.success, forms[task], easel, history, past)
+            easel.stop.click(self._stop, None, None, show_progress="hidden", **PRIVATE)
             self._connect_places(easel, history, past)
             page.load(self._look_back, None, [history, past], **PRIVATE)
         return page
 
-    def _connect_drawing(self, trigger: Any, form: Form, easel: Easel, history: Any, past: Any) -> Any:
+    def _connect_drawing(self, trigger: Any, form: Form, easel: Easel, history: Any, past: Any) -> None:
         """Let an event draw what the form says; afterwards the earlier pictures are read again."""
         event = trigger(
             self._drawing(form), form.components, list(easel), concurrency_limit=None, show_progress="hidden", **PRIVATE
@@ -114,10 +111,24 @@ class Studio:
 
     def _drawing(self, form: Form) -> Callable[..., AsyncIterator[list[Any]]]:
         async def run(request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
-            async for moment in draw(self._service, _owner_of(request), form.task, lambda: form.body(values)):
-                yield self._show(moment)
+            page = str(request.session_hash)
+
+            def accepted(work: Work) -> None:
+                self._works[page] = work
+
+            try:
+                read_body = partial(form.body, values)
+                async for moment in draw(self._service, _owner_of(request), form.task, read_body, accepted):
+                    yield self._show(moment)
+            finally:
+                self._works.pop(page, None)
 
         return run
+
+    async def _stop(self, request: gr.Request) -> None:
+        work = self._works.get(str(request.session_hash))
+        if work is not None:
+            await run_in_threadpool(self._service.worker.cancel, work)
 
     def _show(self, moment: Moment) -> list[Any]:
         """Return what each part of the easel becomes."""
@@ -133,13 +144,12 @@ class Studio:
     def _at(self, shown: Sequence[Shown], place: int, *, is_new: bool = False) -> list[Any]:
         """Show the picture at `place`, how it is drawn again, and, where they are new, all of them."""
         one, last = shown[place], len(shown) - 1
-        options, model = options_of(one.task, one.request, one.seed), self._service.pipe.name
         dial: Any = gr.skip()
         strip: Any = gr.skip()
         if is_new:
             dial = gr.Slider(0, max(last, 1), value=place, visible=TASKS[one.task].is_series and last > 0)
             strip = gr.Gallery([each.path for each in shown], visible=last > 0, selected_index=None)
-        command, python = self._spell(model, one.task, options), python_of(model, one.task, options)
+        command, python = self._spell(one.task, options_of(one.task, one.request, one.seed))
         return [
             one.path,
             dial,
@@ -243,17 +253,14 @@ def _make_strip(name: str, title: str) -> gr.Gallery:
 
 def can_draw(pipe: UnClip, task: str) -> bool:
     """Whether the model has the stages of a task."""
-    has_upsamplers = any(name.startswith("upsampler") for name in pipe.stages)
-    return has_upsamplers if task == "upscale" else "decoder" in pipe.stages
+    if task == "upscale":
+        return any(name.startswith("upsampler") for name in pipe.stages)
+    return "decoder" in pipe.stages and (task != "probe" or pipe.basis is not None)
 
 
 def _caption(shown: Shown) -> str:
     text = shown.request.get("prompts") or shown.request.get("prompt") or shown.task.replace("_", " ")
     return f"{text if len(text) <= 40 else f'{text[:40]}...'}"
-
-
-def _stopped() -> tuple[str, Any]:
-    return STOPPED, gr.Button(interactive=False)
 
 
 def _owner_of(request: gr.Request) -> str:
