@@ -51,10 +51,13 @@ train-emoji: $(TRAIN) ## Train the shipped model within MINUTES=120; the same co
 	@[ -d runs/emoji/shards-256 ] || $(BIN)/unclip data emoji runs/emoji/shards-256 --image-size 256 --split train
 	@$(BIN)/unclip train emoji --minutes $(MINUTES) --out runs/emoji
 
-system-deps: ## Install what Debian has to bring (Python 3.11 or newer with venv); needs root only when it is missing.
+system-deps: ## Install what Debian has to bring (Python 3.11 or newer with venv; in CI systemd too); needs root only when it is missing.
 	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
 		apt-get install -y -qq --no-install-recommends ca-certificates python3 python3-venv; }
+	@[ -z "$${CI:-}" ] || command -v systemd-analyze >/dev/null || { \
+		export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
+		apt-get install -y -qq --no-install-recommends systemd; }
 
 clean: ## Remove the environment, caches and build products; keeps runs/ and out/.
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
