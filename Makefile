@@ -51,13 +51,16 @@ train-emoji: $(TRAIN) ## Train the shipped model within MINUTES=120; the same co
 	@[ -d runs/emoji/shards-256 ] || $(BIN)/unclip data emoji runs/emoji/shards-256 --image-size 256 --split train
 	@$(BIN)/unclip train emoji --minutes $(MINUTES) --out runs/emoji
 
-system-deps: ## Install what Debian has to bring (Python with venv, Chromium for the tests); needs root if something is missing.
+system-deps: ## Install what Debian has to bring (Python with venv, Chromium and PostgreSQL for the tests); needs root if something is missing.
 	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
 		apt-get install -y -qq --no-install-recommends ca-certificates python3 python3-venv; }
 	@command -v chromium >/dev/null || { \
 		export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
 		apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+		export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
+		apt-get install -y -qq --no-install-recommends postgresql; }
 
 clean: ## Remove the environment, caches and build products; keeps runs/ and out/.
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
