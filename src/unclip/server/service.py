@@ -114,6 +114,8 @@ class Service:
                 raise explain(event.data)
             if event.kind == "cancelled":
                 raise ApiError("the request was cancelled.", 409, code="cancelled")
+            if event.kind == "moved":
+                raise ApiError("another server has this request now, or cancelled it.", 409, code="moved")
             yield event
             if event.is_end:
                 return
