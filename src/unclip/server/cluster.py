@@ -27,6 +27,7 @@ MAX_ONGOING = 1000
 """Requests that a replica has open, most of which wait; how many may is said by its own queue."""
 HEALTH_SECONDS = 2.0
 """Between two looks of Ray whether a replica lives."""
+TURN_SECONDS = 0.5
 
 
 class ClusterConfig(Config):
@@ -106,7 +107,9 @@ def serve_cluster(model: str, config: ServerConfig, cluster: ClusterConfig, host
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopping.set())
         say_address(model, host, port, config)
-        stopping.wait()
+        # In turns: Python calls a handler in this thread, which a signal to one of Ray's does not wake.
+        while not stopping.wait(TURN_SECONDS):
+            pass
         ray_serve.delete(NAME)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
