@@ -28,8 +28,10 @@ BUDGETS = {
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_235,  # the autoencoder's recipe, compositions; quickstart's tiers, own stages, latents, sampling
     "bench": 1_210,
-    "cli": 2_220,  # --background; unclip serve
-    "server": 1_885,  # queue with shared passes, streams, a route for every task, history that survives a crash
+    "cli": 2_290,  # --background; unclip serve, its studio and its replicas
+    # Queue with shared passes, streams, a route for every task, history that survives a crash; the studio; replicas on
+    # Ray, who holds a request, and its progress and end by way of the history.
+    "server": 3_100,
     "testing": 130,  # the tiny model of 4 channels, and of latents
 }
 

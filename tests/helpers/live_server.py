@@ -41,20 +41,23 @@ def running(pipe: UnClip, store: Path, **settings: Any) -> Iterator[str]:
 
 @contextmanager
 def serving(
-    model: Path, store: Path, *options: str, keys: Sequence[str] = ()
+    model: Path, store: Path, *options: str, keys: Sequence[str] = (), program: Sequence[str] | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Yield the address and the process of the command on a free port."""
     code = "import sys; from unclip.cli import main; main()"
     words = ["serve", "--model", str(model), "--store", str(store), "--port", "0", *options]
     environment = os.environ | ({"UNCLIP_API_KEY": " ".join(keys)} if keys else {})
     with subprocess.Popen(
-        [*python(), "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True
+        [*(program or python()), "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        match = re.search(r"http://[\d.]+:\d+", process.stderr.readline())
         try:
-            assert match is not None
-            yield match[0], process
+            match, lines = None, []
+            while match is None:
+                lines.append(process.stderr.readline())
+                assert lines[-1], f"the server did not start: {lines}"
+                match = re.search(r" served at (http://[\d.]+:\d+)", lines[-1])
+            yield match[1], process
         finally:
             process.kill()
 

@@ -221,7 +221,7 @@ def test_the_document_describes_every_option_of_every_task(http: httpx.Client) -
 
 
 def test_what_was_accepted_is_finished_or_reported_after_a_crash(clear_pipe: UnClip, tmp_path: Path) -> None:
-    store = Store(tmp_path, None, 3600.0)
+    store = Store(tmp_path, None, 3600.0, lease_seconds=0.0)
     store.begin("has-no-body", "", "text_to_image", None)
     store.begin("is-damaged", "", "text_to_image", b'{"seed": 3}')
     store.begin("crashes", "", "text_to_image", b'{"prompts": "a dog"}')
@@ -230,7 +230,7 @@ def test_what_was_accepted_is_finished_or_reported_after_a_crash(clear_pipe: UnC
     store.begin("finishes", "", "text_to_image", b'{"prompts": "a dog", "seed": 1}')
     store.close()
     ends = {}
-    with running(clear_pipe, tmp_path, queue_length=1) as url:
+    with running(clear_pipe, tmp_path, queue_length=1, lease_seconds=0.5) as url:
         for name in ("has-no-body", "is-damaged", "crashes", "finishes"):
             with httpx.stream("GET", f"{url}/v1/tasks/{name}/events", timeout=60) as response:
                 *_, (_, ends[name]) = events_of(response)

@@ -28,6 +28,11 @@ def serve(
     timeout: Annotated[float, Option(help="Seconds that a request may take, with its wait.")] = 600.0,
     no_studio: Annotated[bool, Option("--no-studio", help="Serve the API alone, without the page at /.")] = False,
     device: Device = "auto",
+    replicas: Annotated[
+        int | None, Option(help="Serve by this many replicas on Ray (RAY_ADDRESS, else this machine).", min=1)
+    ] = None,
+    cpus: Annotated[float, Option(help="CPUs, and threads, of each of Ray's replicas.")] = 1.0,
+    gpus: Annotated[float, Option(help="GPUs of each of Ray's replicas.")] = 0.0,
 ) -> None:
     """Serve a model over HTTP: the images API that programs for DALL-E speak, every task, and a studio at /."""
     from unclip.errors import optional_module
@@ -36,7 +41,7 @@ def serve(
     from unclip.cli.spelling import spell
     from unclip.config import load_config
     from unclip.pipelines import UnClip
-    from unclip.server import ServerConfig
+    from unclip.server import ClusterConfig, ServerConfig, serve_cluster
     from unclip.server import serve as run_server
 
     settings = {
@@ -44,4 +49,9 @@ def serve(
         "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
-    run_server(UnClip.load(model, device), config, host, port, audit, None if no_studio else partial(spell, model))
+    if replicas is None:
+        run_server(UnClip.load(model, device), config, host, port, audit, None if no_studio else partial(spell, model))
+        return
+    sizes = {"num_replicas": replicas, "cpus_per_replica": cpus, "gpus_per_replica": gpus}
+    cluster = load_config(ClusterConfig, sizes | {"device": device, "audit": audit})
+    serve_cluster(model, config, cluster, host, port)

@@ -1,8 +1,9 @@
 """Serve a model over HTTP: the images API, and a route for every task. Needs the extra `serve`."""
 
 from unclip.server.app import create_app
+from unclip.server.cluster import ClusterConfig, build_cluster, serve_cluster
 from unclip.server.config import ServerConfig
 from unclip.server.run import serve
 from unclip.server.studio import Spell
 
-__all__ = ["ServerConfig", "Spell", "create_app", "serve"]
+__all__ = ["ClusterConfig", "ServerConfig", "Spell", "build_cluster", "create_app", "serve", "serve_cluster"]

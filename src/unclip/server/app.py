@@ -30,6 +30,8 @@ from unclip.server.tasks import request_model, resume, task_routes
 from unclip.server.work import WorkEvent
 
 SWEEP_SECONDS = 600.0
+BEATS = 5
+"""How often what is drawn is noted as held here, in the time after which it counts as free."""
 
 
 def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -> FastAPI:
@@ -44,14 +46,17 @@ def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.worker.start()
         await resume(service)
-        sweeping = asyncio.create_task(_sweep(service))
+        watching = [asyncio.create_task(_sweep(service)), asyncio.create_task(_keep(service))]
         async with nullcontext() if studio is None else studio.running():
             yield
-        sweeping.cancel()
+        for one in watching:
+            one.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         stopped = ApiError("the server stops; ask again when it is back.", 503, code="stopping")
         for work in await run_in_threadpool(service.worker.stop):
             if not work.survives:
                 work.tell(WorkEvent("failed", stopped))
+        await run_in_threadpool(service.store.release)
         service.store.close()
 
     # The pages that FastAPI offers load scripts from elsewhere.
@@ -128,6 +133,17 @@ async def _sweep(service: Service) -> None:
         except Exception as error:  # the next sweep may succeed
             explain(error)
         await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _keep(service: Service) -> None:
+    """Hold what is drawn here, and take over what no server holds any more."""
+    while service.worker.is_ready:
+        await asyncio.sleep(service.config.lease_seconds / BEATS)
+        try:
+            await run_in_threadpool(service.keep)
+            await resume(service)
+        except Exception as error:  # of a database that may be back at the next beat
+            explain(error)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

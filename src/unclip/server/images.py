@@ -185,6 +185,8 @@ async def _answer(
             (done,) = [event.data async for event in service.wait(work, work.events()) if event.is_end]
         finally:
             watching.cancel()
+            if not work.last.is_end:  # the server ends what serves a client that has gone
+                service.worker.cancel(work)
         if done["is_cut"]:
             note = "the prompt is longer than the model reads; its end was left out"
             headers["X-Unclip-Warning"] = "; ".join([*headers.values(), note])

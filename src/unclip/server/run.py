@@ -27,20 +27,30 @@ def serve(
     """
     optional_module("python_multipart", "serving forms", "serve")
     if audit is not None:
-        # Of its own logger alone, whose lines go nowhere else.
-        logger = logging.getLogger("unclip.audit")
-        logger.propagate = False
-        logger.setLevel(logging.INFO)
-        logger.addHandler(logging.FileHandler(expand_home(audit), encoding="utf-8"))
+        write_audit(audit)
     app = create_app(pipe, config, spell)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
-        if host not in LOOPBACK and not config.api_keys:
-            say(f"note: everybody who reaches {host} may draw; give --api-key to say who")
-        name = f"[{host}]" if family == socket.AF_INET6 else host
-        say(f"{pipe.name} is served at http://{name}:{listening.getsockname()[1]}/v1 (Ctrl-C stops it)")
+        say_address(pipe.name, host, listening.getsockname()[1], config)
         # Paths alone would be logged, no prompts; but names of results are secrets too.
         settings = uvicorn.Config(
             app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
         )
         uvicorn.Server(settings).run(sockets=[listening])
+
+
+def say_address(model: str, host: str, port: int, config: ServerConfig) -> None:
+    """Say where a model is served, and who may draw if that is everybody."""
+    if host not in LOOPBACK and not config.api_keys:
+        say(f"note: everybody who reaches {host} may draw; give --api-key to say who")
+    name = f"[{host}]" if ":" in host else host
+    say(f"{model} is served at http://{name}:{port}/v1 (Ctrl-C stops it)")
+
+
+def write_audit(path: str) -> None:
+    """Write a line for each request of this process to the end of a file."""
+    # Of its own logger alone, whose lines go nowhere else.
+    logger = logging.getLogger("unclip.audit")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.FileHandler(expand_home(path), encoding="utf-8"))

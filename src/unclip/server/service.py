@@ -43,7 +43,7 @@ class Service:
         """Open the store, and start nothing yet."""
         metrics = Metrics()
         worker = Worker(pipe, metrics, queue_length=config.queue_length, max_batch=config.max_batch)
-        store = Store(config.store, config.database, config.lifetime_hours * 3600)
+        store = Store(config.store, config.database, config.lifetime_hours * 3600, config.lease_seconds)
         rate = RateLimit(config.requests_per_minute)
         return cls(pipe, config, worker, store, metrics, rate, {}, int(time.time()))
 
@@ -55,13 +55,15 @@ class Service:
             payload = finish(outcome)
             self.metrics.images.inc(len(outcome) if isinstance(outcome, Result) else 0)
             # Noted before the client hears of it, so that nothing is drawn twice.
-            self.store.end(work.name, "done", payload if request is not None else {})
+            is_ours = self.store.end(work.name, "done", payload if work.survives else {})
+            if work.survives and not is_ours:
+                work.tell(WorkEvent("moved"))
             return payload
 
         def note(event: WorkEvent) -> None:
             if not event.is_end:
                 return
-            if event.kind != "done":
+            if event.kind in ("failed", "cancelled"):
                 try:
                     record = event.data.body() if isinstance(event.data, ApiError) else {}
                     self.store.end(work.name, event.kind, record)
@@ -71,17 +73,33 @@ class Service:
             self.works.pop(work.name, None)
 
         work.finish, work.survives = finish_and_note, request is not None
-        if is_new:
-            await run_in_threadpool(self.store.begin, work.name, work.owner, work.task, request)
+        # First of all, so that `keep` holds it from its beginning.
         self.works[work.name] = work
+        is_begun = False
         try:
-            self.worker.submit(work, is_new=is_new)
-        except ApiError:
-            del self.works[work.name]
             if is_new:
+                await run_in_threadpool(self.store.begin, work.name, work.owner, work.task, request)
+                is_begun = True
+            self.worker.submit(work, is_new=is_new)
+        except BaseException:  # a request is cancelled, too, where its client goes
+            del self.works[work.name]
+            if is_begun:
                 await run_in_threadpool(self.store.forget, work.name)
             raise
         work.listen(note)
+
+    def keep(self) -> None:
+        """Renew the hold of what is drawn here, with how far it is, and drop what another server has or cancelled."""
+        works = dict(self.works)
+        progress = {
+            name: {"progress": work.last.steps} if work.last.kind == "progress" else {}
+            for name, work in works.items()
+            if work.last.kind in ("running", "progress", "preview")
+        }
+        for name in self.store.renew({name: progress.get(name) for name in works}):
+            # What is drawn for an open connection goes on: no other server has its body.
+            if works[name].survives:
+                self.worker.cancel(works[name], "moved")
 
     async def wait(self, work: Work, events: "asyncio.Queue[WorkEvent]") -> AsyncIterator[WorkEvent]:
         """Yield what happens to a request up to its end; raises `ApiError` when it fails or takes too long."""
@@ -96,6 +114,8 @@ class Service:
                 raise explain(event.data)
             if event.kind == "cancelled":
                 raise ApiError("the request was cancelled.", 409, code="cancelled")
+            if event.kind == "moved":
+                raise ApiError("another server has this request now, or cancelled it.", 409, code="moved")
             yield event
             if event.is_end:
                 return

@@ -4,23 +4,39 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text, and_, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from unclip.errors import InputError
 from unclip.files import atomic_write
 from unclip.server.errors import ApiError
+from unclip.server.work import ENDS
 
 MEDIA_TYPES = {
     ".png": "image/png", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif",
     ".safetensors": "application/octet-stream",
 }  # fmt: skip
 MAX_ATTEMPTS = 3
-"""Starts of the server that a request may wait for: one that makes it crash is not drawn for ever."""
+"""Servers that a request may bring down with it: one that makes them crash is not drawn for ever."""
 
 METADATA = MetaData()
 WORKS = Table(
@@ -32,8 +48,11 @@ WORKS = Table(
     Column("status", String(16), nullable=False),
     Column("created", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("replica", String(16), nullable=False),
+    Column("beats", Integer, nullable=False),
     Column("record", Text, nullable=False),
 )
+LIVE = WORKS.c.status.not_in(ENDS)
 RESULTS = Table(
     "results",
     METADATA,
@@ -52,16 +71,28 @@ class StoredWork(NamedTuple):
     status: str
     created: float
     attempts: int
+    replica: str
+    """The server that holds it; "" where one that stopped let it go."""
+    beats: int
+    """Grows as long as that server lives."""
     record: dict[str, Any]
-    """Its results or its error."""
+    """Its results or its error; before its end, how far it is."""
 
 
 class Store:
-    """Results and history of one server, in a folder of its own; any thread may use it."""
+    """Results and history of servers that share a folder and a database; any thread may use it.
 
-    def __init__(self, folder: Path, database: str | None, lifetime_seconds: float) -> None:
+    Each request is held by one server, which renews its hold. What is not renewed for `lease_seconds`, by the clock of
+    whoever looks, is free to be claimed by another, and from then on the first can no longer write its end.
+    """
+
+    def __init__(
+        self, folder: Path, database: str | None, lifetime_seconds: float, lease_seconds: float = 5.0
+    ) -> None:  # fmt: skip
         """Make what is missing; raises `InputError` for a folder or a database that cannot be used."""
         self._results, self._requests, self._lifetime = folder / "results", folder / "requests", lifetime_seconds
+        self._replica, self._lease = secrets.token_hex(8), lease_seconds
+        self._seen: dict[str, tuple[tuple[str, int], float]] = {}
         try:
             for path in (self._results, self._requests):
                 path.mkdir(parents=True, exist_ok=True)
@@ -104,15 +135,49 @@ class Store:
         if request is not None:
             _write(self._request(name), request)
         values = {"name": name, "owner": owner, "task": task, "status": "queued", "created": time.time()}
+        hold = {"replica": self._replica, "beats": 0}
         with self._engine.begin() as connection:
-            connection.execute(insert(WORKS).values(**values, attempts=1, record="{}"))
+            connection.execute(insert(WORKS).values(**values, **hold, attempts=1, record="{}"))
 
-    def end(self, name: str, status: str, record: Mapping[str, Any]) -> None:
-        """Note how a request ended; its body is removed."""
+    def end(self, name: str, status: str, record: Mapping[str, Any]) -> bool:
+        """Note how a request ended, and remove its body; False, and nothing, unless this server still holds it."""
+        return self._end(and_(WORKS.c.name == name, WORKS.c.replica == self._replica), name, status, record)
+
+    def cancel(self, name: str) -> None:
+        """Note that a request is cancelled, unless it has ended; who holds it learns that when it renews its hold."""
+        self._end(WORKS.c.name == name, name, "cancelled", {})
+
+    def _end(self, which: ColumnElement[bool], name: str, status: str, record: Mapping[str, Any]) -> bool:
+        values = {"status": status, "record": json.dumps(dict(record))}
         with self._engine.begin() as connection:
-            values = {"status": status, "record": json.dumps(dict(record))}
-            connection.execute(update(WORKS).where(WORKS.c.name == name).values(**values))
-        self._request(name).unlink(missing_ok=True)
+            is_noted = connection.execute(update(WORKS).where(and_(which, LIVE)).values(**values)).rowcount == 1
+        if is_noted:
+            self._request(name).unlink(missing_ok=True)
+        return is_noted
+
+    def renew(self, works: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+        """Renew the hold of requests, each with how far it is (None: it waits); returns those that are lost.
+
+        Lost is what was cancelled through another server, or claimed by one.
+        """
+        if not works:
+            return []
+        held = and_(WORKS.c.replica == self._replica, LIVE)
+        lost = or_(WORKS.c.replica != self._replica, WORKS.c.status == "cancelled")
+        with self._engine.begin() as connection:
+            renewal = update(WORKS).where(and_(WORKS.c.name.in_(works), held))
+            connection.execute(renewal.values(beats=WORKS.c.beats + 1))
+            for name, progress in works.items():
+                if progress is not None:
+                    values = {"status": "running", "record": json.dumps(dict(progress))}
+                    connection.execute(update(WORKS).where(and_(WORKS.c.name == name, held)).values(**values))
+            return list(connection.scalars(select(WORKS.c.name).where(and_(WORKS.c.name.in_(works), lost))))
+
+    def release(self) -> None:
+        """Let go what this server holds, so that the next one need not wait."""
+        with self._engine.begin() as connection:
+            held = and_(WORKS.c.replica == self._replica, LIVE)
+            connection.execute(update(WORKS).where(held).values(replica="", status="queued", record="{}"))
 
     def forget(self, name: str) -> None:
         """Remove a request that was not accepted after all."""
@@ -134,19 +199,37 @@ class Store:
             rows = connection.execute(query.order_by(WORKS.c.created.desc()).limit(most)).all()
         return [_stored(row) for row in rows]
 
-    def interrupted(self) -> Iterator[tuple[StoredWork, bytes]]:
-        """Yield what was accepted and not finished, with its body; without one, or tried too often, it has failed."""
+    def interrupted(self, drawn: Collection[str] = ()) -> Iterator[tuple[StoredWork, bytes]]:
+        """Claim what no server holds any more, nor is `drawn` by this one, and yield it with its body.
+
+        Without a body, or where too many servers went down with it, it has failed. Of servers that look at the same
+        time one gets it.
+        """
+        # Emptied first: where the history cannot be read, others may not have been able to renew, either.
+        seen, self._seen = self._seen, {}
         with self._engine.connect() as connection:
-            rows = connection.execute(select(WORKS).where(WORKS.c.status == "queued").order_by(WORKS.c.created)).all()
+            rows = connection.execute(select(WORKS).where(LIVE).order_by(WORKS.c.created)).all()
+        now, free = time.monotonic(), []
         for work in map(_stored, rows):
+            sign = (work.replica, work.beats)
+            before, since = seen.get(work.name, (sign, now))
+            self._seen[work.name] = (sign, since if before == sign else now)
+            is_stale = now - self._seen[work.name][1] >= self._lease
+            if work.name not in drawn and (is_stale or not work.replica):
+                free.append(work)
+        for work in free:
+            is_crashed = bool(work.replica)
+            hold = {"replica": self._replica, "beats": work.beats + 1, "attempts": work.attempts + is_crashed}
+            same = and_(WORKS.c.replica == work.replica, WORKS.c.beats == work.beats)
+            claim = update(WORKS).where(and_(WORKS.c.name == work.name, same, LIVE))
+            with self._engine.begin() as connection:
+                if connection.execute(claim.values(**hold, status="queued", record="{}")).rowcount == 0:
+                    continue
             path = self._request(work.name)
-            if not path.is_file() or work.attempts >= MAX_ATTEMPTS:
+            if not path.is_file() or (is_crashed and work.attempts >= MAX_ATTEMPTS):
                 error = ApiError("the server was interrupted; ask again.", 503, code="interrupted")
                 self.end(work.name, "failed", error.body())
                 continue
-            with self._engine.begin() as connection:
-                again = update(WORKS).where(WORKS.c.name == work.name).values(attempts=work.attempts + 1)
-                connection.execute(again)
             yield work, path.read_bytes()
 
     def sweep(self) -> None:
@@ -155,7 +238,7 @@ class Store:
         with self._engine.begin() as connection:
             names = list(connection.scalars(select(RESULTS.c.name).where(RESULTS.c.created <= oldest)))
             connection.execute(delete(RESULTS).where(RESULTS.c.created <= oldest))
-            connection.execute(delete(WORKS).where(and_(WORKS.c.created <= oldest, WORKS.c.status != "queued")))
+            connection.execute(delete(WORKS).where(and_(WORKS.c.created <= oldest, ~LIVE)))
         for name in names:
             (self._results / name).unlink(missing_ok=True)
 

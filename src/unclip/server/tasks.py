@@ -34,7 +34,7 @@ from unclip.server.errors import ApiError, explain, refused
 from unclip.server.pictures import SUFFIXES, decode_base64, read_upload, write_result
 from unclip.server.service import Service, as_event, owner_of, warnings_of
 from unclip.server.store import StoredWork
-from unclip.server.work import Work, WorkEvent
+from unclip.server.work import ENDS, Work
 
 NOT_SENT = ("output_type", "progress", "preview")
 """Options that a request has no use for: it gets files, and its progress as events."""
@@ -47,6 +47,8 @@ MOST = {
 """Bounds that a library has no need for, and a server has."""
 NOTING_SECONDS = 0.005
 """Between two looks whether the end of a request is in the history."""
+POLL_SECONDS = 0.25
+"""Between two looks how far another server is with a request."""
 
 
 class TaskRequest(Config):
@@ -210,7 +212,8 @@ def task_routes(service: Service) -> APIRouter:
     @router.get("/{name}/events")
     async def events(name: str, request: Request) -> Response:
         """Follow a request to its end by server-sent events."""
-        return StreamingResponse(_follow(*await _find(service, name, request), request), media_type="text/event-stream")
+        found = await _find(service, name, request)
+        return StreamingResponse(_follow(service, *found, request), media_type="text/event-stream")
 
     @router.delete("/{name}")
     async def cancel(name: str, request: Request) -> Response:
@@ -218,6 +221,7 @@ def task_routes(service: Service) -> APIRouter:
         work, _ = await _find(service, name, request)
         if work is not None:
             await run_in_threadpool(service.worker.cancel, work)
+        await run_in_threadpool(service.store.cancel, name)  # of what another server draws
         return JSONResponse(_status(*await _find(service, name, request), request))
 
     return router
@@ -252,11 +256,11 @@ def _without_pictures(value: Any) -> Any:
 
 
 async def resume(service: Service) -> None:
-    """Queue again what was accepted before the server stopped or crashed."""
-    for stored, body in await run_in_threadpool(lambda: list(service.store.interrupted())):
+    """Queue again what was accepted by a server that stopped or crashed, this one or another."""
+    for stored, body in await run_in_threadpool(lambda: list(service.store.interrupted(dict(service.works)))):
         try:
             fields = request_model(stored.task).model_validate_json(body)
-            work = make_work(service, stored.task, fields, stored.owner, stored.name)
+            work = await run_in_threadpool(make_work, service, stored.task, fields, stored.owner, stored.name)
             await service.accept(work, body, is_new=False)
         except (UnclipError, pydantic.ValidationError, KeyError) as error:  # of a task of another version, too
             await run_in_threadpool(service.store.end, stored.name, "failed", explain(error).body())
@@ -296,12 +300,8 @@ def _status(work: Work | None, stored: StoredWork, request: Request) -> dict[str
     if work is None:
         return _about(stored, stored.status, **_with_urls(stored.record, request))
     last = work.last
-    progress = {"progress": _steps(last)} if last.kind == "progress" else {}
+    progress = {"progress": last.steps} if last.kind == "progress" else {}
     return _about(stored, "queued" if last.kind == "queued" else "running", **progress)
-
-
-def _steps(event: WorkEvent) -> dict[str, Any]:
-    return dict(zip(("stage", "done", "total"), event.data, strict=True))
 
 
 def _with_urls(record: Mapping[str, Any], request: Request) -> dict[str, Any]:
@@ -312,17 +312,26 @@ def _with_urls(record: Mapping[str, Any], request: Request) -> dict[str, Any]:
     return {**record, **({"data": data} if data else {})}
 
 
-async def _follow(work: Work | None, stored: StoredWork, request: Request) -> AsyncIterator[str]:
+async def _follow(service: Service, work: Work | None, stored: StoredWork, request: Request) -> AsyncIterator[str]:
     """Write each event of a request; one that has ended has a single event."""
-    if work is None:
-        yield as_event(stored.status, _status(None, stored, request))
-        return
-    events = work.events()
-    while True:
-        event = await events.get()
-        if event.is_end:
+    if work is not None:
+        events = work.events()
+        while not (event := await events.get()).is_end:
+            if event.kind != "preview":
+                yield as_event(event.kind, event.steps or {"status": event.kind})
+        if event.kind != "moved":
             record = event.data.body() if isinstance(event.data, ApiError) else event.data or {}
             yield as_event(event.kind, _about(stored, event.kind, **_with_urls(record, request)))
             return
-        if event.kind != "preview":
-            yield as_event(event.kind, _steps(event) if event.kind == "progress" else {"status": event.kind})
+    # Another server draws it, or did: the history says how far it is.
+    shown = ""
+    while (newest := await run_in_threadpool(service.store.read, stored.name, stored.owner)) is not None:
+        if newest.status in ENDS:
+            yield as_event(newest.status, _status(None, newest, request))
+            return
+        steps = newest.record.get("progress")
+        event_text = as_event("progress" if steps else newest.status, steps or {"status": newest.status})
+        if event_text != shown:
+            yield event_text
+        shown = event_text
+        await asyncio.sleep(POLL_SECONDS)

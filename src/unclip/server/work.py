@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 from unclip.server.errors import ApiError
 
-EventKind = Literal["queued", "running", "progress", "preview", "done", "failed", "cancelled"]
+EventKind = Literal["queued", "running", "progress", "preview", "done", "failed", "cancelled", "moved"]
 ENDS = ("done", "failed", "cancelled")
+"""How a request can end; `moved` is the end of its work here, where another server has it."""
 SEPARATE = ("prompts", "num_images", "seed")
 """What may differ between requests that share a pass."""
 
@@ -27,7 +28,12 @@ class WorkEvent(NamedTuple):
     @property
     def is_end(self) -> bool:
         """Whether nothing follows."""
-        return self.kind in ENDS
+        return self.kind in (*ENDS, "moved")
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """How far it is, as clients read it; empty unless the event is of progress."""
+        return dict(zip(("stage", "done", "total"), self.data, strict=True)) if self.kind == "progress" else {}
 
 
 class Work:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from unclip.errors import UnclipError
 from unclip.pipelines import Model, Result
@@ -67,14 +67,14 @@ class Worker:
             self._metrics.waiting.set(waiting + 1)
             self._changed.notify_all()
 
-    def cancel(self, work: Work) -> None:
+    def cancel(self, work: Work, kind: Literal["cancelled", "moved"] = "cancelled") -> None:
         """End a request: at once where it waits, else at the next step, unless others share its pass."""
         work.is_cancelled = True
         with self._changed:
             if work in self._waiting:
                 self._waiting.remove(work)
                 self._metrics.waiting.set(len(self._waiting))
-        work.tell(WorkEvent("cancelled"))
+        work.tell(WorkEvent(kind))
 
     def _run(self) -> None:
         while works := self._next():
