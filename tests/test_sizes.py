@@ -29,7 +29,7 @@ BUDGETS = {
     "recipes": 2_235,  # the autoencoder's recipe, compositions; quickstart's tiers, own stages, latents, sampling
     "bench": 1_210,
     "cli": 2_220,  # --background; unclip serve
-    "server": 1_885,  # queue with shared passes, streams, a route for every task, history that survives a crash
+    "server": 1_955,  # queue with shared passes, streams, a route for every task, history; full disks, slow bodies
     "testing": 130,  # the tiny model of 4 channels, and of latents
 }
 

@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic.json_schema import models_json_schema
+from starlette.requests import ClientDisconnect
 
 from unclip import __version__
 from unclip.errors import UnclipError
@@ -38,6 +39,12 @@ AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 OPEN_ROUTES = ("/healthz", "/readyz")
 """Routes that need no key."""
 SWEEP_SECONDS = 600.0
+LEFT = 499
+"""The status that is counted where a client leaves before its body has arrived; nobody is sent it."""
+
+
+class BrokenAnswerError(UnclipError):
+    """What was begun to be sent has no end."""
 
 
 class Gate:
@@ -53,15 +60,23 @@ class Gate:
             await self._app(scope, receive, send)
             return
         config, headers = self._service.config, dict(scope["headers"])
-        size, status, owner, began = 0, 500, "", time.monotonic()
+        size, status, owner, began, is_read = 0, 0, "", time.monotonic(), False
 
         def too_large(found: str) -> ApiError:
             most = config.max_body_bytes
             return ApiError(f"the body has {found} bytes; at most {most} are read: send less.", 413, code="too_large")
 
         async def receive_some() -> Any:
-            nonlocal size
-            message = await receive()
+            nonlocal size, is_read
+            if is_read:  # what follows is that the client has left, whenever that is
+                return await receive()
+            try:
+                async with asyncio.timeout(max(began + config.body_seconds - time.monotonic(), 0.0)):
+                    message = await receive()
+            except TimeoutError:
+                late = f"the body did not arrive within {config.body_seconds:g} seconds; send it faster, or send less."
+                raise ApiError(late, 408, code="body_too_slow") from None
+            is_read = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > config.max_body_bytes:
                 raise too_large(f"{size} or more")
@@ -82,11 +97,18 @@ class Gate:
             if length.isdigit() and int(length) > config.max_body_bytes:
                 raise too_large(length.decode())
             await self._app(scope, receive_some, send_some)
-        except ApiError as error:
-            await answer_error(error)(scope, receive, send_some)
+        except ClientDisconnect:
+            status = LEFT
+        except Exception as error:
+            # Beyond here its message, which may hold a prompt, would be logged.
+            refusal = explain(error)
+            if status:
+                raise BrokenAnswerError("an answer broke off; the lines above say where.") from None
+            await answer_error(refusal)(scope, receive, send_some)
         finally:
             route = scope.get("route")
             path = "none" if route is None else route.path
+            status = status or 500
             self._service.metrics.requests.labels(path, str(status)).inc()
             # The route and not the path, which may name a result.
             record = {"time": round(time.time(), 3), "key": owner[:12], "method": scope["method"], "route": path}
@@ -139,7 +161,7 @@ def create_app(pipe: UnClip, config: ServerConfig) -> FastAPI:
             return answer_error(ApiError(str(error.detail), error.status_code, code="invalid_request"))
         return answer_error(explain(error))
 
-    for kind in (UnclipError, pydantic.ValidationError, HttpError, Exception):
+    for kind in (UnclipError, pydantic.ValidationError, HttpError):
         app.add_exception_handler(kind, on_error)
     app.include_router(image_routes(service))
     app.include_router(task_routes(service))
@@ -198,6 +220,7 @@ async def _sweep(service: Service) -> None:
     """Remove old results, now and then."""
     while True:
         try:
+            await run_in_threadpool(service.note_ends)
             await run_in_threadpool(service.store.sweep)
         except Exception as error:  # the next sweep may succeed
             explain(error)
