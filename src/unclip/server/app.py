@@ -68,7 +68,7 @@ def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -
             return answer_error(ApiError(str(error.detail), error.status_code, code="invalid_request"))
         return answer_error(explain(error))
 
-    for kind in (UnclipError, pydantic.ValidationError, HTTPException, Exception):
+    for kind in (UnclipError, pydantic.ValidationError, HTTPException):
         app.add_exception_handler(kind, on_error)
     app.include_router(image_routes(service))
     app.include_router(task_routes(service))
@@ -129,6 +129,7 @@ async def _sweep(service: Service) -> None:
     """Remove old results, now and then."""
     while True:
         try:
+            await run_in_threadpool(service.note_ends)
             await run_in_threadpool(service.store.sweep)
         except Exception as error:  # the next sweep may succeed
             explain(error)

@@ -29,6 +29,8 @@ class ServerConfig(Config):
     """Requests of one key that are accepted in a minute; None: any number."""
     timeout_seconds: float = Field(600.0, gt=0)
     """Seconds from acceptance to the end of a request."""
+    body_seconds: float = Field(120.0, gt=0)
+    """Seconds in which the body of a request has to arrive."""
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     max_pixels: int = Field(2**24, ge=1)
     """Pixels of a picture that is sent, or asked for."""

@@ -1,5 +1,6 @@
 """Say in the form of the images API what is wrong with a request."""
 
+import errno
 import logging
 import traceback
 from collections.abc import Mapping
@@ -72,6 +73,9 @@ def explain(error: BaseException) -> ApiError:
         case SQLAlchemyError():
             LOG.error("the history cannot be used: %s", type(error).__name__)
             return ApiError("the server cannot write its history; ask again later.", 507, code="storage_full")
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            LOG.error("no room: %s", errno.errorcode[error.errno])
+            return ApiError("the server has no room to keep this; ask again later.", 507, code="storage_full")
     # A message may hold a prompt, and prompts are not logged.
     LOG.error("%s in\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     return ApiError("the server failed on this request; its log says where.", 500, code="internal_error")

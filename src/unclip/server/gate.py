@@ -1,5 +1,6 @@
 """The gate: who may ask, how large a request may be, and a line about each for the audit."""
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -11,7 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
 
-from unclip.server.errors import ApiError, answer_error
+from starlette.requests import ClientDisconnect
+
+from unclip.errors import UnclipError
+from unclip.server.errors import ApiError, answer_error, explain
 from unclip.server.service import Service, owner_of_key
 
 AUDIT = logging.getLogger("unclip.audit")
@@ -21,6 +25,13 @@ OPEN_ROUTES = ("/healthz", "/readyz")
 API_ROUTES = (*OPEN_ROUTES, "/metrics", "/openapi.json", "/v1")
 COOKIE = "unclip_visitor"
 """Tells the visitors of a studio without keys apart, so that each finds their own pictures again."""
+
+LEFT = 499
+"""The status that is counted where a client leaves before its body has arrived; nobody is sent it."""
+
+
+class BrokenAnswerError(UnclipError):
+    """What was begun to be sent has no end."""
 
 
 class Gate:
@@ -35,7 +46,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         config, headers = self._service.config, dict(scope["headers"])
-        size, status, owner, began = 0, 500, "", time.monotonic()
+        size, status, owner, began, is_read = 0, 0, "", time.monotonic(), False
         is_page = not scope["path"].startswith(API_ROUTES)
         known = visitor = _visitor_of(headers)
 
@@ -44,8 +55,16 @@ class Gate:
             return ApiError(f"the body has {found} bytes; at most {most} are read: send less.", 413, code="too_large")
 
         async def receive_some() -> Any:
-            nonlocal size
-            message = await receive()
+            nonlocal size, is_read
+            if is_read:  # what follows is that the client has left, whenever that is
+                return await receive()
+            try:
+                async with asyncio.timeout(max(began + config.body_seconds - time.monotonic(), 0.0)):
+                    message = await receive()
+            except TimeoutError:
+                late = f"the body did not arrive within {config.body_seconds:g} seconds; send it faster, or send less."
+                raise ApiError(late, 408, code="body_too_slow") from None
+            is_read = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > config.max_body_bytes:
                 raise too_large(f"{size} or more")
@@ -73,9 +92,16 @@ class Gate:
             if length.isdigit() and int(length) > config.max_body_bytes:
                 raise too_large(length.decode())
             await self._app(scope, receive_some, send_some)
-        except ApiError as error:
-            await answer_error(error)(scope, receive, send_some)
+        except ClientDisconnect:
+            status = LEFT
+        except Exception as error:
+            # Beyond here its message, which may hold a prompt, would be logged.
+            refusal = explain(error)
+            if status:
+                raise BrokenAnswerError("an answer broke off; the lines above say where.") from None
+            await answer_error(refusal)(scope, receive, send_some)
         finally:
+            status = status or 500
             route = scope.get("route")
             path = "none" if route is None else route.path
             self._service.metrics.requests.labels(path, str(status)).inc()

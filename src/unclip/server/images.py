@@ -179,21 +179,23 @@ async def _answer(
     work = Work(task, options, finish, owner=owner, num_previews=fields.partial_images, timeout_seconds=seconds)
     await service.accept(work)
     headers = warnings_of(fields.model_extra)
-    if not fields.stream:
-        watching = asyncio.create_task(_cancel_when_left(service, work, request))
-        try:
+    events = _stream(service, work, fields, size, event)
+    watching = asyncio.create_task(_cancel_when_left(service, work, request))
+    try:
+        if fields.stream:
+            # What is refused at the first step still has a status of its own.
+            first = await anext(events)
+        else:
             (done,) = [event.data async for event in service.wait(work, work.events()) if event.is_end]
-        finally:
-            watching.cancel()
-            if not work.last.is_end:  # the server ends what serves a client that has gone
-                service.worker.cancel(work)
+    finally:
+        watching.cancel()
+        if not (fields.stream or work.last.is_end):  # the server ends what serves a client that has gone
+            service.worker.cancel(work)
+    if not fields.stream:
         if done["is_cut"]:
             note = "the prompt is longer than the model reads; its end was left out"
             headers["X-Unclip-Warning"] = "; ".join([*headers.values(), note])
         return JSONResponse({**done["about"], "data": done["data"], "seeds": done["seeds"]}, headers=headers)
-    events = _stream(service, work, fields, size, event)
-    # What is refused at the first step still has a status of its own.
-    first = await anext(events)
 
     async def all_events() -> AsyncIterator[str]:
         yield first
@@ -207,7 +209,7 @@ async def _cancel_when_left(service: Service, work: Work, request: Request) -> N
     """End a request whose client has gone: nobody could be given its pictures."""
     while not await request.is_disconnected():
         await asyncio.sleep(WATCH_SECONDS)
-    service.worker.cancel(work)
+    await run_in_threadpool(service.worker.cancel, work)
 
 
 async def _stream(

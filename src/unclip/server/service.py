@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
@@ -37,6 +37,8 @@ class Service:
     works: dict[str, Work]
     """Requests that are not finished, by name."""
     started: int
+    unnoted: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Ends, with their records, that the history had no room for."""
 
     @classmethod
     def open(cls, pipe: UnClip, config: ServerConfig) -> "Service":
@@ -64,11 +66,12 @@ class Service:
             if not event.is_end:
                 return
             if event.kind in ("failed", "cancelled"):
+                record = event.data.body() if isinstance(event.data, ApiError) else {}
                 try:
-                    record = event.data.body() if isinstance(event.data, ApiError) else {}
                     self.store.end(work.name, event.kind, record)
                 except Exception as error:  # a history that cannot be written must not stop the worker
                     explain(error)
+                    self.unnoted[work.name] = (event.kind, record)
             # Last: who finds no work reads the history.
             self.works.pop(work.name, None)
 
@@ -101,6 +104,12 @@ class Service:
             if works[name].survives:
                 self.worker.cancel(works[name], "moved")
 
+    def note_ends(self) -> None:
+        """Note the ends that the history had no room for; raises what the database does if it still has none."""
+        for name, (kind, record) in list(self.unnoted.items()):
+            self.store.end(name, kind, record)
+            self.unnoted.pop(name, None)
+
     async def wait(self, work: Work, events: "asyncio.Queue[WorkEvent]") -> AsyncIterator[WorkEvent]:
         """Yield what happens to a request up to its end; raises `ApiError` when it fails or takes too long."""
         while True:
@@ -108,7 +117,7 @@ class Service:
                 async with asyncio.timeout(max(work.deadline - time.monotonic(), 0.0)):
                     event = await events.get()
             except TimeoutError:
-                self.worker.cancel(work)
+                await run_in_threadpool(self.worker.cancel, work)
                 raise timed_out() from None
             if event.kind == "failed":
                 raise explain(event.data)

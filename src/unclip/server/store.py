@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,8 +115,7 @@ class Store:
     def save(self, content: bytes, suffix: str, owner: str) -> str:
         """Keep a result and return its name; raises `ApiError` where there is no room."""
         name = f"{secrets.token_urlsafe(24)}{suffix}"
-        _write(self._results / name, content)
-        with self._engine.begin() as connection:
+        with _written(self._results / name, content), self._engine.begin() as connection:
             connection.execute(insert(RESULTS).values(name=name, owner=owner, created=time.time()))
         return name
 
@@ -132,11 +132,9 @@ class Store:
 
     def begin(self, name: str, owner: str, task: str, request: bytes | None) -> None:
         """Note an accepted request, whose body is read after a crash; raises `ApiError` where there is no room."""
-        if request is not None:
-            _write(self._request(name), request)
         values = {"name": name, "owner": owner, "task": task, "status": "queued", "created": time.time()}
         hold = {"replica": self._replica, "beats": 0}
-        with self._engine.begin() as connection:
+        with _written(self._request(name), request), self._engine.begin() as connection:
             connection.execute(insert(WORKS).values(**values, **hold, attempts=1, record="{}"))
 
     def end(self, name: str, status: str, record: Mapping[str, Any]) -> bool:
@@ -236,20 +234,39 @@ class Store:
         """Remove what is past its lifetime."""
         oldest = time.time() - self._lifetime
         with self._engine.begin() as connection:
-            names = list(connection.scalars(select(RESULTS.c.name).where(RESULTS.c.created <= oldest)))
             connection.execute(delete(RESULTS).where(RESULTS.c.created <= oldest))
             connection.execute(delete(WORKS).where(and_(WORKS.c.created <= oldest, ~LIVE)))
-        for name in names:
-            (self._results / name).unlink(missing_ok=True)
+        # By their own age: what a crash left behind is in no history.
+        for path in self._results.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime <= oldest:
+                    path.unlink()
 
     def _request(self, name: str) -> Path:
         return self._requests / f"{name}.json"
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file; raises `ApiError`, which tells nothing of this machine's folders, if that is not possible."""
+@contextmanager
+def _written(path: Path, content: bytes | None) -> Iterator[None]:
+    """Write a file, unless there is no content, and remove it again if the block fails, which notes it.
+
+    Raises `ApiError`, which tells nothing of this machine's folders, if that is not possible.
+    """
+    if content is not None:
+        with keeping():
+            atomic_write(path, content)
     try:
-        atomic_write(path, content)
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Raise `ApiError`, without the name of the file, where the block cannot write one."""
+    try:
+        yield
     except InputError as error:
         reason = str(error).rpartition(": ")[2].partition(";")[0]
         raise ApiError(f"the server cannot keep this: {reason}.", 507, code="storage_full") from None

@@ -33,13 +33,15 @@ from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain, refused
 from unclip.server.pictures import SUFFIXES, decode_base64, read_upload, write_result
 from unclip.server.service import Service, as_event, owner_of, warnings_of
-from unclip.server.store import StoredWork
+from unclip.server.store import StoredWork, keeping
 from unclip.server.work import ENDS, Work
 
 NOT_SENT = ("output_type", "progress", "preview")
 """Options that a request has no use for: it gets files, and its progress as events."""
 MAX_LISTED = 16
 """Texts, pictures or numbers that one option may list."""
+MAX_ROWS = 256
+"""Pictures of a draft, and embeddings, that one request may send."""
 MOST = {
     "num_images": 16, "num_candidates": 16, "best_of": 16, "frames": 64, "num_resamples": 16, "batch_size": 64,
     "num_steps": 1000, "left": 2048, "right": 2048, "top": 2048, "bottom": 2048, "window": 2048,
@@ -88,7 +90,7 @@ Numbers = list[Annotated[float, Field(allow_inf_nan=False)]]
 Base64 = Annotated[str, Field(min_length=1, description="Bytes of a file in base64, or as a data URL.")]
 JSON_TYPES: Mapping[str, Any] = {
     "text": str, "boolean": bool, "integer": int, "number": Annotated[float, Field(allow_inf_nan=False)],
-    "size": int | tuple[int, int], "embedding": Numbers | list[Numbers],
+    "size": int | tuple[int, int], "embedding": Numbers | Annotated[list[Numbers], Field(max_length=MAX_ROWS)],
     "picture": Base64, "mask": Base64, "draft": Base64, "basis": Base64,
     "text or picture": TextInput | PictureInput, "weighted parts": list[WeightedText | WeightedPicture],
 }  # fmt: skip
@@ -161,10 +163,21 @@ def read_value(option: Option, value: Any, config: ServerConfig) -> Any:
             file.write(decode_base64(value, name))
             file.flush()
             try:
-                return (Draft if option.kind == "draft" else EmbeddingBasis).load(file.name)
+                loaded = (Draft if option.kind == "draft" else EmbeddingBasis).load(file.name)
             except UnclipError as error:
                 raise ApiError(str(error).replace(file.name, name), param=name) from None
+        if isinstance(loaded, Draft):
+            _check_draft(loaded, name, config.max_pixels)
+        return loaded
     return value
+
+
+def _check_draft(draft: Draft, name: str, max_pixels: int) -> None:
+    """Raise `ApiError` for a draft of more pictures, or of larger ones, than a request may ask for."""
+    sides = draft.image_size if isinstance(draft.image_size, tuple) else (draft.image_size or 1,) * 2
+    if len(draft.seeds) > MAX_ROWS or math.prod(sides) > max_pixels:
+        found = f"{len(draft.seeds)} pictures of image_size={draft.image_size}"
+        raise ApiError(f"{name} has {found}; at most {MAX_ROWS}, and {max_pixels} pixels, can be drawn.", param=name)
 
 
 def _read_input(value: TextInput | PictureInput, name: str, config: ServerConfig) -> Any:
@@ -180,7 +193,8 @@ def write_outcome(service: Service, owner: str, form: str, outcome: Any) -> dict
         return {"embeddings": outcome.float().cpu().tolist()}
     if isinstance(outcome, Draft | EmbeddingBasis):
         with NamedTemporaryFile(dir=service.config.store, suffix=".safetensors") as file:
-            outcome.save(file.name)
+            with keeping():
+                outcome.save(file.name)
             content = Path(file.name).read_bytes()
         return {"data": [{"name": service.store.save(content, ".safetensors", owner)}]}
     assert isinstance(outcome, Result), f"a task made a {type(outcome).__name__}"
@@ -286,6 +300,8 @@ async def _find(service: Service, name: str, request: Request) -> tuple[Work | N
     # In this order: what ends in between has its end in the history, which is written before the work is left out.
     while (work := service.works.get(name)) is not None and work.last.is_end:
         await asyncio.sleep(NOTING_SECONDS)
+    if name in service.unnoted:
+        await run_in_threadpool(service.note_ends)
     stored = await run_in_threadpool(service.store.read, name, owner_of(request))
     if stored is None or stored.task not in TASKS:
         raise ApiError("there is no such request; it may have been removed.", 404, code="not_found")
