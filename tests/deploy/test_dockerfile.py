@@ -15,7 +15,7 @@ from deploy_files import ROOT, dockerfile, is_ignored, of_stage, serve_options
 from live_server import running
 from optional import require_program
 from unclip.pipelines import UnClip
-from unclip.server.app import OPEN_ROUTES
+from unclip.server.gate import OPEN_ROUTES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RULES = (ROOT / ".dockerignore").read_text()

@@ -45,6 +45,12 @@ def clear_folder(clear_pipe: UnClip, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
+def loaded(clear_folder: Path) -> UnClip:
+    """The model as the server has it: weights in memory may have another layout, and round otherwise."""
+    return UnClip.load(clear_folder)
+
+
+@pytest.fixture(scope="module")
 def studio(clear_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(clear_folder, tmp_path_factory.mktemp("studio")) as (url, _):
         yield url
@@ -96,9 +102,11 @@ def shown(page: Page) -> Image.Image:
     return picture
 
 
-def equal(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two pictures are the same to the bit; their bytes are no help in a report."""
-    return (one.mode, one.size, one.tobytes()) == (other.mode, other.size, other.tobytes())
+def check_equal(one: Image.Image, other: Image.Image) -> None:
+    """Check that two pictures are the same to the bit; a report of their bytes would help nobody."""
+    assert (one.mode, one.size) == (other.mode, other.size)
+    differs = np.abs(np.asarray(one, dtype=int) - np.asarray(other))
+    assert differs.max() == 0, f"{(differs > 0).mean():.0%} of the values differ, by {differs.max()} at most"
 
 
 def command(page: Page) -> list[str]:
@@ -110,16 +118,16 @@ def seed_of(page: Page) -> int:
     return int(words[words.index("--seed") + 1])
 
 
-def test_it_draws_what_the_library_draws_and_says_how(page: Page, clear_pipe: UnClip) -> None:
+def test_it_draws_what_the_library_draws_and_says_how(page: Page, loaded: UnClip) -> None:
     draw_prompt(page, count=3)
     expect(page.locator("#status")).to_have_text("3 pictures.")
     first = seed_of(page)
     assert command(page)[:3] == ["unclip", "generate", "a red apple"]
-    pictures = clear_pipe.text_to_image("a red apple", num_images=3, seed=first).images
-    assert equal(shown(page), pictures[0])
+    pictures = loaded.text_to_image("a red apple", num_images=3, seed=first).images
+    check_equal(shown(page), pictures[0])
     page.locator("#strip button").nth(2).click()
     expect(page.locator("#command .cm-content")).to_contain_text(str(first + 2))
-    assert equal(shown(page), pictures[2])
+    check_equal(shown(page), pictures[2])
     program = page.locator("#python .cm-content").inner_text()
     assert f"pipe.text_to_image(prompts='a red apple', seed={first + 2})" in " ".join(program.split())
 
@@ -138,31 +146,31 @@ def test_history_stays_after_reload_and_belongs_to_its_visitor(page: Page, brows
         expect(other.locator("#history button")).to_have_count(0)
 
 
-def test_a_picture_is_varied_and_enlarged(page: Page, clear_pipe: UnClip) -> None:
+def test_a_picture_is_varied_and_enlarged(page: Page, loaded: UnClip) -> None:
     draw_prompt(page)
     picture = shown(page)
     page.locator("#to-image_variations").click()
     expect(page.locator("#command .cm-content")).to_contain_text("variations", timeout=SECONDS)
-    drawn = clear_pipe.image_variations(picture, seed=seed_of(page)).images[0]
-    assert equal(shown(page), drawn)
+    drawn = loaded.image_variations(picture, seed=seed_of(page)).images[0]
+    check_equal(shown(page), drawn)
     page.locator("#to-upscale").click()
     draw(page, "upscale")
-    assert equal(shown(page), clear_pipe.upscale(drawn, seed=seed_of(page)).images[0])
+    check_equal(shown(page), loaded.upscale(drawn, seed=seed_of(page)).images[0])
 
 
-def test_the_dial_goes_from_one_text_to_another(page: Page, clear_pipe: UnClip) -> None:
+def test_the_dial_goes_from_one_text_to_another(page: Page, loaded: UnClip) -> None:
     page.get_by_role("tab", name="Between").click()
     page.get_by_role("textbox", name="From Where").fill("a red apple")
     page.get_by_role("textbox", name="To Where").fill("a yellow sun")
     draw(page, "interpolate")
-    frames = clear_pipe.interpolate("a red apple", "a yellow sun", frames=7, seed=seed_of(page)).images
-    assert equal(shown(page), frames[0])
+    frames = loaded.interpolate("a red apple", "a yellow sun", frames=7, seed=seed_of(page)).images
+    check_equal(shown(page), frames[0])
     dial = page.get_by_role("slider", name="From first to last")
     dial.focus()
     before = page.locator("#picture img").get_attribute("src")
     dial.press("End")
     expect(page.locator("#picture img")).not_to_have_attribute("src", before or "", timeout=SECONDS)
-    assert equal(shown(page), frames[-1])
+    check_equal(shown(page), frames[-1])
 
 
 def upload(page: Page, task: str, side: int) -> Image.Image:
@@ -204,7 +212,7 @@ def test_a_picture_goes_on_beyond_its_border(page: Page, tmp_path: Path) -> None
     panel.get_by_label("number input for Left").press("Tab")
     draw(page, "outpaint")
     assert shown(page).size == (48, 32)
-    assert equal(shown(page).convert("RGB").crop((16, 0, 48, 32)), sent)
+    check_equal(shown(page).convert("RGB").crop((16, 0, 48, 32)), sent)
 
 
 def test_errors_are_one_sentence(page: Page) -> None:
@@ -217,12 +225,12 @@ def test_errors_are_one_sentence(page: Page) -> None:
     expect(alert).to_have_text("Seed='seven' is no whole number; write one, or nothing for the usual.", timeout=SECONDS)
 
 
-def test_the_keyboard_is_enough(page: Page, clear_pipe: UnClip) -> None:
+def test_the_keyboard_is_enough(page: Page, loaded: UnClip) -> None:
     page.get_by_label("Prompt").first.focus()
     page.keyboard.type("a yellow sun")
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_have_text("One picture.", timeout=SECONDS)
-    assert equal(shown(page), clear_pipe.text_to_image("a yellow sun", seed=seed_of(page)).images[0])
+    check_equal(shown(page), loaded.text_to_image("a yellow sun", seed=seed_of(page)).images[0])
     page.locator("#to-image_variations").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#command .cm-content")).to_contain_text("variations", timeout=SECONDS)

@@ -61,7 +61,7 @@ def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -
 
     # The pages that FastAPI offers load scripts from elsewhere.
     app = FastAPI(title="unclip", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Gate, service=service)
+    app.add_middleware(Gate, service=service, has_studio=studio is not None)
 
     async def on_error(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):

@@ -37,8 +37,8 @@ class BrokenAnswerError(UnclipError):
 class Gate:
     """Lets a request in: with a key where there are keys, with a body that is not too large; and counts answers."""
 
-    def __init__(self, app: AsgiApp, service: Service) -> None:
-        self._app, self._service = app, service
+    def __init__(self, app: AsgiApp, service: Service, *, has_studio: bool) -> None:
+        self._app, self._service, self._has_studio = app, service, has_studio
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer or pass on one request; nothing of the body is read before its key is known to be right."""
@@ -47,8 +47,8 @@ class Gate:
             return
         config, headers = self._service.config, dict(scope["headers"])
         size, status, owner, began, is_read = 0, 0, "", time.monotonic(), False
-        is_page = not scope["path"].startswith(API_ROUTES)
-        known = visitor = _visitor_of(headers)
+        is_page = self._has_studio and not scope["path"].startswith(API_ROUTES)
+        known = visitor = _visitor_of(headers) if is_page else ""
 
         def too_large(found: str) -> ApiError:
             most = config.max_body_bytes
