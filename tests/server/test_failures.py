@@ -80,7 +80,9 @@ def test_a_client_that_leaves_a_stream_before_its_turn_ends_its_request(pipe: Un
 
 def test_an_end_that_cannot_be_noted_is_noted_later(pipe: UnClip, tmp_path: Path) -> None:
     with running(pipe, tmp_path) as url:
-        place = httpx.post(f"{url}/v1/tasks/text_to_image", json={"prompts": "a cat", "num_steps": 60}).headers["location"]
+        place = httpx.post(f"{url}/v1/tasks/text_to_image", json={"prompts": "a cat", "num_steps": 60}).headers[
+            "location"
+        ]
         with httpx.stream("GET", f"{url}{place}/events", timeout=60) as response:
             events = events_of(response)
             while next(events)[0] != "progress":
