@@ -17,14 +17,14 @@ import uvicorn
 from PIL import Image
 
 from unclip.pipelines import UnClip
-from unclip.server import ServerConfig, create_app
+from unclip.server import Policy, ServerConfig, create_app
 from warm import python
 
 
 @contextmanager
-def running(pipe: UnClip, store: Path, **settings: Any) -> Iterator[str]:
+def running(pipe: UnClip, store: Path, policy: Policy | None = None, **settings: Any) -> Iterator[str]:
     """Yield the address of a server, which stops in the end as it does on a signal."""
-    app = create_app(pipe, ServerConfig(store=store, **settings))
+    app = create_app(pipe, ServerConfig(store=store, **settings), policy=policy)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -198,3 +198,17 @@ def test_a_stream_of_an_edit(client: openai.OpenAI, clear_pipe: UnClip) -> None:
     assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
     (drawn,) = clear_pipe.image_to_image(PHOTO, "a cat", seed=1)
     assert same(picture_of(events[-1]), drawn)
+
+
+def test_a_gif_is_one_animation_of_all_pictures(http: httpx.Client, clear_pipe: UnClip) -> None:
+    body = {"prompt": "a red apple", "n": 3, "seed": 7, "output_format": "gif"}
+    answer = http.post("/v1/images/generations", json=body).json()
+    assert len(answer["data"]) == 1
+    content = http.get(answer["data"][0]["url"])
+    assert content.headers["content-type"] == "image/gif"
+    animation, drawn = opened(content.content), clear_pipe.text_to_image("a red apple", num_images=3, seed=7)
+    assert (getattr(animation, "n_frames", 1), animation.size) == (3, drawn[0].size)
+    refusal = http.post("/v1/images/generations", json=body | {"background": "transparent"}).json()["error"]
+    assert refusal["message"].startswith("background='transparent' has no place in a GIF")
+    refusal = http.post("/v1/images/generations", json=body | {"stream": True}).json()["error"]
+    assert refusal["param"] == "output_format"

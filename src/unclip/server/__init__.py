@@ -3,7 +3,18 @@
 from unclip.server.app import create_app
 from unclip.server.cluster import ClusterConfig, build_cluster, serve_cluster
 from unclip.server.config import ServerConfig
+from unclip.server.policy import Policy, PolicyError
 from unclip.server.run import serve
 from unclip.server.studio import Spell
 
-__all__ = ["ClusterConfig", "ServerConfig", "Spell", "build_cluster", "create_app", "serve", "serve_cluster"]
+__all__ = [
+    "ClusterConfig",
+    "Policy",
+    "PolicyError",
+    "ServerConfig",
+    "Spell",
+    "build_cluster",
+    "create_app",
+    "serve",
+    "serve_cluster",
+]

@@ -23,6 +23,7 @@ from unclip.server.fields import EditFields, GenerationFields, VariationFields
 from unclip.server.gate import Gate
 from unclip.server.images import image_routes
 from unclip.server.metrics import CONTENT_TYPE
+from unclip.server.policy import AllowAll, Policy
 from unclip.server.service import ALIASES, Service, owner_of
 from unclip.server.store import MEDIA_TYPES
 from unclip.server.studio import Spell, StudioMount
@@ -34,12 +35,13 @@ BEATS = 5
 """How often what is drawn is noted as held here, in the time after which it counts as free."""
 
 
-def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None) -> FastAPI:
+def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None, policy: Policy | None = None) -> FastAPI:
     """Make the application that serves a loaded model; raises `InputError` for a store that cannot be used.
 
-    With `spell`, which writes tasks as commands and programs, it has the studio at `/`.
+    With `spell`, which writes tasks as commands and programs, it has the studio at `/`. `policy` decides what may be
+    asked for and sent; None allows everything.
     """
-    service = Service.open(pipe, config)
+    service = Service.open(pipe, config, policy or AllowAll())
     studio = None if spell is None else StudioMount(service, spell)
 
     @asynccontextmanager

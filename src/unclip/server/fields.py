@@ -46,7 +46,8 @@ class ImageFields(Config):
     """Taken: the server's policy is the same for both."""
     background: Literal["auto", "opaque", "transparent"] = "auto"
     """transparent needs a model with alpha, and PNG or WebP."""
-    output_format: Literal["png", "jpeg", "webp"] = "png"
+    output_format: Literal["png", "jpeg", "webp", "gif"] = "png"
+    """gif makes one animation of all `n` pictures."""
     output_compression: int | None = Field(None, ge=0, le=100)
     """The quality of JPEG and WebP."""
     stream: bool = False
@@ -95,12 +96,13 @@ def check_fields(fields: ImageFields, model: Model) -> None:
     if fields.background == "transparent":
         if model.channels != 4:
             raise refused("background", "transparent", f"needs a model with alpha, and {model.name!r} has none.")
-        if fields.output_format == "jpeg":
-            raise refused("background", "transparent", "has no place in a JPEG; ask for output_format png or webp.")
-    if fields.output_compression not in (None, 100) and fields.output_format == "png":
-        raise refused(
-            "output_compression", fields.output_compression, "is of JPEG and WebP; a PNG loses nothing, leave it out."
-        )
+        if fields.output_format in ("jpeg", "gif"):
+            form = fields.output_format.upper()
+            raise refused("background", "transparent", f"has no place in a {form}; ask for output_format png or webp.")
+    if fields.output_compression not in (None, 100) and fields.output_format in ("png", "gif"):
+        raise refused("output_compression", fields.output_compression, "is of JPEG and WebP alone; leave it out.")
+    if fields.stream and fields.output_format == "gif":
+        raise refused("output_format", "gif", "is not streamed; ask for png, or leave stream out.")
     if fields.partial_images and not fields.stream:
         raise refused("partial_images", fields.partial_images, "needs stream=true.")
     if fields.stream and fields.response_format == "url":

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from unclip.errors import InputError
-from unclip.images import encode_picture
+from unclip.images import encode_gif, encode_picture
 from unclip.pictures import read_picture
 from unclip.pipelines import ImageSize, Model, Result
 from unclip.pipelines.job import shape_multiple
@@ -17,7 +17,7 @@ from unclip.server.errors import ApiError, refused
 
 DATA_URL = re.compile(r"data:[\w./+-]*;base64,", re.ASCII)
 MAX_ASPECT = 4
-SUFFIXES = {"png": ".png", "jpeg": ".jpeg", "webp": ".webp"}
+SUFFIXES = {"png": ".png", "jpeg": ".jpeg", "webp": ".webp", "gif": ".gif"}
 
 
 def decode_base64(text: str, param: str) -> bytes:
@@ -88,8 +88,13 @@ def write_picture(picture: Image.Image, form: str, compression: int | None, meta
 def write_result(
     result: Result, size: tuple[int, int] | None, form: str, compression: int | None
 ) -> list[tuple[bytes, tuple[int, int]]]:
-    """Encode all pictures of a result in `size`, each with the metadata to draw it again; returns their sizes too."""
+    """Encode all pictures of a result in `size`, each with the metadata to draw it again; returns their sizes too.
+
+    A GIF is one animation of all.
+    """
     pictures = [fit(picture, size) for picture in result.pictures()]
+    if form == "gif":
+        return [(encode_gif(pictures, result.metadata(0)), pictures[0].size)]
     return [
         (write_picture(picture, form, compression, result.metadata(place)), picture.size)
         for place, picture in enumerate(pictures)

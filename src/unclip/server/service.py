@@ -15,6 +15,7 @@ from unclip.pipelines import Result, UnClip
 from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain
 from unclip.server.metrics import Metrics
+from unclip.server.policy import AllowAll, Policy, said_and_shown
 from unclip.server.rate import RateLimit
 from unclip.server.store import Store
 from unclip.server.work import Work, WorkEvent, timed_out
@@ -39,22 +40,28 @@ class Service:
     started: int
     unnoted: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Ends, with their records, that the history had no room for."""
+    policy: Policy = field(default_factory=AllowAll)
+    """What may be asked for and sent."""
 
     @classmethod
-    def open(cls, pipe: UnClip, config: ServerConfig) -> "Service":
+    def open(cls, pipe: UnClip, config: ServerConfig, policy: Policy) -> "Service":
         """Open the store, and start nothing yet."""
         metrics = Metrics()
         worker = Worker(pipe, metrics, queue_length=config.queue_length, max_batch=config.max_batch)
         store = Store(config.store, config.database, config.lifetime_hours * 3600, config.lease_seconds)
         rate = RateLimit(config.requests_per_minute)
-        return cls(pipe, config, worker, store, metrics, rate, {}, int(time.time()))
+        return cls(pipe, config, worker, store, metrics, rate, {}, int(time.time()), policy=policy)
 
     async def accept(self, work: Work, request: bytes | None = None, *, is_new: bool = True) -> None:
-        """Note a request and queue it; with its body it survives a crash. Raises `ApiError` where the queue is full."""
+        """Note a request and queue it; with its body it survives a crash. Raises `ApiError` where the queue is full
+        and for what the policy refuses.
+        """
+        if is_new:
+            await run_in_threadpool(self.policy.check_request, *said_and_shown(work.task, work.arguments))
         finish = work.finish
 
         def finish_and_note(outcome: Any) -> Any:
-            payload = finish(outcome)
+            payload = finish(self.policy.check_result(outcome) if isinstance(outcome, Result) else outcome)
             self.metrics.images.inc(len(outcome) if isinstance(outcome, Result) else 0)
             # Noted before the client hears of it, so that nothing is drawn twice.
             is_ours = self.store.end(work.name, "done", payload if work.survives else {})

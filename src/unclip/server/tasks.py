@@ -21,7 +21,6 @@ from torch import Tensor
 
 from unclip.config import Config
 from unclip.errors import UnclipError
-from unclip.images import encode_gif
 from unclip.model.basis import EmbeddingBasis
 from unclip.pipelines import Draft, Result
 from unclip.pipelines.options import TASKS, Option
@@ -127,7 +126,7 @@ def read_arguments(task: str, fields: TaskRequest, config: ServerConfig) -> dict
         for option in TASKS[task].options
         if option.name in values and values[option.name] is not None
     }
-    check_alpha(SUFFIXES.get(fields.output_format, ".gif"), arguments.get("background"))
+    check_alpha(SUFFIXES[fields.output_format], arguments.get("background"))
     # Chosen here, so that requests with a seed of each picture may share a pass.
     has_seeds = isinstance(arguments.get("seed"), list)
     if task == "text_to_image" and isinstance(arguments["prompts"], str) and not has_seeds:
@@ -198,13 +197,10 @@ def write_outcome(service: Service, owner: str, form: str, outcome: Any) -> dict
             content = Path(file.name).read_bytes()
         return {"data": [{"name": service.store.save(content, ".safetensors", owner)}]}
     assert isinstance(outcome, Result), f"a task made a {type(outcome).__name__}"
-    if form == "gif":
-        animation = encode_gif(outcome.pictures(), outcome.metadata(0))
-        data = [{"name": service.store.save(animation, ".gif", owner), "seed": outcome.seeds[0]}]
-    else:
-        written = write_result(outcome, None, form, None)
-        names = [service.store.save(content, SUFFIXES[form], owner) for content, _ in written]
-        data = [{"name": name, "seed": seed} for name, seed in zip(names, outcome.seeds, strict=True)]
+    names = [
+        service.store.save(content, SUFFIXES[form], owner) for content, _ in write_result(outcome, None, form, None)
+    ]
+    data = [{"name": name, "seed": seed} for name, seed in zip(names, outcome.seeds, strict=form != "gif")]
     return {"data": data, "settings": outcome.settings, "is_cut": any(outcome.cut)}
 
 
