@@ -24,7 +24,7 @@ FLAGS = (
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 KEY, OTHER_KEY = "a-key", "another-key"
 WIDTHS = ((390, "light"), (820, "dark"), (1400, "light"), (390, "dark"))
-SECONDS = 60_000.0
+SECONDS = 120_000.0
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and os.environ.get("CI") != "true", reason="needs Chromium: make system-deps"
@@ -72,7 +72,7 @@ def is_outside(url: str, studio: str) -> bool:
 
 
 def open_studio(page: Page, address: str) -> None:
-    page.goto(address)
+    page.goto(address, timeout=SECONDS)
     expect(page.locator("#draw-text_to_image")).to_be_visible(timeout=SECONDS)
 
 

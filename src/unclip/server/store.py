@@ -91,11 +91,8 @@ class Store:
         self, folder: Path, database: str | None, lifetime_seconds: float, lease_seconds: float = 5.0
     ) -> None:  # fmt: skip
         """Make what is missing; raises `InputError` for a folder or a database that cannot be used."""
-        self.results, self._requests, self._lifetime = (
-            folder.absolute() / "results",
-            folder / "requests",
-            lifetime_seconds,
-        )
+        self.results, self._requests = folder.absolute() / "results", folder / "requests"
+        self._lifetime = lifetime_seconds
         self._replica, self._lease = secrets.token_hex(8), lease_seconds
         self._seen: dict[str, tuple[tuple[str, int], float]] = {}
         try:
