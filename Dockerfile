@@ -45,6 +45,7 @@ RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
     pip --python /opt/unclip/bin/python install --no-cache-dir --no-index --no-deps /wheels/*.whl
 # Models of the hub are kept in the volume; the one that ships needs no network.
 ENV PATH=/opt/unclip/bin:${PATH} \
+    GRADIO_TEMP_DIR=/var/lib/unclip/studio \
     HF_HOME=/var/lib/unclip/hub
 USER 10001:10001
 WORKDIR /var/lib/unclip

@@ -16,6 +16,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("text_to_image", {"prompts": "a red apple", "seed": 3, "negative_prompt": "blue", "num_candidates": 2}),
     ("text_to_image", {"prompts": 'it\'s -- "so" $HOME', "num_steps": {"prior": 2, "decoder": 3}, "seed": 4}),
     ("text_to_image", {"prompts": "a red apple", "image_size": (32, 16), "guidance_scale": 2.0, "seed": 5}),
+    ("text_to_image", {"prompts": "-3 degrees", "num_steps": 2, "seed": 4}),
     ("unconditional", {"seed": 6, "num_images": 2}),
     ("image_variations", {"images": PICTURE, "prompt": "a blue heart", "text_weight": 0.25, "seed": 7}),
     ("image_variations", {"images": PICTURE, "eta": 0.0, "exact": True, "seed": 7}),

@@ -4,6 +4,9 @@ import base64
 import inspect
 import json
 import random
+import socket
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,3 +82,56 @@ def test_odd_forms(http: httpx.Client) -> None:
         assert_form(http.post("/v1/images/edits", files={name: ("../a\0", content)}, data={"prompt": "a"}))
         whole = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + content
         assert_form(http.post("/v1/images/variations", content=whole + b"\r\n--b--\r\n", headers=headers))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_of(width: int, height: int, pixels: bytes, *chunks: bytes) -> bytes:
+    """A PNG that claims a size, with these compressed pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+ZEROS = zlib.compress(bytes(2**26), 9)
+TENSOR = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+REFUSED = {
+    "gigapixels": png_of(50_000, 50_000, ZEROS),
+    "no pixels": png_of(0, 8, b""),
+    "a GIF of gigapixels": b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0),
+    "a program": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n",
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+    "a tensor of 4 TB": struct.pack("<Q", len(TENSOR)) + TENSOR,
+    "a header of 2^63 bytes": struct.pack("<Q", 2**63 - 1) + b"{}",
+}
+
+
+@pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED.keys())
+def test_files_that_unpack_to_very_much_are_refused(http: httpx.Client, content: bytes) -> None:
+    text = base64.b64encode(content).decode()
+    for route, field in (("images/edits", "image"), ("images/variations", "image"), ("tasks/finish", "draft")):
+        answer = http.post(f"/v1/{route}", json={"prompt": "a cat", field: text})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize("chunks", [chunk(b"zTXt", b"Comment\0\0" + ZEROS), chunk(b"iCCP", b"icc\0\0" + ZEROS)])
+def test_metadata_that_unpack_to_very_much_are_no_failure(http: httpx.Client, chunks: bytes) -> None:
+    content = png_of(8, 8, zlib.compress(bytes(8 * 25)), chunks)
+    assert_form(http.post("/v1/images/variations", data={"size": "16x16"}, files={"image": ("a.png", content)}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../history.sqlite", "..%2fhistory.sqlite", "%2e%2e/history.sqlite", "%2fetc%2fpasswd", "%00", "%ff%fe", "%"],
+)
+def test_paths_that_lead_elsewhere_lead_nowhere(address: str, http: httpx.Client, name: str) -> None:
+    host, _, port = address.removeprefix("http://").partition(":")
+    key = http.headers["Authorization"]
+    for place in ("results", "tasks"):
+        head = f"GET /v1/{place}/{name} HTTP/1.1\r\nHost: a\r\nAuthorization: {key}\r\nConnection: close\r\n\r\n"
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(head.encode())
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 "))

@@ -26,8 +26,7 @@ def program_of(model: str, task: str, options: Mapping[str, Any]) -> str:
 def command_of(model: str, task: str, options: Mapping[str, Any]) -> str:
     """Return the command line for `options` of a task."""
     command: Any = next((one for one in COMMANDS if one.task == task), None)  # type: ignore[attr-defined]
-    words = ["unclip", "generate", "--unconditional"]
-    rest = dict(options)
+    words, texts, rest = ["unclip", "generate", "--unconditional"], [], dict(options)
     if command is not None:
         words = ["unclip", command.__name__.replace("_", "-")]
         for marker in command.typed:
@@ -36,14 +35,17 @@ def command_of(model: str, task: str, options: Mapping[str, Any]) -> str:
             del rest[marker.option]
             if marker.flag is not None:
                 words += [marker.flag, _spell(marker.option, value)]
-            elif isinstance(value, list):
-                words += [_part(*part) for part in value]
+            elif marker.option == "parts":
+                texts += [_part(*part) for part in value]
             else:
-                words.append(_spell(marker.option, value))
+                texts.append(_spell(marker.option, value))
+    flags: list[str] = []
     for name, value in rest.items():
-        words += [flag_of(name)] if value is True else [] if value is False else [flag_of(name), _spell(name, value)]
-    words += [] if model == "emoji" else ["--model", model]
-    return shlex.join(words)
+        flags += [flag_of(name)] if value is True else [] if value is False else [flag_of(name), _spell(name, value)]
+    flags += [] if model == "emoji" else ["--model", model]
+    if any(text.startswith("-") for text in texts):
+        return shlex.join([*words, *flags, "--", *texts])
+    return shlex.join([*words[:2], *texts, *words[2:], *flags])
 
 
 def _spell(name: str, value: Any) -> str:

@@ -47,7 +47,10 @@ def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None, p
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.worker.start()
-        await resume(service)
+        try:
+            await resume(service)
+        except Exception as error:  # of a full disk, say; the next beat tries again
+            explain(error)
         watching = [asyncio.create_task(_sweep(service)), asyncio.create_task(_keep(service))]
         async with nullcontext() if studio is None else studio.running():
             yield

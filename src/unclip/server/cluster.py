@@ -102,15 +102,18 @@ def serve_cluster(model: str, config: ServerConfig, cluster: ClusterConfig, host
         check_room(ray.cluster_resources(), cluster, is_local=is_local)
         logging_config = {"enable_access_log": False, "log_level": "WARNING"}
         ray_serve.start(http_options={"host": host, "port": port}, logging_config=logging_config)
-        ray_serve.run(application, name=NAME, route_prefix="/")
-        stopping = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopping.set())
-        say_address(model, host, port, config)
-        # In turns: Python calls a handler in this thread, which a signal to one of Ray's does not wake.
-        while not stopping.wait(TURN_SECONDS):
-            pass
-        ray_serve.delete(NAME)
+        try:
+            ray_serve.run(application, name=NAME, route_prefix="/")
+            stopping = threading.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: stopping.set())
+            say_address(model, host, port, config)
+            # In turns: Python calls a handler in this thread, which a signal to one of Ray's does not wake.
+            while not stopping.wait(TURN_SECONDS):
+                pass
+        finally:
+            # Also of a start that failed or was interrupted: the cluster may be used by others.
+            ray_serve.delete(NAME)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"no replica came up ({reason}); Ray's logs say why.") from None

@@ -9,10 +9,9 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, cookie_parser
 
 from unclip.errors import UnclipError
 from unclip.server.errors import ApiError, answer_error, explain
@@ -133,14 +132,14 @@ class Gate:
 
 def _check_origin(method: str, headers: Mapping[bytes, bytes]) -> None:
     """Raise `ApiError` for what another site's page sends: a browser adds what this site is known by."""
-    if method not in ("GET", "HEAD", "OPTIONS") and headers.get(b"sec-fetch-site") == b"cross-site":
+    origin = headers.get(b"origin", b"")
+    is_foreign = bool(origin) and origin.partition(b"://")[2] != headers.get(b"host", b"")
+    # Browsers name the kind of site to this machine and by https alone, the origin everywhere.
+    is_foreign = is_foreign or headers.get(b"sec-fetch-site") == b"cross-site"
+    if method not in ("GET", "HEAD", "OPTIONS") and is_foreign:
         raise ApiError("pages of other sites may not ask; let a program do it.", 403, code="cross_site")
 
 
 def _visitor_of(headers: Mapping[bytes, bytes]) -> str:
     """Return what the cookie says, "" where there is none."""
-    try:
-        cookies = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
-    except CookieError:
-        return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+    return cookie_parser(headers.get(b"cookie", b"").decode("latin-1")).get(COOKIE, "")

@@ -82,6 +82,8 @@ class Service:
             # Last: who finds no work reads the history.
             self.works.pop(work.name, None)
 
+        if not isinstance(self.policy, AllowAll):
+            work.num_previews = 0  # the policy sees results alone
         work.finish, work.survives = finish_and_note, request is not None
         # First of all, so that `keep` holds it from its beginning.
         self.works[work.name] = work
@@ -100,6 +102,8 @@ class Service:
 
     def keep(self) -> None:
         """Renew the hold of what is drawn here, with how far it is, and drop what another server has or cancelled."""
+        # First of all: what is not noted as ended counts as free, and would be drawn again.
+        self.note_ends()
         works = dict(self.works)
         progress = {
             name: {"progress": work.last.steps} if work.last.kind == "progress" else {}

@@ -91,11 +91,12 @@ class Store:
         self, folder: Path, database: str | None, lifetime_seconds: float, lease_seconds: float = 5.0
     ) -> None:  # fmt: skip
         """Make what is missing; raises `InputError` for a folder or a database that cannot be used."""
-        self._results, self._requests, self._lifetime = folder / "results", folder / "requests", lifetime_seconds
+        self.results, self._requests = folder.absolute() / "results", folder / "requests"
+        self._lifetime = lifetime_seconds
         self._replica, self._lease = secrets.token_hex(8), lease_seconds
         self._seen: dict[str, tuple[tuple[str, int], float]] = {}
         try:
-            for path in (self._results, self._requests):
+            for path in (self.results, self._requests):
                 path.mkdir(parents=True, exist_ok=True)
             url = database or f"sqlite:///{(folder / 'history.sqlite').absolute()}"
             # A connection is tried before it is used: the database may have been restarted.
@@ -115,7 +116,7 @@ class Store:
     def save(self, content: bytes, suffix: str, owner: str) -> str:
         """Keep a result and return its name; raises `ApiError` where there is no room."""
         name = f"{secrets.token_urlsafe(24)}{suffix}"
-        with _written(self._results / name, content), self._engine.begin() as connection:
+        with _written(self.results / name, content), self._engine.begin() as connection:
             connection.execute(insert(RESULTS).values(name=name, owner=owner, created=time.time()))
         return name
 
@@ -127,7 +128,7 @@ class Store:
         )
         with self._engine.connect() as connection:
             known = connection.scalar(query)
-        path = None if known is None else self._results / known
+        path = None if known is None else self.results / known
         return path if path is not None and path.is_file() else None
 
     def begin(self, name: str, owner: str, task: str, request: bytes | None) -> None:
@@ -237,7 +238,7 @@ class Store:
             connection.execute(delete(RESULTS).where(RESULTS.c.created <= oldest))
             connection.execute(delete(WORKS).where(and_(WORKS.c.created <= oldest, ~LIVE)))
         # By their own age: what a crash left behind is in no history.
-        for path in self._results.iterdir():
+        for path in self.results.iterdir():
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime <= oldest:
                     path.unlink()

@@ -200,7 +200,10 @@ def write_outcome(service: Service, owner: str, form: str, outcome: Any) -> dict
     names = [
         service.store.save(content, SUFFIXES[form], owner) for content, _ in write_result(outcome, None, form, None)
     ]
+    data: list[dict[str, Any]]
     data = [{"name": name, "seed": seed} for name, seed in zip(names, outcome.seeds, strict=form != "gif")]
+    if len(set(outcome.prompts)) > 1:
+        data = [one | {"prompt": prompt} for one, prompt in zip(data, outcome.prompts, strict=form != "gif")]
     return {"data": data, "settings": outcome.settings, "is_cut": any(outcome.cut)}
 
 
@@ -267,7 +270,9 @@ def _without_pictures(value: Any) -> Any:
 
 async def resume(service: Service) -> None:
     """Queue again what was accepted by a server that stopped or crashed, this one or another."""
-    for stored, body in await run_in_threadpool(lambda: list(service.store.interrupted(dict(service.works)))):
+    for stored, body in await run_in_threadpool(
+        lambda: list(service.store.interrupted(service.works.keys() | service.unnoted.keys()))
+    ):
         try:
             fields = request_model(stored.task).model_validate_json(body)
             work = await run_in_threadpool(make_work, service, stored.task, fields, stored.owner, stored.name)

@@ -9,6 +9,8 @@ from PIL import Image, ImageOps
 
 MAX_SHOWN = 512
 """Pixels of the longer side of a canvas that is only looked at."""
+MAX_PIXELS = 2**24
+"""Pixels of a picture that is decoded for a view."""
 SQUARE = 8
 """Pixels of the squares that stand for what is not drawn yet."""
 GREYS = (0x99, 0x77)
@@ -49,6 +51,8 @@ def show_borders(path: str | None, left: float, right: float, top: float, bottom
     if path is None:
         return None
     with Image.open(path) as original:
+        if original.width * original.height > MAX_PIXELS:
+            return None
         picture = original.convert("RGBA")
     width, height = (int(length) for length in (left + picture.width + right, top + picture.height + bottom))
     scale = min(MAX_SHOWN / max(width, height), 1.0)

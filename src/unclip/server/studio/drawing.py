@@ -50,7 +50,7 @@ async def draw(
     try:
         body = await run_in_threadpool(read_body)
         fields = request_model(task).model_validate(body)
-        service.rate.count(owner)
+        service.rate.count(owner if service.config.api_keys else "")
         work = await run_in_threadpool(make_work, service, task, fields, owner)
         work.num_previews = NUM_PREVIEWS
         await service.accept(work, json.dumps(body).encode())
@@ -94,13 +94,13 @@ def earlier(service: Service, owner: str) -> list[Shown]:
 
 def pictures_of(service: Service, owner: str, task: str, record: Mapping[str, Any]) -> list[Shown]:
     """Return the pictures that a record of the history names, of those that are still there."""
-    files = [(service.store.find(one["name"], owner), one.get("seed", 0)) for one in record.get("data", [])]
-    request = record.get("request", {})
-    return [
-        Shown(str(path), seed, task, request)
-        for path, seed in files
-        if path is not None and path.suffix != ".safetensors"
-    ]
+    shown, request = [], record.get("request", {})
+    for one in record.get("data", []):
+        path = service.store.find(one["name"], owner)
+        if path is not None and path.suffix != ".safetensors":
+            own = {"prompts": one["prompt"]} if "prompt" in one and "prompts" in request else {}
+            shown.append(Shown(str(path), one.get("seed", 0), task, {**request, **own}))
+    return shown
 
 
 def _count(number: int) -> str:

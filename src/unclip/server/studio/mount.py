@@ -1,6 +1,7 @@
 """Bring the studio into the application while that answers already: importing gradio takes some seconds."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from unclip.server.service import Service
 
 Spell: TypeAlias = Callable[[str, Mapping[str, Any]], tuple[str, str]]
 """Writes a task with its options as a command and as a Python program."""
+ADDRESS = re.compile(r"/gradio_api/(file=[a-z][a-z0-9+.-]*:|proxy=)", re.IGNORECASE)
+"""Paths by which gradio would fetch from elsewhere for a visitor."""
 CSS = Path(__file__).with_name("page.css")
 FONTS = ["system-ui", "sans-serif"]
 """Those of the machine: gradio's own come from elsewhere."""
@@ -31,6 +34,9 @@ class StudioMount:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         await self._is_made.wait()
+        if ADDRESS.match(scope.get("path", "")):
+            await PlainTextResponse("Addresses are not fetched.", 403)(scope, receive, send)
+            return
         with suppress(ClientDisconnect):  # a page that was left while it sent something
             await self._app(scope, receive, send)
 
@@ -48,14 +54,13 @@ class StudioMount:
     async def _run(self) -> None:
         try:
             app = await asyncio.to_thread(_make_app, self._service, self._spell)
+            async with app.router.lifespan_context(app):
+                self._app = app
+                self._is_made.set()
+                await asyncio.Event().wait()
         except Exception as error:  # the API answers without a studio
             explain(error)
             self._is_made.set()
-            return
-        async with app.router.lifespan_context(app):
-            self._app = app
-            self._is_made.set()
-            await asyncio.Event().wait()
 
 
 def _make_app(service: Service, spell: Spell) -> FastAPI:
@@ -64,8 +69,11 @@ def _make_app(service: Service, spell: Spell) -> FastAPI:
     from unclip.server.studio.page import Studio
 
     app, page = FastAPI(openapi_url=None), Studio(service, spell).make()
+    # Only launched pages check that a file which a visitor names is one that was uploaded; this one is mounted.
+    page.has_launched = True
     theme = gradio.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"])
     return gradio.mount_gradio_app(
         app, page, path="/", theme=theme, css_paths=[CSS], footer_links=[], run_history=False, ssr_mode=False,
         mcp_server=False, pwa=False, enable_monitoring=False, max_file_size=service.config.max_body_bytes,
+        allowed_paths=[str(service.store.results)],
     )  # fmt: skip

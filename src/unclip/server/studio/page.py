@@ -112,8 +112,10 @@ class Studio:
     def _drawing(self, form: Form) -> Callable[..., AsyncIterator[list[Any]]]:
         async def run(request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
             page = str(request.session_hash)
+            own: list[Work] = []
 
             def accepted(work: Work) -> None:
+                own.append(work)
                 self._works[page] = work
 
             try:
@@ -121,7 +123,8 @@ class Studio:
                 async for moment in draw(self._service, _owner_of(request), form.task, read_body, accepted):
                     yield self._show(moment)
             finally:
-                self._works.pop(page, None)
+                if own and self._works.get(page) is own[0]:
+                    del self._works[page]
 
         return run
 
