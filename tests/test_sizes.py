@@ -31,7 +31,7 @@ BUDGETS = {
     "cli": 2_290,  # --background; unclip serve, its studio and its replicas
     # Queue with shared passes, streams, a route for every task, history that survives a crash; the studio; replicas on
     # Ray, who holds a request, and its progress and end by way of the history; full disks and slow bodies; a policy.
-    "server": 3_260,
+    "server": 3_290,
     "testing": 130,  # the tiny model of 4 channels, and of latents
 }
 

@@ -54,7 +54,7 @@ def test_health_needs_no_key(address: str) -> None:
         ("size", "-16x16"),
         ("quality", "best"),
         ("response_format", "gif"),
-        ("output_format", "gif"),
+        ("output_format", "bmp"),
         ("output_compression", 50),
         ("output_compression", 101),
         ("background", "pink"),
