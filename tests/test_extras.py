@@ -77,3 +77,10 @@ def test_what_is_asked_for_is_pinned_within_its_range(extra: str) -> None:
         version = pins.get(name_of(one))
         assert version is not None, f"{one} has no pin in constraints.txt"
         assert version in requirement.specifier, f"{one} is pinned to {version}"
+
+
+def test_all_files_of_the_package_are_installed() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["unclip"]
+    installed = {path for pattern in patterns for path in SOURCE.glob(pattern)}
+    others = {path for path in SOURCE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others - installed - set((SOURCE / "weights").rglob("*")) == set()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 
+from unclip.pipelines.options import TASKS
 from unclip.server.errors import ApiError, explain
 from unclip.server.service import Service
 from unclip.server.tasks import make_work, request_model
@@ -16,6 +17,8 @@ from unclip.server.work import Work
 
 NUM_PREVIEWS = 8
 CUT = " The prompt is longer than the model reads; its end was left out."
+COUNTS = ("num_images", "best_of")
+"""Options about how many pictures there are: the seed of one draws it alone."""
 MAX_HISTORY = 60
 """Requests of the past that the page shows."""
 
@@ -27,6 +30,16 @@ class Shown(NamedTuple):
     seed: int
     task: str
     request: dict[str, Any]
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that draw this picture alone, or its whole series, again, as the library takes them."""
+        described = {option.name: option for option in TASKS[self.task].options}
+        values = {name: value for name, value in self.request.items() if name in described and name not in COUNTS}
+        options = {name: _value(value) for name, value in values.items() if value != described[name].default}
+        for name, value in options.items():
+            if described[name].kind == "size" and isinstance(value, list):
+                options[name] = tuple(value)
+        return options | ({"seed": self.seed} if "seed" in described else {})
 
 
 @dataclass(frozen=True)
@@ -117,3 +130,15 @@ def _bar(stage: str, done: int, total: int) -> str:
     numbers = f'value="{done}" max="{total}"' if total else ""
     text = f"{html.escape(stage.replace('_', ' '))}: step {done} of {total}" if total else html.escape(stage)
     return f'<div role="status" class="line"><progress {numbers}></progress> {text}</div>'
+
+
+def _value(value: Any) -> Any:
+    """Return what the library takes for a value of a request."""
+    match value:
+        case {"text": str(text), **rest}:
+            return (text, rest["weight"]) if "weight" in rest else text
+        case {"picture": str(path), **rest}:
+            return (path, rest["weight"]) if "weight" in rest else path
+        case list() if any(isinstance(one, dict) for one in value):
+            return [_value(one) for one in value]
+    return value

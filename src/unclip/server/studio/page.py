@@ -11,7 +11,6 @@ from fastapi.concurrency import run_in_threadpool
 from unclip.pipelines import UnClip
 from unclip.pipelines.options import TASKS
 from unclip.server.service import Service, owner_of
-from unclip.server.studio.code import options_of
 from unclip.server.studio.drawing import Moment, Shown, draw, earlier
 from unclip.server.studio.fields import Form, make_form
 from unclip.server.studio.mount import Spell
@@ -152,7 +151,7 @@ class Studio:
         if is_new:
             dial = gr.Slider(0, max(last, 1), value=place, visible=TASKS[one.task].is_series and last > 0)
             strip = gr.Gallery([each.path for each in shown], visible=last > 0, selected_index=None)
-        command, python = self._spell(one.task, options_of(one.task, one.request, one.seed))
+        command, python = self._spell(one.task, one.options())
         return [
             one.path,
             dial,
