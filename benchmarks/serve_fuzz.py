@@ -59,7 +59,7 @@ def main() -> None:
         model, home, store = tiny_model(root / "model"), root / "home", root / "store"
         home.mkdir()
         before = files_of(root)
-        words = ["--model", str(model), "--queue", "4", "--timeout", "120"]
+        words = ["--model", str(model), "--queue", "4", "--timeout", "120", "--max-steps", "8", "--max-pixels", "65536"]
         with serving(*words, store=store, home=home) as server:
             by_kind = run(server, arguments.requests, arguments.seed)
             statuses = statuses_of(server)

@@ -1,13 +1,22 @@
 """What happens where there is no room or no time: refused with the right status, and nothing is left behind."""
 
+import base64
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
-from live_server import events_of, opened, running
+from live_server import events_of, opened, png, running
+from unclip.config import load_config
+from unclip.errors import InputError
 from unclip.pipelines import UnClip
+from unclip.pipelines.options import TASKS
+from unclip.server import KeyLimits, read_key_limits
+from unclip.server.tasks import request_model
 
 LONG = {"prompts": "a cat", "num_images": 16, "num_steps": 1000}
 
@@ -56,6 +65,86 @@ def test_each_key_may_ask_so_often(pipe: UnClip, tmp_path: Path) -> None:
                 assert answer.json()["error"]["code"] == "rate_limit_exceeded"
                 assert 1 <= int(answer.headers["retry-after"]) <= 60
                 assert http.get("/v1/models").status_code == 200
+
+
+def test_a_key_may_have_limits_of_its_own(pipe: UnClip, tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text(
+        "[guest]\nrequests_per_minute = 15\nmax_pixels = 300\nmax_steps = 5\nmax_body_bytes = 4_000\n['second key']\n"
+    )
+    limits = read_key_limits(str(tmp_path / "keys.toml"))
+    small, large = (base64.b64encode(png(Image.new("RGB", (side, side)))).decode() for side in (16, 32))
+    with running(pipe, tmp_path, api_keys=("one",), key_limits=limits, requests_per_minute=20) as url:
+
+        def ask(key: str, route: str, **body: Any) -> httpx.Response:
+            return httpx.post(f"{url}/v1/{route}", headers={"Authorization": f"Bearer {key}"}, json=body, timeout=60)
+
+        for key, status in (("guest", 400), ("second key", 200), ("one", 200)):
+            assert ask(key, "images/generations", prompt="a cat", size="32x32").status_code == status
+            assert ask(key, "images/variations", image=large).status_code == status
+            assert ask(key, "tasks/text_to_image", prompts="a cat", image_size=32).status_code == (
+                202 if status == 200 else 400
+            )
+        # What is not said is as large as it may be.
+        for key, side in (("guest", 16), ("one", 32)):
+            answer = ask(key, "images/generations", prompt="a cat", response_format="b64_json").json()
+            assert answer["size"] == f"{side}x{side}"
+        assert ask("guest", "images/variations", image=small).status_code == 200
+        for key, statuses in (("guest", (400, 400, 400)), ("one", (200, 202, 202))):
+            answers = (
+                ask(key, "images/generations", prompt="a cat", num_inference_steps=6, size="16x16"),
+                ask(key, "tasks/text_to_image", prompts="a cat", num_steps={"decoder": 6}, image_size=16),
+                ask(key, "tasks/outpaint", image=small, aspect=[2, 1], num_steps=2, image_size=16),
+            )
+            assert tuple(answer.status_code for answer in answers) == statuses
+        assert ask("guest", "images/generations", prompt="a" * 4_000).status_code == 413
+        assert ask("one", "images/generations", prompt="a" * 4_000, size="16x16").status_code == 200
+        statuses = [ask("guest", "tasks/embed", inputs={"text": "a cat"}).status_code for _ in range(7)]
+        assert statuses == [202] * 6 + [429]
+        assert ask("third", "tasks/embed", inputs={"text": "a cat"}).status_code == 401
+
+
+def test_a_key_with_fewer_pixels_than_any_size_is_told_so(pipe: UnClip, tmp_path: Path) -> None:
+    limits = {"guest": load_config(KeyLimits, {"max_pixels": 255})}
+    with running(pipe, tmp_path, key_limits=limits) as url:
+        headers = {"Authorization": "Bearer guest"}
+        answer = httpx.post(f"{url}/v1/images/generations", headers=headers, json={"prompt": "a cat"})
+        assert answer.status_code == 403
+        assert "255" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_list_of_a_request_has_an_end(task: str) -> None:
+    endless = [
+        schema
+        for schema in schemas_in(request_model(task).model_json_schema())
+        if schema.get("type") == "array" and "maxItems" not in schema and schema["items"].get("type") != "number"
+    ]
+    assert endless == []
+
+
+def schemas_in(value: Any) -> Iterator[dict[str, Any]]:
+    """All mappings within a document."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, dict):
+        yield value
+    for one in values:
+        yield from schemas_in(one)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("secret", "no TOML"), ("secret = 5", "key 1 "), ("[secret]\nmax_pixels = 0", "max_pixels"),
+        ("[a]\n[secret]\nmost = 1", "key 2 "), (None, "cannot be read"), ("\0", "no TOML"), ("['']", "key 1 "),
+    ],
+)  # fmt: skip
+def test_a_file_of_keys_that_is_wrong_is_one_line_without_a_key(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "keys.toml").write_text(text)
+    with pytest.raises(InputError, match=said) as caught:
+        read_key_limits(str(tmp_path / "keys.toml"))
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_client_that_leaves_a_stream_ends_its_request(pipe: UnClip, tmp_path: Path) -> None:

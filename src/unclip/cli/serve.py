@@ -16,6 +16,7 @@ def serve(
         list[str] | None,
         Option(help="A key that requests have to bring; several: each sees its own results.", envvar="UNCLIP_API_KEY"),
     ] = None,
+    keys: Annotated[str | None, Option(help="TOML file with a table for each further key, and its limits.")] = None,
     store: Annotated[str, Option(help="Folder of results and of the history.")] = "unclip-server",
     database: Annotated[str | None, Option(help="URL of the history for SQLAlchemy; else SQLite in the store.")] = None,
     lifetime: Annotated[float, Option(help="Hours after which results are removed.")] = 24.0,
@@ -24,6 +25,8 @@ def serve(
     rate: Annotated[
         int | None, Option(help="Requests of each key that are accepted in a minute; else any number.")
     ] = None,
+    max_pixels: Annotated[int, Option(help="Pixels of a picture that is sent, or asked for.")] = 2**24,
+    max_steps: Annotated[int, Option(help="Steps of a stage that a request may ask for.")] = 1000,
     audit: Annotated[str | None, Option(help="File for a line about each request, without its content.")] = None,
     timeout: Annotated[float, Option(help="Seconds that a request may take, with its wait.")] = 600.0,
     no_studio: Annotated[bool, Option("--no-studio", help="Serve the API alone, without the page at /.")] = False,
@@ -41,12 +44,14 @@ def serve(
     from unclip.cli.spelling import spell
     from unclip.config import load_config
     from unclip.pipelines import UnClip
-    from unclip.server import ClusterConfig, ServerConfig, serve_cluster
+    from unclip.server import ClusterConfig, ServerConfig, read_key_limits, serve_cluster
     from unclip.server import serve as run_server
 
     settings = {
         "store": store, "api_keys": tuple(api_key or ()), "database": database, "lifetime_hours": lifetime,
         "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
+        "max_pixels": max_pixels, "max_steps": max_steps,
+        "key_limits": {} if keys is None else read_key_limits(keys),
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
     if replicas is None:

@@ -14,7 +14,7 @@ from unclip.pipelines.tasks.image_to_image import image_to_image
 from unclip.pipelines.tasks.inpaint import inpaint
 from unclip.pipelines.tasks.interpolate import interpolate
 from unclip.pipelines.tasks.mix import mix
-from unclip.pipelines.tasks.outpaint import outpaint
+from unclip.pipelines.tasks.outpaint import extended_size, outpaint
 from unclip.pipelines.tasks.probe import fit_basis, probe
 from unclip.pipelines.tasks.text_diff import text_diff
 from unclip.pipelines.tasks.text_to_image import text_to_image
@@ -45,6 +45,7 @@ __all__ = [
     "UpsamplerStage",
     "best_candidate",
     "check_prompts",
+    "extended_size",
     "fit_basis",
     "image_seeds",
     "image_to_image",

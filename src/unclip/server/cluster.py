@@ -19,6 +19,7 @@ from unclip.progress import say
 from unclip.server.app import create_app
 from unclip.server.config import ServerConfig
 from unclip.server.gate import AsgiApp
+from unclip.server.memory import bound_arenas
 from unclip.server.run import GRACE_SECONDS, say_address, write_audit
 from unclip.server.store import Store
 
@@ -63,6 +64,7 @@ def build_cluster(model: str, config: ServerConfig, cluster: ClusterConfig) -> A
     ray_serve = optional_module("ray.serve", "serving by replicas", extra="cluster")
 
     def make_app() -> AsgiApp:
+        bound_arenas()
         if audit is not None:
             write_audit(audit)
         return create_app(UnClip.load(model, cluster.device), config)

@@ -1,11 +1,24 @@
 """Define the settings of the server."""
 
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from unclip.config import Config
+from unclip.config import Config, load_config
+from unclip.errors import ConfigError, InputError
+from unclip.files import expand_home
+
+
+class KeyLimits(Config):
+    """What the holder of one key may ask for; None is as much as everybody."""
+
+    requests_per_minute: int | None = Field(None, ge=1)
+    max_body_bytes: int | None = Field(None, ge=1)
+    max_pixels: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(None, ge=1)
 
 
 class ServerConfig(Config):
@@ -15,6 +28,8 @@ class ServerConfig(Config):
     """The folder of results and of the history; servers may share it."""
     api_keys: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Keys of which a request has to bring one; none: everybody may draw."""
+    key_limits: Mapping[str, KeyLimits] = {}
+    """Keys, of `api_keys` or further ones, that have limits of their own."""
     database: str | None = None
     """The URL of the history, as SQLAlchemy reads it; None is a SQLite file in the store."""
     lifetime_hours: float = Field(24.0, gt=0)
@@ -34,3 +49,34 @@ class ServerConfig(Config):
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     max_pixels: int = Field(2**24, ge=1)
     """Pixels of a picture that is sent, or asked for."""
+    max_steps: int = Field(1000, ge=1)
+    """Steps of a stage that a request may ask for."""
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """All keys."""
+        return (*self.api_keys, *(key for key in self.key_limits if key not in self.api_keys))
+
+    def of_key(self, key: str) -> "ServerConfig":
+        """Return what the holder of a key is allowed."""
+        limits = self.key_limits.get(key, KeyLimits.model_validate({}))
+        return self.replace(**limits.model_dump(exclude_none=True))
+
+
+def read_key_limits(path: str) -> dict[str, KeyLimits]:
+    """Read a TOML file with a table of limits for each key, maybe empty; raises `InputError`, which shows no key."""
+    try:
+        tables: dict[str, Any] = tomllib.loads(expand_home(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the keys of {path} cannot be read ({error.strerror}); give a file of TOML.") from None
+    except ValueError as error:
+        raise InputError(f"the keys of {path} are no TOML ({str(error).splitlines()[0]}).") from None
+    limits = {}
+    for number, (key, table) in enumerate(tables.items(), 1):
+        if not key or not isinstance(table, dict):
+            raise InputError(f'key {number} of {path} has no table; write ["the-key"] and its limits in lines below.')
+        try:
+            limits[key] = load_config(KeyLimits, table)
+        except ConfigError as error:
+            raise InputError(f"key {number} of {path}: {error}") from None
+    return limits

@@ -8,7 +8,9 @@ from unclip.config import Config
 from unclip.pipelines import Model
 from unclip.pipelines.options import describe
 from unclip.pipelines.settings import check_prompts, image_seeds
+from unclip.server.config import ServerConfig
 from unclip.server.errors import refused
+from unclip.server.limits import check_cost, usual_size
 from unclip.server.pictures import drawn_size, parse_size
 
 HELP = {option.name: option.help for task in ("image_to_image", "text_to_image") for option in describe(task)}
@@ -114,12 +116,12 @@ def check_fields(fields: ImageFields, model: Model) -> None:
 
 
 def draw_options(
-    fields: ImageFields, model: Model, max_pixels: int, *, uses_prior: bool
+    fields: ImageFields, model: Model, config: ServerConfig, *, uses_prior: bool
 ) -> tuple[dict[str, Any], tuple[int, int] | None]:
     """Return the options of a task that these fields ask for, and the exact size of its pictures (None: its own)."""
-    size = parse_size(fields.size, max_pixels)
+    size = parse_size(fields.size, config.max_pixels)
     options: dict[str, Any] = {"num_images": fields.n, "seed": image_seeds(fields.seed, fields.n)}
-    if (image_size := drawn_size(model, size)) is not None:
+    if (image_size := drawn_size(model, size) if size else usual_size(model, config.max_pixels)) is not None:
         options["image_size"] = image_size
     stages = [name for name in ("prior", "decoder") if name in model.stages and (uses_prior or name == "decoder")]
     factor = STEP_FACTORS.get(fields.quality, 1.0)
@@ -133,6 +135,7 @@ def draw_options(
         options["guidance_scale"] = dict.fromkeys(stages, fields.guidance_scale)
     if fields.background != "auto" and model.channels == 4:
         options["background"] = "transparent" if fields.background == "transparent" else "white"
+    check_cost(options, config)
     return options, size
 
 

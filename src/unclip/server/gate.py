@@ -85,8 +85,9 @@ class Gate:
                     visitor = visitor or secrets.token_urlsafe(18)
                     owner = owner_of_key(visitor)
                 scope.setdefault("state", {})["owner"] = owner
+                config = self._service.config_for(owner)
                 if scope["method"] == "POST" and not is_page:
-                    self._service.rate.count(owner)
+                    self._service.count(owner)
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > config.max_body_bytes:
                 raise too_large(length.decode())
@@ -110,7 +111,7 @@ class Gate:
 
     def _owner(self, header: bytes, *, is_page: bool) -> str:
         """Return whose key this is; raises `ApiError` for none and for a wrong one."""
-        keys = self._service.config.api_keys
+        keys = self._service.config.all_keys
         if not keys:
             return ""
         kind, _, given = header.partition(b" ")

@@ -41,7 +41,8 @@ def image_routes(service: Service) -> APIRouter:
     async def generations(request: Request) -> Response:
         """Draw pictures of a prompt."""
         fields = await _read(request, GenerationFields, service)
-        options, size = draw_options(fields, service.pipe, service.config.max_pixels, uses_prior=True)
+        allowed = service.config_for(owner_of(request))
+        options, size = draw_options(fields, service.pipe, allowed, uses_prior=True)
         options |= {"prompts": fields.prompt, "negative_prompt": fields.negative_prompt}
         return await _answer(service, request, fields, "text_to_image", options, size, "image_generation")
 
@@ -49,11 +50,12 @@ def image_routes(service: Service) -> APIRouter:
     async def edits(request: Request) -> Response:
         """Draw anew what is transparent in the mask or the picture; without either, draw over the picture."""
         fields = await _read(request, EditFields, service)
-        pictures = await _read_pictures(service, [*_listed(fields.image), *_listed(fields.images)], "image")
-        masks = await _read_pictures(service, _listed(fields.mask), "mask")
+        allowed = service.config_for(owner_of(request))
+        pictures = await _read_pictures([*_listed(fields.image), *_listed(fields.images)], "image", allowed.max_pixels)
+        masks = await _read_pictures(_listed(fields.mask), "mask", allowed.max_pixels)
         if not pictures:
             raise ApiError("image is missing; send one.", param="image", code="missing_required_parameter")
-        options, size = draw_options(fields, service.pipe, service.config.max_pixels, uses_prior=True)
+        options, size = draw_options(fields, service.pipe, allowed, uses_prior=True)
         task, more = plan_edit(fields, pictures, masks, size)
         return await _answer(service, request, fields, task, options | more, size, "image_edit")
 
@@ -61,10 +63,11 @@ def image_routes(service: Service) -> APIRouter:
     async def variations(request: Request) -> Response:
         """Draw variations of a picture."""
         fields = await _read(request, VariationFields, service)
-        pictures = await _read_pictures(service, _listed(fields.image), "image")
+        allowed = service.config_for(owner_of(request))
+        pictures = await _read_pictures(_listed(fields.image), "image", allowed.max_pixels)
         if len(pictures) != 1:
             raise ApiError(f"image is one picture; found {len(pictures)}.", param="image", code="invalid_image")
-        options, size = draw_options(fields, service.pipe, service.config.max_pixels, uses_prior=False)
+        options, size = draw_options(fields, service.pipe, allowed, uses_prior=False)
         options |= {"images": pictures[0]}
         return await _answer(service, request, fields, "image_variations", options, size, "image_variation")
 
@@ -128,7 +131,7 @@ def _listed(value: Any) -> list[Any]:
     return [one.get("image_url", one) if isinstance(one, dict) else one for one in values]
 
 
-async def _read_pictures(service: Service, values: Sequence[Any], param: str) -> list[Image.Image]:
+async def _read_pictures(values: Sequence[Any], param: str, max_pixels: int) -> list[Image.Image]:
     """Read pictures as bytes of a form or base64 of JSON."""
     most = MAX_PICTURES if param == "image" else 1
     if len(values) > most:
@@ -138,7 +141,7 @@ async def _read_pictures(service: Service, values: Sequence[Any], param: str) ->
         if not isinstance(value, str | bytes):
             raise refused(param, value, "is no picture; send its bytes in base64, or as a file of a form.")
         content = value if isinstance(value, bytes) else decode_base64(value, param)
-        pictures.append(await run_in_threadpool(read_upload, content, param, service.config.max_pixels))
+        pictures.append(await run_in_threadpool(read_upload, content, param, max_pixels))
     return pictures
 
 

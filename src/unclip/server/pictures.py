@@ -52,14 +52,12 @@ def parse_size(text: str | None, max_pixels: int) -> tuple[int, int] | None:
     return width, height
 
 
-def drawn_size(model: Model, size: tuple[int, int] | None) -> ImageSize | None:
+def drawn_size(model: Model, size: tuple[int, int]) -> ImageSize:
     """Choose what the model draws for a picture of `size`: its nearest size that is not smaller, or its largest.
 
     A shape other than a square is drawn as asked if the networks divide it and it has about the pixels of a square
     that they draw, else near such a square, a little more of it than the shape needs.
     """
-    if size is None:
-        return None
     (width, height), sides = size, model.image_sizes
     if width == height:
         return next((side for side in sides if side >= width), sides[-1])

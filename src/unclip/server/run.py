@@ -11,6 +11,7 @@ from unclip.pipelines import UnClip
 from unclip.progress import say
 from unclip.server.app import create_app
 from unclip.server.config import ServerConfig
+from unclip.server.memory import bound_arenas
 from unclip.server.studio import Spell
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -28,6 +29,7 @@ def serve(
     optional_module("python_multipart", "serving forms", "serve")
     if audit is not None:
         write_audit(audit)
+    bound_arenas()
     app = create_app(pipe, config, spell)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
@@ -41,8 +43,8 @@ def serve(
 
 def say_address(model: str, host: str, port: int, config: ServerConfig) -> None:
     """Say where a model is served, and who may draw if that is everybody."""
-    if host not in LOOPBACK and not config.api_keys:
-        say(f"note: everybody who reaches {host} may draw; give --api-key to say who")
+    if host not in LOOPBACK and not config.all_keys:
+        say(f"note: everybody who reaches {host} may draw; give --api-key or --keys to say who")
     name = f"[{host}]" if ":" in host else host
     say(f"{model} is served at http://{name}:{port}/v1 (Ctrl-C stops it)")
 

@@ -14,9 +14,9 @@ from fastapi.concurrency import run_in_threadpool
 from unclip.pipelines import Result, UnClip
 from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain
+from unclip.server.limits import RateLimit
 from unclip.server.metrics import Metrics
 from unclip.server.policy import AllowAll, Policy, said_and_shown
-from unclip.server.rate import RateLimit
 from unclip.server.store import Store
 from unclip.server.work import Work, WorkEvent, timed_out
 from unclip.server.worker import Worker
@@ -38,6 +38,8 @@ class Service:
     works: dict[str, Work]
     """Requests that are not finished, by name."""
     started: int
+    own_configs: Mapping[str, ServerConfig] = field(default_factory=dict)
+    """The settings with the limits of those owners who have limits of their own."""
     unnoted: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Ends, with their records, that the history had no room for."""
     policy: Policy = field(default_factory=AllowAll)
@@ -49,8 +51,16 @@ class Service:
         metrics = Metrics()
         worker = Worker(pipe, metrics, queue_length=config.queue_length, max_batch=config.max_batch)
         store = Store(config.store, config.database, config.lifetime_hours * 3600, config.lease_seconds)
-        rate = RateLimit(config.requests_per_minute)
-        return cls(pipe, config, worker, store, metrics, rate, {}, int(time.time()), policy=policy)
+        own = {owner_of_key(key): config.of_key(key) for key in config.key_limits}
+        return cls(pipe, config, worker, store, metrics, RateLimit(), {}, int(time.time()), own, policy=policy)
+
+    def config_for(self, owner: str) -> ServerConfig:
+        """Return the settings, with the limits of this owner."""
+        return self.own_configs.get(owner, self.config)
+
+    def count(self, owner: str) -> None:
+        """Count a request; raises `ApiError` where it is more than this owner may ask for in a minute."""
+        self.rate.count(owner, self.config_for(owner).requests_per_minute)
 
     async def accept(self, work: Work, request: bytes | None = None, *, is_new: bool = True) -> None:
         """Note a request and queue it; with its body it survives a crash. Raises `ApiError` where the queue is full

@@ -102,8 +102,11 @@ class Store:
             # A connection is tried before it is used: the database may have been restarted.
             self._engine = sqlalchemy.create_engine(url, pool_pre_ping=True)
             METADATA.create_all(self._engine)
-        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
             reason = str(error).splitlines()[0]
+            # Then what is shown as the host, or as its port, is a part of the password.
+            if (database or "").count("@") > 1 or isinstance(error, ValueError):
+                reason = "write @ : / of a password as %40 %3A %2F"
             name = re.sub(r"//([^:@/]*):.*@", r"//\1:***@", database or str(folder))
             raise InputError(f"the history at {name} cannot be used ({reason}); give another.") from None
         except OSError as error:

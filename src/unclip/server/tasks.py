@@ -30,6 +30,7 @@ from unclip.pipelines.tasks.embeddings import Input
 from unclip.server.bodies import body_of, read_body
 from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain, refused
+from unclip.server.limits import check_cost, usual_size
 from unclip.server.pictures import SUFFIXES, decode_base64, read_upload, write_result
 from unclip.server.service import Service, as_event, owner_of, warnings_of
 from unclip.server.store import StoredWork, keeping
@@ -41,6 +42,8 @@ MAX_LISTED = 16
 """Texts, pictures or numbers that one option may list."""
 MAX_ROWS = 256
 """Pictures of a draft, and embeddings, that one request may send."""
+AS_SENT = ("advance", "finish", "inpaint", "outpaint")
+"""Tasks whose pictures have the size of what is sent unless another is asked for."""
 MOST = {
     "num_images": 16, "num_candidates": 16, "best_of": 16, "frames": 64, "num_resamples": 16, "batch_size": 64,
     "num_steps": 1000, "left": 2048, "right": 2048, "top": 2048, "bottom": 2048, "window": 2048,
@@ -91,7 +94,8 @@ JSON_TYPES: Mapping[str, Any] = {
     "text": str, "boolean": bool, "integer": int, "number": Annotated[float, Field(allow_inf_nan=False)],
     "size": int | tuple[int, int], "embedding": Numbers | Annotated[list[Numbers], Field(max_length=MAX_ROWS)],
     "picture": Base64, "mask": Base64, "draft": Base64, "basis": Base64,
-    "text or picture": TextInput | PictureInput, "weighted parts": list[WeightedText | WeightedPicture],
+    "text or picture": TextInput | PictureInput,
+    "weighted parts": Annotated[list[WeightedText | WeightedPicture], Field(min_length=1, max_length=MAX_LISTED)],
 }  # fmt: skip
 
 
@@ -242,7 +246,13 @@ def task_routes(service: Service) -> APIRouter:
 
 def make_work(service: Service, task: str, fields: TaskRequest, owner: str, name: str | None = None) -> Work:
     """Make the work of a request; raises `ApiError` for values that are none."""
-    arguments = read_arguments(task, fields, service.config)
+    config = service.config_for(owner)
+    arguments = read_arguments(task, fields, config)
+    unsaid = {option.name for option in TASKS[task].options} - arguments.keys()
+    for option in {"image_size", "size"} & unsaid:
+        if task not in AS_SENT and (side := usual_size(service.pipe, config.max_pixels)) is not None:
+            arguments[option] = side
+    check_cost(arguments, config)
 
     def finish(outcome: Any) -> dict[str, Any]:
         return {**write_outcome(service, owner, fields.output_format, outcome), "request": spoken(task, fields)}

@@ -12,6 +12,7 @@ from unclip.errors import UnclipError
 from unclip.pipelines import Model, Result
 from unclip.pipelines.options import TASKS, PreviewStep
 from unclip.server.errors import ApiError, explain
+from unclip.server.memory import Trimmer
 from unclip.server.metrics import Metrics
 from unclip.server.work import Work, WorkEvent
 
@@ -77,6 +78,7 @@ class Worker:
         work.tell(WorkEvent(kind))
 
     def _run(self) -> None:
+        trim = Trimmer()
         while works := self._next():
             wanted = [work for work in works if work.is_wanted]
             if not wanted:
@@ -87,6 +89,7 @@ class Worker:
             self._pass_seconds = 0.7 * self._pass_seconds + 0.3 * seconds
             self._metrics.passes.observe(seconds)
             self._metrics.batch.observe(sum(work.num_images for work in wanted))
+            trim()
 
     def _next(self) -> list[Work]:
         """Wait for requests, and take the first with all that may share its pass; none: the server stops."""

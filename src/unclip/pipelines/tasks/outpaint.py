@@ -106,6 +106,15 @@ def outpaint(
     return job.result(canvases, embeddings, features.cut, prompts, **settings)
 
 
+def extended_size(
+    size: tuple[int, int], *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0,
+    aspect: tuple[int, int] | None = None,
+) -> tuple[int, int]:  # fmt: skip
+    """Return the width and height that `outpaint` gives a picture of this size; raises `InputError` as it does."""
+    left, top, right, bottom = _margins(size, (left, top, right, bottom), aspect)
+    return left + size[0] + right, top + size[1] + bottom
+
+
 def _margins(picture: tuple[int, int], margins: Margins, aspect: tuple[int, int] | None) -> Margins:
     """Return the pixels to add on each side; raises `InputError` for none, and for two ways to say how many."""
     if aspect is not None and any(margins):

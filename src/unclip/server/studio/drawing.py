@@ -63,7 +63,7 @@ async def draw(
     try:
         body = await run_in_threadpool(read_body)
         fields = request_model(task).model_validate(body)
-        service.rate.count(owner if service.config.api_keys else "")
+        service.count(owner if service.config.all_keys else "")
         work = await run_in_threadpool(make_work, service, task, fields, owner)
         work.num_previews = NUM_PREVIEWS
         await service.accept(work, json.dumps(body).encode())
