@@ -49,3 +49,42 @@ def test_a_text_in_an_input_never_names_a_file(pipe: UnClip) -> None:
     assert len(texts) == 2
     result = pipe.mix([(Input(__file__), 1.0)], seed=1)
     assert result.prompts == [__file__]
+
+
+def squares(pictures: list[Image.Image], box: tuple[int, int, int, int]) -> list[bytes]:
+    return [picture.convert("RGBA").crop(box).tobytes() for picture in pictures]
+
+
+@pytest.mark.parametrize(("background", "mode"), [("transparent", "RGBA"), ("gold", "RGB")])
+def test_previews_of_painting_show_the_whole_picture(background: str, mode: str) -> None:
+    pipe, picture = tiny_pipeline(channels=4), Image.new("RGB", (24, 20), (10, 200, 90))
+    mask = Image.new("L", (24, 20))
+    mask.paste(255, (2, 2, 10, 10))
+    shown: dict[int, list[Image.Image]] = {0: [], 1: []}
+    options = {"seed": [1, 2], "num_images": 2, "image_size": 16, "background": background, "feather": 0}
+
+    def show(step: PreviewStep) -> None:
+        for place, one in enumerate(step.pictures(), step.first):
+            shown[place].append(one)
+
+    result = pipe.inpaint(picture, mask, "a cat", preview=show, **options)
+    for place, drawn in enumerate(result):
+        assert {(one.mode, one.size) for one in shown[place]} == {(mode, (24, 20))}
+        # Its last step ends at what it predicts, in the hole; the rest is the picture in every step.
+        assert squares(shown[place][-1:], (2, 2, 10, 10)) == squares([drawn], (2, 2, 10, 10))
+        assert set(squares(shown[place], (10, 10, 24, 20))) == set(squares([picture], (10, 10, 24, 20)))
+
+
+def test_previews_of_extending_show_what_was_painted_before() -> None:
+    pipe, picture = tiny_pipeline(channels=3), Image.new("RGB", (16, 16), (10, 200, 90))
+    shown: list[list[Image.Image]] = []
+    options = {"seed": 1, "image_size": 16, "feather": 0, "window": 16, "left": 8, "right": 8}
+    (drawn,) = pipe.outpaint(picture, "a cat", preview=lambda step: shown.append(step.pictures()), **options)
+    assert {one.size for (one,) in shown} == {(32, 16)}
+    first = next(
+        number for number, (one,) in enumerate(shown) if one.getpixel((31, 0)) != shown[0][0].getpixel((31, 0))
+    )
+    assert 0 < first < len(shown)
+    assert shown[-1][0].tobytes() == drawn.tobytes()
+    assert all(one.crop((8, 0, 24, 16)).tobytes() == picture.tobytes() for (one,) in shown)
+    assert shown[first][0].crop((0, 0, 8, 16)).tobytes() == drawn.crop((0, 0, 8, 16)).tobytes()

@@ -1,5 +1,6 @@
 """Paint a part of a picture anew; the rest stays, bit for bit."""
 
+import dataclasses
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from unclip.pipelines.tasks.painting import (
     Box,
     Feather,
     NumResamples,
+    in_the_whole,
     open_editable,
     paint,
     place_window,
@@ -104,8 +106,15 @@ def inpaint(
         box = window_around(bounds, picture.size, job.chain.size[::-1])
         windows = [[picture.crop(box)] * len(batch.seeds) for batch in job.batches]
         known = ImageOps.invert(hole).crop(box)
+        shown = dataclasses.replace(job, preview=in_the_whole(job, lambda _: picture, box, hole))
         painted = paint(
-            job, embeddings, features.condition, windows, known, feather=feather, num_resamples=num_resamples
+            shown,
+            embeddings,
+            features.condition,
+            windows,
+            known,
+            feather=feather,
+            num_resamples=num_resamples,
         )
         if in_8_bits:
             in_window = hole.crop(box)

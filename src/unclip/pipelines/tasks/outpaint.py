@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated, TypeAlias, Unpack
 
 from PIL import Image, ImageOps
@@ -19,6 +20,7 @@ from unclip.pipelines.tasks.painting import (
     Box,
     Feather,
     NumResamples,
+    in_the_whole,
     open_editable,
     paint,
     place_window,
@@ -83,7 +85,7 @@ def outpaint(
     canvases = [[ImageOps.expand(picture, (left, top, right, bottom)) for _ in batch.seeds] for batch in job.batches]
     for index, box in enumerate(boxes):
         painted = paint(
-            _with_progress(job, index, len(boxes)),
+            _of_window(job, index, boxes, list(itertools.chain(*canvases)), known),
             embeddings,
             features.condition,
             [[canvas.crop(box) for canvas in batch] for batch in canvases],
@@ -201,10 +203,13 @@ def _around(original: Image.Image, canvas: Image.Image, placed: Box, background:
     return whole
 
 
-def _with_progress(job: Job, index: int, count: int) -> Job:
-    """Return the job for one window of `count`: progress continues from window to window."""
+def _of_window(
+    job: Job, index: int, boxes: Sequence[Box], canvases: Sequence[Image.Image], known: Image.Image
+) -> Job:  # fmt: skip
+    """Return the job for one window: progress continues from window to window, previews show the canvases."""
 
     def progress(stage: str, done: int, total: int) -> None:
-        job.progress(stage, index * total + done, count * total)
+        job.progress(stage, index * total + done, len(boxes) * total)
 
-    return dataclasses.replace(job, progress=progress)
+    preview = in_the_whole(job, canvases.__getitem__, boxes[index], ImageOps.invert(known))
+    return dataclasses.replace(job, progress=progress, preview=preview)

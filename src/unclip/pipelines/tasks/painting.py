@@ -1,6 +1,7 @@
 """Paint a region of pictures and keep the rest: what inpainting and outpainting share."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -12,15 +13,16 @@ from torch import Tensor
 
 from unclip.images import from_pil, resize
 from unclip.model.family import Condition
-from unclip.pictures import Picture, foreign_profile, open_original, open_picture, white_of
+from unclip.pictures import Picture, foreign_profile, on_colour, open_original, open_picture, white_of
 from unclip.pipelines.job import Job
-from unclip.pipelines.options import Option
+from unclip.pipelines.options import Option, Preview, PreviewStep
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start
 from unclip.shapes import Images
 
 Feather = Annotated[int, Option("Pixels inside its border over which what is painted fades in.", least=0)]
 NumResamples = Annotated[int, Option("How often the decoder makes each step, for a better fit.", least=1)]
 
+MAX_PREVIEW = 1024
 Box: TypeAlias = tuple[int, int, int, int]
 """(left, top, right, bottom), the last two exclusive."""
 Mask = Float[Tensor, "1 1 _height _width"]
@@ -68,6 +70,36 @@ def paint(
     drawn = job.draw(embeddings, condition, starts)
     whole = (resize(images, (known.height, known.width)).clamp(-1.0, 1.0) for images in drawn)
     return [join(picture, images, mask, feather).cpu() for picture, images in zip(pictures, whole, strict=True)]
+
+
+def in_the_whole(job: Job, whole: Callable[[int], Image.Image], box: Box, hole: Image.Image) -> Preview | None:
+    """Show previews of the window `box` where they belong: in the pictures that `whole` returns by their places.
+
+    A whole picture is as small as the preview in it, and no side of it has more than `MAX_PREVIEW` pixels.
+    """
+    preview, background = job.preview, job.background
+    if preview is None:
+        return None
+
+    def place(small: Image.Image, picture: Image.Image) -> Image.Image:
+        scale = min(small.width / (box[2] - box[0]), MAX_PREVIEW / max(picture.size))
+
+        def scaled(one: Image.Image) -> Image.Image:
+            return one.resize((max(round(one.width * scale), 1), max(round(one.height * scale), 1)))
+
+        ground = picture.convert("RGBA") if background == "transparent" else on_colour(picture, background)
+        shown, edges = scaled(ground), [round(edge * scale) for edge in box]
+        size = max(edges[2] - edges[0], 1), max(edges[3] - edges[1], 1)
+        shown.paste(small.resize(size), (edges[0], edges[1]), hole.crop(box).convert("L").resize(size))
+        return shown
+
+    def show(step: PreviewStep) -> None:
+        def pictures() -> list[Image.Image]:
+            return [place(small, whole(step.first + number)) for number, small in enumerate(step.pictures())]
+
+        preview(dataclasses.replace(step, pictures=pictures))
+
+    return show
 
 
 def settings_of(job: Job, prompt: str | None, feather: int, num_resamples: int) -> dict[str, Any]:
