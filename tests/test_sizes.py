@@ -23,7 +23,7 @@ BUDGETS = {
     "data": 4_750,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
     "metrics": 1_500,
     "model": 1_840,  # autoencoders that are trained here; presets
-    "pipelines": 4_430,  # alpha and latents through every task; presets; previews of the decoder's steps, also of painting
+    "pipelines": 4_430,  # alpha and latents through every task; presets; previews of steps, also of painting
     "evaluate": 2_250,
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_235,  # the autoencoder's recipe, compositions; quickstart's tiers, own stages, latents, sampling
