@@ -31,8 +31,8 @@ BUDGETS = {
     "cli": 2_300,  # --background; unclip serve, its studio, its replicas and its limits
     # Queue with shared passes, streams, a route for every task, history that survives a crash; the studio; replicas on
     # Ray, who holds a request, and its progress and end by way of the history; full disks and slow bodies; a policy;
-    # limits of single keys, of steps and extended pictures; memory.
-    "server": 3_420,
+    # limits of single keys, of steps and extended pictures; memory; a stop that tells whoever waits.
+    "server": 3_540,
     "testing": 130,  # the tiny model of 4 channels, and of latents
 }
 

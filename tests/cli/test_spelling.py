@@ -43,7 +43,7 @@ def test_what_was_spelled_draws_the_same(
     command, program = spell(str(tiny_folder), task, options)
     _, name, *words = shlex.split(command)
     assert run([name, "--out", "by-command/", "--format", "png", *words]) == 0
-    exec(compile(program.replace('"picture.png")', '"by-program/")'), "program", "exec"), {})
+    exec(compile(program.replace('"drawn.png")', '"by-program/")'), "program", "exec"), {})
     for folder in ("by-command", "by-program"):
         pictures = {path.read_bytes() for path in Path(folder).iterdir()}
         assert sorted(Image.open(path).tobytes() for path in Path(folder).iterdir()) == sorted(

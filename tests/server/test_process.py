@@ -2,6 +2,8 @@
 
 import json
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,61 @@ def test_what_was_accepted_outlives_a_kill(tiny_folder: Path, tmp_path: Path) ->
     assert [bool(line["key"]) for line in lines] == [False] + [True] * (len(lines) - 1)
 
 
+def test_a_stop_ends_what_is_open_and_says_so(tiny_folder: Path, tmp_path: Path) -> None:
+    """What waits for an answer is told at once, streams have a last event, and no page holds the server up."""
+    with serving(tiny_folder, tmp_path) as (url, process), httpx.Client(base_url=url, timeout=60) as http:
+        places = [task(http, num_images=16, num_steps=1000) for _ in range(2)]
+        with (
+            ThreadPoolExecutor() as pool,
+            http.stream("GET", f"{places[0]}/events") as drawn,
+            http.stream("GET", f"{places[1]}/events") as waiting,
+            http.stream("GET", "/gradio_api/heartbeat/a") as page,
+        ):
+            assert page.status_code == 200
+            events, others = events_of(drawn), events_of(waiting)
+            while next(events)[0] != "progress":
+                pass
+            asked = pool.submit(httpx.post, f"{url}/v1/images/generations", json={"prompt": "a cat"}, timeout=60)
+            while "unclip_waiting_requests 2.0" not in httpx.get(f"{url}/metrics").text:
+                time.sleep(0.01)
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert [kind for kind, _ in events][-1] == "stopping"
+            assert [kind for kind, _ in others] == ["queued", "stopping"]
+            b"".join(page.iter_raw())
+            answer = asked.result()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+        assert process.wait(60) == 130
+        assert time.monotonic() - began < 25  # and not the 30 seconds of what does not end
+        assert process.stderr is not None
+        assert [line.partition(";")[0] for line in process.stderr.read().splitlines()] == ["stopping", "stopped"]
+    with serving(tiny_folder, tmp_path) as (url, process), httpx.Client(base_url=url, timeout=60) as http:
+        assert [http.delete(place).json()["status"] for place in places] == ["cancelled"] * 2
+
+
+def test_a_second_interrupt_ends_it_at_once(tiny_folder: Path, tmp_path: Path) -> None:
+    with serving(tiny_folder, tmp_path) as (url, process), httpx.Client(base_url=url, timeout=60) as http:
+        body = {"prompt": "a cat", "n": 10, "num_inference_steps": 1000, "stream": True}
+        with http.stream("POST", "/v1/images/generations", json=body) as drawn:
+            next(drawn.iter_raw())
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("stopping; ")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+            assert process.stderr.read() == "stopped at once\n"
+
+
+def test_the_studio_shows_no_file_of_another_key(tiny_folder: Path, tmp_path: Path) -> None:
+    with serving(tiny_folder, tmp_path, keys=["one", "two"]) as (url, _):
+        headers = {"Authorization": "Bearer one"}
+        httpx.post(f"{url}/v1/images/generations", headers=headers, json={"prompt": "a cat"}, timeout=60)
+        (path,) = (tmp_path / "results").iterdir()
+        answers = [httpx.get(f"{url}/gradio_api/file={path}", auth=("any", key), timeout=60) for key in ("one", "two")]
+        assert [answer.status_code for answer in answers] == [200, 404]
+        assert answers[0].content == path.read_bytes()
+
+
 def test_a_port_that_is_taken_is_one_line(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,7 +116,10 @@ def test_a_port_that_is_taken_is_one_line(
         port = url.rpartition(":")[2]
         code = run(["serve", "--model", str(tiny_folder), "--store", str(tmp_path / "second"), "--port", port])
     assert code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert (
+        capsys.readouterr().err
+        == f"unclip: port {port} of 127.0.0.1 is taken; give another --port, 0 for any free one.\n"
+    )
 
 
 @pytest.mark.parametrize(

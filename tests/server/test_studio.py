@@ -222,7 +222,7 @@ def test_errors_are_one_sentence(page: Page) -> None:
     page.get_by_label("Prompt").first.fill("a red apple")
     page.get_by_role("textbox", name=re.compile("^Seed")).first.fill("seven")
     page.locator("#draw-text_to_image").click()
-    expect(alert).to_have_text("Seed='seven' is no whole number; write one, or nothing for the usual.", timeout=SECONDS)
+    expect(alert).to_have_text("Seed 'seven' is no whole number; write one, or nothing for the usual.", timeout=SECONDS)
 
 
 def test_the_keyboard_is_enough(page: Page, loaded: UnClip) -> None:

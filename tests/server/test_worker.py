@@ -48,6 +48,11 @@ class Held:
     def release(self) -> None:
         self._go.set()
 
+    def stop(self) -> None:
+        """Let the pass that runs end, and no other begin."""
+        self.worker.begin_stop()
+        self.worker.join()
+
     def passes(self) -> float:
         """Passes that have ended."""
         lines = self.metrics.text().decode().splitlines()
@@ -59,7 +64,7 @@ def held(pipe: UnClip) -> Iterator[Held]:
     held = Held(pipe)
     yield held
     held.release()
-    held.worker.stop()
+    held.stop()
 
 
 def assert_drawn(work: Work, pipe: UnClip) -> None:
@@ -79,7 +84,7 @@ def draw_all(held: Held, works: list[Work], pipe: UnClip) -> None:
     held.release()
     for work in works:
         assert_drawn(work, pipe)
-    held.worker.stop()
+    held.stop()
 
 
 def test_compatible_requests_share_a_pass(held: Held, pipe: UnClip) -> None:
@@ -108,7 +113,7 @@ def test_a_shared_pass_tells_nobody_of_other_prompts(held: Held) -> None:
         held.worker.submit(work)
     held.release()
     results = [end_of(work).data for work in works]
-    held.worker.stop()
+    held.stop()
     assert held.passes() == 2
     assert [list(result.settings["cut"]) for result in results] == [[OTHER_LONG], [LONG]]
 
@@ -134,7 +139,7 @@ def test_a_full_queue_refuses(pipe: UnClip) -> None:
     held.worker.submit(work_of("a cat", [2]), is_new=False)
     held.release()
     assert_drawn(waiting, pipe)
-    held.worker.stop()
+    held.stop()
     with pytest.raises(ApiError) as refused:
         held.worker.submit(work_of("a cat", [2]))
     assert refused.value.status == 503
@@ -149,7 +154,7 @@ def test_what_is_cancelled_makes_room(pipe: UnClip) -> None:
     held.worker.submit(second)
     held.release()
     assert_drawn(second, pipe)
-    held.worker.stop()
+    held.stop()
 
 
 def test_cancelling_stops_a_pass_that_nobody_else_waits_for(held: Held, pipe: UnClip) -> None:

@@ -22,9 +22,7 @@ def serve(
     lifetime: Annotated[float, Option(help="Hours after which results are removed.")] = 24.0,
     queue: Annotated[int, Option(help="Requests that may wait; one more is refused.")] = 32,
     batch: Annotated[int, Option(help="Pictures of requests with the same settings that share a pass.")] = 8,
-    rate: Annotated[
-        int | None, Option(help="Requests of each key that are accepted in a minute; else any number.")
-    ] = None,
+    rate: Annotated[int | None, Option(help="Requests of each key in a minute; else any number.")] = None,
     max_pixels: Annotated[int, Option(help="Pixels of a picture that is sent, or asked for.")] = 2**24,
     max_steps: Annotated[int, Option(help="Steps of a stage that a request may ask for.")] = 1000,
     audit: Annotated[str | None, Option(help="File for a line about each request, without its content.")] = None,
@@ -44,7 +42,7 @@ def serve(
     from unclip.cli.spelling import spell
     from unclip.config import load_config
     from unclip.pipelines import UnClip
-    from unclip.server import ClusterConfig, ServerConfig, read_key_limits, serve_cluster
+    from unclip.server import ClusterConfig, ServerConfig, listen, read_key_limits, serve_cluster
     from unclip.server import serve as run_server
 
     settings = {
@@ -55,7 +53,10 @@ def serve(
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
     if replicas is None:
-        run_server(UnClip.load(model, device), config, host, port, audit, None if no_studio else partial(spell, model))
+        # First of all: a model may take long to load.
+        with listen(host, port) as listening:
+            studio = None if no_studio else partial(spell, model)
+            run_server(UnClip.load(model, device), config, listening, audit, studio)
         return
     sizes = {"num_replicas": replicas, "cpus_per_replica": cpus, "gpus_per_replica": gpus}
     cluster = load_config(ClusterConfig, sizes | {"device": device, "audit": audit})

@@ -20,7 +20,7 @@ def program_of(model: str, task: str, options: Mapping[str, Any]) -> str:
     """Return the Python program for `options` of a task."""
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
     lines = ["import unclip", "", f"pipe = unclip.UnClip.load({model!r})", f"result = pipe.{task}({arguments})"]
-    return "\n".join([*lines, 'result.save("picture.png")']) + "\n"
+    return "\n".join([*lines, 'result.save("drawn.png")']) + "\n"
 
 
 def command_of(model: str, task: str, options: Mapping[str, Any]) -> str:

@@ -28,7 +28,6 @@ from unclip.server.service import ALIASES, Service, owner_of
 from unclip.server.store import MEDIA_TYPES
 from unclip.server.studio import Spell, StudioMount
 from unclip.server.tasks import request_model, resume, task_routes
-from unclip.server.work import WorkEvent
 
 SWEEP_SECONDS = 600.0
 BEATS = 5
@@ -57,10 +56,8 @@ def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None, p
         for one in watching:
             one.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
-        stopped = ApiError("the server stops; ask again when it is back.", 503, code="stopping")
-        for work in await run_in_threadpool(service.worker.stop):
-            if not work.survives:
-                work.tell(WorkEvent("failed", stopped))
+        service.begin_stop()  # if nobody has yet
+        await run_in_threadpool(service.worker.join)
         await run_in_threadpool(service.store.release)
         service.store.close()
 
@@ -81,6 +78,7 @@ def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None, p
     _add_results(app, service)
     if studio is not None:
         app.mount("/", studio)
+    app.state.begin_stop = service.begin_stop
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from unclip.server.app import create_app
 from unclip.server.config import ServerConfig
 from unclip.server.gate import AsgiApp
 from unclip.server.memory import bound_arenas
-from unclip.server.run import GRACE_SECONDS, say_address, write_audit
+from unclip.server.run import GRACE_SECONDS, listen, say_address, write_audit
 from unclip.server.store import Store
 
 NAME = "unclip"
@@ -85,7 +84,7 @@ def build_cluster(model: str, config: ServerConfig, cluster: ClusterConfig) -> A
 def serve_cluster(model: str, config: ServerConfig, cluster: ClusterConfig, host: str, port: int) -> None:
     """Serve by replicas on the Ray cluster at RAY_ADDRESS, or on one started on this machine, until told to stop.
 
-    Raises like `build_cluster`, `OSError` where the port is taken or there is no cluster, and `InputError` where
+    Raises like `build_cluster`, `OSError` where there is no cluster, and `InputError` where the port is taken or
     replicas cannot come up.
     """
     application = build_cluster(model, config, cluster)
@@ -94,7 +93,7 @@ def serve_cluster(model: str, config: ServerConfig, cluster: ClusterConfig, host
     is_local, options = "RAY_ADDRESS" not in os.environ, {}
     if is_local:
         options = {"address": "local", "include_dashboard": False}
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        with listen(host, port) as free:
             port = free.getsockname()[1]
     elif port == 0:
         raise InputError("--port 0 is a free port of one machine; give the port that the cluster's machines listen at.")
@@ -109,7 +108,7 @@ def serve_cluster(model: str, config: ServerConfig, cluster: ClusterConfig, host
             stopping = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stopping.set())
-            say_address(model, host, port, config)
+            say_address(model, host, port, config, has_studio=False)
             # In turns: Python calls a handler in this thread, which a signal to one of Ray's does not wake.
             while not stopping.wait(TURN_SECONDS):
                 pass

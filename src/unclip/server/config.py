@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from unclip.config import Config, load_config
-from unclip.errors import ConfigError, InputError
+from unclip.errors import InputError
 from unclip.files import expand_home
 
 
@@ -41,7 +41,7 @@ class ServerConfig(Config):
     max_batch: int = Field(8, ge=1)
     """Pictures of compatible requests that are drawn in one call."""
     requests_per_minute: int | None = Field(None, ge=1)
-    """Requests of one key that are accepted in a minute; None: any number."""
+    """Requests of one key in a minute, refused ones included; None: any number."""
     timeout_seconds: float = Field(600.0, gt=0)
     """Seconds from acceptance to the end of a request."""
     body_seconds: float = Field(120.0, gt=0)
@@ -75,8 +75,14 @@ def read_key_limits(path: str) -> dict[str, KeyLimits]:
     for number, (key, table) in enumerate(tables.items(), 1):
         if not key or not isinstance(table, dict):
             raise InputError(f'key {number} of {path} has no table; write ["the-key"] and its limits in lines below.')
-        try:
-            limits[key] = load_config(KeyLimits, table)
-        except ConfigError as error:
-            raise InputError(f"key {number} of {path}: {error}") from None
+        for name, value in table.items():
+            if name not in KeyLimits.model_fields:
+                allowed = ", ".join(KeyLimits.model_fields)
+                dots = ' (and write a key with a dot as ["the.key"])' if isinstance(value, dict) else ""
+                raise InputError(f"key {number} of {path} has {name!r}; use {allowed}{dots}.")
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"key {number} of {path} has {name} = {value!r}; give a whole number, 1 or more.")
+        limits[key] = load_config(KeyLimits, table)
+    if not limits:
+        raise InputError(f"{path} has no key, so everybody might draw; write [the-key] on a line of its own.")
     return limits

@@ -135,7 +135,7 @@ def draw_options(
         options["guidance_scale"] = dict.fromkeys(stages, fields.guidance_scale)
     if fields.background != "auto" and model.channels == 4:
         options["background"] = "transparent" if fields.background == "transparent" else "white"
-    check_cost(options, config)
+    check_cost(options, config, "num_inference_steps")
     return options, size
 
 

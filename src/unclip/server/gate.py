@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, cookie_parser
 from unclip.errors import UnclipError
 from unclip.server.errors import ApiError, answer_error, explain
 from unclip.server.service import Service, owner_of_key
+from unclip.server.work import stopping
 
 AUDIT = logging.getLogger("unclip.audit")
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
@@ -80,7 +81,8 @@ class Gate:
         try:
             _check_origin(scope["method"], headers)
             if scope["path"] not in OPEN_ROUTES:
-                owner = self._owner(headers.get(b"authorization", b""), is_page=is_page)
+                by_browser = is_page or b"text/html" in headers.get(b"accept", b"")
+                owner = self._owner(headers.get(b"authorization", b""), by_browser=by_browser)
                 if is_page and not owner:
                     visitor = visitor or secrets.token_urlsafe(18)
                     owner = owner_of_key(visitor)
@@ -91,9 +93,16 @@ class Gate:
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > config.max_body_bytes:
                 raise too_large(length.decode())
-            await self._app(scope, receive_some, send_some)
+            await self._pass_on(scope, receive_some, send_some, is_page=is_page)
         except ClientDisconnect:
             status = LEFT
+        except asyncio.CancelledError:
+            if not self._service.stopping.is_set():
+                raise
+            if status:  # a stream, which ends here
+                await send_some({"type": "http.response.body"})
+            else:
+                await answer_error(stopping())(scope, receive, send_some)
         except Exception as error:
             # Beyond here its message, which may hold a prompt, would be logged.
             refusal = explain(error)
@@ -109,7 +118,24 @@ class Gate:
             record = {"time": round(time.time(), 3), "key": owner[:12], "method": scope["method"], "route": path}
             AUDIT.info(json.dumps(record | {"status": status, "seconds": round(time.monotonic() - began, 3)}))
 
-    def _owner(self, header: bytes, *, is_page: bool) -> str:
+    async def _pass_on(self, scope: Any, receive: Any, send: Any, *, is_page: bool) -> None:
+        """Let the application answer; a page's stream, which has no end of its own, ends where the server stops."""
+        if not is_page:
+            await self._app(scope, receive, send)
+            return
+        answer = asyncio.ensure_future(self._app(scope, receive, send))
+        stop = asyncio.create_task(self._service.stopping.wait())
+        try:
+            await asyncio.wait((answer, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise asyncio.CancelledError
+            answer.result()
+        finally:
+            stop.cancel()
+            answer.cancel()
+            await asyncio.gather(answer, stop, return_exceptions=True)
+
+    def _owner(self, header: bytes, *, by_browser: bool) -> str:
         """Return whose key this is; raises `ApiError` for none and for a wrong one."""
         keys = self._service.config.all_keys
         if not keys:
@@ -123,10 +149,11 @@ class Gate:
         # Every key is compared, and in constant time: the time of the answer says nothing.
         right = [key for key in keys if hmac.compare_digest(key.encode(), given.strip())]
         if kind.lower() not in (b"bearer", b"basic") or not right:
-            challenge = 'Basic realm="unclip", charset="UTF-8"' if is_page else "Bearer"
+            challenge = 'Basic realm="unclip", charset="UTF-8"' if by_browser else "Bearer"
+            how = "any name, and a key as the password" if by_browser else "the header Authorization: Bearer KEY"
             raise ApiError(
-                "the API key is missing or wrong; send the header Authorization: Bearer KEY.", 401,
-                code="invalid_api_key", headers={"WWW-Authenticate": challenge},
+                f"the API key is missing or wrong; send {how}.", 401, code="invalid_api_key",
+                headers={"WWW-Authenticate": challenge},
             )  # fmt: skip
         return owner_of_key(right[0])
 

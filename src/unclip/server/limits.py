@@ -46,12 +46,12 @@ def usual_size(model: Model, max_pixels: int) -> int | None:
     return allowed[-1]
 
 
-def check_cost(arguments: Mapping[str, Any], config: ServerConfig) -> None:
+def check_cost(arguments: Mapping[str, Any], config: ServerConfig, steps_name: str = "num_steps") -> None:
     """Raise `ApiError` for more steps than may be asked for, and for a picture that is extended beyond the limit."""
     steps = arguments.get("num_steps")
     most = max(steps.values(), default=0) if isinstance(steps, Mapping) else steps or 0
     if most > config.max_steps:
-        raise refused("num_steps", most, f"is too many; at most {config.max_steps} can be asked for.")
+        raise refused(steps_name, most, f"is too many; at most {config.max_steps} can be asked for.")
     margins = {side: arguments.get(side, 0) for side in ("left", "right", "top", "bottom")}
     if arguments.get("aspect") or any(margins.values()):
         width, height = extended_size(arguments["image"].size, **margins, aspect=arguments.get("aspect"))

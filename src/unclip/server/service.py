@@ -18,7 +18,7 @@ from unclip.server.limits import RateLimit
 from unclip.server.metrics import Metrics
 from unclip.server.policy import AllowAll, Policy, said_and_shown
 from unclip.server.store import Store
-from unclip.server.work import Work, WorkEvent, timed_out
+from unclip.server.work import Work, WorkEvent, stopping, timed_out
 from unclip.server.worker import Worker
 
 ALIASES = ("dall-e-2", "dall-e-3", "gpt-image-1")
@@ -44,6 +44,8 @@ class Service:
     """Ends, with their records, that the history had no room for."""
     policy: Policy = field(default_factory=AllowAll)
     """What may be asked for and sent."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nothing more is taken, and what is open should end."""
 
     @classmethod
     def open(cls, pipe: UnClip, config: ServerConfig, policy: Policy) -> "Service":
@@ -61,6 +63,14 @@ class Service:
     def count(self, owner: str) -> None:
         """Count a request; raises `ApiError` where it is more than this owner may ask for in a minute."""
         self.rate.count(owner, self.config_for(owner).requests_per_minute)
+
+    def begin_stop(self) -> None:
+        """Take nothing more and end what waits: what survives goes on with the next start. What is drawn is finished,
+        unless all of its pass survives.
+        """
+        self.stopping.set()
+        for work in self.worker.begin_stop():
+            work.tell(WorkEvent("moved") if work.survives else WorkEvent("failed", stopping()))
 
     async def accept(self, work: Work, request: bytes | None = None, *, is_new: bool = True) -> None:
         """Note a request and queue it; with its body it survives a crash. Raises `ApiError` where the queue is full

@@ -134,6 +134,11 @@ class Store:
         path = None if known is None else self.results / known
         return path if path is not None and path.is_file() else None
 
+    def owner_of(self, name: str) -> str | None:
+        """Return whose result this is; None where there is none of this name."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(RESULTS.c.owner).where(RESULTS.c.name == name))
+
     def begin(self, name: str, owner: str, task: str, request: bytes | None) -> None:
         """Note an accepted request, whose body is read after a crash; raises `ApiError` where there is no room."""
         values = {"name": name, "owner": owner, "task": task, "status": "queued", "created": time.time()}

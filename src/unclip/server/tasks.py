@@ -160,7 +160,9 @@ def read_value(option: Option, value: Any, config: ServerConfig) -> Any:
     if name in ("image_size", "size"):
         sides = (value, value) if isinstance(value, int) else value
         if math.prod(sides) > config.max_pixels:
-            raise refused(name, value, f"has too many pixels; at most {config.max_pixels} can be asked for.")
+            raise refused(
+                name, "x".join(map(str, sides)), f"has too many pixels; at most {config.max_pixels} can be asked for."
+            )
     if option.kind in ("draft", "basis"):
         with NamedTemporaryFile(dir=config.store, suffix=".safetensors") as file:
             file.write(decode_base64(value, name))
@@ -353,6 +355,9 @@ async def _follow(service: Service, work: Work | None, stored: StoredWork, reque
     # Another server draws it, or did: the history says how far it is.
     shown = ""
     while (newest := await run_in_threadpool(service.store.read, stored.name, stored.owner)) is not None:
+        if service.stopping.is_set():
+            yield as_event("stopping", {"status": "queued"})
+            return
         if newest.status in ENDS:
             yield as_event(newest.status, _status(None, newest, request))
             return

@@ -115,6 +115,11 @@ class Work:
             listener(event)
 
 
+def stopping() -> ApiError:
+    """Make the error about a server that stops."""
+    return ApiError("the server stops; ask again when it is back.", 503, code="stopping")
+
+
 def timed_out() -> ApiError:
     """Make the error about a request that took too long."""
     return ApiError("the time for this request is over; ask for less, or for it later.", 504, code="timeout")

@@ -14,7 +14,7 @@ from unclip.pipelines.options import TASKS, PreviewStep
 from unclip.server.errors import ApiError, explain
 from unclip.server.memory import Trimmer
 from unclip.server.metrics import Metrics
-from unclip.server.work import Work, WorkEvent
+from unclip.server.work import Work, WorkEvent, stopping
 
 
 class NotWantedError(UnclipError):
@@ -37,14 +37,19 @@ class Worker:
         """Begin to draw."""
         self._thread.start()
 
-    def stop(self) -> list[Work]:
-        """Refuse new requests, finish the pass that runs unless all of it survives, and return what still waited."""
+    def begin_stop(self) -> list[Work]:
+        """Refuse new requests, finish the pass that runs unless all of it survives, and return what waited."""
         with self._changed:
             self._is_stopping = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
             self._changed.notify_all()
+        return waiting
+
+    def join(self) -> None:
+        """Wait for the end of the pass that runs."""
         if self._thread.ident is not None:
             self._thread.join()
-        return list(self._waiting)
 
     @property
     def is_ready(self) -> bool:
@@ -59,7 +64,7 @@ class Worker:
             (work.text_length,) = self._model.need_clip.count_tokens([prompts])
         with self._changed:
             if not self.is_ready:
-                raise ApiError("the server stops; ask again when it is back.", 503, code="stopping")
+                raise stopping()
             if (waiting := len(self._waiting)) >= self._queue_length and is_new:
                 seconds = max(math.ceil(self._pass_seconds * waiting), 1)
                 message = f"{waiting} requests wait, and no more may; ask again in {seconds} seconds."
@@ -115,6 +120,8 @@ class Worker:
         try:
             outcome = self._call(works)
         except NotWantedError:
+            for work in works:
+                work.tell(WorkEvent("moved"))  # to the next start, where this one stops
             return
         except Exception as error:  # whatever it is, the next request must be drawn
             if len(works) > 1:  # it may be the fault of one of them

@@ -12,6 +12,7 @@ from PIL import Image
 from unclip.pipelines.options import TASKS
 from unclip.server.errors import ApiError, explain
 from unclip.server.service import Service
+from unclip.server.studio.fields import title_of
 from unclip.server.tasks import make_work, request_model
 from unclip.server.work import Work
 
@@ -96,6 +97,8 @@ async def draw(
 def sentence_of(error: ApiError) -> str:
     """Write the message of an error as a sentence of the page, with the names that the page uses."""
     text = str(error)
+    if error.param is not None and text.startswith(f"{error.param}="):
+        text = f"{title_of(error.param)} {text.removeprefix(error.param)[1:]}"
     return text[:1].upper() + text[1:]
 
 

@@ -105,7 +105,7 @@ def make_form(task: str, pipe: UnClip) -> Form:
 
 def _place(option: Option, pipe: UnClip) -> Widget:
     """Make the widget of one option."""
-    label = TITLES.get(option.name, option.name.replace("_", " ").capitalize())
+    label = title_of(option.name)
     words: Any = {"label": label, "info": None if option.name in CLEAR else option.help}
     name, is_needed = option.name, option.default is Parameter.empty
     if name == "preset":
@@ -237,6 +237,11 @@ def _text_or_picture(name: str) -> Callable[[str, str | None], dict[str, Any]]:
         return {"text": text} if path is None else {"picture": _picture(path)}
 
     return read
+
+
+def title_of(name: str) -> str:
+    """Return what the widget of an option is called."""
+    return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def _word(text: str | None) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from starlette.requests import ClientDisconnect
 
@@ -36,6 +37,12 @@ class StudioMount:
         await self._is_made.wait()
         if ADDRESS.match(scope.get("path", "")):
             await PlainTextResponse("Addresses are not fetched.", 403)(scope, receive, send)
+            return
+        # Files have long names by chance, but whose they are is known.
+        name = scope.get("path", "").rpartition("/")[2]
+        owner = scope.get("state", {}).get("owner", "")
+        if await run_in_threadpool(self._service.store.owner_of, name) not in (None, owner):
+            await PlainTextResponse("There is no such file.", 404)(scope, receive, send)
             return
         with suppress(ClientDisconnect):  # a page that was left while it sent something
             await self._app(scope, receive, send)
