@@ -4,7 +4,7 @@
 
 The model `emoji`, `unclip serve` in a process of its own, clients on the same machine. `requests`: 200 requests of
 every kind from 16 clients, each picture compared with the library's. `batching`: one by one against 8 together.
-`memory`: the resident set over 1,000 requests. `kill`: kill -9 amid 50 accepted tasks. `disk`: a full disk (needs root,
+`memory`: the resident set over 3,000 requests. `kill`: kill -9 amid 50 accepted tasks. `disk`: a full disk (needs root,
 which mounts a small one). `times`: start, first progress, one request against the library. `keys`: no key, a wrong one,
 another's. With `--only` the other figures in the file stay as they are. All take about half an hour on two cores.
 """
@@ -80,32 +80,35 @@ def library() -> Any:
 
 
 def measure_requests() -> dict[str, Any]:
-    """100 different requests of every kind, each twice and in a random order, with a queue that is too short."""
+    """100 different requests of every kind, each twice and in a random order: with the usual queue and a short one."""
     specs = mixed_specs(100, seed=1) * 2
     random.Random(3).shuffle(specs)
-    with serving("--queue", "8") as server:
-        began = time.monotonic()
-        answers = ask_all(server.url, KEY, specs, NUM_CLIENTS)
-        seconds = time.monotonic() - began
-    pipe, checked = library(), dict[int, tuple[Spec, list[Answer]]]()
-    for spec, answer in zip(specs, answers, strict=True):
-        checked.setdefault(id(spec), (spec, []))[1].append(answer)
-    num_wrong = sum(
-        not is_right(pipe, spec, answer.pictures) for spec, both in checked.values() for answer in unequal(both)
-    )
-    times = statistics.quantiles([answer.seconds for answer in answers], n=100)
-    num_pictures = sum(len(answer.pictures) for answer in answers)
-    return {
-        "requests": len(answers),
-        "pictures": num_pictures,
-        "lost": sum(answer.status != 200 or not answer.pictures for answer in answers),
-        "wrong": num_wrong,
-        "latency_seconds": {f"p{share}": round(times[share - 1], 2) for share in (50, 95, 99)},
-        "images_per_second": round(num_pictures / seconds, 3),
-        "requests_that_were_refused_first": sum(answer.num_refusals > 0 for answer in answers),
-        "answers_429": sum(answer.num_refusals for answer in answers),
-        "answers_429_without_retry_after": sum(answer.num_without_hint for answer in answers),
-    }
+    pipe, figures = library(), {}
+    for length in (32, 8):
+        with serving("--queue", str(length)) as server:
+            began = time.monotonic()
+            answers = ask_all(server.url, KEY, specs, NUM_CLIENTS)
+            seconds = time.monotonic() - began
+        checked = dict[int, tuple[Spec, list[Answer]]]()
+        for spec, answer in zip(specs, answers, strict=True):
+            checked.setdefault(id(spec), (spec, []))[1].append(answer)
+        num_wrong = sum(
+            not is_right(pipe, spec, answer.pictures) for spec, both in checked.values() for answer in unequal(both)
+        )
+        times = statistics.quantiles([answer.seconds for answer in answers], n=100)
+        num_pictures = sum(len(answer.pictures) for answer in answers)
+        figures[f"queue {length}"] = {
+            "requests": len(answers),
+            "pictures": num_pictures,
+            "lost": sum(answer.status != 200 or not answer.pictures for answer in answers),
+            "wrong": num_wrong,
+            "latency_seconds": {f"p{share}": round(times[share - 1], 2) for share in (50, 95, 99)},
+            "images_per_second": round(num_pictures / seconds, 3),
+            "requests_that_were_refused_first": sum(answer.num_refusals > 0 for answer in answers),
+            "answers_429": sum(answer.num_refusals for answer in answers),
+            "answers_429_without_retry_after": sum(answer.num_without_hint for answer in answers),
+        }
+    return figures
 
 
 def unequal(answers: Sequence[Answer]) -> list[Answer]:
@@ -148,11 +151,11 @@ def measure_batching() -> dict[str, Any]:
 
 
 def measure_memory() -> dict[str, Any]:
-    """1,000 requests of every kind with one step each: the resident set and the open files on the way."""
-    specs, memory, files = quick_specs(1000), dict[str, float](), dict[str, int]()
+    """3,000 requests of every kind with one step each: the resident set and the open files on the way."""
+    specs, memory, files = quick_specs(3000), dict[str, float](), dict[str, int]()
     with serving("--queue", "64") as server:
         lost, begin = 0, 0
-        for end in (100, 250, 500, 750, 1000):
+        for end in (100, 250, 500, 750, 1000, 2000, 3000):
             lost += sum(answer.status != 200 for answer in ask_all(server.url, KEY, specs[begin:end], NUM_CLIENTS))
             begin = end
             time.sleep(1.0)

@@ -173,7 +173,7 @@ def decoder() -> TrainConfig:
         data=_data(balance=("concept", "design"), compositions=NUM_COMPOSITIONS),
         optimizer=OptimizerConfig(learning_rate=6e-4, weight_decay=0.01, warmup_images=10_000, decay="cosine"),
         batch_size=64,
-        num_images=340_000,
+        num_images=600_000,
         ema_images=10_000,
         checkpoint_images=20_000,
         preview_images=40_000,
