@@ -39,7 +39,7 @@ def test_docker_runs_the_image_as_it_is(command: str) -> None:
     assert volume.partition(":")[2] == of_stage("server", "VOLUME")[0].rest
     assert variable.partition("=")[0] in serve_variables()
     assert int(words[words.index("--stop-timeout") + 1]) > GRACE_SECONDS
-    assert f"end for {GRACE_SECONDS} seconds" in SECTION
+    assert f"an open connection {GRACE_SECONDS} seconds" in SECTION
 
 
 def test_the_proxy_waits_longer_than_the_server() -> None:

@@ -28,6 +28,11 @@ def generate(pipe: UnClip) -> Result:
     return pipe.text_to_image(PROMPTS, seed=7, num_steps=STEPS, output_type="pt", image_size=256)
 
 
+def unguided(pipe: UnClip) -> Result:
+    """Guidance multiplies what two number formats differ by."""
+    return pipe.text_to_image(PROMPTS, seed=7, num_steps=STEPS, output_type="pt", image_size=256, guidance_scale=1.0)
+
+
 def vary(pipe: UnClip) -> Result:
     steps = {name: count for name, count in STEPS.items() if name != "prior"}
     return pipe.image_variations(picture(3), seed=7, num_steps=steps, output_type="pt", image_size=256)
@@ -45,7 +50,7 @@ def enlarge(pipe: UnClip) -> Tensor:
 def drawn(pipe: UnClip, prefix: str) -> dict[str, Tensor]:
     """Pictures and embeddings of each kind of drawing."""
     outputs = {f"{prefix}/enlarge": enlarge(pipe)}
-    for task in (generate, vary):
+    for task in (generate, unguided, vary):
         result = task(pipe)
         outputs[f"{prefix}/{task.__name__}"] = torch.stack(result.images)
         outputs[f"{prefix}/{task.__name__}/embeddings"] = result.image_embeddings

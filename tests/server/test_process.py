@@ -54,6 +54,16 @@ def test_what_was_accepted_outlives_a_kill(tiny_folder: Path, tmp_path: Path) ->
     assert [bool(line["key"]) for line in lines] == [False] + [True] * (len(lines) - 1)
 
 
+def test_texts_are_in_the_audit_where_that_is_asked_for(tiny_folder: Path, tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    with serving(tiny_folder, tmp_path, "--audit", str(audit), "--audit-texts") as (url, _):
+        body = {"prompt": PROMPT, "negative_prompt": "a dog", "size": "16x16"}
+        assert httpx.post(f"{url}/v1/images/generations", json=body, timeout=60).status_code == 200
+        lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [sorted(line["texts"]) for line in lines if "texts" in line] == [sorted([PROMPT, "a dog"])]
+    assert run(["serve", "--model", str(tiny_folder), "--audit-texts"]) == 2
+
+
 def test_a_stop_ends_what_is_open_and_says_so(tiny_folder: Path, tmp_path: Path) -> None:
     """What waits for an answer is told at once, streams have a last event, and no page holds the server up."""
     with serving(tiny_folder, tmp_path) as (url, process), httpx.Client(base_url=url, timeout=60) as http:

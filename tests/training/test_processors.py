@@ -26,8 +26,9 @@ from unclip.pipelines import UnClip
 from unclip.training import TrainConfig, Trainer
 
 CHANGE, ROOM = 2.0**-20, 8.0
-# Least PSNR of pictures in bfloat16 to those in float64, at full range 2; on a Zen 4 they reach 42, 46 and 37 dB.
-BFLOAT16_PSNR = 30.0
+# Least PSNR of pictures in bfloat16 to those in float64, at full range 2; on a Zen 5 they reach 46, 47 and 38 dB. With
+# the model's own guidance, which multiplies differences, pictures of a text may be any distance apart.
+BFLOAT16_PSNR = {"/enlarge": 30.0, "/unguided": 36.0, "/vary": 30.0}
 RECIPES = ("emoji/clip", "emoji/prior", "emoji/decoder", "emoji/upsampler_256")
 ISA = ("SSE41", "AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
 PLAIN = ("", "", "none", "1")
@@ -153,8 +154,8 @@ def check(run: Run, reference: Reference) -> None:
         if name.startswith("/"):
             room = reference.room[name] + 1e-6
             torch.testing.assert_close(run.tensors[f"float32{name}"].to(expected), expected, rtol=0.0, atol=room)
-            if not name.endswith("embeddings"):
-                assert psnr(run.tensors[f"bfloat16{name}"], expected) >= BFLOAT16_PSNR
+            if name in BFLOAT16_PSNR:
+                assert psnr(run.tensors[f"bfloat16{name}"], expected) >= BFLOAT16_PSNR[name]
     torch.testing.assert_close(run.tensors["karlo/float64"], reference.tensors["karlo"], rtol=0.0, atol=1e-5)
     karlo = reference.room["karlo"] + 1e-6
     torch.testing.assert_close(run.tensors["karlo/float32"], reference.tensors["karlo"], rtol=0.0, atol=karlo)

@@ -26,6 +26,9 @@ def serve(
     max_pixels: Annotated[int, Option(help="Pixels of a picture that is sent, or asked for.")] = 2**24,
     max_steps: Annotated[int, Option(help="Steps of a stage that a request may ask for.")] = 1000,
     audit: Annotated[str | None, Option(help="File for a line about each request, without its content.")] = None,
+    audit_texts: Annotated[
+        bool, Option("--audit-texts", help="Write the texts of each request into the audit, too.")
+    ] = False,
     timeout: Annotated[float, Option(help="Seconds that a request may take, with its wait.")] = 600.0,
     no_studio: Annotated[bool, Option("--no-studio", help="Serve the API alone, without the page at /.")] = False,
     device: Device = "auto",
@@ -36,7 +39,7 @@ def serve(
     gpus: Annotated[float, Option(help="GPUs of each of Ray's replicas.")] = 0.0,
 ) -> None:
     """Serve a model over HTTP: the images API that programs for DALL-E speak, every task, and a studio at /."""
-    from unclip.errors import optional_module
+    from unclip.errors import InputError, optional_module
 
     optional_module("fastapi", "unclip serve", "serve")
     from unclip.cli.spelling import spell
@@ -45,10 +48,12 @@ def serve(
     from unclip.server import ClusterConfig, ServerConfig, listen, read_key_limits, serve_cluster
     from unclip.server import serve as run_server
 
+    if audit_texts and audit is None:
+        raise InputError("--audit-texts needs the file that they go to; give --audit FILE.")
     settings = {
         "store": store, "api_keys": tuple(api_key or ()), "database": database, "lifetime_hours": lifetime,
         "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
-        "max_pixels": max_pixels, "max_steps": max_steps,
+        "max_pixels": max_pixels, "max_steps": max_steps, "audit_texts": audit_texts,
         "key_limits": {} if keys is None else read_key_limits(keys),
     }  # fmt: skip
     config = load_config(ServerConfig, settings)

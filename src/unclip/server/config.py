@@ -36,6 +36,8 @@ class ServerConfig(Config):
     """Hours after which a result, and what the history says of it, is removed."""
     lease_seconds: float = Field(5.0, gt=0)
     """Seconds without a sign of a server that shares the history, after which others draw what it had accepted."""
+    audit_texts: bool = False
+    """Whether the audit has a line with the texts of each request."""
     queue_length: int = Field(32, ge=1)
     """Requests that may wait; one more is refused."""
     max_batch: int = Field(8, ge=1)

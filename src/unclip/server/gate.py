@@ -5,7 +5,6 @@ import base64
 import binascii
 import hmac
 import json
-import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,10 +14,9 @@ from starlette.requests import ClientDisconnect, cookie_parser
 
 from unclip.errors import UnclipError
 from unclip.server.errors import ApiError, answer_error, explain
-from unclip.server.service import Service, owner_of_key
+from unclip.server.service import AUDIT, Service, owner_of_key
 from unclip.server.work import stopping
 
-AUDIT = logging.getLogger("unclip.audit")
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 OPEN_ROUTES = ("/healthz", "/readyz")
 """Routes that need no key."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from unclip.server.store import Store
 from unclip.server.work import Work, WorkEvent, stopping, timed_out
 from unclip.server.worker import Worker
 
+AUDIT = logging.getLogger("unclip.audit")
 ALIASES = ("dall-e-2", "dall-e-3", "gpt-image-1")
 """Names under which programs that were written for others find the model."""
 
@@ -77,7 +79,10 @@ class Service:
         and for what the policy refuses.
         """
         if is_new:
-            await run_in_threadpool(self.policy.check_request, *said_and_shown(work.task, work.arguments))
+            texts, pictures = said_and_shown(work.task, work.arguments)
+            if self.config.audit_texts:
+                AUDIT.info(json.dumps({"time": round(time.time(), 3), "key": work.owner[:12], "texts": texts}))
+            await run_in_threadpool(self.policy.check_request, texts, pictures)
         finish = work.finish
 
         def finish_and_note(outcome: Any) -> Any:

@@ -12,7 +12,7 @@ from unclip.errors import UnclipError
 from unclip.pipelines import Model, Result
 from unclip.pipelines.options import TASKS, PreviewStep
 from unclip.server.errors import ApiError, explain
-from unclip.server.memory import Trimmer
+from unclip.server.memory import TRIM_SECONDS, Trimmer
 from unclip.server.metrics import Metrics
 from unclip.server.work import Work, WorkEvent, stopping
 
@@ -30,7 +30,7 @@ class Worker:
         self._waiting = deque[Work]()
         self._changed = threading.Condition()
         self._is_stopping = False
-        self._pass_seconds = 1.0
+        self._pass_seconds, self._trim = 1.0, Trimmer()
         self._thread = threading.Thread(target=self._run, name="unclip-worker", daemon=True)
 
     def start(self) -> None:
@@ -83,7 +83,6 @@ class Worker:
         work.tell(WorkEvent(kind))
 
     def _run(self) -> None:
-        trim = Trimmer()
         while works := self._next():
             wanted = [work for work in works if work.is_wanted]
             if not wanted:
@@ -94,13 +93,14 @@ class Worker:
             self._pass_seconds = 0.7 * self._pass_seconds + 0.3 * seconds
             self._metrics.passes.observe(seconds)
             self._metrics.batch.observe(sum(work.num_images for work in wanted))
-            trim()
+            self._trim()
 
     def _next(self) -> list[Work]:
         """Wait for requests, and take the first with all that may share its pass; none: the server stops."""
         with self._changed:
             while not (self._waiting or self._is_stopping):
-                self._changed.wait()
+                if not self._changed.wait(TRIM_SECONDS):
+                    self._trim()  # a server at rest gives back what its last pass needed
             if self._is_stopping:
                 return []
             works = [self._waiting.popleft()]
