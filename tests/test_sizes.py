@@ -28,7 +28,7 @@ BUDGETS = {
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_235,  # the autoencoder's recipe, compositions; quickstart's tiers, own stages, latents, sampling
     "bench": 1_210,
-    "cli": 2_300,  # --background; unclip serve, its studio, its replicas and its limits
+    "cli": 2_310,  # --background; unclip serve, its studio, its replicas and its limits
     # Queue with shared passes, streams, a route for every task, history that survives a crash; the studio; replicas on
     # Ray, who holds a request, and its progress and end by way of the history; full disks and slow bodies; a policy;
     # limits of single keys, of steps and extended pictures; memory; a stop that tells whoever waits.

@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, or, when that has begun, end the process: what was accepted outlives it."""
         if self.should_exit and sig == signal.SIGINT:
-            say("stopped at once")
+            os.write(2, b"stopped at once\n")  # whatever was interrupted may be writing a line itself
             os._exit(128 + sig)  # the thread that draws would not let the interpreter end
         super().handle_exit(sig, frame)
 
