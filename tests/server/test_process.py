@@ -117,6 +117,9 @@ def test_the_studio_shows_no_file_of_another_key(tiny_folder: Path, tmp_path: Pa
         answers = [httpx.get(f"{url}/gradio_api/file={path}", auth=("any", key), timeout=60) for key in ("one", "two")]
         assert [answer.status_code for answer in answers] == [200, 404]
         assert answers[0].content == path.read_bytes()
+        for end in ("/", "/.", "//", "/a/.."):
+            answer = httpx.get(f"{url}/gradio_api/file={path}{end}", auth=("any", "two"), timeout=60)
+            assert answer.status_code >= 400
 
 
 def test_a_port_that_is_taken_is_one_line(

@@ -60,9 +60,8 @@ class ServerConfig(Config):
         return (*self.api_keys, *(key for key in self.key_limits if key not in self.api_keys))
 
     def of_key(self, key: str) -> "ServerConfig":
-        """Return what the holder of a key is allowed."""
-        limits = self.key_limits.get(key, KeyLimits.model_validate({}))
-        return self.replace(**limits.model_dump(exclude_none=True))
+        """Return what the holder of a key of `key_limits` is allowed."""
+        return self.replace(**self.key_limits[key].model_dump(exclude_none=True))
 
 
 def read_key_limits(path: str) -> dict[str, KeyLimits]:

@@ -1,6 +1,7 @@
 """Bring the studio into the application while that answers already: importing gradio takes some seconds."""
 
 import asyncio
+import posixpath
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -39,11 +40,12 @@ class StudioMount:
             await PlainTextResponse("Addresses are not fetched.", 403)(scope, receive, send)
             return
         # Files have long names by chance, but whose they are is known.
-        name = scope.get("path", "").rpartition("/")[2]
-        owner = scope.get("state", {}).get("owner", "")
-        if await run_in_threadpool(self._service.store.owner_of, name) not in (None, owner):
-            await PlainTextResponse("There is no such file.", 404)(scope, receive, send)
-            return
+        path, owner = posixpath.normpath(scope.get("path", "")), scope.get("state", {}).get("owner", "")
+        if "/file" in path:
+            whose = await run_in_threadpool(self._service.store.owner_of, posixpath.basename(path))
+            if whose not in (None, owner):
+                await PlainTextResponse("There is no such file.", 404)(scope, receive, send)
+                return
         with suppress(ClientDisconnect):  # a page that was left while it sent something
             await self._app(scope, receive, send)
 
