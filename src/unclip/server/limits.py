@@ -56,4 +56,4 @@ def check_cost(arguments: Mapping[str, Any], config: ServerConfig, steps_name: s
     if arguments.get("aspect") or any(margins.values()):
         width, height = extended_size(arguments["image"].size, **margins, aspect=arguments.get("aspect"))
         if width * height > config.max_pixels:
-            raise ApiError(f"the picture would be {width}x{height}; at most {config.max_pixels} pixels can be asked for.")
+            raise ApiError(f"the picture would be {width}x{height}; at most {config.max_pixels} pixels are drawn.")
