@@ -24,8 +24,9 @@ COPY pyproject.toml ./
 # More packages, with spaces between, such as the driver of a database.
 ARG PACKAGES=""
 RUN python -c "import os, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    wanted = project['dependencies'] + project['optional-dependencies']['serve']; \
-    print(*wanted, *os.environ['PACKAGES'].split(), sep='\n')" > requirements.txt
+    extras = project['optional-dependencies']; wanted = project['dependencies'] + extras['serve'] + extras['safety']; \
+    print(*(one for one in wanted if not one.startswith('unclip[')), *os.environ['PACKAGES'].split(), sep='\n')" \
+    > requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/unclip/bin/python install -c constraints.txt -r requirements.txt
 

