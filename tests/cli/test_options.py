@@ -34,7 +34,7 @@ TASKS_OF = {
     "finish": ("finish", "advance"),
 }
 # What is of the command line alone: files, the model, and which of two tasks of `generate` is run.
-OF_THE_COMMAND_LINE = {"--model", "--out", "--format", "--device", "--json", "--unconditional"}
+OF_THE_COMMAND_LINE = {"--model", "--out", "--format", "--device", "--json", "--safety", "--unconditional"}
 # Options of tasks that a command gives other names.
 NAMES = {"text_diff": {"source": "--from", "target": "--to"}, "probe": {"num_components": "--components"}}
 ARGUMENTS = {"image": "images", "text": "prompt", "prompt": "prompts"}

@@ -14,13 +14,17 @@ from PIL import ExifTags, Image
 from unclip.cli.output import parse_out, save_images
 from unclip.errors import InputError
 from unclip.files import slug
-from unclip.pipelines import Draft
+from unclip.pipelines import Draft, Result
 from unclip.testing import tiny_pipeline
 
 Program = Callable[..., Any]
 
 PROMPT = "a red apple"
 FAST = ("--seed", "7", "--steps", "1", "--size", "16")
+
+
+def result_of(picture: Image.Image, prompt: str) -> Result:
+    return Result(images=[picture], prompts=[prompt], seeds=[7], image_embeddings=None, settings={}, cut=[""])
 
 
 def first_names(out: str | None, titles: list[str], seeds: list[int], *, is_series: bool = False) -> list[str]:
@@ -139,15 +143,14 @@ def test_what_webp_has_no_room_for_is_a_png_and_replaces_nothing(
 ) -> None:
     (tmp_path / "x.png").write_text("kept")
     target = parse_out(str(tmp_path / "x.webp"))
-    paths = save_images(target, [Image.new("RGB", (17_000, 2))], ["x"], [7], [{"prompt": "x"}])
+    paths = save_images(target, ["x"], result_of(Image.new("RGB", (17_000, 2)), "x"))
     assert paths == [tmp_path / "x-2.png"]
     assert (tmp_path / "x.png").read_text() == "kept"
     assert "at most 16383 pixels" in capsys.readouterr().err
 
 
 def test_metadata_that_jpeg_has_no_room_for_is_cut(tmp_path: Path) -> None:
-    about = {"prompt": "🍎" * 50_000, "settings": "{}"}
-    save_images(parse_out(str(tmp_path / "x.jpg")), [Image.new("RGB", (8, 8))], ["x"], [7], [about])
+    save_images(parse_out(str(tmp_path / "x.jpg")), ["x"], result_of(Image.new("RGB", (8, 8)), "🍎" * 50_000))
     found = metadata_of(tmp_path / "x.jpg")
     assert found["settings"] == "{}"
     assert found["prompt"].startswith("🍎🍎")

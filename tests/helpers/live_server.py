@@ -24,7 +24,7 @@ from warm import python
 @contextmanager
 def running(pipe: UnClip, store: Path, policy: Policy | None = None, **settings: Any) -> Iterator[str]:
     """Yield the address of a server, which stops in the end as it does on a signal."""
-    app = create_app(pipe, ServerConfig(store=store, **settings), policy=policy)
+    app = create_app(pipe, ServerConfig(store=store, **{"safety": "off", **settings}), policy=policy)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -45,7 +45,8 @@ def serving(
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Yield the address and the process of the command on a free port."""
     code = "import sys; from unclip.cli import main; main()"
-    words = ["serve", "--model", str(model), "--store", str(store), "--port", "0", *options]
+    safety = [] if "--safety" in options else ["--safety", "off"]
+    words = ["serve", "--model", str(model), "--store", str(store), "--port", "0", *safety, *options]
     environment = os.environ | ({"UNCLIP_API_KEY": " ".join(keys)} if keys else {})
     with subprocess.Popen(
         [*(program or python()), "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True

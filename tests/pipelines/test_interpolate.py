@@ -13,9 +13,9 @@ from unclip.diffusion import slerp
 from unclip.errors import InputError
 from unclip.pipelines import Condition, Model, Result, UnClip
 from unclip.pipelines.features import encode
+from unclip.pipelines.inputs import read_input
 from unclip.pipelines.inversion import INVERTIBLE, invert_pictures, starts_from_noise
 from unclip.pipelines.job import begin
-from unclip.pipelines.tasks.embeddings import read_input
 from unclip.runtime import NoiseSource
 
 A, B = "a red apple", "an old house near the yellow sun"

@@ -5,8 +5,8 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.pipelines import UnClip
+from unclip.pipelines.inputs import Input
 from unclip.pipelines.options import PreviewStep
-from unclip.pipelines.tasks.embeddings import Input
 from unclip.testing import tiny_pipeline
 
 

@@ -47,6 +47,9 @@ class DrawCommand:
         str | None, Option("-o", "--out", help="A .png, .jpg or .webp file, a folder, or - (stdout); else this folder.")
     ] = None
     form: Annotated[str | None, Option("--format", help="png, jpg or webp, in a folder or on stdout.")] = None
+    safety: Annotated[
+        str, Option(help="What is refused, and how files are marked: default, strict or a TOML file; else off.")
+    ] = "off"
     device: Device = "auto"
     as_json: AsJson = False
 
@@ -76,7 +79,7 @@ class DrawCommand:
         if not is_draft:
             check_alpha(target.suffix, self.options.get("background"))
         target.check(titles, seeds)
-        pipe = UnClip.load(self.model, self.device)
+        pipe = UnClip.load(self.model, self.device, safety=self.safety)
         result = getattr(pipe, self.task)(*inputs, **options, **shared)
         # A task may keep other seeds than the first ones, and a series has more pictures.
         if is_draft:
@@ -86,12 +89,13 @@ class DrawCommand:
             written: dict[str, Any] = {"draft": str(paths[0])}
             details: dict[str, Any] = {"done": list(result.done), "cut": result.cut.get(result.prompts[0], "")}
         else:
-            metadata = [result.metadata(place) for place in range(len(result))]
-            paths = save_images(target, result.images, titles, result.seeds, metadata)
+            paths = save_images(target, titles, result)
             self._note_prompts(pipe, result.prompts, result.settings.get("cut", {}))
             _note_mask(result.settings)
+            result.marker.note_signer()
             written = {"images": [str(path) for path in paths]}
             details = {"settings": result.settings, "cut": result.cut[0]}
+            details["safety"] = [report.record() for report in result.safety]
         written |= {"prompt": result.prompts[0], "seeds": list(result.seeds), "model": result.model}
         record = written | {"version": __version__} | details
         record["seconds"] = round(time.monotonic() - started, 3)

@@ -2,17 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
 from unclip.errors import InputError, did_you_mean
 from unclip.files import atomic_writes, check_writable, claimed_paths, free_names
-from unclip.images import encode_gif, encode_picture, grid
-from unclip.pipelines.result import file_names
+from unclip.images import grid
+from unclip.pipelines.result import Result, file_names
 from unclip.progress import say
 
 STDOUT = "-"
@@ -103,16 +101,15 @@ def choose_paths(names: Sequence[Iterable[Path]], *, is_named: bool) -> Iterator
 
 def save_images(
     target: Target,
-    images: Sequence[Image.Image],
     titles: str | Sequence[str],
-    seeds: Sequence[int],
-    metadata: Sequence[Mapping[str, str]],
+    result: Result,
 ) -> list[Path]:
-    """Write all pictures, or none, as `atomic_writes` does, and return their paths.
+    """Write all pictures of a result, or none, as `atomic_writes` does, and return their paths.
 
     A series in one file is a row, or an animation if it ends in .gif. Only a file that was named is replaced. Pictures
     that a format has no room for become PNGs, and stderr says so. Raises `InputError` if a file cannot be written.
     """
+    images = result.pictures()
     if target.in_one_file and target.suffix != ".gif" and len(images) > 1:
         images = [grid(images, len(images))]
     longest = max(max(image.size) for image in images)
@@ -121,14 +118,14 @@ def save_images(
         path = target.path if target.is_folder or target.is_stdout else target.path.with_suffix(".png")
         target = replace(target, path=path, suffix=".png", is_derived=True)
     if target.suffix == ".gif":
-        contents = [encode_gif(images, metadata[0])]
+        contents = [result.encode_series(images)]
     else:
-        contents = [encode_picture(image, target.suffix, about) for image, about in zip(images, metadata, strict=False)]
+        contents = [result.encode(image, target.suffix, place) for place, image in enumerate(images)]
     if target.is_stdout:
         sys.stdout.buffer.write(contents[0])
         sys.stdout.buffer.flush()
         return [target.path]
-    names = target.names(titles, seeds)
+    names = target.names(titles, result.seeds)
     is_named = not target.is_folder and not target.is_derived and len(names) == 1
     with choose_paths(names, is_named=is_named) as paths:
         atomic_writes(dict(zip(paths, contents, strict=True)))

@@ -25,6 +25,9 @@ def serve(
     rate: Annotated[int | None, Option(help="Requests of each key in a minute; else any number.")] = None,
     max_pixels: Annotated[int, Option(help="Pixels of a picture that is sent, or asked for.")] = 2**24,
     max_steps: Annotated[int, Option(help="Steps of a stage that a request may ask for.")] = 1000,
+    safety: Annotated[
+        str, Option(help="What is refused, and how files are marked: default, strict, a TOML file, or off.")
+    ] = "default",
     audit: Annotated[str | None, Option(help="File for a line about each request, without its content.")] = None,
     audit_texts: Annotated[
         bool, Option("--audit-texts", help="Write the texts of each request into the audit, too.")
@@ -53,7 +56,7 @@ def serve(
     settings = {
         "store": store, "api_keys": tuple(api_key or ()), "database": database, "lifetime_hours": lifetime,
         "queue_length": queue, "requests_per_minute": rate, "max_batch": batch, "timeout_seconds": timeout,
-        "max_pixels": max_pixels, "max_steps": max_steps, "audit_texts": audit_texts,
+        "max_pixels": max_pixels, "max_steps": max_steps, "audit_texts": audit_texts, "safety": safety,
         "key_limits": {} if keys is None else read_key_limits(keys),
     }  # fmt: skip
     config = load_config(ServerConfig, settings)
@@ -61,7 +64,7 @@ def serve(
         # First of all: a model may take long to load.
         with listen(host, port) as listening:
             studio = None if no_studio else partial(spell, model)
-            run_server(UnClip.load(model, device), config, listening, audit, studio)
+            run_server(UnClip.load(model, device, safety=safety), config, listening, audit, studio)
         return
     sizes = {"num_replicas": replicas, "cpus_per_replica": cpus, "gpus_per_replica": gpus}
     cluster = load_config(ClusterConfig, sizes | {"device": device, "audit": audit})

@@ -2,6 +2,7 @@
 
 from unclip.model.family import Condition
 from unclip.pipelines.decoder import DecoderStage
+from unclip.pipelines.inputs import TextOrPicture
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, ImageSize, Progress
 from unclip.pipelines.prior import PriorStage, best_candidate
@@ -9,7 +10,6 @@ from unclip.pipelines.result import OutputType, Result
 from unclip.pipelines.settings import PerStage, check_prompts, image_seeds
 from unclip.pipelines.stage import Stage, Start, run_to_end
 from unclip.pipelines.tasks.drafts import Draft
-from unclip.pipelines.tasks.embeddings import TextOrPicture
 from unclip.pipelines.tasks.image_to_image import image_to_image
 from unclip.pipelines.tasks.inpaint import inpaint
 from unclip.pipelines.tasks.interpolate import interpolate

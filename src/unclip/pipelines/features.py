@@ -8,6 +8,7 @@ from PIL import Image
 
 from unclip.clip import TextFeatures, TextImageEncoder
 from unclip.model.family import Condition, select_text
+from unclip.pipelines.guarding import to_numpy
 from unclip.pipelines.model import Encoder, Model
 from unclip.shapes import Embeddings
 
@@ -38,6 +39,8 @@ def encode(
         text, null = _encode_prompts(model, clip, prompts), clip.encode_text([negative_prompt])
         embeddings = _encode_pictures(model, clip, pictures) if pictures else text.embedding[:0]
         empty = clip.encode_empty_image() if decoder.needs_null_image else None
+    if model.guard is not None:
+        model.guard.check_text_embeddings(prompts, to_numpy(text.embedding))
     condition, encoder = Condition(text, null, empty), model.encoders.get("text_encoder")
     if encoder is not None:
         with model.resident(encoder):

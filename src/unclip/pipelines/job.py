@@ -18,6 +18,7 @@ from unclip.model.family import Condition, select_text
 from unclip.model.settings import StageSettings
 from unclip.pipelines.decoder import DecoderStage, show_steps
 from unclip.pipelines.features import Features, encode, have_one_length
+from unclip.pipelines.guarding import to_numpy
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import (
     DrawOptions,
@@ -39,6 +40,7 @@ from unclip.pipelines.settings import (
 from unclip.pipelines.stage import FROM_NOISE, Stage, Start, stage_times
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import NoiseSource
+from unclip.safety import OFF
 from unclip.shapes import Images
 
 BATCH_SIZE = 8
@@ -121,7 +123,9 @@ class Job:
         return [prior.finish(x_0, text) for x_0, text in zip(self._run(prior, steps), texts, strict=True)]
 
     def decode(self, embeddings: list[Tensor], condition: Condition, starts: Starts = ALL_FROM_NOISE) -> list[Tensor]:
-        """Draw the decoder's pictures in [-1, 1] of the image embeddings."""
+        """Draw the decoder's pictures in [-1, 1] of the image embeddings, unless the model's guard blocks one."""
+        if self.model.guard is not None and condition.is_conditional:
+            self.model.guard.check_image_embeddings(to_numpy(torch.cat(embeddings)))
         decoder, settings, size = self.model.need_decoder, self.settings["decoder"], self.chain.sizes[0]
         steps = (
             decoder.steps(embedding, condition.select(batch.rows), batch.noise, settings, size=size, start=start)
@@ -207,6 +211,7 @@ class Job:
             settings=settings | stages,
             cut=[cut.get(text, "") for text in texts],
             model=self.model.name,
+            safety=[OFF] * len(texts),
         )
 
 

@@ -24,6 +24,7 @@ from unclip.pipelines.prior import PriorStage
 from unclip.pipelines.stage import Stage, describe_network
 from unclip.pipelines.upsampler import UpsamplerStage
 from unclip.runtime import encoder_dtype, inference_dtype, resolve_device
+from unclip.safety import Guard
 
 Encoder: TypeAlias = TextImageEncoder | MultilingualEncoder
 P = TypeVar("P")
@@ -51,6 +52,8 @@ class Model:
     """Other settings of its stages by name; see `Defaults.presets`."""
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     """Where the networks are, or will be."""
+    guard: Guard | None = None
+    """What looks at requests and pictures, by a safety policy; None: nothing does."""
     basis: EmbeddingBasis | None = None
     """The principal components of image embeddings, for probing."""
     residences: Mapping[nn.Module, Residence] = field(default_factory=dict)

@@ -10,12 +10,24 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter
-from typing import Annotated, Any, Literal, ParamSpec, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from PIL import Image
 
 from unclip.errors import InputError, did_you_mean
+from unclip.pipelines.guarding import run_guarded
 from unclip.pipelines.result import OutputType
 from unclip.pipelines.settings import PerStage, check_count, check_number
 from unclip.progress import show_progress
@@ -208,6 +220,8 @@ class TaskDescription:
     """Whether its pictures belong together and have one seed."""
     options: tuple[Option, ...]
     """Its own options, then those of `DrawOptions` that it reads."""
+    kinds: Mapping[str, Kind | None]
+    """What its own options are, by name."""
 
 
 TASKS: dict[str, TaskDescription] = {}
@@ -224,8 +238,8 @@ def describe(task: str) -> tuple[Option, ...]:
 def task(*, is_series: bool = False, unused: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function, whose first parameter is the model, a task.
 
-    Values are checked against their descriptions, and the function runs without gradients. `unused` are options of
-    `DrawOptions` that mean nothing to it.
+    Values are checked against their descriptions, and the function runs without gradients, one that draws under the
+    guard of its model. `unused` are options of `DrawOptions` that mean nothing to it.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -241,16 +255,27 @@ def task(*, is_series: bool = False, unused: Sequence[str] = ()) -> Callable[[Ca
         options = [_describe(name, hint, None, is_series) for name, hint in shared.items() if name not in unused]
         options = [*described.values(), *options]
         names = [*described, *(name for name in shared if name not in unused)]
+        kinds, first = {name: option.kind for name, option in described.items()}, next(iter(signature.parameters))
 
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             _check_names(kwargs, {*signature.parameters, *shared}, names)
-            for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
+            call = signature.bind_partial(*args, **kwargs)
+            for name, value in call.arguments.items():
                 if name in described:
                     described[name].check(value)
-            return run(*args, **kwargs)
+            if not shared or first not in call.arguments:  # it draws nothing
+                return run(*args, **kwargs)
 
-        TASKS[checked.__name__] = TaskDescription(function=checked, is_series=is_series, options=tuple(options))
+            def run_for(model: Any) -> R:
+                call.arguments[first] = model
+                return run(*call.args, **call.kwargs)
+
+            return run_guarded(run_for, call.arguments[first], kinds, call.arguments | kwargs)
+
+        TASKS[checked.__name__] = TaskDescription(
+            function=checked, is_series=is_series, options=tuple(options), kinds=kinds
+        )
         return checked
 
     return decorate

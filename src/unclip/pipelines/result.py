@@ -20,6 +20,7 @@ from unclip.config import flatten
 from unclip.errors import InputError
 from unclip.files import atomic_write, atomic_writes, claimed_paths, expand_home, free_names, slug
 from unclip.images import (
+    QUALITY,
     WHITE,
     Background,
     encode_gif,
@@ -33,6 +34,7 @@ from unclip.images import (
 )
 from unclip.model.settings import StageSettings
 from unclip.pictures import open_picture
+from unclip.safety import UNMARKED, Marker, SafetyReport
 from unclip.shapes import Embeddings
 
 OutputType = Literal["pil", "np", "pt"]
@@ -70,6 +72,10 @@ class Result:
     """The end of each prompt that was cut off as too long; "" where nothing was."""
     model: str = ""
     """The name of the model that drew."""
+    safety: Sequence[SafetyReport] = ()
+    """What the model's guard looked at for each picture, and what it found."""
+    marker: Marker = UNMARKED
+    """How files of the pictures are marked as generated."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,6 +102,7 @@ class Result:
             image_embeddings=None if self.image_embeddings is None else self.image_embeddings[place],
             settings=self.settings | scores,
             cut=self.cut[place],
+            safety=self.safety[place],
         )
 
     def __repr__(self) -> str:
@@ -149,9 +156,9 @@ class Result:
         suffix = f".{format}" if is_folder else path.suffix.lower()
         check_alpha(suffix, self.settings.get("background"))
         if suffix == ".gif" and not is_folder:
-            contents = [encode_gif(pictures, self.metadata(0))]
+            contents = [self.encode_series(pictures)]
         else:
-            contents = [encode_picture(picture, suffix, self.metadata(place)) for place, picture in enumerate(pictures)]
+            contents = [self.encode(picture, suffix, place) for place, picture in enumerate(pictures)]
         if len(contents) == 1 and not is_folder:
             atomic_write(path, contents[0])
             return [path]
@@ -159,6 +166,20 @@ class Result:
         with claimed_paths(names) as paths:
             atomic_writes(dict(zip(paths, contents, strict=True)))
         return paths
+
+    def encode(self, picture: Image.Image, suffix: str, place: int, quality: int = QUALITY) -> bytes:
+        """Encode a file of a picture, or of what was made of it, with the metadata of the picture at `place`.
+
+        It is marked as generated where the policy of the model says so. Quality and errors are as for `encode_picture`.
+        """
+        content = encode_picture(self.marker.mark(picture), suffix, self.metadata(place), quality)
+        # What is painted in a picture fades into it.
+        return self.marker.sign(content, suffix, is_edit="feather" in self.settings)
+
+    def encode_series(self, pictures: Sequence[Image.Image]) -> bytes:
+        """Encode an animation of pictures, marked as by `encode`, with the metadata of the first."""
+        marked = [self.marker.mark(picture) for picture in pictures]
+        return self.marker.sign(encode_gif(marked, self.metadata(0)), ".gif")
 
     def metadata(self, place: int) -> dict[str, str]:
         """Return the metadata in the file of a picture: enough to draw it again."""

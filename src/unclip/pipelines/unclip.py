@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, Unpack
 
 import torch
@@ -13,6 +14,7 @@ from unclip.errors import InputError
 from unclip.model.family import Condition
 from unclip.model.settings import StageSettings
 from unclip.pictures import Picture
+from unclip.pipelines.concepts import open_gate, open_sentences
 from unclip.pipelines.decoder import DecoderStage
 from unclip.pipelines.features import Features, encode_prompts
 from unclip.pipelines.job import Chain, begin, check_divisible, count_candidates, width_and_height
@@ -35,6 +37,7 @@ from unclip.pipelines.tasks.unconditional import unconditional
 from unclip.pipelines.tasks.upscale import upscale
 from unclip.pipelines.tasks.variations import image_variations
 from unclip.pipelines.upsampler import LargeImages, UpsamplerStage
+from unclip.safety import Guard, SafetyPolicy, load_policy
 from unclip.shapes import Embeddings, Images
 
 S = TypeVar("S", bound=Stage)
@@ -202,6 +205,37 @@ class UnClip(Model):
     inpaint = inpaint
     outpaint = outpaint
     unconditional = unconditional
+
+    @classmethod
+    def load(
+        cls,
+        name_or_folder: str | Path,
+        device: torch.device | str = "auto",
+        dtype: torch.dtype | None = None,
+        *,
+        low_memory: bool = False,
+        revision: str | None = None,
+        safety: str | Path | SafetyPolicy = "off",
+    ) -> Self:
+        """Load a model as `Model.load` does, guarded by a safety policy as `with_safety` does."""
+        return super().load(name_or_folder, device, dtype, low_memory=low_memory, revision=revision).with_safety(safety)
+
+    def with_safety(self, policy: str | Path | SafetyPolicy) -> Self:
+        """Return this model, guarded by a policy: the name of one that ships, a TOML file, or "off".
+
+        Under a guard every task looks at its texts and pictures, at what it would draw and at what it drew; what the
+        policy blocks raises `SafetyError`, and `Result.safety` has a report of each picture. Files of a `Result` are
+        marked as the policy says. Raises `InputError` and `ConfigError` for a policy that cannot be used, and
+        `DependencyError` for a classifier that is not installed.
+        """
+        loaded = load_policy(policy)
+        if loaded is None:
+            return dataclasses.replace(self, guard=None)
+        guard = Guard.open(loaded)
+        sentences = None if loaded.sentence_encoder is None else open_sentences(loaded.sentence_encoder)
+        unguarded = dataclasses.replace(self, guard=None)
+        guard = dataclasses.replace(guard, sentences=sentences, gate=open_gate(unguarded, loaded, sentences))
+        return dataclasses.replace(self, guard=guard)
 
     @property
     def model(self) -> Self:

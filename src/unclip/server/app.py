@@ -37,9 +37,10 @@ BEATS = 5
 def create_app(pipe: UnClip, config: ServerConfig, spell: Spell | None = None, policy: Policy | None = None) -> FastAPI:
     """Make the application that serves a loaded model; raises `InputError` for a store that cannot be used.
 
-    With `spell`, which writes tasks as commands and programs, it has the studio at `/`. `policy` decides what may be
-    asked for and sent; None allows everything.
+    With `spell`, which writes tasks as commands and programs, it has the studio at `/`. A model without a guard gets
+    that of `config.safety`. `policy` is a hook that decides further what may be asked for and sent.
     """
+    pipe = pipe.with_safety(config.safety) if pipe.guard is None else pipe
     service = Service.open(pipe, config, policy or AllowAll())
     studio = None if spell is None else StudioMount(service, spell)
 

@@ -57,6 +57,8 @@ def build_cluster(model: str, config: ServerConfig, cluster: ClusterConfig) -> A
     if (path := find_model(model)).exists() and expand_home(model).exists():
         model = str(path.absolute())
     config = config.replace(store=expand_home(config.store).absolute())
+    if (policy := expand_home(config.safety)).is_file():
+        config = config.replace(safety=str(policy.absolute()))
     audit = None if cluster.audit is None else str(expand_home(cluster.audit).absolute())
     # Makes the tables once, which two replicas that start together would both try.
     Store(config.store, config.database, config.lifetime_hours * 3600).close()

@@ -53,6 +53,8 @@ class ServerConfig(Config):
     """Pixels of a picture that is sent, or asked for."""
     max_steps: int = Field(1000, ge=1)
     """Steps of a stage that a request may ask for."""
+    safety: str = "default"
+    """The safety policy: the name of one that ships, a TOML file, or off. A model that has a guard keeps it."""
 
     @property
     def all_keys(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from unclip.errors import ConfigError, InputError, UnclipError
+from unclip.safety import SafetyError
 
 LOG = logging.getLogger("unclip.server")
 LIBRARY_NAMES = {
@@ -66,6 +67,8 @@ def explain(error: BaseException) -> ApiError:
             return error
         case pydantic.ValidationError():
             return _explain_fields(error)
+        case SafetyError():
+            return ApiError(str(error), code="content_policy_violation")
         case InputError() | ConfigError():
             text = str(error)
             param = next((name for start, name in LIBRARY_NAMES.items() if text.startswith(start)), None)

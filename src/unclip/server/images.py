@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 
 from unclip.pipelines import Result
-from unclip.pipelines.tasks.embeddings import Input
+from unclip.pipelines.inputs import Input
 from unclip.pipelines.tasks.inpaint import mask_of_alpha
 from unclip.server.bodies import MAX_PICTURES, body_of, read_body
 from unclip.server.errors import ApiError, refused, show
@@ -24,7 +24,7 @@ from unclip.server.fields import (
     check_fields,
     draw_options,
 )
-from unclip.server.pictures import decode_base64, fit, read_upload, write_picture, write_result
+from unclip.server.pictures import decode_base64, fit, read_upload, write_preview, write_result
 from unclip.server.service import ALIASES, Service, as_event, owner_of, warnings_of
 from unclip.server.work import Work
 
@@ -176,7 +176,8 @@ async def _answer(
             "size": shown_size,
             "usage": _usage(service, fields),
         }
-        return {"data": data, "seeds": result.seeds, "is_cut": any(result.cut), "about": about}
+        reports = [report.record() for report in result.safety]
+        return {"data": data, "seeds": result.seeds, "safety": reports, "is_cut": any(result.cut), "about": about}
 
     seconds = service.config.timeout_seconds
     work = Work(task, options, finish, owner=owner, num_previews=fields.partial_images, timeout_seconds=seconds)
@@ -198,7 +199,8 @@ async def _answer(
         if done["is_cut"]:
             note = "the prompt is longer than the model reads; its end was left out"
             headers["X-Unclip-Warning"] = "; ".join([*headers.values(), note])
-        return JSONResponse({**done["about"], "data": done["data"], "seeds": done["seeds"]}, headers=headers)
+        content = {name: done[name] for name in ("data", "seeds", "safety")}
+        return JSONResponse({**done["about"], **content}, headers=headers)
 
     async def all_events() -> AsyncIterator[str]:
         yield first
@@ -234,7 +236,7 @@ async def _stream(
             if happened.kind == "preview":
                 place, number, picture = happened.data
                 small = await run_in_threadpool(
-                    write_picture, fit(picture, size), fields.output_format, fields.output_compression, {}
+                    write_preview, fit(picture, size), fields.output_format, fields.output_compression
                 )
                 data = {"b64_json": base64.b64encode(small).decode(), "created_at": int(time.time()), **about}
                 data |= {"partial_image_index": number, "image_index": place}
@@ -243,6 +245,7 @@ async def _stream(
                 for place, one in enumerate(happened.data["data"]):
                     data = {**one, **happened.data["about"], "seed": happened.data["seeds"][place]}
                     data |= {"created_at": data.pop("created"), "image_index": place}
+                    data["safety"] = happened.data["safety"][place]
                     yield as_event(f"{event}.completed", {"type": f"{event}.completed", **data})
     except ApiError as error:
         if not is_begun:

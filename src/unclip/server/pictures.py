@@ -4,12 +4,11 @@ import base64
 import binascii
 import math
 import re
-from typing import Any
 
 from PIL import Image, ImageOps
 
 from unclip.errors import InputError
-from unclip.images import encode_gif, encode_picture
+from unclip.images import QUALITY, encode_picture
 from unclip.pictures import read_picture
 from unclip.pipelines import ImageSize, Model, Result
 from unclip.pipelines.job import shape_multiple
@@ -77,10 +76,9 @@ def fit(picture: Image.Image, size: tuple[int, int] | None) -> Image.Image:
     return ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
 
 
-def write_picture(picture: Image.Image, form: str, compression: int | None, metadata: dict[str, str]) -> bytes:
-    """Encode a picture as `output_format` and `output_compression` ask for."""
-    quality: dict[str, Any] = {} if compression is None else {"quality": compression}
-    return encode_picture(picture, SUFFIXES[form], metadata, **quality)
+def write_preview(picture: Image.Image, form: str, compression: int | None) -> bytes:
+    """Encode a preview as `output_format` and `output_compression` ask for, without marks and metadata."""
+    return encode_picture(picture, SUFFIXES[form], quality=QUALITY if compression is None else compression)
 
 
 def write_result(
@@ -92,8 +90,8 @@ def write_result(
     """
     pictures = [fit(picture, size) for picture in result.pictures()]
     if form == "gif":
-        return [(encode_gif(pictures, result.metadata(0)), pictures[0].size)]
+        return [(result.encode_series(pictures), pictures[0].size)]
+    quality = QUALITY if compression is None else compression
     return [
-        (write_picture(picture, form, compression, result.metadata(place)), picture.size)
-        for place, picture in enumerate(pictures)
+        (result.encode(picture, SUFFIXES[form], place, quality), picture.size) for place, picture in enumerate(pictures)
     ]

@@ -1,13 +1,11 @@
-"""The hook of a safety policy: what may be asked for, and what may be sent. Knows no rule itself."""
+"""The hook of a further policy: what may be asked for, and what may be sent. Knows no rule itself."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
 from unclip.pipelines import Result
-from unclip.pipelines.options import TASKS
-from unclip.pipelines.tasks.embeddings import Input
 from unclip.server.errors import ApiError
 
 
@@ -38,23 +36,3 @@ class AllowAll:
     def check_result(self, result: Result) -> Result:
         """Allow every result."""
         return result
-
-
-def said_and_shown(task: str, arguments: Mapping[str, Any]) -> tuple[list[str], list[Image.Image]]:
-    """Return all texts and all pictures among the arguments of a task."""
-    texts: list[str] = []
-    pictures: list[Image.Image] = []
-    kinds = {option.name: option.kind for option in TASKS[task].options}
-    kinds_read = ("text", "picture", "mask", "text or picture", "weighted parts")
-    waiting = [value for name, value in arguments.items() if kinds.get(name) in kinds_read]
-    while waiting:
-        match waiting.pop():
-            case Input(name, None):
-                texts.append(name)
-            case str(text):
-                texts.append(text)
-            case Image.Image() as picture:
-                pictures.append(picture)
-            case list() | tuple() as several:
-                waiting.extend(several)
-    return texts, pictures

@@ -53,6 +53,8 @@ def serve(
     with listening:
         host, port = listening.getsockname()[:2]
         say_address(pipe.name, host, port, config, has_studio=spell is not None)
+        if pipe.guard is not None:
+            pipe.guard.marker.note_signer()
         # Paths alone would be logged, no prompts; but names of results are secrets too.
         settings = uvicorn.Config(
             app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS

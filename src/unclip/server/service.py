@@ -13,11 +13,13 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from unclip.pipelines import Result, UnClip
+from unclip.pipelines.inputs import texts_and_pictures
+from unclip.pipelines.options import TASKS
 from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain
 from unclip.server.limits import RateLimit
 from unclip.server.metrics import Metrics
-from unclip.server.policy import AllowAll, Policy, said_and_shown
+from unclip.server.policy import AllowAll, Policy
 from unclip.server.store import Store
 from unclip.server.work import Work, WorkEvent, stopping, timed_out
 from unclip.server.worker import Worker
@@ -76,13 +78,16 @@ class Service:
 
     async def accept(self, work: Work, request: bytes | None = None, *, is_new: bool = True) -> None:
         """Note a request and queue it; with its body it survives a crash. Raises `ApiError` where the queue is full
-        and for what the policy refuses.
+        and for what the hook refuses, `SafetyError` for texts that the safety policy blocks.
         """
         if is_new:
-            texts, pictures = said_and_shown(work.task, work.arguments)
+            texts, pictures = texts_and_pictures(TASKS[work.task].kinds, work.arguments)
+            said = [*texts, *filter(None, [work.arguments.get("negative_prompt")])]
             if self.config.audit_texts:
-                AUDIT.info(json.dumps({"time": round(time.time(), 3), "key": work.owner[:12], "texts": texts}))
-            await run_in_threadpool(self.policy.check_request, texts, pictures)
+                AUDIT.info(json.dumps({"time": round(time.time(), 3), "key": work.owner[:12], "texts": said}))
+            if self.pipe.guard is not None:  # again where it is drawn, but a refusal should not wait for that
+                await run_in_threadpool(self.pipe.guard.begin().check_texts, texts)
+            await run_in_threadpool(self.policy.check_request, said, pictures)
         finish = work.finish
 
         def finish_and_note(outcome: Any) -> Any:

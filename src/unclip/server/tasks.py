@@ -23,10 +23,10 @@ from unclip.config import Config
 from unclip.errors import UnclipError
 from unclip.model.basis import EmbeddingBasis
 from unclip.pipelines import Draft, Result
+from unclip.pipelines.inputs import Input
 from unclip.pipelines.options import TASKS, Option
 from unclip.pipelines.result import check_alpha
 from unclip.pipelines.settings import check_prompts, image_seeds
-from unclip.pipelines.tasks.embeddings import Input
 from unclip.server.bodies import body_of, read_body
 from unclip.server.config import ServerConfig
 from unclip.server.errors import ApiError, explain, refused
@@ -210,7 +210,8 @@ def write_outcome(service: Service, owner: str, form: str, outcome: Any) -> dict
     data = [{"name": name, "seed": seed} for name, seed in zip(names, outcome.seeds, strict=form != "gif")]
     if len(set(outcome.prompts)) > 1:
         data = [one | {"prompt": prompt} for one, prompt in zip(data, outcome.prompts, strict=form != "gif")]
-    return {"data": data, "settings": outcome.settings, "is_cut": any(outcome.cut)}
+    reports = [report.record() for report in outcome.safety]
+    return {"data": data, "settings": outcome.settings, "safety": reports, "is_cut": any(outcome.cut)}
 
 
 def task_routes(service: Service) -> APIRouter:

@@ -141,7 +141,7 @@ class Worker:
                     work.tell(WorkEvent("failed", explain(error)))
 
     def _call(self, works: Sequence[Work]) -> Any:
-        description = TASKS[works[0].task]
+        description, guard = TASKS[works[0].task], self._model.guard
         options = {option.name for option in description.options}
         arguments = dict(works[0].arguments) if len(works) == 1 else join_arguments(works)
         owners = [(work, place) for work in works for place in range(work.num_images)]
@@ -161,7 +161,8 @@ class Worker:
                     pictures = step.pictures() if pictures is None else pictures
                     if offset >= len(pictures):
                         return
-                    work.tell(WorkEvent("preview", (place, steps.index(step.index), pictures[offset])))
+                    if guard is None or guard.may_show(pictures[offset]):
+                        work.tell(WorkEvent("preview", (place, steps.index(step.index), pictures[offset])))
 
         arguments |= {"progress": progress} if "progress" in options else {}
         if "preview" in options and any(work.num_previews for work in works):

@@ -1,15 +1,12 @@
 """Embed texts and pictures, and draw pictures of image embeddings."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias, Unpack
+from typing import Annotated, Any, TypeAlias, Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +16,7 @@ from unclip.images import from_pil, to_pil
 from unclip.model.family import Condition, select_text
 from unclip.pictures import Picture, open_pictures
 from unclip.pipelines.features import Features, encode, encode_pictures, encode_prompts
+from unclip.pipelines.inputs import Input, TextOrPicture, read_input
 from unclip.pipelines.job import Job, PictureBatch, begin
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, NegativePrompt, NumImages, Option, task
@@ -26,45 +24,8 @@ from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_prompts
 from unclip.shapes import Embeddings, Images
 
-
-class Input(NamedTuple):
-    """A text, or a picture that was opened."""
-
-    name: str
-    """The text, or the name of the picture's file."""
-    picture: Image.Image | None = None
-
-    @property
-    def text(self) -> str:
-        """The text; "" for a picture."""
-        return self.name if self.picture is None else ""
-
-
-TextOrPicture: TypeAlias = Image.Image | Path | str | np.ndarray | Input
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 Vectors: TypeAlias = Tensor | np.ndarray
 """One embedding (dim,), or one a row (embeddings, dim)."""
-
-
-def read_input(source: TextOrPicture) -> Input:
-    """Read a picture or a text.
-
-    A PIL image, an array and a path are pictures; so is a text that names an existing file, and any other is a text.
-    An `Input` is what it says: a text in one never names a file.
-
-    Raises `InputError` for a file that is no picture, for an empty text, and for a text that ends as the name of a
-    picture does where there is no such file.
-    """
-    if isinstance(source, Input):
-        return source
-    if isinstance(source, Image.Image | np.ndarray):
-        return Input("a picture", open_pictures(source)[0])
-    if isinstance(source, Path) or (isinstance(source, str) and os.path.isfile(source)):
-        return Input(Path(source).name, open_pictures(source)[0])
-    (text,) = check_prompts([source])
-    if text.lower().endswith(PICTURE_SUFFIXES):
-        raise InputError(f"{text} is named like a picture, but there is no such file; give an existing one, or a text.")
-    return Input(text)
 
 
 @task()

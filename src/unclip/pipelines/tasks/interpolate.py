@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unclip.diffusion import slerp
 from unclip.pipelines.features import Features
+from unclip.pipelines.inputs import Input, TextOrPicture, read_input
 from unclip.pipelines.inversion import INVERTIBLE, check_invertible, invert_pictures
 from unclip.pipelines.job import Job, PictureBatch, begin, count_candidates
 from unclip.pipelines.model import Model
@@ -16,7 +17,7 @@ from unclip.pipelines.options import DrawOptions, NumCandidates, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import image_seeds
 from unclip.pipelines.stage import Start
-from unclip.pipelines.tasks.embeddings import Input, TextOrPicture, embed_inputs, read_input
+from unclip.pipelines.tasks.embeddings import embed_inputs
 from unclip.runtime import NoiseSource
 from unclip.shapes import Sample
 

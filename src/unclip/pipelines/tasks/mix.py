@@ -5,12 +5,13 @@ from typing import Annotated, Unpack
 
 from unclip.diffusion import weighted_mean
 from unclip.errors import InputError
+from unclip.pipelines.inputs import TextOrPicture, read_input
 from unclip.pipelines.job import begin, count_candidates
 from unclip.pipelines.model import Model
 from unclip.pipelines.options import DrawOptions, NumCandidates, NumImages, Option, task
 from unclip.pipelines.result import Result
 from unclip.pipelines.settings import check_number
-from unclip.pipelines.tasks.embeddings import TextOrPicture, embed_inputs, read_input
+from unclip.pipelines.tasks.embeddings import embed_inputs
 
 
 @task()

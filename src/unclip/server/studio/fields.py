@@ -13,7 +13,7 @@ from PIL import Image
 from unclip.pipelines import UnClip
 from unclip.pipelines.options import TASKS, DrawOptions, Option
 from unclip.server.errors import ApiError, refused
-from unclip.server.pictures import write_picture
+from unclip.server.pictures import write_preview
 from unclip.server.studio.canvas import brushed, make_border_canvas, make_mask_canvas
 from unclip.server.tasks import NOT_SENT
 
@@ -206,7 +206,7 @@ def _mask(option: Option, picture: Component) -> Widget:
             return _picture(mask_path)
         with Image.open(path) as original:
             mask = brushed(drawn, original.size)
-        return None if mask is None else _encode(write_picture(mask, "png", None, {}))
+        return None if mask is None else _encode(write_preview(mask, "png", None))
 
     return Widget(option.name, [canvas, file, picture], read)
 
