@@ -1,20 +1,23 @@
-"""The commands for data sets: `unclip data prepare`, `check`, `stats` and `emoji`, and `unclip embed`."""
+"""The commands for data sets: `unclip data prepare`, `check`, `filter`, `stats`, `emoji`, and `unclip embed`."""
 
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from typer import Argument, Exit, Option, Typer
 
 from unclip.cli.options import NODE_EXAMPLE, AsJson, Device, parse_pair
-from unclip.errors import InputError
+from unclip.errors import InputError, did_you_mean
 from unclip.progress import say, show_progress
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from unclip.data import CheckReport, Source, Stats
+    from unclip.safety.classifier import OpenNsfw
 
 NUM_SHOWN = 20
 NUM_DAMAGED_SHOWN = 5
@@ -23,6 +26,8 @@ FINDINGS_EXIT = 1
 WORTH_PROCESSES = 2000
 MAX_WORKERS = 8
 MAX_EMBED_WORKERS = 16
+KEPT = ("nsfw", "duplicates")
+"""What `filter` need not look for."""
 
 Location: TypeAlias = Annotated[str, Argument(help="A folder, a table, a .tar, a saved set, or a URL of shards.")]
 Captions: TypeAlias = Annotated[str | None, Option(help="txt, table, folders or none; else it is found out.")]
@@ -116,15 +121,15 @@ def check(
         raise Exit(FINDINGS_EXIT)
 
 
-def import_function(name: str) -> Callable[..., Any]:
+def import_function(name: str, option: str = "--nsfw", purpose: str = "scores a picture") -> Callable[..., Any]:
     """Import the function called `module:function`; raises `InputError` if there is none."""
     module, _, function = name.partition(":")
     try:
         imported = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--nsfw {name!r} cannot be imported ({error}); write module:function.") from None
+        raise InputError(f"{option} {name!r} cannot be imported ({error}); write module:function.") from None
     if not callable(imported):
-        raise InputError(f"--nsfw {name!r} is a {type(imported).__name__}, not a function that scores a picture.")
+        raise InputError(f"{option} {name!r} is a {type(imported).__name__}, not a function that {purpose}.")
     return imported
 
 
@@ -143,6 +148,75 @@ def check_text(report: "CheckReport") -> str:
     counts = ", ".join(f"{count} {problem}" for problem, count in sorted(report.counts.items()))
     lines.append(f"{report.num_bad} of {report.num_samples} samples have a problem{f': {counts}' if counts else ''}")
     return "\n".join(lines)
+
+
+@data_app.command("filter")
+def filter_set(
+    source: Location,
+    out: Annotated[Path, Argument(help="New folder for the shards.")],
+    nsfw_threshold: Annotated[float, Option("--nsfw", help="The score from which a picture is removed, 0 to 1.")] = 0.5,
+    max_distance: Annotated[int, Option(help="Bits of 64 in which hashes of duplicates differ, at most.")] = 4,
+    opt_out: Annotated[
+        list[Path] | None, Option(help="A list: SHA-256, URL, domain, file name or words a line; repeat for several.")
+    ] = None,
+    hook: Annotated[
+        str | None, Option(help="module:function of picture, captions and fields, which returns a reason or None.")
+    ] = None,
+    keep: Annotated[str, Option(help="nsfw,duplicates: do not look for these.")] = "",
+    dry_run: Annotated[bool, Option("--dry-run", help="Count, and write nothing.")] = False,
+    samples_per_shard: Annotated[int, Option(help="Samples in each .tar.")] = 1000,
+    captions: Captions = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
+    workers: Workers = None,
+    as_json: Annotated[bool, Option("--json", help="Print the whole report as one line of JSON.")] = False,
+) -> None:
+    """Copy a set as shards without NSFW pictures, duplicates, what opted out and what a hook finds.
+
+    Pictures, captions and fields stay as they are. filter.json names each removed sample with its first reason, looked
+    for in this order: opt-out, unreadable, NSFW, hook, duplicate.
+    """
+    from unclip.data import FilterConfig, OptOut, filter_samples
+
+    kept = {name.strip() for name in keep.split(",") if name.strip()}
+    for name in kept - {*KEPT}:
+        raise InputError(f"--keep {name!r} is unknown; {did_you_mean(name, KEPT)}")
+    found = None if hook is None else import_function(hook, "--hook", "takes a picture, its captions and its fields")
+    config = FilterConfig(
+        nsfw_threshold=nsfw_threshold,
+        max_distance=None if "duplicates" in kept else max_distance,
+        samples_per_shard=samples_per_shard,
+    )
+    lists = OptOut.read(opt_out or [])
+    if "nsfw" not in kept:
+        open_nsfw()  # refused here where the package is missing
+    samples, processes = open_source(source, captions, image_column, caption_column, workers)
+    report = filter_samples(
+        samples,
+        None if dry_run else out,
+        config,
+        partial(show_progress, "filter", unit="pictures"),
+        nsfw=None if "nsfw" in kept else nsfw_score,
+        opt_out=lists,
+        hook=found,
+        num_workers=processes,
+    )
+    place = "nothing was written" if dry_run else f"see {out / 'filter.json'}"
+    summary = f"{out}: {report.num_kept} of {report.num_read} samples kept; removed: {report.counts_text}; {place}"
+    print(report.model_dump_json() if as_json else summary)
+
+
+@cache  # for all pictures that a process scores
+def open_nsfw() -> "OpenNsfw":
+    """Open the classifier; raises `DependencyError` where its package is missing."""
+    from unclip.safety.classifier import OpenNsfw
+
+    return OpenNsfw()
+
+
+def nsfw_score(picture: "Image.Image") -> float:
+    """Return how likely a picture is sexual, 0 to 1; a function of a module, so that processes can be given it."""
+    return open_nsfw().classify([picture])[0]["sexual"]
 
 
 @data_app.command()

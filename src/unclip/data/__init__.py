@@ -26,7 +26,9 @@ from unclip.data.emoji import (
     rasterize,
 )
 from unclip.data.emoji_shards import write_emoji_shards, write_shards
+from unclip.data.filter import FilterConfig, Filtered, Removed, filter_samples
 from unclip.data.groups import read_groups
+from unclip.data.opt_out import OptOut
 from unclip.data.order import BalancedOrder, Order, epoch_order
 from unclip.data.pictures import (
     ImageTextSet,
@@ -58,14 +60,18 @@ __all__ = [
     "EmbeddedShard",
     "EmbeddingSet",
     "EmojiItem",
+    "FilterConfig",
+    "Filtered",
     "Finding",
     "ImageTextSet",
     "Item",
+    "OptOut",
     "Order",
     "PictureFormat",
     "PictureSet",
     "PrepareConfig",
     "Prepared",
+    "Removed",
     "Sample",
     "ShardHeader",
     "ShardSet",
@@ -85,6 +91,7 @@ __all__ = [
     "emoji_phrases",
     "emoji_source",
     "epoch_order",
+    "filter_samples",
     "fit_picture",
     "item_or_next",
     "load_shards",
