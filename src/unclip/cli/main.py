@@ -18,17 +18,21 @@ from unclip.cli.bench import bench_app
 from unclip.cli.data import data_app, embed
 from unclip.cli.draw import COMMANDS
 from unclip.cli.evaluate import compare, evaluate
+from unclip.cli.memorisation import memorisation
 from unclip.cli.models import assemble, basis, convert, ema, info
 from unclip.cli.options import RENAMED
 from unclip.cli.plan import plan
 from unclip.cli.serve import serve
 from unclip.cli.train import train
+from unclip.cli.verify import verify
 from unclip.errors import UnclipError
 from unclip.files import expand_home
 from unclip.progress import say
 
 USAGE_EXIT = 2
 INTERRUPT_EXIT = 130
+EVALUATE_MEMORISATION = "evaluate memorisation"
+"""A command of two words, since `evaluate` itself takes a model: a folder of that name is ./memorisation."""
 CLOSED_PIPE_EXIT = 1  # as typer has it, which sees most of them first
 # typer exports this one usage error; its base is private, and its home differs between versions.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -36,9 +40,11 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 OTHERS: Sequence[Callable[..., None]] = (
     train, serve, assemble, plan, embed, evaluate, compare, ema, convert, info, basis,
+    verify,
 )  # fmt: skip
 for command in (*COMMANDS, *OTHERS):
     app.command()(command)
+app.command(EVALUATE_MEMORISATION)(memorisation)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 
@@ -71,6 +77,8 @@ def run(arguments: Sequence[str]) -> int:
     An error of the operating system is such a line too, wherever it arises; but when whoever reads stdout is gone, the
     program ends quietly with 1.
     """
+    if " ".join(arguments[:2]) == EVALUATE_MEMORISATION:
+        arguments = [EVALUATE_MEMORISATION, *arguments[2:]]
     try:
         words = [_expand_home(argument) for argument in arguments]
         code = app(args=words or ["--help"], prog_name="unclip", standalone_mode=False) or 0

@@ -2,6 +2,7 @@
 
 from unclip.evaluate.comparison import Speed, write_comparison
 from unclip.evaluate.folders import evaluate_folders
+from unclip.evaluate.memorisation import Memorisation, evaluate_memorisation
 from unclip.evaluate.models import evaluate_model
 from unclip.evaluate.networks import open_features
 from unclip.evaluate.options import EvaluateOptions
@@ -22,12 +23,14 @@ __all__ = [
     "EvaluateOptions",
     "Evaluation",
     "Figure",
+    "Memorisation",
     "Point",
     "Speed",
     "SuiteResults",
     "card_section",
     "embed_in_card",
     "evaluate_folders",
+    "evaluate_memorisation",
     "evaluate_model",
     "open_features",
     "prior_suite",
