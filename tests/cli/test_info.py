@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from unclip.model import find_model
+
 Program = Callable[..., Any]
 
 
 def test_text_has_a_line_per_stage(unclip: Program, tiny_folder: Path) -> None:
     done = unclip("info", tiny_folder)
-    first, head, *lines, total, export, _, _, _ = done.out.splitlines()
+    first, head, *lines, total, files, export, _, _, _ = done.out.splitlines()
+    assert files == "files: no hashes in the card"
     assert export == "convert --to diffusers would refuse it:"
     assert done.code == 0
     assert first.startswith("tiny: draws 16 px, 32 px; ")
@@ -62,6 +65,44 @@ def test_json_is_one_line(unclip: Program, tiny_folder: Path) -> None:
     assert described["image_sizes"] == [16, 32]
     assert described["stages"][2]["config"]["image_size"] == 16
     assert described["defaults"]["num_candidates"] == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("name", ["decoder.safetensors", "embedding_basis.safetensors"])
+def test_a_changed_byte_of_the_shipped_model_is_loud(unclip: Program, tmp_path: Path, name: str, as_json: bool) -> None:
+    options, folder = ["--json"] if as_json else [], shutil.copytree(find_model("emoji"), tmp_path / "copy")
+    done = unclip("info", folder, *options)
+    assert (done.code, done.err) == (0, "")
+    assert as_json or "\nfiles: 9 as listed in the card\n" in done.out
+    content = bytearray((folder / name).read_bytes())
+    content[-1000] ^= 1
+    (folder / name).write_bytes(content)
+    done = unclip("info", folder, *options)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{folder} is not as its MODEL_CARD.md says: {name} differs; " in done.err
+    if as_json:
+        hashes = json.loads(done.out)["hashes"]
+        assert (len(hashes), {key for key, state in hashes.items() if state != "ok"}) == (9, {name})
+    else:
+        assert f"\nfiles: {name} differs\n" in done.out
+
+
+def test_hashes_are_written_where_that_is_asked_for(unclip: Program, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "copy")
+    done = unclip("info", folder, "--write-hashes")
+    assert (done.code, done.err) == (0, "")
+    assert "\nfiles: 6 as listed in the card\n" in done.out
+    shutil.copy(folder / "prior.safetensors", folder / "spare.safetensors")
+    done = unclip("info", folder)
+    assert (done.code, "spare.safetensors not listed; " in done.err) == (2, True)
+    assert unclip("info", folder, "--write-hashes", "--json").code == 0
+    assert unclip("info", folder).code == 0
+
+
+def test_a_preset_has_no_files_to_hash(unclip: Program) -> None:
+    done = unclip("info", "karlo", "--write-hashes")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "'karlo' is a preset, shapes without weights" in done.err
 
 
 def test_an_unknown_model_is_one_line(unclip: Program) -> None:

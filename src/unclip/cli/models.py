@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from typer import Argument, Option
 
 from unclip.cli.options import AsJson, Device, ModelName
-from unclip.errors import InputError
+from unclip.errors import CheckpointError, InputError
 from unclip.files import bytes_text
 from unclip.progress import say, show_progress
 
@@ -26,17 +26,29 @@ NEW_FOLDER = "A folder that does not exist yet, or is empty."
 
 def info(
     model: Annotated[str, Argument(help="A shipped model, a folder, a hub id, or a preset.")] = "emoji",
+    write_hashes: Annotated[
+        bool, Option("--write-hashes", help="First write the hashes of its files into its card, for files you trust.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the stages of a model, what they cost and their default settings.
+    """Show the stages of a model, what they cost and their default settings, and check its files.
 
     GFLOP are those of one step for one picture without guidance (CLIP: of one text). A size is what the weights take
-    stored as float32, bfloat16 or int8. What a stage computes in is the best of this machine.
+    stored as float32, bfloat16 or int8. What a stage computes in is the best of this machine. Where MODEL_CARD.md has
+    hashes, each file of weights, tokenizers and configuration has to have its own, or the program ends with 2.
     """
-    from unclip.model import describe_model
+    from unclip.model import describe_model, find_model
+    from unclip.model import write_hashes as write_model_hashes
 
+    if write_hashes:
+        write_model_hashes(find_model(model))
     described = describe_model(model)
     print(described.model_dump_json() if as_json else info_text(described))
+    if changes := _file_changes(described):
+        raise CheckpointError(
+            f"{described.folder} is not as its MODEL_CARD.md says: {changes}; fetch it again, or if these files are "
+            "yours, --write-hashes."
+        )
 
 
 def info_text(described: "ModelInfo") -> str:
@@ -52,12 +64,24 @@ def info_text(described: "ModelInfo") -> str:
         INFO_COLUMNS.format("stage", "parameters", "GFLOP/step", *stages[0].memory, "by default"),
         *(_stage_row(stage, described) for stage in stages),
         INFO_COLUMNS.format("all", f"{sum(stage.num_parameters for stage in stages):,}", "", *total, ""),
+        *([] if described.folder is None else [f"files: {_files_text(described)}"]),
         *(f"preset {name}: {_changes(changes)}" for name, changes in described.defaults.presets.items()),
         f"convert --to diffusers would {'refuse it:' if obstacles else 'write it'}",
         *(f"  {obstacle}" for obstacle in obstacles),
         *(f"not followed: {name}: {reason}" for name, reason in described.dropped.items()),
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _files_text(described: "ModelInfo") -> str:
+    if described.hashes is None:
+        return "no hashes in the card"
+    return _file_changes(described) or f"{len(described.hashes)} as listed in the card"
+
+
+def _file_changes(described: "ModelInfo") -> str:
+    """Name the files that are not as the card says: `prior.safetensors differs`."""
+    return ", ".join(f"{name} {state}" for name, state in (described.hashes or {}).items() if state != "ok")
 
 
 def _changes(changes: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from unclip.model.assemble import Assembled, assemble
 from unclip.model.basis import BASIS_FILE, EmbeddingBasis
 from unclip.model.convert import Conversion, convert
 from unclip.model.folder import Defaults, ModelConfig, ModelSource, shipped_models
+from unclip.model.hashes import write_hashes
 from unclip.model.info import ModelInfo, StageInfo, describe_model
 from unclip.model.opening import find_model, open_clip, open_sources
 from unclip.model.presets import ModelPreset, model_preset, model_presets
@@ -30,4 +31,5 @@ __all__ = [
     "open_clip",
     "open_sources",
     "shipped_models",
+    "write_hashes",
 ]

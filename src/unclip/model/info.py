@@ -12,6 +12,7 @@ from unclip.interop import unclip_obstacles
 from unclip.model.families import ENCODERS, build_on_meta, count_step
 from unclip.model.family import LATENT_SIZE
 from unclip.model.folder import Defaults, is_native, shipped_models
+from unclip.model.hashes import FileState, check_hashes
 from unclip.model.opening import looks_like_repository, open_sources
 from unclip.model.presets import model_preset, model_presets
 from unclip.models import count_bytes, count_parameters
@@ -53,6 +54,8 @@ class ModelInfo(Config):
     defaults: Defaults
     """What it uses for options that a caller leaves out."""
     stages: tuple[StageInfo, ...]
+    hashes: Mapping[str, FileState] | None = None
+    """Whether each file of the folder is as its card says; None where the card has no hashes."""
     not_in_diffusers: tuple[str, ...] = ()
     """Why `convert(..., to="diffusers")` would refuse it; empty where it would not."""
     dropped: Mapping[str, str] = {}
@@ -87,6 +90,7 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
         description="" if is_native(path) else "; ".join(descriptions),
         folder=path,
         defaults=source.defaults,
+        hashes=check_hashes(path) if is_native(path) else None,
         dropped=dropped,
     )
 

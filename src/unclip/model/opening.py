@@ -34,7 +34,7 @@ from unclip.runtime import resolve_device
 
 REPOSITORY = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w./-]+))?")
 # Files that describe a model: fetched first, since they say which weights to fetch.
-DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.gz")
+DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.gz", "MODEL_CARD.md")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from unclip.data import load_shards
 from unclip.files import atomic_write
 from unclip.metrics import COSINE_FIGURES
+from unclip.model import write_hashes
 from unclip.model.families import build_on_meta
 from unclip.models import count_parameters
 from unclip.pipelines import UnClip
@@ -123,6 +124,7 @@ Held-out losses are of pictures that no stage was trained on; without any, overf
 Who may use this model depends on the rights to the pictures it was trained on; its maker says here which those are.
 """
     atomic_write(model / "MODEL_CARD.md", text)
+    write_hashes(model)
 
 
 def too_few_steps(stages: Sequence[TrainingStage], out: Path) -> str | None:
