@@ -20,15 +20,19 @@ BUDGETS = {
     "clip": 1_190,  # lengths; positives in the contrastive loss; the stem, and the sentence encoder that teaches
     "models": 2_880,  # the convolutional autoencoder
     "interop": 3_440,
-    "data": 4_750,  # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji
+    # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji; filtering, opt-out
+    "data": 5_050,
     "metrics": 1_500,
-    "model": 1_840,  # autoencoders that are trained here; presets
-    "pipelines": 4_430,  # alpha and latents through every task; presets; previews of steps, also of painting
-    "evaluate": 2_250,
+    # The prompt filter undoes ten kinds of disguise; C2PA needs keys, certificates and hostile claims read; a watermark
+    # that survives crops and sizes without weights; a policy that is checked whole.
+    "safety": 1_370,
+    "model": 1_930,  # hashes in cards  # autoencoders that are trained here; presets
+    "pipelines": 4_720,  # alpha and latents through every task; presets; previews of steps; guards, concepts
+    "evaluate": 2_530,  # memorisation
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_235,  # the autoencoder's recipe, compositions; quickstart's tiers, own stages, latents, sampling
     "bench": 1_210,
-    "cli": 2_310,  # --background; unclip serve, its studio, its replicas and its limits
+    "cli": 2_560,  # --background; unclip serve and its limits; data filter, evaluate memorisation, verify
     # Queue with shared passes, streams, a route for every task, history that survives a crash; the studio; replicas on
     # Ray, who holds a request, and its progress and end by way of the history; full disks and slow bodies; a policy;
     # limits of single keys, of steps and extended pictures; memory; a stop that tells whoever waits.
