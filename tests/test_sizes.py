@@ -20,13 +20,13 @@ BUDGETS = {
     "clip": 1_190,  # lengths; positives in the contrastive loss; the stem, and the sentence encoder that teaches
     "models": 2_880,  # the convolutional autoencoder
     "interop": 3_440,
-    # data.balance: balanced orders, groups by .json fields; alpha, phrases and compositions of emoji; filtering, opt-out
+    # Balanced orders, groups by .json fields; alpha, phrases and compositions of emoji; filters and opt-out lists.
     "data": 5_050,
     "metrics": 1_500,
     # The prompt filter undoes ten kinds of disguise; C2PA needs keys, certificates and hostile claims read; a watermark
     # that survives crops and sizes without weights; a policy that is checked whole.
     "safety": 1_370,
-    "model": 1_930,  # hashes in cards  # autoencoders that are trained here; presets
+    "model": 1_930,  # hashes in cards; autoencoders that are trained here; presets
     "pipelines": 4_720,  # alpha and latents through every task; presets; previews of steps; guards, concepts
     "evaluate": 2_530,  # memorisation
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases

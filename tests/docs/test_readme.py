@@ -74,7 +74,7 @@ def help_of(*command: str) -> str:
 
 def command_of(words: list[str]) -> tuple[str, ...]:
     """The (sub)command that `words` call: `generate`, or `data emoji` when `data` is a group of commands."""
-    group = "COMMAND [ARGS]" in help_of(words[0])
+    group = "COMMAND [ARGS]" in help_of(words[0]) or words[:2] == ["evaluate", "memorisation"]
     return tuple(words[: 2 if group else 1])
 
 

@@ -23,7 +23,6 @@ from unclip.pipelines.model import Model
 from unclip.progress import say
 from unclip.safety import ConceptGate, ConceptRule, SafetyPolicy
 from unclip.safety.concepts import Kind, harmless_texts
-from unclip.safety.text import list_words
 
 KIND = "concept_examples"
 HARMLESS = "harmless texts"
@@ -49,15 +48,14 @@ def open_gate(model: Model, policy: SafetyPolicy, sentences: Sentences | None) -
         return None
     if "clip" not in model.encoders:
         raise InputError(f"the policy has concepts, and {model.name!r} has no CLIP to know them by; leave them out.")
-    texts = {name: list(dict.fromkeys([*rule.words, *list_words(name)])) for name, rule in rules.items()}
-    texts[HARMLESS] = harmless_texts()
+    texts = {HARMLESS: harmless_texts(), **{name: list(rule.words) for name, rule in rules.items()}}
     path = cache_folder() / "concepts" / f"{_digest(model, rules, texts)}.safetensors"
     vectors: dict[str, Tensor] = {}
     with suppress(CheckpointError):  # of a file that is not there, or damaged
         vectors = load_tensors(path)[0]
     if not vectors:
         say(f"learning the concepts of the policy in the model {model.name} (once)")
-        vectors = _embed_texts(model, texts) | _embed_images(model, rules)
+        vectors = _embed_examples(model, rules, texts)
         save_tensors(path, vectors, {"format": "unclip", "kind": KIND})
     examples = {name: {kind: to_numpy(vectors[f"{kind}.{name}"]) for kind in _kinds(vectors)} for name in texts}
     if sentences is not None:
@@ -71,28 +69,24 @@ def _kinds(vectors: Mapping[str, Tensor]) -> list[Kind]:
     return [kind for kind in kinds if f"{kind}.{HARMLESS}" in vectors]
 
 
-def _embed_texts(model: Model, texts: Mapping[str, list[str]]) -> dict[str, Tensor]:
-    """Embed texts by CLIP, by name."""
-    rows = encode_prompts(model, [text for one in texts.values() for text in one])[0].embedding.cpu()
-    return dict(zip((f"text.{name}" for name in texts), rows.split([*map(len, texts.values())]), strict=True))
-
-
 @torch.no_grad()
-def _embed_images(model: Model, rules: Mapping[str, ConceptRule]) -> dict[str, Tensor]:
-    """Embed what the prior makes of the words of each concept and of harmless texts, and what CLIP sees in pictures.
+def _embed_examples(
+    model: Model, rules: Mapping[str, ConceptRule], texts: Mapping[str, list[str]]
+) -> dict[str, Tensor]:
+    """Embed texts by CLIP ("text"), and as image embeddings: what the prior makes of them, and CLIP of pictures.
 
-    Without a prior there is nothing harmless to compare with, and no texts are drawn.
+    Without a prior there is nothing harmless to compare pictures with, and no "image".
     """
+    prompts, counts = [text for one in texts.values() for text in one], [*map(len, texts.values())]
+    text, null = encode_prompts(model, prompts)
+    vectors = dict(zip((f"text.{name}" for name in texts), text.embedding.cpu().split(counts), strict=True))
     if "prior" not in model.stages:
-        return {}
-    texts = {HARMLESS: harmless_texts(), **{name: list(rule.words) for name, rule in rules.items()}}
-    prompts = [text for one in texts.values() for text in one]
+        return vectors
     options = {"seed": SEED, "batch_size": BATCH_SIZE}
     job = begin(model, options, num_inputs=len(prompts), uses_prior=True, uses_decoder=False, chain=Chain([], []))
-    text, null = encode_prompts(model, prompts)
     features = Features(text, null, text.embedding[:0], Condition(text, null), {})
     rows = torch.cat(job.sample_prior(features, model.num_candidates)).float().cpu()
-    vectors = dict(zip((f"image.{name}" for name in texts), rows.split([*map(len, texts.values())]), strict=True))
+    vectors |= dict(zip((f"image.{name}" for name in texts), rows.split(counts), strict=True))
     for name, rule in rules.items():
         if rule.pictures:
             seen = encode_pictures(model, [open_picture(path) for path in rule.pictures])

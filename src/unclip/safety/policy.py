@@ -101,9 +101,7 @@ class SafetyPolicy(Config):
             raise ValueError(f"{NEVER_ALLOWED} is always blocked; leave it out.")
         for category in WITHOUT_EXCEPTIONS:
             if any(word.startswith("!") for word in self.extra_words.get(category, ())):
-                raise ValueError(
-                    f"extra_words.{category} takes no exceptions (!), since {NEVER_ALLOWED} is found by it."
-                )
+                raise ValueError(f"extra_words.{category} takes no exceptions (!): {NEVER_ALLOWED} needs it.")
         for name, classifier, limits in (
             ("prompts", self.prompt_classifier, self.prompts),
             ("pictures", self.picture_classifier, self.pictures),
