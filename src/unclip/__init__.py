@@ -5,16 +5,20 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unclip.errors import SafetyError as SafetyError
     from unclip.errors import UnclipError as UnclipError
     from unclip.pipelines import Draft as Draft
     from unclip.pipelines import Result as Result
     from unclip.pipelines import UnClip as UnClip
 
 __version__ = "0.1.0"
-__all__ = ["Draft", "Result", "UnClip", "UnclipError", "__version__"]
+__all__ = ["Draft", "Result", "SafetyError", "UnClip", "UnclipError", "__version__"]
 
 # The module of each name, so that `import unclip` does not import torch.
-HOMES = {"UnclipError": "unclip.errors", **dict.fromkeys(("Draft", "Result", "UnClip"), "unclip.pipelines")}
+HOMES = {
+    **dict.fromkeys(("SafetyError", "UnclipError"), "unclip.errors"),
+    **dict.fromkeys(("Draft", "Result", "UnClip"), "unclip.pipelines"),
+}
 
 
 def __getattr__(name: str) -> Any:

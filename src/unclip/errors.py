@@ -34,6 +34,10 @@ class TrainingError(UnclipError):
     """A training run cannot start or continue."""
 
 
+class SafetyError(UnclipError):
+    """The safety policy of a model blocks a request or its pictures."""
+
+
 class DownloadError(UnclipError):
     """A file cannot be fetched from the network."""
 

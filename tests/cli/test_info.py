@@ -73,7 +73,7 @@ def test_a_changed_byte_of_the_shipped_model_is_loud(unclip: Program, tmp_path: 
     options, folder = ["--json"] if as_json else [], shutil.copytree(find_model("emoji"), tmp_path / "copy")
     done = unclip("info", folder, *options)
     assert (done.code, done.err) == (0, "")
-    assert as_json or "\nfiles: 9 as listed in the card\n" in done.out
+    assert as_json or "\nfiles: 9, with the SHA-256 that the card lists\n" in done.out
     content = bytearray((folder / name).read_bytes())
     content[-1000] ^= 1
     (folder / name).write_bytes(content)
@@ -91,7 +91,7 @@ def test_hashes_are_written_where_that_is_asked_for(unclip: Program, tiny_folder
     folder = shutil.copytree(tiny_folder, tmp_path / "copy")
     done = unclip("info", folder, "--write-hashes")
     assert (done.code, done.err) == (0, "")
-    assert "\nfiles: 6 as listed in the card\n" in done.out
+    assert "\nfiles: 6, with the SHA-256 that the card lists\n" in done.out
     shutil.copy(folder / "prior.safetensors", folder / "spare.safetensors")
     done = unclip("info", folder)
     assert (done.code, "spare.safetensors not listed; " in done.err) == (2, True)

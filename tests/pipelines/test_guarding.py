@@ -13,10 +13,10 @@ from PIL import Image
 
 from optional import require
 from toy_classifiers import redness
-from unclip.errors import InputError
+from unclip.errors import InputError, SafetyError
 from unclip.pipelines import UnClip
 from unclip.pipelines.options import TASKS
-from unclip.safety import OFF, Provenance, SafetyError, SafetyPolicy, detect_watermark, read_credentials
+from unclip.safety import OFF, Provenance, SafetyPolicy, detect_watermark, read_credentials
 from unclip.safety.policy import ConceptRule, Limit
 
 WORDS = SafetyPolicy(name="words", words={"weapons": "block"})
@@ -108,6 +108,9 @@ def test_concepts_stop_image_embeddings(pipe: UnClip, tmp_path: Path, monkeypatc
     seen = guarded.with_safety("off").embed(plain[0])
     with pytest.raises(SafetyError, match="what would be drawn is of the category cats"):
         guarded.decode(seen, seed=0)
+    # Also where nothing is drawn of an embedding.
+    with pytest.raises(SafetyError, match="a picture that was sent is of the category cats"):
+        guarded.upscale(plain[0], seed=0)
     other = pipe.embed(Image.effect_noise((32, 32), 90).convert("RGB"))
     if torch.cosine_similarity(seen, other, dim=0) < 0.9:
         guarded.decode(other, seed=0)

@@ -42,8 +42,8 @@ def test_the_share_of_harmless_that_is_stopped_is_as_calibrated() -> None:
     made, fresh = gate(), np.random.default_rng(4).normal(size=(4000, DIM))
     stopped = (made.margins("text", fresh) >= made.thresholds["text"]).any(axis=1).mean()
     # Within 4 standard deviations of the quantile of 2,000 and of a share of 4,000.
-    assert 0.002 <= stopped <= 0.028
-    assert FALSE_STOPS == 0.015
+    assert 0.004 <= stopped <= 0.036
+    assert FALSE_STOPS == 0.02
 
 
 def test_a_given_threshold_holds_for_its_concept_alone() -> None:

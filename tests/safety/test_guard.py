@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from toy_classifiers import Redness
-from unclip.errors import InputError
-from unclip.safety import ConceptGate, Guard, ImageClassifier, SafetyError, SafetyPolicy, SafetyReport, blur
+from unclip.errors import InputError, SafetyError
+from unclip.safety import ConceptGate, Guard, ImageClassifier, SafetyPolicy, SafetyReport, blur
 from unclip.safety.guard import OFF, load_object
 from unclip.safety.policy import ConceptRule, Limit
 
@@ -43,6 +43,19 @@ def test_the_word_itself_is_not_in_the_message() -> None:
 def test_sexual_words_with_minors_are_blocked_by_every_policy() -> None:
     with pytest.raises(SafetyError, match="sexual_minors"):
         Guard.open(policy()).check_texts(["a nude child"])
+
+
+def test_the_worst_category_is_the_one_that_is_named() -> None:
+    with pytest.raises(SafetyError, match="of the category sexual_minors"):
+        Guard.open(policy(words={"sexual": "block"})).check_texts(["a nude child"])
+
+
+def test_a_first_look_is_for_blocks_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    guard = Guard.open(policy(words={"weapons": "warn", "alcohol": "block"}))
+    guard.check_texts(["a gun"], only_blocks=True)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(SafetyError, match="alcohol"):
+        guard.check_texts(["a gun and a beer"], only_blocks=True)
 
 
 def test_own_words_and_those_of_concepts_are_found() -> None:
@@ -132,8 +145,12 @@ def test_the_audit_has_hashes_and_no_content(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_nothing_goes_on_without_the_audit(tmp_path: Path) -> None:
-    guard = Guard.open(policy(words={"weapons": "log"}, audit=tmp_path / "missing" / "audit.jsonl"))
     with pytest.raises(InputError, match=r"audit.jsonl cannot be written \(No such file or directory\)"):
+        Guard.open(policy(words={"weapons": "log"}, audit=tmp_path / "missing" / "audit.jsonl"))
+    guard = Guard.open(policy(words={"weapons": "log"}, audit=tmp_path / "audit.jsonl"))
+    (tmp_path / "audit.jsonl").unlink()
+    (tmp_path / "audit.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"audit.jsonl cannot be written \(Is a directory\)"):
         guard.check_texts(["a gun"])
 
 

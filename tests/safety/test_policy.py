@@ -56,6 +56,7 @@ def test_a_file_changes_a_shipped_policy(tmp_path: Path) -> None:
         ('[concepts.sexual_minors]\nwords = ["x"]\naction = "off"', "sexual_minors is always blocked"),
         ('[extra_words]\nminors = ["!toddler"]', r"extra_words.minors takes no exceptions \(!\)"),
         ('[concepts.sexual]\nwords = ["!nude toddler"]', r"words are examples; write exceptions \(!\) in extra_words"),
+        ('[extra_words]\nbrand = ["acme"]', r'extra_words.brand has no action; write brand = "block" below \[words\]'),
         ("[concepts.guns]", "has no examples; give words or pictures"),
         ("[pictures.sexual]\nthreshold = 0.5", "pictures has limits but no classifier; give picture_classifier"),
         ('picture_classifier = "opennsfw"\n[pictures.sexual]\nthreshold = 2', "less than or equal to 1"),
@@ -73,13 +74,18 @@ def test_a_broken_file_is_one_line(tmp_path: Path, content: str, message: str) -
 
 
 def test_a_missing_file_names_what_there_is() -> None:
-    with pytest.raises(InputError, match=r"there is no safety policy 'defualt'; .*did you mean 'default'"):
+    with pytest.raises(InputError, match=r"there is no safety policy 'defualt', and no file of that name; .*did you mean 'default'"):
         load_policy("defualt")
 
 
 def test_unknown_words_and_classifiers_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"words.weapon: there is no such list; did you mean 'weapons'"):
         Guard.open(SafetyPolicy(words={"weapon": "block"}))
+    limits = {"rad": Limit()}
+    with pytest.raises(ConfigError, match=r"pictures.rad: the classifier has no such category; did you mean 'red'"):
+        Guard.open(SafetyPolicy(picture_classifier="toy_classifiers:Redness", pictures=limits))
+    with pytest.raises(ConfigError, match=r"prompts.rad: the classifier has no such category; allowed: shouting"):
+        Guard.open(SafetyPolicy(prompt_classifier="toy_classifiers:shouting", prompts=limits))
     with pytest.raises(InputError, match="'nowhere:thing' cannot be loaded"):
         Guard.open(SafetyPolicy(picture_classifier="nowhere:thing"))
     with pytest.raises(InputError, match="'pathlib:Path' has no method classify"):

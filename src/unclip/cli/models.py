@@ -76,7 +76,7 @@ def info_text(described: "ModelInfo") -> str:
 def _files_text(described: "ModelInfo") -> str:
     if described.hashes is None:
         return "no hashes in the card"
-    return _file_changes(described) or f"{len(described.hashes)} as listed in the card"
+    return _file_changes(described) or f"{len(described.hashes)}, with the SHA-256 that the card lists"
 
 
 def _file_changes(described: "ModelInfo") -> str:

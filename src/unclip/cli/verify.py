@@ -45,7 +45,8 @@ def verify(
 
 def _details_text(details: Mapping[str, Any]) -> str:
     """Write what is known in brackets; a control character, which could steer a terminal, becomes a space."""
-    known = {name: str(value) for name, value in details.items() if value not in (None, "", ())}
+    joined = {name: " ".join(value) if isinstance(value, tuple) else value for name, value in details.items()}
+    known = {name: str(value) for name, value in joined.items() if value not in (None, "")}
     texts = (f"{name} {value[:MAX_SHOWN]}{'...' * (len(value) > MAX_SHOWN)}" for name, value in known.items())
     text = "".join(character if character.isprintable() else " " for character in ", ".join(texts))
     return text and f" ({text})"

@@ -82,7 +82,7 @@ def _embed_examples(
     vectors = dict(zip((f"text.{name}" for name in texts), text.embedding.cpu().split(counts), strict=True))
     if "prior" not in model.stages:
         return vectors
-    options = {"seed": SEED, "batch_size": BATCH_SIZE}
+    options = {"seed": SEED, "batch_size": BATCH_SIZE, "progress": True}
     job = begin(model, options, num_inputs=len(prompts), uses_prior=True, uses_decoder=False, chain=Chain([], []))
     features = Features(text, null, text.embedding[:0], Condition(text, null), {})
     rows = torch.cat(job.sample_prior(features, model.num_candidates)).float().cpu()

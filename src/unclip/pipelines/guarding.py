@@ -28,6 +28,11 @@ def run_guarded(
     texts, pictures = texts_and_pictures(kinds, arguments)
     guard.check_texts(texts)
     guard.check_pictures(pictures)
+    if guard.gate is not None and pictures:
+        from unclip.pipelines.features import encode_pictures  # needs models, whose options need this module
+
+        seen = to_numpy(model.need_decoder.from_clip(encode_pictures(model, pictures)))
+        guard.check_image_embeddings(seen, "a picture that was sent")
     outcome = run(replace(model, guard=guard))
     if not isinstance(outcome, Result):
         return outcome

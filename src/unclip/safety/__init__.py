@@ -3,7 +3,7 @@
 from unclip.safety.classifier import ImageClassifier, OpenNsfw
 from unclip.safety.concepts import ConceptGate
 from unclip.safety.credentials import Credentials, Signer, read_credentials, sign
-from unclip.safety.guard import OFF, Detection, Guard, SafetyError, SafetyReport, blur
+from unclip.safety.guard import OFF, Detection, Guard, SafetyReport, blur
 from unclip.safety.marker import UNMARKED, Marker
 from unclip.safety.policy import (
     ConceptRule,
@@ -32,7 +32,6 @@ __all__ = [
     "Marker",
     "OpenNsfw",
     "Provenance",
-    "SafetyError",
     "SafetyPolicy",
     "SafetyReport",
     "Signer",

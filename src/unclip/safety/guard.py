@@ -13,22 +13,18 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from PIL import Image, ImageFilter
 
-from unclip.errors import ConfigError, InputError, UnclipError, did_you_mean
+from unclip.errors import ConfigError, InputError, SafetyError, did_you_mean
 from unclip.progress import say
 from unclip.safety.classifier import ImageClassifier, OpenNsfw
 from unclip.safety.concepts import ConceptGate, Kind
 from unclip.safety.marker import UNMARKED, Marker
-from unclip.safety.policy import Action, Limit, SafetyPolicy
+from unclip.safety.policy import NEVER_ALLOWED, Action, Limit, SafetyPolicy
 from unclip.safety.text import WordFilter, word_categories
 
 AUDIT = logging.getLogger("unclip.audit")
 BLUR = 1 / 12
 """Radius of the blur, in shorter sides: what is left of a picture are a few soft colours."""
 Check = Literal["words", "prompts", "concepts", "pictures"]
-
-
-class SafetyError(UnclipError):
-    """The policy blocks a request or its pictures."""
 
 
 class Detection(NamedTuple):
@@ -114,20 +110,28 @@ class Guard:
         }
         listed = [category for category, action in actions.items() if action != "off"]
         text_classifier = None if policy.prompt_classifier is None else load_object(policy.prompt_classifier)
+        # A misspelt category would never be found.
+        if classifier is not None:
+            _check_categories("pictures", policy.pictures, classifier.classify([Image.new("RGB", (8, 8))])[0])
+        if text_classifier is not None:
+            _check_categories("prompts", policy.prompts, text_classifier("a text"))
         marker = Marker.open(policy.provenance)
+        if policy.audit is not None:
+            _append(policy.audit, "")  # now, not at the first finding
         return cls(policy, WordFilter.read(listed, extra), actions, text_classifier, classifier, marker)
 
     def begin(self) -> Self:
         """Return the guard for one call of a task, which notes what it finds."""
         return replace(self, notes=Notes())
 
-    def check_texts(self, texts: Sequence[str]) -> None:
-        """Look for words, and ask the prompt classifier."""
+    def check_texts(self, texts: Sequence[str], *, only_blocks: bool = False) -> None:
+        """Look for words, and ask the prompt classifier; with `only_blocks` other findings are passed over."""
         for text in dict.fromkeys(filter(None, texts)):
             categories = dict.fromkeys(hit.category for hit in self.words.find(text))
             found = [Detection("words", one, self.word_actions.get(one, "block"), 1.0, 1.0) for one in categories]
             if self.prompt_classifier is not None:
                 found += _beyond("prompts", self.prompt_classifier(text), self.policy.prompts)
+            found = [one for one in found if one.action == "block"] if only_blocks else found
             self._act(found, text.encode(errors="surrogatepass"), "the text", text)
         self.notes.checks["words"] = None
         if self.prompt_classifier is not None:
@@ -143,10 +147,10 @@ class Guard:
             if text:
                 self._act(concepts, text.encode(errors="surrogatepass"), "the text", text)
 
-    def check_image_embeddings(self, embeddings: np.ndarray) -> None:
+    def check_image_embeddings(self, embeddings: np.ndarray, what: str = "what would be drawn") -> None:
         """Compare image embeddings (pictures, dim), of which nothing is drawn yet, with the concepts."""
         for row, found in zip(embeddings, self._concepts("image", embeddings), strict=True):
-            self._act(found, row.tobytes(), "what would be drawn")
+            self._act(found, row.tobytes(), what)
 
     def check_pictures(self, pictures: Sequence[Image.Image]) -> None:
         """Look at pictures that were sent. What would be blurred is refused: it is of no use as an input."""
@@ -204,11 +208,11 @@ class Guard:
             line |= {"what": what, "sha256": hashlib.sha256(content).hexdigest()}
             AUDIT.info(json.dumps(line))
             if self.policy.audit is not None:
-                _append(self.policy.audit, json.dumps(line))
-        for one in findings:
+                _append(self.policy.audit, f"{json.dumps(line)}\n")
+        for one in sorted(findings, key=lambda one: one.category != NEVER_ALLOWED):
             about = f"{what} is of the category {one.category} ({one.check}, policy {self.policy.name!r})"
             if one.action == "block":
-                raise SafetyError(f"{about}, which is blocked here; ask for something else, or change the policy.")
+                raise SafetyError(f"{about}, which is blocked here; ask for something else.")
             if one.action in ("warn", "blur"):
                 say(f"note: {about}{', so it is blurred' if one.action == 'blur' else ''}")
         if text is not None and findings:
@@ -229,11 +233,17 @@ def load_object(name: str) -> Any:
         raise InputError(f"{name!r} cannot be loaded ({error}); write package.module:name of a callable.") from None
 
 
+def _check_categories(check: Check, limits: Mapping[str, Limit], scores: Mapping[str, float]) -> None:
+    """Raise `ConfigError` for a limit of a category that a classifier does not have."""
+    for category in limits.keys() - scores.keys():
+        raise ConfigError(f"{check}.{category}: the classifier has no such category; {did_you_mean(category, scores)}")
+
+
 def _append(path: Path, line: str) -> None:
     """Write a line to the end of the audit; nothing goes on without it."""
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+            file.write(line)
     except OSError as error:
         raise InputError(f"the audit {path} cannot be written ({error.strerror}); give another file.") from None
 

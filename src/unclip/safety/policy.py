@@ -102,6 +102,8 @@ class SafetyPolicy(Config):
         for category in WITHOUT_EXCEPTIONS:
             if any(word.startswith("!") for word in self.extra_words.get(category, ())):
                 raise ValueError(f"extra_words.{category} takes no exceptions (!): {NEVER_ALLOWED} needs it.")
+        for category in self.extra_words.keys() - self.words.keys() - self.concepts.keys() - {*WITHOUT_EXCEPTIONS}:
+            raise ValueError(f'extra_words.{category} has no action; write {category} = "block" below [words].')
         for name, classifier, limits in (
             ("prompts", self.prompt_classifier, self.prompts),
             ("pictures", self.picture_classifier, self.pictures),
@@ -133,7 +135,7 @@ def load_policy(source: str | Path | SafetyPolicy | None) -> SafetyPolicy | None
     path = FOLDER / f"{source}.toml" if source in names else expand_home(source)
     if not path.is_file():
         hint = did_you_mean(str(source), [*names, "off"])
-        raise InputError(f"there is no safety policy {str(source)!r}; give a TOML file, or a name: {hint}")
+        raise InputError(f"there is no safety policy {str(source)!r}, and no file of that name; give a name: {hint}")
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -64,11 +64,13 @@ def verify_picture(source: Path | str | bytes, trust: bytes | None = None) -> Ve
     watermark, texts = detect_watermark(picture), read_metadata(content)
     details = {name: texts[name] for name in METADATA if name in texts}
     is_ours = len(details) == len(METADATA)
-    chance = f"a picture without one looks like this with probability {watermark.false_alarm:.1g}"
+    chance = "none is read: there is none, or the picture was turned, cut or overwritten"
+    if watermark.is_present:
+        chance = f"of unmarked pictures, at most a share of {max(watermark.false_alarm, 1e-99):.0e} looks like this"
     payload = {"payload": f"{watermark.payload:08x}"} if watermark.is_present else {}
     return Verification((
         _verify_credentials(content, trust),
-        Mark("metadata", is_ours, "anyone can write or remove these texts", details if is_ours else {}),
+        Mark("metadata", is_ours, *(("anyone can write these texts", details) if is_ours else ("there are none", {}))),
         Mark("watermark", watermark.is_present, chance, payload | {"false_alarm": watermark.false_alarm}),
     ))  # fmt: skip
 

@@ -10,8 +10,7 @@ import pydantic
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from unclip.errors import ConfigError, InputError, UnclipError
-from unclip.safety import SafetyError
+from unclip.errors import ConfigError, InputError, SafetyError, UnclipError
 
 LOG = logging.getLogger("unclip.server")
 LIBRARY_NAMES = {

@@ -86,7 +86,7 @@ class Service:
             if self.config.audit_texts:
                 AUDIT.info(json.dumps({"time": round(time.time(), 3), "key": work.owner[:12], "texts": said}))
             if self.pipe.guard is not None:  # again where it is drawn, but a refusal should not wait for that
-                await run_in_threadpool(self.pipe.guard.begin().check_texts, texts)
+                await run_in_threadpool(self.pipe.guard.begin().check_texts, texts, only_blocks=True)
             await run_in_threadpool(self.policy.check_request, said, pictures)
         finish = work.finish
 
