@@ -74,7 +74,9 @@ def test_a_broken_file_is_one_line(tmp_path: Path, content: str, message: str) -
 
 
 def test_a_missing_file_names_what_there_is() -> None:
-    with pytest.raises(InputError, match=r"there is no safety policy 'defualt', and no file of that name; .*did you mean 'default'"):
+    with pytest.raises(
+        InputError, match=r"there is no safety policy 'defualt', and no file of that name; .*did you mean 'default'"
+    ):
         load_policy("defualt")
 
 
