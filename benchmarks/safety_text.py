@@ -2,9 +2,10 @@
 
     python benchmarks/safety_text.py
 
-The prompts of safety/disguised.jsonl were written with the filter, and its first misses (28 of 200) were looked at: of five fresh draws of disguises of the same sentences it catches 181 to 194 of 200. False alarms are counted
-on the harmless lines of that file, which look like disguises, and on the prompts of safety/harmless.jsonl; labels of
-emoji are counted by category, since some of them are meant.
+The prompts of safety/disguised.jsonl were written with the filter, and its first misses (28 of 200) were looked at:
+of five fresh draws of disguises of the same sentences it catches 181 to 194 of 200. False alarms are counted on the
+harmless lines of that file, which look like disguises, and on the prompts of safety/harmless.jsonl; labels of emoji
+are counted by category, since some of them are meant.
 """
 
 import argparse

@@ -13,7 +13,7 @@ FILE_HARD, TABLE_HARD, FUNCTION_HARD = 400, 500, 80
 TABLES = {"src/unclip/training/config.py"}
 """Files that are tables of names."""
 BUDGETS = {
-    "base": 1_610,  # the files beside the parts; backgrounds and coverage of pictures; `one_of`; `on_meta`; `SafetyError`
+    "base": 1_610,  # the files beside the parts; coverage of pictures; `one_of`; `on_meta`; `SafetyError`
     "diffusion": 1_670,
     "nn": 470,
     "checkpoint": 450,
