@@ -8,7 +8,7 @@ from unclip.errors import UnclipError, did_you_mean
 
 def test_every_exception_derives_from_one() -> None:
     classes = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == "unclip.errors"]
-    assert len(classes) == 9
+    assert len(classes) == 10
     assert all(issubclass(cls, UnclipError) and cls.__doc__ for cls in classes)
 
 
