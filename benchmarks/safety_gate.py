@@ -1,10 +1,10 @@
 """Claim: of paraphrases of ten blocked concepts, most are stopped before a pixel is drawn, and few other prompts.
 
-    python benchmarks/safety_gate.py [--model emoji] [--sentences]
+    python benchmarks/safety_gate.py [--model emoji]
 
 Concepts, their paraphrases and the harmless prompts are those of safety/; thresholds come from the other half of the
 harmless prompts, which ships. Shares are of the test halves: by the words of lists, by the gate on CLIP's embeddings of
-the texts, on a sentence encoder's (with --sentences; the extra `teacher`), on the prior's image embeddings, and by all.
+the texts, on a sentence encoder's (where the extra `teacher` is installed), on the prior's image embeddings, and by all.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import numpy as np
 from record import write_result
 
 from unclip import UnClip
-from unclip.clip.sentence import PACKAGE
+from unclip.clip.sentence import PACKAGE, sentence_folder
+from unclip.errors import DependencyError
 from unclip.pipelines.guarding import to_numpy
 from unclip.safety import load_policy
 
@@ -30,7 +31,6 @@ REPEATS = 200
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="emoji")
-    parser.add_argument("--sentences", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/safety_gate.json"))
     arguments = parser.parse_args()
     concepts = {one["table"]: one["test"] for one in read("concepts.jsonl")}
@@ -41,7 +41,7 @@ def main() -> None:
     texts = [text for group in groups.values() for text in group]
     embeddings = {"text": to_numpy(pipe.embed(texts)), "image": to_numpy(pipe.prior.sample(texts, seed=1))}
     result: dict[str, Any] = {"num_paraphrases": len(texts) - len(groups["harmless"]), "stopped_by": {}}
-    for name, encoder in {"without": None, **({"with": PACKAGE} if arguments.sentences else {})}.items():
+    for name, encoder in encoders().items():
         guard = pipe.with_safety(policy.replace(sentence_encoder=encoder)).guard
         assert guard is not None
         assert guard.gate is not None
@@ -61,6 +61,16 @@ def main() -> None:
         for check, by_group in checks.items():
             print(f"{name:18} {check:16} stopped {by_group['concepts']:.1%}, false {by_group['harmless']:.1%}")
     print(f"{result['gate_ms']:.2f} ms of a picture's {result['picture_ms']:.0f} ms")
+
+
+def encoders() -> dict[str, str | None]:
+    """Name the sentence encoders to measure with: none, and the package where it is installed."""
+    try:
+        sentence_folder(PACKAGE)
+    except DependencyError as error:
+        print(f"without a sentence encoder: {error}")
+        return {"without": None}
+    return {"without": None, "with": PACKAGE}
 
 
 def read(name: str) -> list[dict[str, Any]]:
