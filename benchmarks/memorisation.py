@@ -46,9 +46,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     arguments = parser.parse_args()
     if not arguments.shards.is_dir():
-        print(
-            f"there are no shards in {arguments.shards}, so nothing is measured; the first lines of this file make them"
-        )
+        print(f"no shards in {arguments.shards}: nothing is measured; the first lines of this file make them")
         return
     shards = {name: ShardSet.open(arguments.shards / name) for name in ("train", "test")}
     infos = {name: [one.info(index) for index in range(len(one))] for name, one in shards.items()}

@@ -4,7 +4,7 @@
 
 Concepts, their paraphrases and the harmless prompts are those of safety/; thresholds come from the other half of the
 harmless prompts, which ships. Shares are of the test halves: by the words of lists, by the gate on CLIP's embeddings of
-the texts, on a sentence encoder's (where the extra `teacher` is installed), on the prior's image embeddings, and by all.
+the texts, on a sentence encoder's (where the extra `teacher` is installed), on the prior's image embeddings, by all.
 """
 
 import argparse
