@@ -46,11 +46,12 @@ def main() -> None:
         assert guard is not None
         assert guard.gate is not None
         checks = {"words": np.array([bool(guard.words.find(text)) for text in texts])}
-        kinds = {**embeddings, **({"sentence": guard.sentences(texts)} if guard.sentences is not None else {})}
-        for kind, vectors in kinds.items():
+        for kind, vectors in embeddings.items():
             margins = guard.gate.margins(kind, vectors)  # type: ignore[arg-type]
             checks[f"gate, {kind}"] = (margins >= guard.gate.thresholds[kind]).any(axis=1)  # type: ignore[index]
-        checks["gate"] = np.any([checks[f"gate, {kind}"] for kind in kinds], axis=0)
+        if guard.probe is not None:
+            checks["gate, sentence"] = guard.probe.scores(texts).max(axis=1) >= guard.probe.threshold
+        checks["gate"] = np.any([one for check, one in checks.items() if check != "words"], axis=0)
         checks["all"] = checks["words"] | checks["gate"]
         result["stopped_by"][f"{name} sentences"] = {check: shares(groups, one) for check, one in checks.items()}
         missed = [text for text, is_stopped in zip(texts, checks["all"], strict=True) if not is_stopped]

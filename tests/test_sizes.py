@@ -25,9 +25,9 @@ BUDGETS = {
     "metrics": 1_500,
     # The prompt filter undoes ten kinds of disguise; C2PA needs keys, certificates and hostile claims read; a watermark
     # that survives crops and sizes without weights; a policy that is checked whole.
-    "safety": 1_370,
+    "safety": 1_460,
     "model": 1_930,  # hashes in cards; autoencoders that are trained here; presets
-    "pipelines": 4_720,  # alpha and latents through every task; presets; previews of steps; guards, concepts
+    "pipelines": 4_730,  # alpha and latents through every task; presets; previews of steps; guards, concepts
     "evaluate": 2_530,  # memorisation
     "training": 5_270,  # paraphrases; autoencoder and its losses, latents kept once; data.balance; classes, phrases
     "recipes": 2_235,  # the autoencoder's recipe, compositions; quickstart's tiers, own stages, latents, sampling

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from optional import require
+from tiny_bert import write_tiny_bert
 from toy_classifiers import redness
 from unclip.errors import InputError, SafetyError
 from unclip.pipelines import UnClip
 from unclip.pipelines.options import TASKS
-from unclip.safety import OFF, Provenance, SafetyPolicy, detect_watermark, read_credentials
+from unclip.safety import OFF, ConceptProbe, Provenance, SafetyPolicy, detect_watermark, read_credentials
 from unclip.safety.policy import ConceptRule, Limit
 
 WORDS = SafetyPolicy(name="words", words={"weapons": "block"})
@@ -169,3 +170,35 @@ def test_an_animation_is_signed(pipe: UnClip) -> None:
     assert read_credentials(content).status == "untrusted"
     with Image.open(io.BytesIO(content)) as animation:
         assert getattr(animation, "n_frames", 1) == 2
+
+
+def test_a_sentence_encoder_is_fitted_once(pipe: UnClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNCLIP_CACHE", str(tmp_path))
+    write_tiny_bert(tmp_path / "bert")
+    rules = {"cats": ConceptRule(words=("a cat with sunglasses",), threshold=2.0)}
+    policy = SafetyPolicy(concepts=rules, sentence_encoder=str(tmp_path / "bert"))
+    first, second = (pipe.with_safety(policy).guard for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.probe is not None
+    assert second.probe is not None
+    assert first.probe.threshold == pytest.approx(second.probe.threshold, abs=1e-6)
+    texts = ["a cat", "hot dog"]
+    np.testing.assert_allclose(first.probe.scores(texts), second.probe.scores(texts), atol=1e-5)
+
+
+def test_what_the_sentence_encoder_finds_is_stopped(pipe: UnClip) -> None:
+    rules = {"cats": ConceptRule(words=("kitten",), threshold=2.0)}
+    guarded = pipe.with_safety(SafetyPolicy(concepts=rules))
+    weights = np.array([[-5.0, 5.0], [5.0, -5.0], [0.0, 0.0]])
+    probe = ConceptProbe(
+        ("cats",),
+        weights,
+        0.5,
+        lambda texts: np.array([[1.0, 0.0] if "tiger" in text else [0.0, 1.0] for text in texts]),
+    )
+    assert guarded.guard is not None
+    guarded = replace(guarded, guard=replace(guarded.guard, probe=probe))
+    assert guarded.text_to_image("a dog", seed=0).safety[0].checks == ("words", "concepts")
+    with pytest.raises(SafetyError, match=r"the text is of the category cats \(concepts"):
+        guarded.text_to_image("a tiger", seed=0)

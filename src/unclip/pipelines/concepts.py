@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,23 +21,44 @@ from unclip.pipelines.guarding import to_numpy
 from unclip.pipelines.job import Chain, begin
 from unclip.pipelines.model import Model
 from unclip.progress import say
-from unclip.safety import ConceptGate, ConceptRule, SafetyPolicy
+from unclip.safety import ConceptGate, ConceptProbe, ConceptRule, SafetyPolicy
 from unclip.safety.concepts import Kind, harmless_texts
+from unclip.safety.text import list_words
 
 KIND = "concept_examples"
 HARMLESS = "harmless texts"
 """The name of what concepts are told apart from, beside their own."""
 SEED, BATCH_SIZE = 0, 16
-Sentences = Callable[[Sequence[str]], np.ndarray]
 
 
-def open_sentences(source: str) -> Sentences:
-    """Open the sentence encoder of a policy; raises as `SentenceEncoder.load`."""
-    encoder = SentenceEncoder.load(source)
-    return lambda texts: to_numpy(encoder.encode(texts))
+def open_probe(policy: SafetyPolicy) -> ConceptProbe | None:
+    """Open the sentence encoder of a policy with a probe for its concepts, which is fitted once and kept in the cache.
+
+    Examples are the words of a concept and, where it is called as a list that ships, of the list. None where the policy
+    has no encoder, or no concept with words; raises as `SentenceEncoder.load`.
+    """
+    rules = {name: rule for name, rule in policy.concepts.items() if rule.action != "off" and rule.words}
+    if policy.sentence_encoder is None or not rules:
+        return None
+    encoder = SentenceEncoder.load(policy.sentence_encoder)
+    texts = {name: list(dict.fromkeys([*rule.words, *list_words(name)])) for name, rule in rules.items()}
+    known = json.dumps([texts, harmless_texts(), policy.sentence_encoder])
+    path = cache_folder() / "concepts" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.safetensors"
+
+    def embed(some: Sequence[str]) -> np.ndarray:
+        return to_numpy(encoder.encode(some))
+
+    with suppress(CheckpointError, KeyError):  # of a file that is not there, or damaged
+        kept = load_tensors(path)[0]
+        return ConceptProbe(tuple(rules), kept["weights"].double().numpy(), float(kept["threshold"]), embed)
+    say("learning the concepts of the policy by the sentence encoder (once)")
+    probe = ConceptProbe.fit(texts, harmless_texts(), embed)
+    tensors = {"weights": torch.from_numpy(probe.weights), "threshold": torch.tensor(probe.threshold)}
+    save_tensors(path, tensors, {"format": "unclip", "kind": KIND})
+    return probe
 
 
-def open_gate(model: Model, policy: SafetyPolicy, sentences: Sentences | None) -> ConceptGate | None:
+def open_gate(model: Model, policy: SafetyPolicy) -> ConceptGate | None:
     """Make the gate of a policy's concepts in a model; None where it has none.
 
     What a model makes of the examples is kept in the cache (UNCLIP_CACHE, or ~/.cache/unclip). Raises `InputError`
@@ -58,8 +79,6 @@ def open_gate(model: Model, policy: SafetyPolicy, sentences: Sentences | None) -
         vectors = _embed_examples(model, rules, texts)
         save_tensors(path, vectors, {"format": "unclip", "kind": KIND})
     examples = {name: {kind: to_numpy(vectors[f"{kind}.{name}"]) for kind in _kinds(vectors)} for name in texts}
-    if sentences is not None:
-        examples = {name: {**kinds, "sentence": sentences(texts[name])} for name, kinds in examples.items()}
     harmless = examples.pop(HARMLESS)
     return ConceptGate.calibrate(examples, harmless, {name: rule.threshold for name, rule in rules.items()})
 

@@ -14,7 +14,7 @@ from unclip.errors import InputError
 from unclip.model.family import Condition
 from unclip.model.settings import StageSettings
 from unclip.pictures import Picture
-from unclip.pipelines.concepts import open_gate, open_sentences
+from unclip.pipelines.concepts import open_gate, open_probe
 from unclip.pipelines.decoder import DecoderStage
 from unclip.pipelines.features import Features, encode_prompts
 from unclip.pipelines.job import Chain, begin, check_divisible, count_candidates, width_and_height
@@ -232,9 +232,8 @@ class UnClip(Model):
         if loaded is None:
             return dataclasses.replace(self, guard=None)
         guard = Guard.open(loaded)
-        sentences = None if loaded.sentence_encoder is None else open_sentences(loaded.sentence_encoder)
-        unguarded = dataclasses.replace(self, guard=None)
-        guard = dataclasses.replace(guard, sentences=sentences, gate=open_gate(unguarded, loaded, sentences))
+        gate = open_gate(dataclasses.replace(self, guard=None), loaded)
+        guard = dataclasses.replace(guard, gate=gate, probe=open_probe(loaded))
         return dataclasses.replace(self, guard=guard)
 
     @property

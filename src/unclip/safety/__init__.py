@@ -13,6 +13,7 @@ from unclip.safety.policy import (
     load_policy,
     shipped_policies,
 )
+from unclip.safety.probe import ConceptProbe
 from unclip.safety.text import Hit, WordFilter, normalize, word_categories
 from unclip.safety.verify import Mark, Verification, verify_picture
 from unclip.safety.watermark import Watermark, detect_watermark, embed_watermark
@@ -21,6 +22,7 @@ __all__ = [
     "OFF",
     "UNMARKED",
     "ConceptGate",
+    "ConceptProbe",
     "ConceptRule",
     "Credentials",
     "Detection",

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from unclip.errors import InputError
 
-Kind = Literal["text", "sentence", "image"]
-"""CLIP's embeddings of texts, a sentence encoder's, and image embeddings."""
+Kind = Literal["text", "image"]
+"""CLIP's embeddings of texts, and image embeddings."""
 Vectors = Float[np.ndarray, "_vectors dim"]
 FALSE_STOPS = 0.02
 """The share of harmless texts that all calibrated concepts may stop, by all kinds of embeddings together."""

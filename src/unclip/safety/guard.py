@@ -19,6 +19,7 @@ from unclip.safety.classifier import ImageClassifier, OpenNsfw
 from unclip.safety.concepts import ConceptGate, Kind
 from unclip.safety.marker import UNMARKED, Marker
 from unclip.safety.policy import NEVER_ALLOWED, Action, Limit, SafetyPolicy
+from unclip.safety.probe import ConceptProbe
 from unclip.safety.text import WordFilter, word_categories
 
 AUDIT = logging.getLogger("unclip.audit")
@@ -82,8 +83,8 @@ class Guard:
     picture_classifier: ImageClassifier | None = None
     marker: Marker = UNMARKED
     """How what is drawn is marked."""
-    sentences: Callable[[Sequence[str]], np.ndarray] | None = None
-    """Embeds texts (texts, dim) for the gate, beside the model's CLIP."""
+    probe: ConceptProbe | None = None
+    """Tells concepts in texts by a sentence encoder, beside the model's CLIP."""
     gate: ConceptGate | None = None
     """Of a model; None while the policy has no concepts."""
     notes: Notes = field(default_factory=Notes)
@@ -140,8 +141,8 @@ class Guard:
     def check_text_embeddings(self, texts: Sequence[str], embeddings: np.ndarray) -> None:
         """Compare texts, by CLIP's embeddings (texts, dim) and by the sentence encoder, with the concepts."""
         found = self._concepts("text", embeddings)
-        if self.gate is not None and self.sentences is not None:
-            by_sentence = self._concepts("sentence", self.sentences(texts))
+        if self.probe is not None:
+            by_sentence = self._matches(self.probe.names, self.probe.scores(texts), self.probe.threshold)
             found = [[*one, *more] for one, more in zip(found, by_sentence, strict=True)]
         for text, concepts in zip(texts, found, strict=True):
             if text:
@@ -179,15 +180,21 @@ class Guard:
         """Return the concepts found in each embedding."""
         if self.gate is None or kind not in self.gate.thresholds:
             return [[] for _ in embeddings]
+        return self._matches(self.gate.names, self.gate.margins(kind, embeddings), self.gate.thresholds[kind])
+
+    def _matches(
+        self, names: Sequence[str], scores: np.ndarray, thresholds: np.ndarray | float
+    ) -> list[list[Detection]]:
+        """Return the concepts whose scores (rows, concepts) reach their thresholds."""
         self.notes.checks["concepts"] = None
-        margins, thresholds = self.gate.margins(kind, embeddings), self.gate.thresholds[kind]
+        limits = np.broadcast_to(thresholds, len(names))
         return [
             [
-                Detection("concepts", name, self.policy.concepts[name].action, float(margin), float(threshold))
-                for name, margin, threshold in zip(self.gate.names, row, thresholds, strict=True)
-                if margin >= threshold
+                Detection("concepts", name, self.policy.concepts[name].action, float(score), float(limit))
+                for name, score, limit in zip(names, row, limits, strict=True)
+                if score >= limit
             ]
-            for row in margins
+            for row in scores
         ]
 
     def _classify(self, pictures: Sequence[Image.Image]) -> list[list[Detection]]:

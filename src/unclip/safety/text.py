@@ -110,6 +110,13 @@ def word_categories() -> list[str]:
     return sorted(path.stem for path in WORDS.glob("*.txt"))
 
 
+def list_words(category: str) -> list[str]:
+    """Return the words of a shipped table in Latin letters, without exceptions; none where there is no such table."""
+    path = WORDS / f"{category}.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if category in word_categories() else []
+    return [line.removeprefix("=") for line in lines if line and line[0] not in "#!" and line.isascii()]
+
+
 def normalize(text: str) -> str:
     """Write `text` in small Latin letters, with disguises undone, as far as that takes no list of words.
 
